@@ -1,0 +1,200 @@
+"""The one error tree, sorted by whose fault it is. Every error says what to do next.
+
+    RLMError
+    ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key
+    │   └── MissingExtraError       an optional package is not installed
+    ├── ContextError                the caller: the input cannot be read or decoded
+    ├── ModelError                  the provider, or what it sent
+    │   ├── AuthenticationError     the key is missing, wrong or not allowed       (ends the run)
+    │   ├── ModelNotFoundError      the provider does not know this model          (ends the run)
+    │   ├── RequestRejectedError    the provider refuses the request as it stands
+    │   │   └── PromptTooLongError  it does not fit the model's window
+    │   ├── RateLimitedError        429; retried
+    │   ├── ProviderUnavailableError  5xx, overloaded; retried
+    │   ├── ProviderUnreachableError  no connection, or it broke; retried
+    │   ├── ModelTimeoutError       no reply within the time allowed; retried
+    │   ├── EmptyReplyError         a reply without text; retried
+    │   ├── MalformedReplyError     not the protocol, or not the JSON asked for; retried
+    │   ├── TruncatedReplyError     the reply was cut by its token limit
+    │   └── RefusalError            the model, or a filter before it, declined
+    ├── SandboxError                the machinery that executes cells
+    │   ├── SandboxUnavailableError no worker could be started at the level asked for
+    │   ├── SandboxDiedError        a worker ended and could not be replaced
+    │   └── ProtocolViolationError  a worker sent what no honest worker sends
+    ├── BudgetExceededError         a limit of the run was met
+    ├── NoAnswerError               the run ended without an answer
+    ├── RunCancelledError           somebody stopped the run
+    └── InvalidTransition           ours: the node's table has no such entry; please report it
+
+An exception raised by model-written code is output, not an error of this tree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm.core.result import Result
+
+
+class RLMError(Exception):
+    """Base of every error this package raises.
+
+    Attributes:
+        result: what the run had reached when it failed (usage, tree, run id), where a run had started.
+    """
+
+    result: Result | None = None
+
+
+class ConfigurationError(RLMError):
+    """An argument, a model name or the environment is not usable as it stands."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional package is needed and not installed; the message holds the install line."""
+
+    def __init__(self, what: str, install: str) -> None:
+        super().__init__(f"{what} needs a package that is not installed. Install it with: {install}")
+        self.what = what
+        self.install = install
+
+
+class ContextError(RLMError):
+    """The input cannot be read, decoded or sent into the sandbox."""
+
+
+class ModelError(RLMError):
+    """A call to a model failed.
+
+    Attributes:
+        model: the model's full name, ``provider:model``.
+        status: the HTTP status, where there was one.
+        retry_after_s: seconds the provider asked us to wait, where it did.
+        retryable: whether the same call may succeed later (a class fact, see the tree above).
+        ends_run: whether no other call of the run can succeed either (a class fact).
+    """
+
+    retryable = False
+    ends_run = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str = "",
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class AuthenticationError(ModelError):
+    """The provider does not accept the key, or the key may not use this model."""
+
+    ends_run = True
+
+
+class ModelNotFoundError(ModelError):
+    """The provider does not know a model of this name."""
+
+    ends_run = True
+
+
+class RequestRejectedError(ModelError):
+    """The provider refuses this request (HTTP 400 and its kin); sending it again will not help."""
+
+
+class PromptTooLongError(RequestRejectedError):
+    """The prompt does not fit the model's context window; send a shorter one."""
+
+
+class RateLimitedError(ModelError):
+    """The provider asks for fewer calls (HTTP 429)."""
+
+    retryable = True
+
+
+class ProviderUnavailableError(ModelError):
+    """The provider failed or is overloaded (HTTP 5xx)."""
+
+    retryable = True
+
+
+class ProviderUnreachableError(ModelError):
+    """No connection could be made, or it broke before the reply was whole."""
+
+    retryable = True
+
+
+class ModelTimeoutError(ModelError):
+    """No whole reply within the time allowed for one call."""
+
+    retryable = True
+
+
+class EmptyReplyError(ModelError):
+    """The reply held no text."""
+
+    retryable = True
+
+
+class MalformedReplyError(ModelError):
+    """The reply is not what the protocol, or the schema asked for, says it must be."""
+
+    retryable = True
+
+
+class TruncatedReplyError(ModelError):
+    """The reply was cut by its token limit; ``text`` is what arrived."""
+
+    def __init__(self, message: str, *, text: str = "", model: str = "") -> None:
+        super().__init__(message, model=model)
+        self.text = text
+
+
+class RefusalError(ModelError):
+    """The model, or a filter in front of it, declined to answer."""
+
+
+class SandboxError(RLMError):
+    """The machinery that executes cells failed."""
+
+
+class SandboxUnavailableError(SandboxError):
+    """No worker could be started at the isolation level asked for."""
+
+
+class SandboxDiedError(SandboxError):
+    """A worker process ended and could not be replaced."""
+
+
+class ProtocolViolationError(SandboxError):
+    """A worker sent a frame that no honest worker sends; it was ended."""
+
+
+class BudgetExceededError(RLMError):
+    """A limit of the run was met.
+
+    Attributes:
+        limit: which one, for instance ``"iterations"``, ``"calls"`` or ``"usd"``.
+    """
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class NoAnswerError(RLMError):
+    """The run ended and no answer had been given."""
+
+
+class RunCancelledError(RLMError):
+    """The run was stopped from outside before it had an answer."""
+
+
+class InvalidTransition(RLMError):
+    """A node was handed an event that its state does not allow: a fault of this package, please report it."""

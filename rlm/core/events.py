@@ -1,0 +1,156 @@
+"""Everything that happens in a run, as flat facts in the past tense. Views, usage totals and journals are folds over them.
+
+Every event carries the run, the node it belongs to and the seconds since the run began. Events hold the objects
+themselves (requests, replies, results); who stores them decides how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.ids import CallId, NodeId, RunId
+from rlm.core.messages import CallRole, Reply, Request
+
+Status: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
+"""``complete``: an answer, no limit met. ``partial``: an answer, given because a limit was met. The others have none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    run: RunId
+    node: NodeId
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """``models[d]`` is the model that speaks at depth ``d``; the last entry serves all deeper levels."""
+
+    question: str
+    context: str
+    models: tuple[str, ...]
+    max_depth: int
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(Event):
+    """``parent`` is None for the root. ``context`` describes the input in one line ("str, 120,345 characters")."""
+
+    parent: NodeId | None
+    depth: int
+    model: str
+    question: str
+    context: str
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(Event):
+    """A call to a model was asked for. It may still wait for a slot; ``CallSent`` tells when it left.
+
+    For a node's own turn ``role`` is "node" and ``turn`` counts from 1; for a leaf call ``turn`` and ``cell`` say which cell
+    asked, and ``batch`` groups the items of one batch.
+    """
+
+    call: CallId
+    role: CallRole
+    depth: int
+    model: str
+    turn: int
+    request: Request
+    cell: int | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSent(Event):
+    """An attempt left for the provider; ``attempt`` counts from 1."""
+
+    call: CallId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRetried(Event):
+    """An attempt failed and another follows after ``delay_s``."""
+
+    call: CallId
+    attempt: int
+    delay_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallReplied(Event):
+    """``cost_usd`` is the provider's figure where it reports one, else from the price list; None where unknown."""
+
+    call: CallId
+    role: CallRole
+    depth: int
+    model: str
+    reply: Reply
+    cost_usd: float | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFailed(Event):
+    """A call ended without a reply, after all its attempts. ``error`` is the class name, ``message`` its text."""
+
+    call: CallId
+    role: CallRole
+    depth: int
+    model: str
+    error: str
+    message: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellStarted(Event):
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellExecuted(Event):
+    cell: Cell
+    result: CellResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFinished(Event):
+    """``answer`` is None unless the status is complete or partial; ``limit`` names the limit of a partial one."""
+
+    status: Status
+    answer: PlainValue
+    turns: int
+    error: str | None = None
+    limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    """The last event of every run, also of a failed or cancelled one."""
+
+    status: Status
+    answer: PlainValue
+    error: str | None = None
+    limit: str | None = None
+
+
+AnyEvent: TypeAlias = (
+    RunStarted
+    | NodeStarted
+    | CallStarted
+    | CallSent
+    | CallRetried
+    | CallReplied
+    | CallFailed
+    | CellStarted
+    | CellExecuted
+    | NodeFinished
+    | RunFinished
+)

@@ -1,0 +1,35 @@
+"""Names of runs, nodes and calls. A name tells the place in the tree, never the order of arrival."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+RunId = NewType("RunId", str)
+
+NodeId = NewType("NodeId", str)
+"""A node's path: the root is ``"0"``, the child asked for by sub-call 3 of its second turn's first cell ``"0/2.1.3"``."""
+
+CallId = NewType("CallId", str)
+"""One model call: ``"0@2"`` is the root's second turn, ``"0/2.1.3"`` the leaf call of that sub-call."""
+
+ROOT = NodeId("0")
+
+
+@dataclass(frozen=True, slots=True)
+class SubcallPlace:
+    """Where a sub-call was asked for: the node, its turn and cell (from 1), and its number within the cell (from 1)."""
+
+    node: NodeId
+    turn: int
+    cell: int
+    number: int
+
+    @property
+    def path(self) -> str:
+        return f"{self.node}/{self.turn}.{self.cell}.{self.number}"
+
+
+def turn_call(node: NodeId, turn: int) -> CallId:
+    """The id of the model call that a node's turn makes."""
+    return CallId(f"{node}@{turn}")

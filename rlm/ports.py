@@ -1,0 +1,112 @@
+"""The ports: the whole architecture on one page. The engine knows these Protocols and nothing behind them.
+
+    engine ──> Model      a provider, a local model, a plan, a script; retry, slots and caches are Models around Models
+           ──> Sandbox    opens REPLs, each a confined process that executes cells
+           ──> Sink       is told every event, in order: views, totals, journals
+           ──> Clock      the time, so that tests can own it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from rlm.core.cells import Cell, CellResult, PlainValue, ReplSpec, ReplVariables, Subcall, SubcallOutcome
+from rlm.core.events import AnyEvent
+from rlm.core.messages import Reply, Request
+
+
+class Model(Protocol):
+    """Something that answers requests.
+
+    Attributes:
+        name: its full name, ``provider:model``.
+        window_tokens: how many tokens prompt and reply may have together.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def window_tokens(self) -> int: ...
+
+    async def ask(self, request: Request) -> Reply:
+        """One attempt at one reply.
+
+        Raises:
+            ModelError: for everything that is not a whole, non-empty reply. Never returns an error as text.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Releases connections, processes and weights. Safe to call twice."""
+        ...
+
+
+ServeSubcall = Callable[[Subcall], Awaitable[SubcallOutcome]]
+"""Given by the engine to a REPL: answers one sub-call. An exception that it raises is an error of the run."""
+
+
+class Repl(Protocol):
+    """One node's REPL: a namespace in a confined process. One cell at a time."""
+
+    async def execute(self, cell: Cell, serve: ServeSubcall) -> CellResult:
+        """Runs a cell to its end, answering its sub-calls through ``serve`` (each in a task of its own).
+
+        Cancelling this coroutine stops the cell and its open sub-calls; the REPL can then only be closed.
+
+        Raises:
+            SandboxError: when the REPL is gone and could not be replaced.
+        """
+        ...
+
+    async def read(self, name: str) -> PlainValue:
+        """The value of a variable.
+
+        Raises:
+            KeyError: when there is none of this name.
+            SandboxError: when the REPL is gone.
+        """
+        ...
+
+    async def variables(self) -> ReplVariables:
+        """All variables that code has defined; values too large to send arrive as their cut ``repr``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends the process. Safe to call twice, and while a cell runs."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Makes REPLs. ``level`` names the isolation in force."""
+
+    @property
+    def level(self) -> str: ...
+
+    async def open(self, spec: ReplSpec) -> Repl:
+        """A new REPL that holds ``spec.context`` as ``context``.
+
+        Raises:
+            ContextError: when the context cannot cross into the sandbox.
+            SandboxUnavailableError: when no process could be started.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Ends every REPL. Safe to call twice."""
+        ...
+
+
+class Sink(Protocol):
+    """Is told every event of a run, in order, on the engine's loop. Must not block."""
+
+    def emit(self, event: AnyEvent) -> None: ...
+
+
+class Clock(Protocol):
+    """Seconds, from any fixed start; and how to wait."""
+
+    def now(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
