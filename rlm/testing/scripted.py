@@ -1,0 +1,113 @@
+"""A model that follows a script: the ``Model`` port without a provider, a socket or a cost.
+
+For tests of programs built on this package, and of the package itself. Latency runs on the given clock, so that under
+a ``VirtualClock`` it takes no time at all.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from rlm.clock import MonotonicClock
+from rlm.core.errors import ModelError
+from rlm.core.messages import Reply, Request, Usage
+from rlm.ports import Clock
+from rlm.testing.prefix import PrefixCache, estimate_tokens
+
+ScriptedAnswer: TypeAlias = str | Reply | ModelError
+ModelScript: TypeAlias = Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]] | Sequence[ScriptedAnswer]
+
+
+class ScriptExhaustedError(AssertionError):
+    """The script has fewer replies than there were calls."""
+
+
+class ScriptedModel:
+    """Answers by a function of the request, or with the entries of a list in order. A ``ModelError`` entry is raised.
+
+    Args:
+        script: what to answer; a function may be async.
+        name: the full name to report.
+        window_tokens: the window to report.
+        latency_s: how long each answer takes.
+        clock: where that time passes; the real time by default.
+
+    Attributes:
+        requests: every request, in the order of arrival.
+        in_flight_max: the most calls that were open at once.
+        cancelled: how many calls were cancelled before their answer.
+    """
+
+    def __init__(
+        self,
+        script: ModelScript,
+        *,
+        name: str = "scripted:root",
+        window_tokens: int = 128_000,
+        latency_s: float = 0.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._script: Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]]
+        self._script = script if callable(script) else _in_order(iter(script), name)
+        self._name = name
+        self._window_tokens = window_tokens
+        self._latency_s = latency_s
+        self._clock = clock or MonotonicClock()
+        self._cache = PrefixCache()
+        self._in_flight = 0
+        self.requests: list[Request] = []
+        self.in_flight_max = 0
+        self.cancelled = 0
+        self.closed = False
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def window_tokens(self) -> int:
+        return self._window_tokens
+
+    async def ask(self, request: Request) -> Reply:
+        self.requests.append(request)
+        self._in_flight += 1
+        self.in_flight_max = max(self.in_flight_max, self._in_flight)
+        answered = False
+        try:
+            answer = self._script(request)
+            if self._latency_s:
+                await self._clock.sleep(self._latency_s)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            answered = True
+        finally:
+            self._in_flight -= 1
+            self.cancelled += not answered
+        if isinstance(answer, ModelError):
+            raise answer
+        return answer if isinstance(answer, Reply) else self._reply(request, answer)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    def _reply(self, request: Request, text: str) -> Reply:
+        prompt = "\0".join(f"{message.role}\0{message.content}" for message in request.messages)
+        usage = Usage(
+            calls=1,
+            input_tokens=estimate_tokens(prompt),
+            cached_tokens=self._cache.cached_tokens(prompt),
+            output_tokens=estimate_tokens(text),
+        )
+        self._cache.store(prompt)
+        return Reply(text, usage, self._name)
+
+
+def _in_order(answers: Iterator[ScriptedAnswer], name: str) -> Callable[[Request], ScriptedAnswer]:
+    def next_answer(request: Request) -> ScriptedAnswer:
+        for answer in answers:
+            return answer
+        raise ScriptExhaustedError(f"{name}: the script has no reply for {request.messages[-1].content[:200]!r}")
+
+    return next_answer
