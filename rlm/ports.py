@@ -1,9 +1,10 @@
 """The ports: the whole architecture on one page. The engine knows these Protocols and nothing behind them.
 
-    engine ──> Model      a provider, a local model, a plan, a script; retry, slots and caches are Models around Models
-           ──> Sandbox    opens REPLs, each a confined process that executes cells
-           ──> Sink       is told every event, in order: views, totals, journals
-           ──> Clock      the time, so that tests can own it
+engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply
+       ──> Scheduler  slots, deadlines and retries around a Model
+       ──> Sandbox    opens REPLs, each a confined process that executes cells
+       ──> Sink       is told every event, in order: views, totals, journals
+       ──> Clock      the time, so that tests can own it
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from rlm.core.cells import Cell, CellResult, PlainValue, ReplSpec, ReplVariables, Subcall, SubcallOutcome
+from rlm.core.errors import ModelError
 from rlm.core.events import AnyEvent
+from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
 
 
@@ -40,6 +43,30 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Releases connections, processes and weights. Safe to call twice."""
+        ...
+
+
+class CallObserver(Protocol):
+    """Is told what becomes of one call on its way."""
+
+    def sent(self, attempt: int) -> None:
+        """An attempt leaves; they count from 1."""
+        ...
+
+    def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
+        """An attempt failed and another follows after ``delay_s``."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Sends a run's calls to their models: when they may leave, for how long, how often."""
+
+    async def ask(self, model: Model, request: Request, *, node: NodeId, observer: CallObserver) -> Reply:
+        """A whole reply, after as many attempts as are worth it.
+
+        Raises:
+            ModelError: the last attempt's.
+        """
         ...
 
 

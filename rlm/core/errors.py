@@ -9,6 +9,7 @@
     │   ├── ModelNotFoundError      the provider does not know this model          (ends the run)
     │   ├── RequestRejectedError    the provider refuses the request as it stands
     │   │   └── PromptTooLongError  it does not fit the model's window
+    │   ├── OutOfCreditError        the account has no credit or quota left        (ends the run)
     │   ├── RateLimitedError        429; retried
     │   ├── ProviderUnavailableError  5xx, overloaded; retried
     │   ├── ProviderUnreachableError  no connection, or it broke; retried
@@ -34,6 +35,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rlm.core.messages import Usage
     from rlm.core.result import Result
 
 
@@ -73,10 +75,12 @@ class ModelError(RLMError):
         retry_after_s: seconds the provider asked us to wait, where it did.
         retryable: whether the same call may succeed later (a class fact, see the tree above).
         ends_run: whether no other call of the run can succeed either (a class fact).
+        usage: what the failed call still cost (a reply that was cut, refused or empty is billed), where it was reported.
     """
 
     retryable = False
     ends_run = False
+    usage: Usage | None = None
 
     def __init__(
         self,
@@ -110,6 +114,12 @@ class RequestRejectedError(ModelError):
 
 class PromptTooLongError(RequestRejectedError):
     """The prompt does not fit the model's context window; send a shorter one."""
+
+
+class OutOfCreditError(ModelError):
+    """The account behind the key has no credit or quota left (HTTP 402, or a 429 that waiting does not cure)."""
+
+    ends_run = True
 
 
 class RateLimitedError(ModelError):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 Role: TypeAlias = Literal["system", "user", "assistant"]
 CallRole: TypeAlias = Literal["node", "leaf"]
 
-JsonValue: TypeAlias = "str | int | float | bool | None | Sequence[JsonValue] | Mapping[str, JsonValue]"
+JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonSchema: TypeAlias = Mapping[str, JsonValue]
 
 

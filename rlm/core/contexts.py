@@ -1,0 +1,52 @@
+"""Describes an input in one line, so that a model knows what kind of thing ``context`` is without seeing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rlm.core.cells import PlainValue
+
+MAX_KEYS = 20
+
+
+def describe_context(value: PlainValue) -> str:
+    """For instance ``a str of 120,345 characters`` or ``a list of 12 items (str), 9,120 characters in all``."""
+    match value:
+        case None:
+            return "None: there is no input"
+        case str():
+            return f"a str of {len(value):,} characters"
+        case bytes():
+            return f"a bytes object of {len(value):,} bytes"
+        case Mapping():
+            return _describe_mapping(value)
+        case Sequence():
+            return _describe_sequence(value)
+        case _:
+            return f"of type {type(value).__name__}"
+
+
+def _describe_mapping(value: Mapping[object, object]) -> str:
+    shown = [f"{key!r} ({_size(item)})" for key, item in list(value.items())[:MAX_KEYS]]
+    more = f" and {len(value) - MAX_KEYS:,} more" if len(value) > MAX_KEYS else ""
+    return f"a dict with {len(value):,} keys: {', '.join(shown)}{more}" if value else "an empty dict"
+
+
+def _describe_sequence(value: Sequence[object]) -> str:
+    if not value:
+        return f"an empty {type(value).__name__}"
+    if all(isinstance(item, Mapping) and item.keys() == {"role", "content"} for item in value):
+        return f"a list of {len(value):,} messages, each a dict with 'role' and 'content'"
+    kinds = sorted({type(item).__name__ for item in value})
+    text = f"a {type(value).__name__} of {len(value):,} items ({', '.join(kinds[:4])})"
+    if kinds == ["str"]:
+        text += f", {sum(len(str(item)) for item in value):,} characters in all"
+    return text
+
+
+def _size(value: object) -> str:
+    if isinstance(value, str):
+        return f"str, {len(value):,} characters"
+    if isinstance(value, list | dict):
+        return f"{type(value).__name__}, {len(value):,} items"
+    return type(value).__name__

@@ -1,0 +1,322 @@
+"""A node as a state machine: a conversation with its own REPL, from the question to the answer.
+
+    NEW ──Begun──> ASKING ──Replied──> EXECUTING ──Executed──> EXECUTING | READING | ASKING | DONE
+                     │                                            ▲
+                     └────────── Replied ──> READING ──ValueRead, ValueMissing──> DONE | ASKING
+
+``step(node, event)`` looks the pair (state, kind of event) up in one table and returns the node's next value and the one
+action that follows. Nothing here awaits, reads a clock or does I/O; a driver performs the actions and reports back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import TypeAlias, cast
+
+from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.errors import InvalidTransition, ModelError, NoAnswerError, RLMError, TruncatedReplyError
+from rlm.core.messages import Message
+from rlm.core.observations import list_variables, observe
+from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
+from rlm.prompts import (
+    ANSWER_NOW,
+    NOT_TAKEN,
+    NOTHING_RUN,
+    REPLY_CUT,
+    first_message,
+    no_such_variable,
+    observation_message,
+)
+
+MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer: more have never led to an answer
+
+
+class State(Enum):
+    NEW = "new"
+    ASKING = "asking"
+    EXECUTING = "executing"
+    READING = "reading"
+    DONE = "done"
+
+
+# Events: what happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The REPL is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskFailed:
+    error: RLMError
+
+
+@dataclass(frozen=True, slots=True)
+class LimitMet:
+    """A limit of the run forbids the turn that was asked for; one last turn may still be made."""
+
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    result: CellResult
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRead:
+    value: PlainValue
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMissing:
+    pass
+
+
+NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing
+
+
+# Actions: what is to be done next.
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the node's model for turn ``turn``. ``last``: there will be no other turn, and it is paid from what was held back."""
+
+    messages: tuple[Message, ...]
+    turn: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Run a cell. ``calls`` is False where sub-calls are to be refused: ``limit`` says which limit was met."""
+
+    cell: Cell
+    limit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The node ends: with an answer (``error`` is None), or without one. ``limit`` is set for a partial answer."""
+
+    answer: PlainValue = None
+    limit: str | None = None
+    error: RLMError | None = None
+
+
+Action: TypeAlias = Ask | Execute | Read | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What a node is asked and how far it may go. ``context`` describes the input in one line."""
+
+    question: str
+    context: str
+    system: str
+    max_turns: int
+    observation_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """All that a node knows. ``messages`` only ever grows at its end.
+
+    ``pending`` are the cells of the current turn still to run, ``executed`` those that have. ``final`` is the answer that the
+    current reply gives in text; it is looked at once the cells have run. ``limit`` is set from the moment a limit is met.
+    """
+
+    spec: NodeSpec
+    state: State = State.NEW
+    messages: tuple[Message, ...] = ()
+    turn: int = 0
+    pending: tuple[Cell, ...] = ()
+    executed: tuple[tuple[Cell, CellResult], ...] = ()
+    final: Final | None = None
+    prose: str = ""
+    stumbles: int = 0
+    limit: str | None = None
+
+
+Step: TypeAlias = tuple[Node, Action]
+
+
+def step(node: Node, event: NodeEvent) -> Step:
+    """The node after ``event``, and what to do next.
+
+    Raises:
+        InvalidTransition: the table has no entry for this state and event.
+    """
+    handler = TABLE.get((node.state, type(event)))
+    if handler is None:
+        raise InvalidTransition(
+            f"a node in state {node.state.value} cannot take {type(event).__name__}; please report this"
+        )
+    return handler(node, event)
+
+
+def _begin(node: Node, event: Begun) -> Step:
+    spec = node.spec
+    messages = (Message("system", spec.system), Message("user", first_message(spec.question, spec.context)))
+    if spec.max_turns < 1:
+        return _finish(node, error=NoAnswerError("max_iterations is 0: the model was never asked. Allow at least 1."))
+    return _ask(replace(node, messages=messages))
+
+
+def _take_reply(node: Node, event: Replied) -> Step:
+    parsed = parse_reply(event.text)
+    node = replace(
+        node,
+        messages=(*node.messages, Message("assistant", event.text)),
+        final=parsed.final,
+        prose=parsed.prose,
+        executed=(),
+        pending=tuple(Cell(node.turn, number, code) for number, code in enumerate(parsed.cells, 1)),
+    )
+    if node.pending:
+        return _execute_next(replace(node, stumbles=0))
+    if node.final:
+        return _conclude(replace(node, stumbles=0))
+    if node.limit and node.prose:
+        return _finish(node, answer=node.prose)  # asked for nothing but the answer, it wrote this
+    return _stumble(node, NOTHING_RUN)
+
+
+def _fail_ask(node: Node, event: AskFailed) -> Step:
+    error = event.error
+    if isinstance(error, TruncatedReplyError) and not node.limit:
+        text = error.text or "[cut]"
+        return _stumble(replace(node, messages=(*node.messages, Message("assistant", text))), REPLY_CUT, error)
+    return _finish(node, error=error)
+
+
+def _meet_limit(node: Node, event: LimitMet) -> Step:
+    if node.limit:
+        return _finish(node, error=_no_answer(node))
+    return _last_turn(replace(node, turn=node.turn - 1), event.limit, "")
+
+
+def _take_result(node: Node, event: Executed) -> Step:
+    cell, result = node.pending[0], event.result
+    node = replace(node, pending=node.pending[1:], executed=(*node.executed, (cell, result)))
+    if result.answer is not None:
+        return _finish(node, answer=result.answer.value)
+    if result.end == "ok" and node.pending:
+        return _execute_next(node)
+    observation = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars)
+    if node.final and result.end == "ok":
+        return _conclude(node)
+    if node.final:
+        observation = f"{observation}\n{NOT_TAKEN}"
+    return _next_turn(node, observation)
+
+
+def _take_value(node: Node, event: ValueRead) -> Step:
+    return _finish(node, answer=event.value)
+
+
+def _miss_value(node: Node, event: ValueMissing) -> Step:
+    final = node.final
+    if isinstance(final, FinalText):
+        return _finish(node, answer=final.text)
+    name = final.name if final else ""
+    known = list_variables(node.executed[-1][1].variables) if node.executed else ""
+    told = no_such_variable(name, known.removeprefix("[variables] "))
+    if node.executed:
+        told = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + told
+    return _next_turn(node, told)
+
+
+# What the handlers share.
+
+
+def _conclude(node: Node) -> Step:
+    """The answer given in text: taken as it is, or looked up where it names a variable."""
+    final = node.final
+    if isinstance(final, FinalVariable) or (final and final.name):
+        return replace(node, state=State.READING), Read(cast(str, final.name))
+    return _finish(node, answer=final.text if final else None)
+
+
+def _execute_next(node: Node) -> Step:
+    return replace(node, state=State.EXECUTING), Execute(node.pending[0], node.limit)
+
+
+def _stumble(node: Node, told: str, cause: ModelError | None = None) -> Step:
+    """A reply of which nothing could be used. A cut one is forgiven once, an idle one a few times."""
+    node = replace(node, stumbles=node.stumbles + 1)
+    if cause is not None and node.stumbles > 1:
+        return _finish(node, error=cause)
+    if node.stumbles >= MAX_STUMBLES:
+        message = f"{MAX_STUMBLES} replies in a row held neither a cell nor an answer. Try a more capable model."
+        return _finish(node, error=NoAnswerError(message))
+    return _next_turn(node, told)
+
+
+def _next_turn(node: Node, observation: str) -> Step:
+    """Shows the model what came of its turn and asks for the next, or for its answer when that was the last but one."""
+    if node.limit:
+        return _finish(node, error=_no_answer(node))
+    turns_left = node.spec.max_turns - node.turn
+    if turns_left <= 0:
+        return _last_turn(node, "iterations", observation)
+    told = observation_message(observation, turns_left)
+    return _ask(replace(node, messages=(*node.messages, Message("user", told))))
+
+
+def _last_turn(node: Node, limit: str, observation: str) -> Step:
+    told = f"{observation}\n{ANSWER_NOW.format(limit=limit)}".lstrip()
+    messages = node.messages
+    if messages[-1].role == "user":  # the turn that a limit forbade was never made
+        told = f"{messages[-1].content}\n{told}"
+        messages = messages[:-1]
+    return _ask(replace(node, messages=(*messages, Message("user", told)), limit=limit))
+
+
+def _ask(node: Node) -> Step:
+    node = replace(node, state=State.ASKING, turn=node.turn + 1)
+    return node, Ask(node.messages, node.turn, last=node.limit is not None)
+
+
+def _no_answer(node: Node) -> NoAnswerError:
+    return NoAnswerError(
+        f"The limit of {node.limit} was met and the model gave no answer in its last turn. Raise the limit and run again."
+    )
+
+
+def _finish(node: Node, *, answer: PlainValue = None, error: RLMError | None = None) -> Step:
+    return replace(node, state=State.DONE), Finish(answer, node.limit, error)
+
+
+Handler: TypeAlias = Callable[[Node, NodeEvent], Step]
+
+# Each handler takes the one kind of event that its key names.
+TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
+    cast(
+        "dict[tuple[State, type[NodeEvent]], Handler]",
+        {
+            (State.NEW, Begun): _begin,
+            (State.ASKING, Replied): _take_reply,
+            (State.ASKING, AskFailed): _fail_ask,
+            (State.ASKING, LimitMet): _meet_limit,
+            (State.EXECUTING, Executed): _take_result,
+            (State.READING, ValueRead): _take_value,
+            (State.READING, ValueMissing): _miss_value,
+        },
+    )
+)

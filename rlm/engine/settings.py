@@ -1,0 +1,59 @@
+"""What holds for a whole tree, and what one node of it is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rlm.core.cells import PlainValue, ReplLimits
+from rlm.core.ids import NodeId
+from rlm.ports import Model
+from rlm.prompts import PromptFamily
+
+# What a prompt's tokens may hold on average: 3 characters is on the safe side for prose and code in Latin script.
+CHARS_PER_TOKEN = 3
+# Part of a model's window that is left for its reply.
+REPLY_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSettings:
+    """What holds for every node of a run.
+
+    Attributes:
+        models: the model of each depth; the last entry serves all deeper levels.
+        family_of: chooses the prompt family for a model's name.
+        max_open_repls: how many nodes of one depth may have a REPL at once.
+    """
+
+    models: Sequence[Model]
+    family_of: Callable[[str], PromptFamily]
+    max_depth: int
+    max_turns: int
+    observation_chars: int
+    limits: ReplLimits = field(default_factory=ReplLimits)
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    max_open_repls: int = 64
+    setup_code: str | None = None
+
+    def model_at(self, depth: int) -> Model:
+        return self.models[min(depth, len(self.models) - 1)]
+
+    def sub_prompt_chars(self, depth: int) -> int:
+        """How many characters a sub-prompt of a node at this depth may have."""
+        window = self.model_at(depth + 1).window_tokens
+        return int(window * (1 - REPLY_SHARE)) * CHARS_PER_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJob:
+    """One node to be driven: where it stands and what it is asked."""
+
+    id: NodeId
+    depth: int
+    question: str
+    context: PlainValue
+    model: Model
+    parent: NodeId | None = None
+    batch: int | None = None
