@@ -1,0 +1,226 @@
+"""What a provider's refusal means: from HTTP status and error object to the error tree.
+
+Pure. Providers disagree on statuses (a bad key is 400 here, 401 there), so their words decide first, the status after.
+Quotations are cut, and whatever looks like a key is taken out of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from rlm.core.errors import (
+    AuthenticationError,
+    ModelError,
+    ModelNotFoundError,
+    ModelTimeoutError,
+    OutOfCreditError,
+    PromptTooLongError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    RefusalError,
+    RequestRejectedError,
+)
+
+_QUOTE_CHARS = 500
+_KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai|pplx|fw|AIza|r8|hf|key)[-_][\w*.-]{6,}|\bAIza[\w*-]{10,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who failed, for the message: the model's full name and address, its key (to be hidden), the key's variable."""
+
+    model: str
+    address: str
+    api_key: str | None
+    key_variable: str | None
+
+    @property
+    def key_advice(self) -> str:
+        return f"Set {self.key_variable} to a valid key" if self.key_variable else "Pass a valid api_key"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """What the error object said; empty where it said nothing."""
+
+    message: str
+    words: frozenset[str]  # its code and type, lower case
+    status: int | None = None
+
+
+# Providers' own codes and types. Checked in this order: the more specific meaning first.
+_BY_WORD: tuple[tuple[frozenset[str], type[ModelError]], ...] = (
+    (
+        frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}),
+        OutOfCreditError,
+    ),
+    (
+        frozenset(
+            {"context_length_exceeded", "exceed_context_size_error", "request_too_large", "string_above_max_length"}
+        ),
+        PromptTooLongError,
+    ),
+    (frozenset({"content_filter", "content_policy_violation", "moderation_blocked"}), RefusalError),
+    (
+        frozenset({"model_not_found", "model_not_available", "model_decommissioned", "not_found_error"}),
+        ModelNotFoundError,
+    ),
+    (
+        frozenset(
+            {"invalid_api_key", "authentication_error", "permission_error", "permission_denied", "unauthenticated"}
+        ),
+        AuthenticationError,
+    ),
+    (frozenset({"rate_limit_exceeded", "rate_limit_error", "resource_exhausted"}), RateLimitedError),
+    (frozenset({"overloaded_error", "api_error", "server_error", "unavailable"}), ProviderUnavailableError),
+    (frozenset({"timeout_error"}), ModelTimeoutError),
+)
+
+# Where a provider says it in prose only. Applied to refused requests (HTTP 400 and its kin) alone.
+_BY_PROSE: tuple[tuple[re.Pattern[str], type[ModelError]], ...] = (
+    (re.compile(r"credit balance|insufficient (balance|credit)", re.I), OutOfCreditError),
+    (
+        re.compile(
+            r"context (length|window|size)|(prompt|input) is too long|reduce the length"
+            r"|maximum.{0,20}tokens?.{0,40}exceed",
+            re.I,
+        ),
+        PromptTooLongError,
+    ),
+    (re.compile(r"api key not valid|(incorrect|invalid) api.?key", re.I), AuthenticationError),
+    (
+        re.compile(r"model.{0,80}(not (found|exist)|does not exist|decommissioned)|not a valid model", re.I),
+        ModelNotFoundError,
+    ),
+    (re.compile(r"content management policy|flagged|moderation", re.I), RefusalError),
+)
+
+_BY_STATUS: dict[int, type[ModelError]] = {
+    401: AuthenticationError,
+    402: OutOfCreditError,
+    403: AuthenticationError,
+    404: ModelNotFoundError,
+    408: ModelTimeoutError,
+    409: ProviderUnavailableError,
+    413: PromptTooLongError,
+    425: ProviderUnavailableError,
+    429: RateLimitedError,
+    504: ModelTimeoutError,
+}
+
+
+def read_fault(speaker: Speaker, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
+    """The typed error of a reply whose status is not 2xx. ``now_s`` is the wall clock, for Retry-After dates."""
+    if 300 <= status < 400:
+        target = headers.get("Location", "elsewhere")
+        return RequestRejectedError(
+            f"{speaker.model}: {speaker.address} redirects to {target}. Use that address as the base URL",
+            model=speaker.model,
+            status=status,
+        )
+    error = read_error_body(body)
+    return make_fault(speaker, status, error, retry_after_s=read_retry_after(headers, now_s))
+
+
+def make_fault(speaker: Speaker, status: int, error: ErrorBody, *, retry_after_s: float | None = None) -> ModelError:
+    kind = _classify(status, error)
+    quote = quote_provider(error.message, speaker.api_key)
+    said = f" The provider says: {quote}" if quote else ""
+    text = f"{speaker.model}: {_advice(kind, speaker, status)}.{said}"
+    return kind(text, model=speaker.model, status=status, retry_after_s=retry_after_s)
+
+
+def _classify(status: int, error: ErrorBody) -> type[ModelError]:
+    for words, kind in _BY_WORD:
+        if words & error.words:
+            return kind
+    if status in {400, 403, 404, 413, 422, 429}:
+        for pattern, kind in _BY_PROSE:
+            if (status != 429 or kind is OutOfCreditError) and pattern.search(error.message):
+                return kind
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return ProviderUnavailableError if status >= 500 else RequestRejectedError
+
+
+def _advice(kind: type[ModelError], speaker: Speaker, status: int) -> str:
+    if kind is AuthenticationError:
+        return f"the key was not accepted (HTTP {status}). {speaker.key_advice}, or choose a model that it may use"
+    if kind is ModelNotFoundError:
+        return f"no such model at {speaker.address} (HTTP {status}). Check the model's name and the base URL"
+    if kind is PromptTooLongError:
+        return "the prompt does not fit the model's window. Send shorter pieces"
+    if kind is OutOfCreditError:
+        return f"the account has no credit or quota left (HTTP {status}). Add credit, or use another key or model"
+    if kind is RateLimitedError:
+        return "too many calls (HTTP 429). Lower the concurrency, or wait"
+    if kind is RefusalError:
+        return "the provider's filter declined the request. Change the prompt, or use another model"
+    if kind is ModelTimeoutError:
+        return f"the provider gave up waiting (HTTP {status}). Usually it passes"
+    if kind is ProviderUnavailableError:
+        return f"the provider failed or is overloaded (HTTP {status}). Usually it passes"
+    return f"the provider refuses the request (HTTP {status})"
+
+
+def read_error_body(body: bytes) -> ErrorBody:
+    """The message and codes of an error body in any of the shapes that providers use; of other bodies, the text."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ErrorBody(body.decode(errors="replace"), frozenset())
+    return read_error_object(data)
+
+
+def read_error_object(data: Any) -> ErrorBody:
+    if isinstance(data, list) and data:  # Gemini
+        data = data[0]
+    if not isinstance(data, dict):
+        return ErrorBody(str(data) if data else "", frozenset())
+    inner = data.get("error", data)
+    if not isinstance(inner, dict):  # Ollama: {"error": "text"}
+        return ErrorBody(str(inner), frozenset())
+    message = inner.get("message") or inner.get("detail") or data.get("message") or data.get("detail") or ""
+    marks = [inner.get(name) for name in ("code", "type", "status")]
+    words = frozenset(mark.lower() for mark in marks if isinstance(mark, str))
+    numbers = [mark for mark in marks if isinstance(mark, int) and 400 <= mark < 600]
+    return ErrorBody(message if isinstance(message, str) else str(message), words, numbers[0] if numbers else None)
+
+
+def quote_provider(text: str, api_key: str | None) -> str:
+    """A provider's words, fit for a message: on one line, cut, without keys."""
+    if api_key:
+        text = text.replace(api_key, "[key]")
+    text = _KEY_LIKE.sub("[key]", " ".join(text[: 4 * _QUOTE_CHARS].split()))
+    return text if len(text) <= _QUOTE_CHARS else text[:_QUOTE_CHARS] + " ..."
+
+
+def read_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None where absent or unreadable."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("Retry-After")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.fromtimestamp(now_s, UTC)).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    if text is None or not re.fullmatch(r"\s*\d{1,9}(\.\d+)?\s*", text):
+        return None
+    return float(text)

@@ -1,0 +1,150 @@
+"""One POST of JSON to one endpoint, as cheaply as aiohttp allows, with transport faults translated to the error tree.
+
+One attempt a call: no retry and no limit on connections live here; both are decided above, for the whole run.
+It must not know any provider's format. The key travels in the session's headers and appears in no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from yarl import URL
+
+from rlm.core.errors import (
+    ConfigurationError,
+    MalformedReplyError,
+    ModelError,
+    ModelTimeoutError,
+    ProviderUnreachableError,
+)
+
+CALL_TIMEOUT_S = 600.0  # a long reply of a reasoning model takes minutes
+CONNECT_TIMEOUT_S = 10.0
+_DNS_TTL_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpEndpoint:
+    """An address that JSON is posted to, with connections that are kept alive and never queued for.
+
+    Connections belong to an event loop, so each loop that asks gets a session of its own, made at its first call.
+    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``), read once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        headers: Mapping[str, str],
+        timeout_s: float = CALL_TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self._url = _checked_url(url)
+        self._model = model
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._proxy = _proxy_for(self._url)
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+
+    @property
+    def address(self) -> str:
+        """The URL without user, password and query, fit for messages."""
+        return str(self._url.with_user(None).with_query(None))
+
+    async def post(self, body: bytes) -> HttpReply:
+        """Sends ``body`` and reads the whole reply, whatever its status. Cancelling closes the connection.
+
+        Raises:
+            ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: when no whole HTTP reply came back.
+        """
+        fault: ModelError
+        try:
+            # Redirects are not followed: one would turn the POST into a GET, or carry the prompt to another host.
+            async with self._session().post(self._url, data=body, allow_redirects=False) as response:
+                return HttpReply(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            fault = self._translate(error)
+        # Raised outside the handler: aiohttp's errors hold the request's headers, and with them the key.
+        raise fault
+
+    async def aclose(self) -> None:
+        """Closes this loop's connections, and those of other loops as far as they still run."""
+        here = asyncio.get_running_loop()
+        for loop, session in list(self._sessions.items()):
+            if loop is here:
+                await session.close()
+            elif session.connector is not None and loop.is_running():
+                loop.call_soon_threadsafe(session.connector.close)
+            elif session.connector is not None:
+                session.connector.close()
+        self._sessions.clear()
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            session = self._sessions[loop] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_TTL_S),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_timeout_s),
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=self._proxy,
+                auto_decompress=True,
+            )
+        return session
+
+    def _translate(self, error: Exception) -> ModelError:
+        where = f"{self._model}: "
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return ProviderUnreachableError(
+                f"{where}no connection to {self.address} within {self._connect_timeout_s:g} s. "
+                "Check the address, the network and any proxy",
+                model=self._model,
+            )
+        if isinstance(error, TimeoutError):
+            return ModelTimeoutError(
+                f"{where}no whole reply within {self._timeout_s:g} s. "
+                "Allow more time (timeout_s), or ask for a shorter reply",
+                model=self._model,
+            )
+        if isinstance(error, aiohttp.ClientSSLError):
+            reason, advice = "the TLS handshake failed", "check the address and the certificates of this machine"
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            reason = error.os_error.strerror or type(error.os_error).__name__
+            advice = "is the server running, and is the address right?"
+        elif isinstance(error, aiohttp.ClientResponseError):
+            return MalformedReplyError(
+                f"{where}{self.address} does not answer in HTTP ({error.message}). Check the address", model=self._model
+            )
+        else:
+            reason, advice = f"the connection broke ({type(error).__name__})", "usually it passes"
+        return ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
+
+
+def _checked_url(text: str) -> URL:
+    try:
+        url = URL(text)
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError(f"{text!r} is no usable base URL. It must look like https://host/v1")
+    return url
+
+
+def _proxy_for(url: URL) -> str | None:
+    if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
+        return None
+    return urllib.request.getproxies().get(url.scheme)

@@ -1,0 +1,99 @@
+"""What a call costs: the caller's own prices first, else genai-prices' data, else unknown.
+
+genai-prices takes 0.2 s to import, so it is loaded when the first price is needed (``preload`` does it ahead, on a thread).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlm.core.messages import Usage
+from rlm.models.registry import FREE_PROVIDERS, PROVIDERS, parse_model_name
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens. Tokens read from a cache or written to it cost as input where not given apart."""
+
+    input_per_million: float
+    output_per_million: float
+    cached_per_million: float | None = None
+    cache_write_per_million: float | None = None
+
+    def cost_usd(self, usage: Usage) -> float:
+        cached = self.input_per_million if self.cached_per_million is None else self.cached_per_million
+        written = self.input_per_million if self.cache_write_per_million is None else self.cache_write_per_million
+        plain_tokens = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
+        return (
+            plain_tokens * self.input_per_million
+            + usage.cached_tokens * cached
+            + usage.cache_write_tokens * written
+            + usage.output_tokens * self.output_per_million
+        ) / _MILLION
+
+
+class PriceList:
+    """Prices by full model name (``provider:model``). What is set here counts before any published price."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, Price] = {}
+        self._unpriced: set[str] = set()
+
+    def set(
+        self,
+        model: str,
+        input_per_million: float,
+        output_per_million: float,
+        cached_per_million: float | None = None,
+        cache_write_per_million: float | None = None,
+    ) -> None:
+        """Sets a model's price in US dollars for a million tokens; a bare name means OpenAI."""
+        price = Price(input_per_million, output_per_million, cached_per_million, cache_write_per_million)
+        self._own[str(parse_model_name(model))] = price
+
+    def cost_usd(self, model: str, usage: Usage) -> float | None:
+        """Dollars of one call or of several calls' sum; None where the price is unknown, 0.0 for one's own machines."""
+        own = self._own.get(model)
+        if own is not None:
+            return own.cost_usd(usage)
+        provider, _, model_id = model.partition(":")
+        if provider in FREE_PROVIDERS:
+            return 0.0
+        if provider not in PROVIDERS or model in self._unpriced:
+            return None
+        cost = _published_cost(provider, model_id, usage)
+        if cost is None:
+            self._unpriced.add(model)
+        return cost
+
+
+def preload() -> None:
+    """Loads the published prices, so that no reply waits for it. Blocks: call it on a thread, beside the first call."""
+    _published_cost("openai", "gpt-4o", Usage(calls=1, input_tokens=1))
+
+
+def _published_cost(provider: str, model_id: str, usage: Usage) -> float | None:
+    if usage.input_tokens == usage.output_tokens == 0:
+        return 0.0
+    import genai_prices  # noqa: PLC0415 - 0.2 s, paid by those alone who need a price
+
+    tokens = genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+    )
+    try:
+        return float(genai_prices.calc_price(tokens, model_id, provider_id=provider).total_price)
+    except LookupError:
+        return None
+
+
+_PUBLISHED = PriceList()
+
+
+def cost_usd(model: str, usage: Usage) -> float | None:
+    """Dollars at published prices; see ``PriceList.cost_usd``."""
+    return _PUBLISHED.cost_usd(model, usage)

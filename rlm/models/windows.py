@@ -1,0 +1,51 @@
+"""How many tokens prompt and reply of a model may have together, by the family its name tells.
+
+As of October 2026, from the providers' model pages and genai-prices' data. Too small a figure costs only some calls
+more, too large a one fails them, so what is unknown gets a size that nearly every hosted model has.
+"""
+
+from __future__ import annotations
+
+import re
+
+DEFAULT_WINDOW_TOKENS = 128_000
+LOCAL_WINDOW_TOKENS = 8_192
+"""What a local server gives unless started with more. Ollama's own default has been 4,096; set ``window_tokens``."""
+
+# The first match counts: put the longer name before the shorter one.
+_FAMILIES: tuple[tuple[str, int], ...] = (
+    (r"gpt-3\.5", 16_385),
+    (r"gpt-4-32k", 32_000),
+    (r"gpt-4-(turbo|vision|1106|0125)", 128_000),
+    (r"gpt-4(-\d{4})?$", 8_192),
+    (r"gpt-4\.1", 1_000_000),
+    (r"gpt-4", 128_000),
+    (r"gpt-5\.3(?!-codex)|gpt-5.*-chat", 128_000),
+    (r"gpt-5\.4-(mini|nano)", 400_000),
+    (r"gpt-5\.[4-9]|gpt-[6-9]", 1_000_000),
+    (r"gpt-5", 400_000),
+    (r"gpt-oss", 131_072),
+    (r"o1-(mini|preview)", 128_000),
+    (r"o[134](-|$)", 200_000),
+    (r"claude-(opus|sonnet)-4-6|claude-opus-4-[78]", 1_000_000),
+    (r"claude-[a-z]+-([5-9]|\d\d)(-|$)", 1_000_000),
+    (r"claude", 200_000),
+    (r"gemini", 1_000_000),
+    (r"grok-4-fast|grok-4-1-fast", 2_000_000),
+    (r"grok-4", 256_000),
+    (r"deepseek-(chat|reasoner)", 64_000),
+    (r"llama-?3\.[1-3]", 128_000),
+    (r"llama-?3", 8_192),
+)
+_COMPILED = tuple((re.compile(pattern), tokens) for pattern, tokens in _FAMILIES)
+
+
+def window_tokens(model_id: str, *, local: bool = False) -> int:
+    """The window of a model by its id without provider. ``local`` servers decide their own, usually small, window."""
+    if local:
+        return LOCAL_WINDOW_TOKENS
+    name = model_id.lower().rpartition("/")[2].removeprefix("ft:")
+    for pattern, tokens in _COMPILED:
+        if pattern.match(name):
+            return tokens
+    return DEFAULT_WINDOW_TOKENS
