@@ -5,10 +5,12 @@ genai-prices takes 0.2 s to import, so it is loaded when the first price is need
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Usage
-from rlm.models.registry import FREE_PROVIDERS, PROVIDERS, parse_model_name
+from rlm.models.registry import FREE_PROVIDERS, PROVIDERS
 
 _MILLION = 1_000_000
 
@@ -35,11 +37,22 @@ class Price:
 
 
 class PriceList:
-    """Prices by full model name (``provider:model``). What is set here counts before any published price."""
+    """Prices by full model name (``provider:model``). What is set here counts before any published price.
 
-    def __init__(self) -> None:
+    Args:
+        prices: by model, the arguments of ``set`` after the name: ``{"vllm:qwen": (0.1, 0.4)}``.
+    """
+
+    def __init__(self, prices: Mapping[str, tuple[float, ...]] | None = None) -> None:
         self._own: dict[str, Price] = {}
         self._unpriced: set[str] = set()
+        for model, figures in (prices or {}).items():
+            if not 2 <= len(figures) <= 4:
+                raise ConfigurationError(
+                    f"the price of {model} has {len(figures)} figures. Give 2 to 4, in dollars for a million tokens: "
+                    "input, output, and where they differ cached input and cache writes"
+                )
+            self.set(model, *figures)
 
     def set(
         self,
@@ -51,7 +64,7 @@ class PriceList:
     ) -> None:
         """Sets a model's price in US dollars for a million tokens; a bare name means OpenAI."""
         price = Price(input_per_million, output_per_million, cached_per_million, cache_write_per_million)
-        self._own[str(parse_model_name(model))] = price
+        self._own[model if ":" in model and not model.startswith("ft:") else f"openai:{model}"] = price
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """Dollars of one call or of several calls' sum; None where the price is unknown, 0.0 for one's own machines."""

@@ -13,7 +13,6 @@ import importlib
 import inspect
 import signal
 import socket
-import struct
 import threading
 import time
 import traceback
@@ -28,18 +27,8 @@ from aiohttp.http_parser import RawRequestMessage
 
 from rlm.core.messages import Usage
 from rlm.testing.prefix import AnthropicCache, PrefixCache
-from rlm.testing.wire import (
-    Api,
-    ChatCall,
-    Json,
-    ScriptedReply,
-    error_body,
-    join_messages,
-    measure_usage,
-    openai_chunks,
-    read_messages,
-    success_body,
-)
+from rlm.testing.responses import json_response, respond
+from rlm.testing.wire import Api, ChatCall, Json, ScriptedReply, error_body, join_messages, measure_usage, read_messages
 
 __all__ = ["ChatCall", "ScriptedReply", "ScriptedServer", "ServerScript"]
 
@@ -150,14 +139,18 @@ class ScriptedServer:
             case "POST", "/v1/messages":
                 return await self._serve_call(request, "anthropic")
             case "GET", "/v1/models":
-                return _json({"object": "list", "data": [{"id": "scripted", "object": "model", "owned_by": "rlm"}]})
+                return json_response(
+                    {"object": "list", "data": [{"id": "scripted", "object": "model", "owned_by": "rlm"}]}
+                )
             case "GET", "/stats":
-                return _json(self._stats())
+                return json_response(self._stats())
             case "POST", "/reset":
                 self.reset()
-                return _json({})
+                return json_response({})
             case _:
-                return _json(error_body("openai", f"no route {request.method} {request.path}", "not_found"), 404)
+                return json_response(
+                    error_body("openai", f"no route {request.method} {request.path}", "not_found"), 404
+                )
 
     async def _serve_call(self, request: web.BaseRequest, api: Api) -> web.StreamResponse:
         self.in_flight += 1
@@ -165,11 +158,9 @@ class ScriptedServer:
         call: ChatCall | None = None
         try:
             call = await self._read_call(request, api)
-            response = await self._answer_call(request, call)
-            call.status = response.status
-            return response
+            return await self._answer_call(request, call)
         except (ValueError, TypeError) as error:
-            return _json(error_body(api, f"bad request: {error}", "invalid_request"), 400)
+            return json_response(error_body(api, f"bad request: {error}", "invalid_request"), 400)
         except asyncio.CancelledError:
             if call is not None:
                 call.cancelled = True
@@ -199,27 +190,21 @@ class ScriptedServer:
     async def _answer_call(self, request: web.BaseRequest, call: ChatCall) -> web.StreamResponse:
         reply = await self._ask_script(call)
         cache = self._anthropic_cache if call.api == "anthropic" else self._cache
-        if reply.status < 400:
-            call.usage = measure_usage(call, reply, cache)  # before the wait: what was cached when the call arrived
+        usage = measure_usage(call, reply, cache)  # before the wait: what was cached when the call arrived
         latency_s = self._latency_s if reply.latency_s is None else reply.latency_s
         if latency_s:
             await asyncio.sleep(latency_s)
         if reply.hang:
             await asyncio.Event().wait()
-        if reply.reset:
-            return _reset_connection(request)
-        if isinstance(cache, AnthropicCache):
-            cache.store(call.body)
-        else:
-            cache.store(join_messages(call.messages))
-        if call.body.get("stream") and reply.status < 400 and call.api == "openai" and reply.body is None:
-            return await _stream(request, call, reply)
-        payload = _payload(call, reply)
-        if reply.cut or reply.slow_body_s:
-            return await _send_badly(request, payload, reply)
-        return web.Response(
-            body=payload, status=reply.status, headers=reply.headers or None, content_type="application/json"
-        )
+        if reply.status < 400 and not reply.reset:
+            call.usage = usage
+            if isinstance(cache, AnthropicCache):
+                cache.store(call.body)
+            else:
+                cache.store(join_messages(call.messages))
+        response = await respond(request, call, reply)
+        call.status = 0 if reply.reset else reply.status
+        return response
 
     async def _ask_script(self, call: ChatCall) -> ScriptedReply:
         try:
@@ -268,59 +253,6 @@ def _as_function(script: ServerScript) -> Callable[[ChatCall], ServerAnswer | Aw
         return replies[call.number - 1]
 
     return in_order
-
-
-def _json(body: Json, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
-
-
-def _payload(call: ChatCall, reply: ScriptedReply) -> bytes:
-    if reply.body is not None:
-        return reply.body.encode() if isinstance(reply.body, str) else reply.body
-    if reply.status >= 400:
-        return orjson.dumps(error_body(call.api, reply.text, reply.error_code, reply.error_type))
-    return orjson.dumps(success_body(call, reply))
-
-
-def _reset_connection(request: web.BaseRequest) -> web.Response:
-    transport = request.transport
-    if transport is not None:
-        raw = transport.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST, not FIN
-        transport.abort()
-    return web.Response(status=500)  # written to nobody
-
-
-async def _send_badly(request: web.BaseRequest, payload: bytes, reply: ScriptedReply) -> web.StreamResponse:
-    response = web.StreamResponse(status=reply.status, headers=reply.headers or None)
-    response.content_type = "application/json"
-    response.content_length = len(payload)
-    await response.prepare(request)
-    half = len(payload) // 2
-    await response.write(payload[:half])
-    if reply.slow_body_s:
-        await asyncio.sleep(reply.slow_body_s)
-    if reply.cut:
-        if request.transport is not None:
-            request.transport.close()
-        return response
-    await response.write(payload[half:])
-    await response.write_eof()
-    return response
-
-
-async def _stream(request: web.BaseRequest, call: ChatCall, reply: ScriptedReply) -> web.StreamResponse:
-    response = web.StreamResponse(headers=reply.headers or None)
-    response.content_type = "text/event-stream"
-    await response.prepare(request)
-    chunks = openai_chunks(call, reply)
-    for chunk in chunks:
-        await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
-        if reply.slow_body_s:
-            await asyncio.sleep(reply.slow_body_s / len(chunks))
-    await response.write(b"data: [DONE]\n\n")
-    await response.write_eof()
-    return response
 
 
 async def _run_forever(server: ScriptedServer) -> None:
