@@ -1,0 +1,177 @@
+"""``rlm ask``: one question over files, folders or standard input.
+
+The answer goes to stdout, everything else to stderr. It reads the input, wires a view to the engine, and turns what
+came of the run into text and an exit status; it decides nothing about how an answer is found.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+
+import rlm
+from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
+from rlm.cli.inputs import STDIN, Context, Inputs, read_inputs
+from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
+from rlm.core.budget import Budget
+from rlm.core.errors import ConfigurationError, RLMError
+from rlm.core.result import Result
+from rlm.views.feed import ThreadedView
+from rlm.views.live import LiveView
+from rlm.views.outline import format_seconds
+from rlm.views.plain import PlainView
+
+
+def ask(
+    question: str,
+    /,
+    *files: str,
+    model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
+    sub_model: str | None = None,
+    depth: Annotated[int, Parameter(validator=Number(gte=0))] = 1,
+    max_iterations: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    max_calls: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    concurrency: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
+    cell_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 120.0,
+    sandbox: str = "auto",
+    base_url: str | None = None,
+    encoding: str = "utf-8",
+    json_output: Annotated[bool, Parameter(name="--json", show_default=False)] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False)] = False,
+) -> int:
+    """Ask one question over files, folders or standard input, of any size.
+
+    Parameters
+    ----------
+    question
+        What to find out.
+    files
+        Files or folders (their text files); - or nothing reads standard input. Several become a dict of path to text.
+    model
+        The root's model: provider:model, or a bare OpenAI name.
+    sub_model
+        The model for sub-calls; the root's if not given.
+    depth
+        Levels of model calls below the root: 1 plain sub-calls, 2 and more nested RLMs, 0 none.
+    max_iterations
+        Turns a node may take; then it is asked for its answer.
+    max_calls
+        Model calls the whole run may make; when they are used up, the root answers with what there is.
+    concurrency
+        Model calls in flight at most, over all depths.
+    cell_seconds
+        Time one code cell may take, waits for sub-calls not counted.
+    sandbox
+        Isolation level for model-written code.
+    base_url
+        Address of an OpenAI-compatible endpoint.
+    encoding
+        Of the files and of standard input.
+    json_output
+        Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error.
+    quiet
+        Nothing on stderr but errors.
+    """
+    try:
+        inputs = _read(question, files, encoding)
+        for note in [] if quiet else [*inputs.notes, *_default_notes(model)]:
+            complain(note)
+        view = None if quiet else _choose_view()
+        engine = rlm.RLM(
+            model,
+            sub_model=sub_model,
+            max_depth=depth,
+            max_iterations=max_iterations,
+            budget=Budget(calls=max_calls),
+            concurrency=concurrency,
+            cell_seconds=cell_seconds,
+            sandbox=sandbox,
+            base_url=base_url,
+            sinks=[view] if view else [],
+        )
+    except RLMError as error:
+        return _report_failure(error, (), json_output=json_output)
+    with engine:
+        return _run(engine, view, question, inputs.context, json_output=json_output, quiet=quiet)
+
+
+def _run(
+    engine: rlm.RLM, view: ThreadedView | None, question: str, context: Context, *, json_output: bool, quiet: bool
+) -> int:
+    """Runs under the view and reports after it, so that the answer never lands in the middle of a tree."""
+    watching: AbstractContextManager[object] = view or nullcontext()
+    try:
+        with watching:
+            result = engine.run(question, context)
+    except KeyboardInterrupt:
+        if json_output:
+            write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
+        raise
+    except RLMError as error:
+        return _report_failure(error, engine.model_names, json_output=json_output)
+    return _report(result, engine.model_names, json_output=json_output, quiet=quiet)
+
+
+def _read(question: str, files: tuple[str, ...], encoding: str) -> Inputs:
+    if not question.strip():
+        raise ConfigurationError('the question is empty: rlm ask "..." FILE')
+    if Path(question).is_file() and files and not Path(files[0]).exists() and files[0] != STDIN:
+        raise ConfigurationError('the question comes first: rlm ask "..." FILE')
+    stdin = None if sys.stdin is None or (sys.stdin.isatty() and STDIN not in files) else sys.stdin.buffer
+    return read_inputs(files, stdin, encoding=encoding)
+
+
+def _default_notes(model: str | None) -> list[str]:
+    """The line that says which models were chosen when the caller named none."""
+    if model is not None:
+        return []
+    note = rlm.default_models(os.environ).note
+    return [note] if note else []
+
+
+def _choose_view() -> ThreadedView | None:
+    """The live tree on a terminal that can move its cursor, lines elsewhere, nothing where stderr is closed."""
+    if sys.stderr is None:
+        return None
+    console = Console(stderr=True)
+    if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty():
+        return LiveView(console)
+    return PlainView(sys.stderr)
+
+
+def _report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
+    code = exit_for_status(result.status)
+    if result.status == "partial" and not quiet:
+        complain(f"partial answer after {format_seconds(result.elapsed_s)}: the limit on {result.limit} was met")
+    if result.error:
+        complain(f"error: {result.error}")
+    try:
+        if json_output:
+            write_json(describe_result(result, models), sys.stdout)
+        elif result.status in ("complete", "partial"):
+            write_answer(result.answer, sys.stdout)
+    except OutputError as error:
+        complain(f"error: {error}")
+        return Exit.FAILED
+    return code
+
+
+def _report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
+    code = exit_for_error(error)
+    complain(f"error: {describe_error(error)}", error)
+    if json_output:
+        line = f"{type(error).__name__}: {error}"
+        status = "cancelled" if code == Exit.INTERRUPTED else "failed"
+        report = describe_result(error.result, models) if error.result else describe_failure(line, status)
+        try:
+            write_json({**report, "error": line}, sys.stdout)
+        except OutputError as lost:
+            complain(f"error: {lost}")
+    return code

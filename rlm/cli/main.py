@@ -1,0 +1,84 @@
+"""The entry of the command ``rlm``: finds the command, and turns whatever happens into one line and an exit status.
+
+Commands are named by import string and loaded when called: add a line here and a file beside this one.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from cyclopts import App, CycloptsError, Parameter
+
+from rlm import __version__
+from rlm.cli.exits import EXIT_HELP, Exit, complain, describe_error, exit_for_error
+from rlm.cli.output import forget_stdout
+from rlm.views.escape import one_line
+
+app = App(
+    name="rlm",
+    help="Answer questions over inputs larger than any context window, with Recursive Language Models.",
+    help_epilogue=EXIT_HELP,
+    help_format="plaintext",
+    version=__version__,
+    default_parameter=Parameter(negative=""),
+    suppress_keyboard_interrupt=False,
+    exit_on_error=False,
+    print_error=False,
+    result_action="return_value",
+)
+app.command(
+    "rlm.cli.ask:ask",
+    name="ask",
+    help="Ask one question over files, folders or standard input.",
+    usage="Usage: rlm ask [OPTIONS] QUESTION [FILE...]",
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. It unwinds as Ctrl-C does, so that the run is cancelled and the terminal gets its cursor back."""
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        tokens: the command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status, see ``rlm.cli.exits``.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(sys.argv[1:] if tokens is None else tokens)
+    except CycloptsError as error:
+        complain(f"error: {one_line(str(error), 300)} (see: rlm {_command_of(tokens)}--help)", error)
+        return Exit.USAGE
+    except Terminated:
+        complain("terminated")
+        return Exit.TERMINATED
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        forget_stdout()
+        return Exit.COMPLETE
+    except Exception as error:  # noqa: BLE001  (the last border: a person gets one line, a developer sets RLM_DEBUG)
+        complain(f"error: {describe_error(error)} (RLM_DEBUG=1 shows where)", error)
+        return exit_for_error(error)
+    return code if isinstance(code, int) else Exit.COMPLETE
+
+
+def _command_of(tokens: Sequence[str] | None) -> str:
+    given = sys.argv[1:] if tokens is None else tokens
+    return "ask " if given and given[0] == "ask" else ""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""What goes to stdout: the answer, or one JSON object. Only here is stdout written to.
+
+An answer that goes to a terminal is cleaned of everything that could act on it; one that goes to a pipe or a file is
+written as it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TextIO
+
+from rlm.core.cells import PlainValue
+from rlm.core.messages import JsonValue
+from rlm.core.result import Result
+from rlm.core.usage import Spend
+from rlm.views.escape import safe_text
+
+
+class OutputError(Exception):
+    """The answer could not be written: the disk is full, stdout is closed. A reader that went away is no error."""
+
+
+def write_answer(answer: PlainValue, stdout: TextIO | None) -> None:
+    """Writes text as it is and data as JSON; a newline ends it.
+
+    Raises:
+        OutputError: the answer did not get out.
+    """
+    text = answer if isinstance(answer, str) else json.dumps(to_json(answer), ensure_ascii=False, indent=2)
+    if stdout is not None and stdout.isatty():
+        text = safe_text(text)
+    _write(text if text.endswith("\n") else f"{text}\n", stdout)
+
+
+def write_json(report: Mapping[str, JsonValue], stdout: TextIO | None) -> None:
+    """Writes one JSON object, on one line, in ASCII.
+
+    Raises:
+        OutputError: the object did not get out.
+    """
+    _write(json.dumps(report) + "\n", stdout)
+
+
+def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonValue]:
+    """The JSON object of a run."""
+    return {
+        "answer": to_json(result.answer),
+        "status": result.status,
+        "limit": result.limit,
+        "error": result.error,
+        "run_id": result.run_id,
+        "models": list(models),
+        "sandbox": result.sandbox,
+        "elapsed_s": round(result.elapsed_s, 3),
+        "cost_usd": result.cost_usd,
+        "usage": {
+            **_describe_spend(result.usage.total),
+            "by_model": {model: _describe_spend(spend) for model, spend in result.usage.by_model.items()},
+            "by_depth": {str(depth): _describe_spend(spend) for depth, spend in result.usage.by_depth.items()},
+        },
+    }
+
+
+def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
+    """The JSON object where there is no result: the same keys, all empty but the status and the error."""
+    return {
+        "answer": None,
+        "status": status,
+        "limit": None,
+        "error": error,
+        "run_id": None,
+        "models": [],
+        "sandbox": None,
+        "elapsed_s": None,
+        "cost_usd": None,
+        "usage": None,
+    }
+
+
+def to_json(value: PlainValue) -> JsonValue:
+    """Plain data as JSON has it: sets and tuples become lists, everything JSON lacks becomes text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case dict():
+            return {key if isinstance(key, str) else str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case set() | frozenset():
+            return [to_json(item) for item in sorted(value, key=repr)]
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case Decimal():
+            return str(value)
+        case _:
+            return str(value)
+
+
+def _describe_spend(spend: Spend) -> dict[str, JsonValue]:
+    usage = spend.usage
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": spend.cost_usd,
+        "unpriced_calls": spend.unpriced_calls,
+    }
+
+
+def _write(text: str, stdout: TextIO | None) -> None:
+    if stdout is None:
+        raise OutputError("stdout is closed")
+    try:
+        # Bytes, so that what the locale cannot say (or a lone surrogate) never loses the answer.
+        encoding = (stdout.encoding or "utf-8") if stdout.isatty() else "utf-8"
+        stdout.flush()
+        stdout.buffer.write(text.encode(encoding, "backslashreplace"))
+        stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout(stdout)
+    except OSError as error:
+        _forget_stdout(stdout)
+        raise OutputError(f"cannot write to stdout: {error.strerror}") from error
+
+
+def _forget_stdout(stdout: TextIO) -> None:
+    """Points stdout at nothing, so that the interpreter's own flush at exit does not complain a second time."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stdout.fileno())
+    os.close(nothing)
+
+
+def forget_stdout() -> None:
+    """For a reader that went away while help was printed."""
+    if sys.stdout is not None:
+        _forget_stdout(sys.stdout)
