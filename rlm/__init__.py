@@ -1,0 +1,155 @@
+"""Recursive Language Models: answer questions over inputs larger than any context window.
+
+    import rlm
+
+    result = rlm.ask("Who is the captain of the Pequod?", open("moby-dick.txt").read())
+    print(result.answer, result.usage.total, result.cost_usd)
+
+Everything in ``__all__`` is public and stays. Names load when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm.api import RLM, DefaultModels, Stream, ask, default_models
+    from rlm.core.budget import Budget
+    from rlm.core.errors import (
+        AuthenticationError,
+        BudgetExceededError,
+        ConfigurationError,
+        ContextError,
+        EmptyReplyError,
+        InvalidTransition,
+        MalformedReplyError,
+        MissingExtraError,
+        ModelError,
+        ModelNotFoundError,
+        ModelTimeoutError,
+        NoAnswerError,
+        PromptTooLongError,
+        ProtocolViolationError,
+        ProviderUnavailableError,
+        ProviderUnreachableError,
+        RateLimitedError,
+        RefusalError,
+        RequestRejectedError,
+        RLMError,
+        RunCancelledError,
+        SandboxDiedError,
+        SandboxError,
+        SandboxUnavailableError,
+        TruncatedReplyError,
+    )
+    from rlm.core.messages import Message, Reply, Request, Task, Usage
+    from rlm.core.result import Result
+    from rlm.core.tree import CallRecord, NodeRecord
+    from rlm.core.usage import Spend, UsageReport
+    from rlm.ports import Model, Sink
+    from rlm.prompts import PromptFacts
+    from rlm.rlm_repl import RLM_REPL
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "rlm.api": ("RLM", "DefaultModels", "Stream", "ask", "default_models"),
+    "rlm.core.budget": ("Budget",),
+    "rlm.core.errors": (
+        "AuthenticationError",
+        "BudgetExceededError",
+        "ConfigurationError",
+        "ContextError",
+        "EmptyReplyError",
+        "InvalidTransition",
+        "MalformedReplyError",
+        "MissingExtraError",
+        "ModelError",
+        "ModelNotFoundError",
+        "ModelTimeoutError",
+        "NoAnswerError",
+        "PromptTooLongError",
+        "ProtocolViolationError",
+        "ProviderUnavailableError",
+        "ProviderUnreachableError",
+        "RLMError",
+        "RateLimitedError",
+        "RefusalError",
+        "RequestRejectedError",
+        "RunCancelledError",
+        "SandboxDiedError",
+        "SandboxError",
+        "SandboxUnavailableError",
+        "TruncatedReplyError",
+    ),
+    "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
+    "rlm.core.result": ("Result",),
+    "rlm.core.tree": ("CallRecord", "NodeRecord"),
+    "rlm.core.usage": ("Spend", "UsageReport"),
+    "rlm.ports": ("Model", "Sink"),
+    "rlm.prompts": ("PromptFacts",),
+    "rlm.rlm_repl": ("RLM_REPL",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "RLM",
+    "RLM_REPL",
+    "AuthenticationError",
+    "Budget",
+    "BudgetExceededError",
+    "CallRecord",
+    "ConfigurationError",
+    "ContextError",
+    "DefaultModels",
+    "EmptyReplyError",
+    "InvalidTransition",
+    "MalformedReplyError",
+    "Message",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "ModelNotFoundError",
+    "ModelTimeoutError",
+    "NoAnswerError",
+    "NodeRecord",
+    "PromptFacts",
+    "PromptTooLongError",
+    "ProtocolViolationError",
+    "ProviderUnavailableError",
+    "ProviderUnreachableError",
+    "RLMError",
+    "RateLimitedError",
+    "RefusalError",
+    "Reply",
+    "Request",
+    "RequestRejectedError",
+    "Result",
+    "RunCancelledError",
+    "SandboxDiedError",
+    "SandboxError",
+    "SandboxUnavailableError",
+    "Sink",
+    "Spend",
+    "Stream",
+    "Task",
+    "TruncatedReplyError",
+    "Usage",
+    "UsageReport",
+    "__version__",
+    "ask",
+    "default_models",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rlm' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-DEFAULT_QUESTION = "Read through `context`: it holds a question to answer or instructions to follow, perhaps with the data they speak of."
+DEFAULT_QUESTION = (
+    "Read through `context`: it holds a question to answer or instructions to follow, "
+    "perhaps with the data they speak of."
+)
 
 NOTHING_RUN = (
     "[Nothing was run and no answer was given. Write code in a ```repl block, or answer with FINAL(your answer) or "

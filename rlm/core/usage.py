@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from rlm.core.events import AnyEvent, CallReplied
 from rlm.core.messages import Usage
@@ -25,6 +26,11 @@ class Spend:
             unpriced_calls=self.unpriced_calls + (usage.calls if cost_usd is None else 0),
         )
 
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(
+            self.usage + other.usage, self.cost_usd + other.cost_usd, self.unpriced_calls + other.unpriced_calls
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
@@ -33,6 +39,18 @@ class UsageReport:
     total: Spend = Spend()
     by_model: dict[str, Spend] = field(default_factory=dict)
     by_depth: dict[int, Spend] = field(default_factory=dict)
+
+    def __add__(self, other: UsageReport) -> UsageReport:
+        return UsageReport(
+            self.total + other.total, _merge(self.by_model, other.by_model), _merge(self.by_depth, other.by_depth)
+        )
+
+
+K = TypeVar("K", str, int)
+
+
+def _merge(ours: dict[K, Spend], theirs: dict[K, Spend]) -> dict[K, Spend]:
+    return {key: ours.get(key, Spend()) + theirs.get(key, Spend()) for key in {**ours, **theirs}}
 
 
 def add_call(report: UsageReport, event: CallReplied) -> UsageReport:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import replace
 from typing import assert_never
 
 from rlm.core.cells import (
@@ -69,23 +68,27 @@ class Tree:
             RLMError: what ends the whole run: the sandbox is gone, a provider refuses the key.
         """
         async with self._open_repls[job.depth]:
-            self._emit_started(job)
-            turns = 0
+            node = Node(self._node_spec(job))
             try:
-                async with _Opened(self._sandbox, self.repl_spec(job)) as repl:
-                    node, action = step(Node(self._node_spec(job)), Begun())
+                repl = await self.open(job)
+                try:
+                    node, action = step(node, Begun())
                     while not isinstance(action, Finish):
                         node, action = step(node, await self._perform(job, repl, node, action))
-                        turns = node.turn
+                finally:
+                    await repl.aclose()
             except BaseException as error:
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-                self._emit_finished(job, status, turns, error)
+                self._emit_finished(job, node, status, Finish(), error)
                 raise
-            if action.error:
-                self._emit_finished(job, "failed", turns, action.error)
-            else:
-                self._emit_finished(job, "partial" if action.limit else "complete", turns, None, action)
+            status = "failed" if action.error else "partial" if action.limit else "complete"
+            self._emit_finished(job, node, status, action, action.error)
             return action
+
+    async def open(self, job: NodeJob) -> Repl:
+        """Begins a node: its first event, and its REPL."""
+        self._emit_started(job)
+        return await self._sandbox.open(self.repl_spec(job))
 
     def repl_spec(self, job: NodeJob) -> ReplSpec:
         """The REPL that a node needs."""
@@ -190,33 +193,18 @@ class Tree:
         )
 
     def _emit_finished(
-        self, job: NodeJob, status: Status, turns: int, error: BaseException | None, finish: Finish | None = None
+        self, job: NodeJob, node: Node, status: Status, finish: Finish, error: BaseException | None
     ) -> None:
         recorder = self._recorder
-        event = NodeFinished(
-            run=recorder.run,
-            node=job.id,
-            at_s=recorder.at_s,
-            status=status,
-            answer=finish.answer if finish else None,
-            turns=turns,
-            error=f"{type(error).__name__}: {error}" if error else None,
+        recorder.emit(
+            NodeFinished(
+                run=recorder.run,
+                node=job.id,
+                at_s=recorder.at_s,
+                status=status,
+                answer=finish.answer,
+                turns=node.turn,
+                error=f"{type(error).__name__}: {error}" if error else None,
+                limit=finish.limit,
+            )
         )
-        recorder.emit(replace(event, limit=finish.limit) if finish else event)
-
-
-class _Opened:
-    """A REPL for the length of a node's life."""
-
-    def __init__(self, sandbox: Sandbox, spec: ReplSpec) -> None:
-        self._sandbox = sandbox
-        self._spec = spec
-        self._repl: Repl | None = None
-
-    async def __aenter__(self) -> Repl:
-        self._repl = await self._sandbox.open(self._spec)
-        return self._repl
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._repl:
-            await self._repl.aclose()

@@ -1,0 +1,369 @@
+"""The public API, and the one place where adapters are chosen and wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from rlm.clock import MonotonicClock
+from rlm.core.budget import Budget
+from rlm.core.cells import PlainValue, ReplLimits
+from rlm.core.errors import ConfigurationError
+from rlm.core.events import AnyEvent
+from rlm.core.ids import RunId
+from rlm.core.result import Result
+from rlm.engine.background import BACKGROUND
+from rlm.engine.run import Run, RunSetup
+from rlm.engine.settings import TreeSettings
+from rlm.models.prices import PriceList
+from rlm.models.registry import open_model
+from rlm.ports import Model, Sandbox, Sink
+from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
+from rlm.sandbox.levels import open_launcher
+from rlm.sandbox.repls import WorkerSandbox
+from rlm.scheduler.dispatcher import Dispatcher
+from rlm.scheduler.retries import RetryPolicy
+
+EMBEDDED_MODEL = "plan:map_reduce"
+EMBEDDED_SUB_MODEL = "local:smollm2"
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultModels:
+    """The models used when the caller names none. ``note`` says in one line which, and why."""
+
+    model: str
+    sub_model: str
+    note: str
+
+
+def default_models(env: Mapping[str, str] | None = None) -> DefaultModels:
+    """What to use when no model is named: ``RLM_MODEL``, else the provider whose key is set, else the embedded default."""
+    env = os.environ if env is None else env
+    if named := env.get("RLM_MODEL"):
+        sub_model = env.get("RLM_SUB_MODEL") or (EMBEDDED_SUB_MODEL if named.startswith("plan:") else named)
+        return DefaultModels(named, sub_model, f"using {named} and {sub_model} (RLM_MODEL, RLM_SUB_MODEL)")
+    for key, model, sub_model in (
+        ("OPENAI_API_KEY", "openai:gpt-4o", "openai:gpt-4o-mini"),
+        ("ANTHROPIC_API_KEY", "anthropic:claude-sonnet-4-5", "anthropic:claude-haiku-4-5"),
+    ):
+        if env.get(key):
+            return DefaultModels(
+                model, sub_model, f"no model named: using {model} and {sub_model}, because {key} is set"
+            )
+    return DefaultModels(
+        EMBEDDED_MODEL,
+        EMBEDDED_SUB_MODEL,
+        "no model configured: using the embedded 135M model (local:smollm2) with a fixed plan. It finds sentences that "
+        "answer simple questions; it cannot reason, count or summarise. Name a better one with --model or RLM_MODEL.",
+    )
+
+
+class RLM:
+    """A Recursive Language Model: answers questions over inputs of any size.
+
+    The input becomes the variable ``context`` of a sandboxed Python REPL; the root model writes code that looks at it and
+    asks other models about pieces of it, in parallel and recursively. (Zhang, Kraska, Khattab: "Recursive Language
+    Models", arXiv 2512.24601.)
+
+    Args:
+        model: the root's model: ``provider:model`` (a bare name means OpenAI), ``local:...``, ``plan:...``, or any object
+            that fits ``rlm.Model``. None uses what ``default_models()`` says.
+        sub_model: the model of all deeper levels; the root's own when None.
+        models: one model for each depth, the last serving all deeper levels; instead of ``model`` and ``sub_model``.
+        max_depth: levels of model calls below the root. 1: sub-calls are plain calls; 2: they are RLMs whose sub-calls are
+            plain calls; 0: a REPL without sub-calls.
+        max_iterations: turns of each node. When they are used up, one last turn is asked for the answer.
+        budget: limits of the whole run.
+        sandbox: ``"auto"`` takes the strongest isolation this machine offers; or the name of a level, which must be there.
+        concurrency: calls to one model in flight at once, for the whole tree.
+        retries: further attempts for a call that failed in a way that may pass.
+        call_timeout_s: seconds for one attempt of one call.
+        cell_seconds: wall time of one cell, waits for sub-calls not counted.
+        memory_mb: memory of one REPL, in MiB.
+        observation_chars: characters of output that a model is shown after each turn.
+        temperature, max_output_tokens: passed to every call; None leaves them to the provider.
+        prompt: a prompt family by name, or a function from ``PromptFacts`` to the system message; by model when None.
+        setup_code: Python that runs in every REPL before its first cell.
+        prices: ``{model: (dollars per million input tokens, dollars per million output tokens)}``, before the price list.
+        sinks: are told every event of every run, on the engine's thread; they must not block.
+        api_key, base_url: for the providers named in ``model``, ``sub_model`` and ``models``; the environment when None.
+
+    An object may be used from many threads and loops at once; every call is a run of its own. ``close()`` releases
+    connections; the end of the process does so too.
+
+    Raises:
+        ConfigurationError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | Model | None = None,
+        *,
+        sub_model: str | Model | None = None,
+        models: Sequence[str | Model] | None = None,
+        max_depth: int = 1,
+        max_iterations: int = 20,
+        budget: Budget | None = None,
+        sandbox: str = "auto",
+        concurrency: int = 64,
+        retries: int = 5,
+        call_timeout_s: float = 600.0,
+        cell_seconds: float = 120.0,
+        memory_mb: int = 2048,
+        observation_chars: int = 16_000,
+        temperature: float | None = None,
+        max_output_tokens: int | None = None,
+        prompt: str | PromptFamily | None = None,
+        setup_code: str | None = None,
+        prices: Mapping[str, tuple[float, float]] | None = None,
+        sinks: Sequence[Sink] = (),
+        api_key: str | None = None,
+        base_url: str | None = None,
+    ) -> None:
+        _check_positive(
+            concurrency=concurrency,
+            call_timeout_s=call_timeout_s,
+            cell_seconds=cell_seconds,
+            memory_mb=memory_mb,
+            observation_chars=observation_chars,
+            max_iterations=max_iterations,
+        )
+        if max_depth < 0 or retries < 0:
+            raise ConfigurationError("max_depth and retries must be 0 or more.")
+        self._budget = budget or Budget()
+        self._max_depth = max_depth if self._budget.depth is None else min(max_depth, self._budget.depth)
+        self._max_turns = max_iterations
+        if self._budget.iterations is not None:
+            self._max_turns = min(max_iterations, self._budget.iterations)
+        self._sandbox = sandbox
+        self._concurrency = concurrency
+        self._policy = RetryPolicy(retries=retries)
+        self._call_timeout_s = call_timeout_s
+        self._limits = ReplLimits(cell_seconds=cell_seconds, memory_mb=memory_mb)
+        self._observation_chars = observation_chars
+        self._temperature = temperature
+        self._max_output_tokens = max_output_tokens
+        self._setup_code = setup_code
+        self._sinks = tuple(sinks)
+        self._family_of = _family_chooser(prompt)
+        self._prices = PriceList()
+        for name, (input_price, output_price) in (prices or {}).items():
+            self._prices.set(name, input_price, output_price)
+        named = _name_models(model, sub_model, models)
+        opened = {
+            name: open_model(name, api_key=api_key, base_url=base_url)
+            for name in dict.fromkeys(each for each in named if isinstance(each, str))
+        }
+        self._models = [opened[each] if isinstance(each, str) else each for each in named]
+        _OPEN.add(self)
+
+    def run(self, query: str | None, context: PlainValue = None) -> Result:
+        """Answers ``query`` over ``context`` and waits for it. See ``arun`` for what is returned and raised."""
+        if BACKGROUND.owns_current_thread():
+            raise ConfigurationError(
+                "run() was called on the engine's own thread, from a sink or a Model. Use arun() there."
+            )
+        return BACKGROUND.wait(self.execute(query, context))
+
+    async def arun(self, query: str | None, context: PlainValue = None) -> Result:
+        """Answers ``query`` over ``context``. Cancelling the task stops the run.
+
+        Args:
+            query: the question; None when ``context`` itself holds it.
+            context: str, list of str, list of messages, dict, or other plain data.
+
+        Returns:
+            The answer with its status, usage, cost and tree.
+
+        Raises:
+            RLMError: when there is no answer; ``error.result`` holds what the run had reached. See ``rlm.errors``.
+        """
+        return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context)))
+
+    def stream(self, query: str | None, context: PlainValue = None) -> Stream:
+        """Starts a run and gives its events as they happen: ``async for event in rlm.stream(query, context)``."""
+        return Stream(lambda sink: BACKGROUND.submit(self.execute(query, context, sinks=(sink,))))
+
+    async def execute(
+        self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[Sink] = ()
+    ) -> Result:
+        """One run on the current loop, which must be the engine's. For code that runs there: models, other runs."""
+        return await self.prepare(depth=depth, sinks=sinks).answer(query or DEFAULT_QUESTION, context)
+
+    def prepare(self, *, depth: int = 0, sinks: Sequence[Sink] = ()) -> Run:
+        """A run that has not begun. ``depth`` is where its root stands."""
+        clock = MonotonicClock()
+        settings = TreeSettings(
+            models=self._models,
+            family_of=self._family_of,
+            max_depth=self._max_depth,
+            max_turns=self._max_turns,
+            observation_chars=self._observation_chars,
+            limits=self._limits,
+            temperature=self._temperature,
+            max_output_tokens=self._max_output_tokens,
+            setup_code=self._setup_code,
+        )
+        scheduler = Dispatcher(
+            clock=clock, concurrency=self._concurrency, call_timeout_s=self._call_timeout_s, policy=self._policy
+        )
+        return Run(
+            RunSetup(
+                id=RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
+                settings=settings,
+                sandbox=shared_sandbox(self._sandbox),
+                scheduler=scheduler,
+                clock=clock,
+                price_of=self._prices.cost_usd,
+                budget=self._budget,
+                sinks=(*self._sinks, *sinks),
+                depth=depth,
+            )
+        )
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The full names of the models, by depth."""
+        return tuple(model.name for model in self._models)
+
+    def close(self) -> None:
+        """Releases connections and local models. The object cannot be used after it."""
+        BACKGROUND.wait(self.aclose())
+
+    async def aclose(self) -> None:
+        """The same on the engine's loop."""
+        _OPEN.discard(self)
+        for model in self._models:
+            await model.aclose()
+
+    def __enter__(self) -> RLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Stream:
+    """The events of one run, in order, for one ``async for`` loop. Leaving the loop early cancels the run.
+
+    ``result`` is there once the loop has ended; a run without an answer raises its error from the loop, after its last event.
+    """
+
+    def __init__(self, start: Callable[[Sink], Future[Result]]) -> None:
+        self._start = start
+        self._result: Result | None = None
+
+    @property
+    def result(self) -> Result:
+        """What the run gave.
+
+        Raises:
+            ConfigurationError: the run has not ended.
+        """
+        if self._result is None:
+            raise ConfigurationError("Stream.result is there when the loop over its events has ended.")
+        return self._result
+
+    async def __aiter__(self) -> AsyncIterator[AnyEvent]:
+        sink = _QueueSink(asyncio.get_running_loop())
+        future = self._start(sink)
+        future.add_done_callback(sink.end)
+        try:
+            while (event := await sink.queue.get()) is not None:
+                yield event
+            self._result = await asyncio.wrap_future(future)
+        finally:
+            future.cancel()
+
+
+class _QueueSink:
+    """Hands events over from the engine's thread to another loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.queue: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
+
+    def emit(self, event: AnyEvent) -> None:
+        self._put(event)
+
+    def end(self, _: object) -> None:
+        self._put(None)
+
+    def _put(self, item: AnyEvent | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
+
+
+def ask(query: str, context: PlainValue = None, *, model: str | Model | None = None, **options: object) -> Result:
+    """Answers one question: ``rlm.ask("Who is the captain?", text)``. Options as for ``RLM``."""
+    with RLM(model, **options) as engine:  # type: ignore[arg-type]  # forwarded, and checked there
+        return engine.run(query, context)
+
+
+# What all objects of the process share.
+
+_OPEN: weakref.WeakSet[RLM] = weakref.WeakSet()
+_SANDBOXES: dict[str, Sandbox] = {}
+_SANDBOX_LOCK = threading.Lock()
+
+
+def shared_sandbox(name: str) -> Sandbox:
+    """The process's one sandbox of this name: its REPLs are apart from each other, whoever uses them."""
+    with _SANDBOX_LOCK:
+        if name not in _SANDBOXES:
+            _SANDBOXES[name] = WorkerSandbox(open_launcher(name))
+        return _SANDBOXES[name]
+
+
+async def _close_all() -> None:
+    for engine in list(_OPEN):
+        await engine.aclose()
+    for sandbox in list(_SANDBOXES.values()):
+        await sandbox.aclose()
+
+
+BACKGROUND.at_end(_close_all)
+
+
+def _name_models(
+    model: str | Model | None, sub_model: str | Model | None, models: Sequence[str | Model] | None
+) -> list[str | Model]:
+    """The models by depth, as the caller named them."""
+    if models is not None:
+        if model is not None or sub_model is not None:
+            raise ConfigurationError("Give either models=[...], one for each depth, or model= and sub_model=.")
+        if not models:
+            raise ConfigurationError("models=[] is empty: name at least the root's model.")
+        return list(models)
+    if model is None:
+        defaults = default_models()
+        return [defaults.model, sub_model or defaults.sub_model]
+    if sub_model is None and isinstance(model, str) and model.startswith("plan:"):
+        raise ConfigurationError(f"{model} is a program, not a model to ask: name the model it asks with sub_model=.")
+    return [model] if sub_model is None else [model, sub_model]
+
+
+def _family_chooser(prompt: str | PromptFamily | None) -> Callable[[str], PromptFamily]:
+    if prompt is None:
+        return choose_family
+    if isinstance(prompt, str):
+        if prompt not in FAMILIES:
+            raise ConfigurationError(f"prompt={prompt!r} is not a prompt family. Known: {', '.join(sorted(FAMILIES))}.")
+        family = FAMILIES[prompt]
+    else:
+        family = prompt
+    return lambda _: family
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise ConfigurationError(f"{name}={value} must be more than 0.")

@@ -1,0 +1,95 @@
+"""The one event loop that all runs of a process share, in a thread of its own.
+
+So the same engine serves scripts, threads, notebooks and programs with a loop of their own, and connections and workers
+always live on the loop they were made on. A process that forks gets a new loop; the old one's things stay with the parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+STOP_SECONDS = 5.0  # how long the end of the process waits for runs to let go of workers and connections
+
+
+class BackgroundLoop:
+    """Starts on first use and ends with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts ``work`` on the loop. Cancelling the future cancels it there."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs ``work`` to its end from a thread that may block.
+
+        Ctrl-C stops the work there, lets it end its cells and calls, and is raised here after that.
+        """
+        ended = threading.Event()
+
+        async def tracked() -> T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = self.submit(tracked())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            ended.wait(STOP_SECONDS)
+            raise
+
+    def at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has ``close`` awaited on the loop when the process ends."""
+        self._closers.append(close)
+
+    def owns_current_thread(self) -> bool:
+        """Whether the caller runs on the loop itself, where waiting for it would never end."""
+        return self._thread is threading.current_thread()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                loop = asyncio.new_event_loop()
+                self._loop, self._pid = loop, os.getpid()
+                self._thread = threading.Thread(target=loop.run_forever, name="rlm-engine", daemon=True)
+                self._thread.start()
+                atexit.register(self._end)
+            return self._loop
+
+    def _end(self) -> None:
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None or self._pid != os.getpid() or not thread.is_alive():
+            return
+        with contextlib.suppress(TimeoutError, CancelledError):
+            asyncio.run_coroutine_threadsafe(_finish(self._closers), loop).result(STOP_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_SECONDS)
+
+
+async def _finish(closers: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    current = asyncio.current_task()
+    tasks = [task for task in asyncio.all_tasks() if task is not current]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(close() for close in closers), return_exceptions=True)
+
+
+BACKGROUND = BackgroundLoop()

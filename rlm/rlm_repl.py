@@ -1,0 +1,142 @@
+"""``RLM_REPL``: the class of "Async Execution & Depth > 1 Features", a thin layer over ``rlm.RLM``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import ExitStack
+from typing import TypeAlias
+
+from rlm.api import RLM
+from rlm.core.cells import PlainValue
+from rlm.core.errors import ConfigurationError, RLMError
+from rlm.core.result import Result
+from rlm.core.usage import Spend, UsageReport
+from rlm.engine.background import BACKGROUND
+from rlm.views.plain import PlainView
+
+CostLine: TypeAlias = dict[str, int | float | None]
+
+
+class RLM_REPL:  # noqa: N801  the name is fixed by its users
+    """Answers questions over inputs of any size through a Python REPL and recursive model calls.
+
+    Args:
+        model: the root's model.
+        recursive_model: the model of all sub-calls, at every depth.
+        max_iterations: turns of each node.
+        depth: where the root stands; 0 for an outermost run.
+        max_depth: levels of model calls below depth 0. 1: sub-calls are plain model calls; 2 and more: nested RLMs.
+        enable_logging: tell on stderr what happens.
+        track_costs: keep totals for ``cost_summary()``.
+        api_key: for the provider; the environment when None.
+        sandbox, base_url: as for ``rlm.RLM``.
+
+    Raises:
+        ConfigurationError: an argument cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0917  the order is fixed by its users
+        self,
+        model: str = "gpt-4o",
+        recursive_model: str = "gpt-4o-mini",
+        max_iterations: int = 20,
+        depth: int = 0,
+        max_depth: int = 1,
+        enable_logging: bool = True,
+        track_costs: bool = True,
+        api_key: str | None = None,
+        *,
+        sandbox: str = "auto",
+        base_url: str | None = None,
+    ) -> None:
+        if depth < 0 or depth > max_depth:
+            raise ConfigurationError(f"depth={depth} must be from 0 to max_depth={max_depth}.")
+        self.depth = depth
+        self.max_depth = max_depth
+        self.enable_logging = enable_logging
+        self.track_costs = track_costs
+        self.engine = RLM(
+            # An RLM at depth 1 is somebody's sub-call: depths above it are never asked.
+            models=[*[model] * (depth + 1), recursive_model],
+            max_depth=max_depth,
+            max_iterations=max_iterations,
+            api_key=api_key,
+            base_url=base_url,
+            sandbox=sandbox,
+        )
+        self.last_result: Result | None = None
+        self._lock = threading.Lock()
+        self._spent = UsageReport()
+
+    def completion(self, context: PlainValue, query: str | None = None) -> str:
+        """Answers ``query`` over ``context``.
+
+        Args:
+            context: str, list of str, list of messages, or dict.
+            query: the question; None when ``context`` itself holds it.
+
+        Returns:
+            The answer as text. ``last_result`` holds it as a value, with status, usage and tree.
+
+        Raises:
+            RLMError: when there is no answer. Errors are never returned as text.
+        """
+        with ExitStack() as stack:
+            sinks = [stack.enter_context(PlainView(sys.stderr))] if self.enable_logging else []
+            try:
+                result = BACKGROUND.wait(self.engine.execute(query, context, depth=self.depth, sinks=sinks))
+            except RLMError as error:
+                self._note(error.result)
+                raise
+        self._note(result)
+        return str(result)
+
+    def cost_summary(self) -> dict[str, object]:
+        """Tokens by kind, calls and dollars of all completions since the last ``reset()``, sub-calls at every depth included.
+
+        Returns:
+            ``{"calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "cost_usd",
+            "unpriced_calls", "by_model": {name: the same}, "by_depth": {depth: the same}}``. ``cost_usd`` is None where a
+            call has no known price.
+
+        Raises:
+            ConfigurationError: with ``track_costs=False``.
+        """
+        if not self.track_costs:
+            raise ConfigurationError("Costs are not tracked: make the object with track_costs=True.")
+        with self._lock:
+            spent = self._spent
+        return {
+            **_cost_line(spent.total),
+            "by_model": {name: _cost_line(spend) for name, spend in spent.by_model.items()},
+            "by_depth": {depth: _cost_line(spend) for depth, spend in spent.by_depth.items()},
+        }
+
+    def reset(self) -> None:
+        """Forgets totals and the last result."""
+        with self._lock:
+            self._spent = UsageReport()
+            self.last_result = None
+
+    def _note(self, result: Result | None) -> None:
+        if result is None:
+            return
+        with self._lock:
+            self.last_result = result
+            if self.track_costs:
+                self._spent = self._spent + result.usage
+
+
+def _cost_line(spend: Spend) -> CostLine:
+    usage = spend.usage
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "total_tokens": usage.total_tokens,
+        "cost_usd": None if spend.unpriced_calls else spend.cost_usd,
+        "unpriced_calls": spend.unpriced_calls,
+    }

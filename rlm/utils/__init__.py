@@ -1,0 +1,1 @@
+"""Kept for programs that import ``rlm.utils.prompts``."""

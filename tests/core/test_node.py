@@ -1,0 +1,221 @@
+"""The node's table: every pair of state and event, and the ways a conversation can go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from rlm.core.cells import Answer, Cell, CellResult, Variable
+from rlm.core.errors import InvalidTransition, ModelTimeoutError, NoAnswerError, TruncatedReplyError
+from rlm.core.messages import Message
+from rlm.core.node import (
+    MAX_STUMBLES,
+    TABLE,
+    Action,
+    Ask,
+    AskFailed,
+    Begun,
+    Execute,
+    Executed,
+    Finish,
+    LimitMet,
+    Node,
+    NodeEvent,
+    NodeSpec,
+    Read,
+    Replied,
+    State,
+    ValueMissing,
+    ValueRead,
+    step,
+)
+
+SPEC = NodeSpec("How many?", "a str of 5 characters", "You answer.", max_turns=3, observation_chars=1_000)
+OK = CellResult("ok", stdout="seen\n")
+
+
+def cell(code: str) -> str:
+    return f"```repl\n{code}\n```"
+
+
+def play(*events: NodeEvent, spec: NodeSpec = SPEC) -> tuple[Node, Action]:
+    node, action = step(Node(spec), Begun())
+    for event in events:
+        node, action = step(node, event)
+    return node, action
+
+
+def finish(*events: NodeEvent, spec: NodeSpec = SPEC) -> Finish:
+    action = play(*events, spec=spec)[1]
+    assert isinstance(action, Finish)
+    return action
+
+
+def test_every_pair_is_in_the_table_or_refused() -> None:
+    events: list[NodeEvent] = [
+        Begun(),
+        Replied("FINAL(1)"),
+        AskFailed(ModelTimeoutError("slow")),
+        LimitMet("calls"),
+        Executed(OK),
+        ValueRead(1),
+        ValueMissing(),
+    ]
+    for state, event in product(State, events):
+        node = replace(Node(SPEC), state=state, messages=(Message("user", "q"),), pending=(Cell(1, 1, "x"),), turn=1)
+        if (state, type(event)) in TABLE:
+            step(node, event)
+        else:
+            with pytest.raises(InvalidTransition):
+                step(node, event)
+
+
+def test_the_first_turn_asks_with_the_question_and_what_the_context_is() -> None:
+    _, action = play()
+    assert isinstance(action, Ask)
+    assert [m.role for m in action.messages] == ["system", "user"]
+    assert "How many?" in action.messages[1].content
+    assert "a str of 5 characters" in action.messages[1].content
+
+
+def test_cells_run_in_order_and_the_model_sees_their_output() -> None:
+    node, action = play(Replied(cell("a") + "\n" + cell("b")))
+    assert action == Execute(Cell(1, 1, "a"), None)
+    node, action = step(node, Executed(OK))
+    assert action == Execute(Cell(1, 2, "b"), None)
+    node, action = step(node, Executed(CellResult("ok", echo="42")))
+    assert isinstance(action, Ask)
+    assert "seen" in action.messages[-1].content
+    assert "42" in action.messages[-1].content
+
+
+def test_cells_after_a_failed_one_are_not_run_and_the_model_is_told() -> None:
+    _, action = play(Replied(cell("a") + "\n" + cell("b")), Executed(CellResult("error", error="KeyError: 'x'")))
+    assert isinstance(action, Ask)
+    assert "KeyError: 'x'" in action.messages[-1].content
+    assert "not run" in action.messages[-1].content
+    assert "1.2" in action.messages[-1].content
+
+
+def test_conversations_only_grow_at_their_end() -> None:
+    node, action = step(Node(SPEC), Begun())
+    seen: tuple[Message, ...] = ()
+    for reply in (cell("a"), "hm", cell("b"), "FINAL(1)"):
+        assert isinstance(action, Ask)
+        assert action.messages[: len(seen)] == seen
+        seen = action.messages
+        node, action = step(node, Replied(reply))
+        if isinstance(action, Execute):
+            node, action = step(node, Executed(OK))
+
+
+def test_answer_from_code_wins_and_ends_the_turn() -> None:
+    done = finish(Replied(cell("FINAL(7)") + cell("b") + "\nFINAL(8)"), Executed(CellResult("ok", answer=Answer(7))))
+    assert (done.answer, done.error, done.limit) == (7, None, None)
+
+
+def test_answer_given_in_code_counts_even_if_the_cell_then_fails() -> None:
+    done = finish(Replied(cell("x")), Executed(CellResult("error", error="ValueError", answer=Answer("a"))))
+    assert done.answer == "a"
+
+
+def test_text_answer_after_cells_is_taken_once_they_ran_well() -> None:
+    assert finish(Replied(cell("a") + "\nFINAL(done)"), Executed(OK), ValueMissing()).answer == "done"
+
+
+def test_text_answer_beside_a_failed_cell_is_not_taken() -> None:
+    _, action = play(Replied(cell("a") + "\nFINAL(done)"), Executed(CellResult("error", error="NameError: y")))
+    assert isinstance(action, Ask)
+    assert "not taken" in action.messages[-1].content
+
+
+def test_final_var_reads_the_variable() -> None:
+    _, action = play(Replied("FINAL_VAR(rows)"))
+    assert action == Read("rows")
+    assert finish(Replied("FINAL_VAR(rows)"), ValueRead([1, 2])).answer == [1, 2]
+
+
+def test_final_var_of_an_unknown_name_is_an_error_shown_to_the_model() -> None:
+    variables = (Variable("rows", "list", 3),)
+    _, action = play(
+        Replied(cell("rows = [1]") + "\nFINAL_VAR(row)"),
+        Executed(CellResult("ok", variables=variables)),
+        ValueMissing(),
+    )
+    assert isinstance(action, Ask)
+    assert "no variable of this name" in action.messages[-1].content
+    assert "rows (list, 3)" in action.messages[-1].content
+
+
+def test_final_of_a_bare_name_takes_the_variable_where_there_is_one() -> None:
+    assert play(Replied("FINAL(total)"))[1] == Read("total")
+    assert finish(Replied("FINAL(total)"), ValueRead(12)).answer == 12
+    assert finish(Replied("FINAL(yes)"), ValueMissing()).answer == "yes"
+
+
+def test_last_turn_is_asked_for_when_the_turns_are_used_up() -> None:
+    node, action = play(*[event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))])
+    assert isinstance(action, Ask)
+    assert action.last
+    assert "limit of iterations" in action.messages[-1].content
+    partial = step(node, Replied("FINAL(best guess)"))[1]
+    assert partial == Finish("best guess", "iterations", None)
+
+
+def test_last_turn_may_answer_from_code_but_without_sub_calls() -> None:
+    events = [event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))]
+    node, action = play(*events, Replied(cell("FINAL(len(rows))")))
+    assert action == Execute(Cell(4, 1, "FINAL(len(rows))"), "iterations")
+    assert step(node, Executed(CellResult("ok", answer=Answer(3))))[1] == Finish(3, "iterations", None)
+
+
+def test_last_turn_in_plain_text_is_the_answer_but_code_alone_is_not() -> None:
+    events = [event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))]
+    assert finish(*events, Replied("It is the whale.")).answer == "It is the whale."
+    without = finish(*events, Replied(cell("print(1)")), Executed(OK))
+    assert isinstance(without.error, NoAnswerError)
+    assert without.answer is None
+
+
+def test_limit_met_between_turns_gives_one_last_turn_with_everything_seen() -> None:
+    node, action = play(Replied(cell("a")), Executed(OK), LimitMet("calls"))
+    assert isinstance(action, Ask)
+    assert (action.last, action.turn) == (True, 2)
+    assert [m.role for m in action.messages] == ["system", "user", "assistant", "user"]
+    assert "seen" in action.messages[-1].content
+    assert "limit of calls" in action.messages[-1].content
+    assert isinstance(step(node, LimitMet("calls"))[1], Finish)
+
+
+def test_idle_replies_are_answered_with_instructions_and_end_in_no_answer() -> None:
+    spec = replace(SPEC, max_turns=20)
+    _, action = play(Replied("I will think."), spec=spec)
+    assert isinstance(action, Ask)
+    assert "```repl" in action.messages[-1].content
+    assert isinstance(finish(*[Replied("Hm.")] * MAX_STUMBLES, spec=spec).error, NoAnswerError)
+
+
+def test_a_cut_reply_is_forgiven_once_and_never_run() -> None:
+    cut = AskFailed(TruncatedReplyError("cut", text="```repl\nx = "))
+    _, action = play(cut)
+    assert isinstance(action, Ask)
+    assert action.messages[-2] == Message("assistant", "```repl\nx = ")
+    assert "cut by its token limit" in action.messages[-1].content
+    assert isinstance(finish(cut, cut).error, TruncatedReplyError)
+
+
+def test_other_failures_of_the_model_end_the_node_with_that_error() -> None:
+    error = ModelTimeoutError("slow")
+    assert finish(AskFailed(error)).error is error
+
+
+def test_observations_keep_errors_whole_and_cut_output_in_the_middle() -> None:
+    result = CellResult("error", stdout="a" * 50_000, error="ValueError: 7", traceback="Traceback\nValueError: 7")
+    _, action = play(Replied(cell("a")), Executed(result))
+    assert isinstance(action, Ask)
+    told = action.messages[-1].content
+    assert "Traceback\nValueError: 7" in told
+    assert "49,000 characters left out" in told
+    assert len(told) < 1_400
