@@ -18,7 +18,7 @@ from rich.console import Console
 
 import rlm
 from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
-from rlm.cli.inputs import STDIN, Context, Inputs, read_inputs
+from rlm.cli.inputs import STDIN_PATH, Context, Inputs, read_inputs
 from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
 from rlm.core.budget import Budget
 from rlm.core.errors import ConfigurationError, RLMError
@@ -122,9 +122,9 @@ def _run(
 def _read(question: str, files: tuple[str, ...], encoding: str) -> Inputs:
     if not question.strip():
         raise ConfigurationError('the question is empty: rlm ask "..." FILE')
-    if Path(question).is_file() and files and not Path(files[0]).exists() and files[0] != STDIN:
+    if Path(question).is_file() and files and not Path(files[0]).exists() and files[0] != STDIN_PATH:
         raise ConfigurationError('the question comes first: rlm ask "..." FILE')
-    stdin = None if sys.stdin is None or (sys.stdin.isatty() and STDIN not in files) else sys.stdin.buffer
+    stdin = None if sys.stdin is None or (sys.stdin.isatty() and STDIN_PATH not in files) else sys.stdin.buffer
     return read_inputs(files, stdin, encoding=encoding)
 
 

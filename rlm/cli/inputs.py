@@ -19,7 +19,8 @@ from rlm.views.escape import one_line
 
 Context: TypeAlias = str | dict[str, str]
 
-STDIN = "-"
+STDIN_PATH = "/dev/stdin"
+STDIN_NAMES = frozenset({"-", STDIN_PATH})
 STDIN_KEY = "standard input"
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -91,13 +92,13 @@ def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str
             raise ConfigurationError(
                 'nothing to read: name files or folders after the question, or pipe text in: rlm ask "..." FILE'
             )
-        sources = [STDIN]
+        sources = [STDIN_PATH]
     texts: dict[str, str] = {}
     notes: list[str] = []
     has_folder = False
-    for source in dict.fromkeys(sources):
+    for source in dict.fromkeys(STDIN_PATH if source in STDIN_NAMES else source for source in sources):
         path = Path(source)
-        if source == STDIN:
+        if source == STDIN_PATH:
             texts[STDIN_KEY] = _read_stdin(stdin, encoding)
         elif path.is_dir():
             has_folder = True
@@ -107,9 +108,8 @@ def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str
         else:
             texts[source] = _decode(_read_file(path), source, encoding)
     if not any(text.strip() for text in texts.values()):
-        raise ContextError(
-            f"no text in {', '.join(one_line(source) for source in sources)}: there is nothing to ask about"
-        )
+        named = ", ".join(one_line(name) for name in texts) or ", ".join(notes)
+        raise ContextError(f"no text in {named}: there is nothing to ask about")
     if len(texts) == 1 and not has_folder:
         return Inputs(next(iter(texts.values())), notes)
     return Inputs(texts, notes)

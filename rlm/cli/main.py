@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from rlm import __version__
 from rlm.cli.exits import EXIT_HELP, Exit, complain, describe_error, exit_for_error
+from rlm.cli.inputs import STDIN_PATH
 from rlm.cli.output import forget_stdout
 from rlm.views.escape import one_line
 
@@ -51,10 +52,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
         The exit status, see ``rlm.cli.exits``.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    given = sys.argv[1:] if tokens is None else tokens
     try:
-        code = app(sys.argv[1:] if tokens is None else tokens)
+        # A lone "-" would be taken for an option.
+        code = app([STDIN_PATH if word == "-" else word for word in given])
     except CycloptsError as error:
-        complain(f"error: {one_line(str(error), 300)} (see: rlm {_command_of(tokens)}--help)", error)
+        complain(f"error: {one_line(str(error), 300)} (see: rlm {_command_of(given)}--help)", error)
         return Exit.USAGE
     except Terminated:
         complain("terminated")
@@ -71,9 +74,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else Exit.COMPLETE
 
 
-def _command_of(tokens: Sequence[str] | None) -> str:
-    given = sys.argv[1:] if tokens is None else tokens
-    return "ask " if given and given[0] == "ask" else ""
+def _command_of(tokens: Sequence[str]) -> str:
+    return "ask " if tokens and tokens[0] == "ask" else ""
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

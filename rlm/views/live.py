@@ -20,7 +20,7 @@ from rlm.views.outline import Mark, Row, describe_calls, describe_spend, outline
 from rlm.views.progress import Progress
 
 REFRESH_S = 0.125
-"""Eight frames a second: a spinner looks alive, and a frame costs about a hundredth of one core."""
+"""Eight frames a second: a spinner looks alive, and redrawing costs about two hundredths of one core."""
 
 MAX_TREE_ROWS = 30
 """Of the tree, on terminals with room for more: beyond this nobody reads along."""

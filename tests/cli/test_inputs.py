@@ -85,7 +85,7 @@ def test_nothing_to_read_is_an_error_of_usage(sources: list[str]) -> None:
 
 
 def test_empty_input_is_an_error() -> None:
-    with pytest.raises(ContextError, match="no text in -"):
+    with pytest.raises(ContextError, match="no text in standard input"):
         read_inputs(["-"], io.BytesIO(b" \n"))
 
 

@@ -1,0 +1,142 @@
+"""``rlm`` without a model: help, version, wrong usage, wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_process import ROOT, environment, rlm
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], []])
+def test_help_goes_to_stdout_and_explains_the_exit_status(arguments: list[str]) -> None:
+    ended = rlm(*arguments)
+    assert ended.returncode == 0
+    assert b"130  interrupted" in ended.stdout
+    assert b"ask" in ended.stdout
+    assert ended.stderr == b""
+    assert b"\x1b" not in ended.stdout
+
+
+def test_help_of_ask_names_every_option() -> None:
+    shown = rlm("ask", "--help").stdout.decode()
+    for option in ("--model", "--sub-model", "--depth", "--max-iterations", "--json", "--quiet", "--encoding", "FILE"):
+        assert option in shown
+
+
+def test_version_is_the_package_s() -> None:
+    ended = rlm("--version")
+    assert ended.returncode == 0
+    assert ended.stdout.decode().strip().count(".") == 2
+
+
+def test_help_is_quick() -> None:
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        rlm("--help")
+        took.append(time.perf_counter() - began)
+    assert min(took) < 1.0  # 0.2 s on an idle machine; the rest is head-room
+
+
+def test_help_loads_neither_the_engine_nor_an_http_client() -> None:
+    code = (
+        "import sys; from rlm.cli.main import main; main(['ask', '--help']); "
+        "print([name for name in ('aiohttp', 'genai_prices', 'rlm.api', 'asyncio') if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment(), cwd=ROOT, text=True, check=True
+    )
+    assert "aiohttp" not in ended.stdout.splitlines()[-1]
+    assert "rlm.api" not in ended.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["ask"], "QUESTION"),
+        (["ask", "q", "f", "--no-such-option"], "--no-such-option"),
+        (["ask", "q", "f", "--depth", "many"], "--depth"),
+        (["ask", "q", "f", "--depth", "-1"], "--depth"),
+        (["ask", "q", "f", "--max-iterations", "0"], "--max-iterations"),
+        (["ask", " ", "-"], "question is empty"),
+        (["ask", "q", "/no/such/file"], "/no/such/file"),
+        (["ask", "q", "-", "--encoding", "klingon"], "klingon"),
+        (["ask", "q"], "no text"),
+        (["ask", "no-such-file", "What is it?"], "What is it?"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], told: str) -> None:
+    ended = rlm(*arguments)
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    lines = ended.stderr.decode().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("rlm: error: ")
+    assert told in lines[0]
+
+
+def test_a_file_where_the_question_belongs_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("text")
+    ended = rlm("ask", "notes.txt", "What is it?", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert b"the question comes first" in ended.stderr
+
+
+def test_a_bad_byte_is_named_with_its_file_and_offset(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    ended = rlm("ask", "q", "latin.txt", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert b"latin.txt is not utf-8: byte 0xe9 at offset 3. Name its encoding" in ended.stderr
+
+
+def test_with_json_an_error_of_input_is_one_json_object() -> None:
+    ended = rlm("ask", "q", "/no/such/file", "--json")
+    assert ended.returncode == 2
+    report = json.loads(ended.stdout)
+    assert report["status"] == "failed"
+    assert report["answer"] is None
+    assert report["error"].startswith("ContextError: cannot read /no/such/file")
+
+
+def test_an_unknown_model_is_an_error_of_configuration() -> None:
+    ended = rlm("ask", "q", "-", "--model", "nobody:x", stdin=b"text")
+    assert ended.returncode == 2
+    assert b"nobody" in ended.stderr
+
+
+def test_a_traceback_is_shown_on_request_only() -> None:
+    assert b"Traceback" not in rlm("ask", "q", "/no/such/file").stderr
+    assert b"Traceback" in rlm("ask", "q", "/no/such/file", env={"RLM_DEBUG": "1"}).stderr
+
+
+def test_without_input_on_a_terminal_it_says_what_to_do() -> None:
+    reader, writer = os.openpty()
+    ended = subprocess.run(
+        [sys.executable, "-m", "rlm", "ask", "q"],
+        stdin=writer,
+        capture_output=True,
+        env=environment(),
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    os.close(reader)
+    os.close(writer)
+    assert ended.returncode == 2
+    assert b"nothing to read" in ended.stderr
+
+
+def test_a_reader_of_help_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m rlm ask --help | head -c 1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", command], capture_output=True, env=environment(), cwd=ROOT, timeout=60, check=True
+    )
+    assert b"Traceback" not in ended.stderr
+    assert b"Exception ignored" not in ended.stderr
