@@ -7,6 +7,7 @@ It must not know any provider's format. The key travels in the session's headers
 from __future__ import annotations
 
 import asyncio
+import io
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from rlm.core.errors import (
 CALL_TIMEOUT_S = 600.0  # a long reply of a reasoning model takes minutes
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
+_ONE_WRITE_BYTES = 1 << 20  # aiohttp warns about larger bodies in one piece, since writing them holds up the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ class HttpEndpoint:
             ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: when no whole HTTP reply came back.
         """
         fault: ModelError
+        data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
         try:
             # Redirects are not followed: one would turn the POST into a GET, or carry the prompt to another host.
-            async with self._session().post(self._url, data=body, allow_redirects=False) as response:
+            async with self._session().post(self._url, data=data, allow_redirects=False) as response:
                 return HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = self._translate(error)

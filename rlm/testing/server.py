@@ -173,6 +173,8 @@ class ScriptedServer:
     async def _read_call(self, request: web.BaseRequest, api: Api) -> ChatCall:
         started_s = time.monotonic()
         body = orjson.loads(await request.read())
+        if not isinstance(body, dict):
+            raise TypeError("the body must be a JSON object")
         messages = read_messages(api, body)
         call = ChatCall(
             len(self.calls) + 1,

@@ -1,0 +1,88 @@
+"""Virtual time: long waits take no time, end in the right order, and the real world still gets through."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from rlm.testing.clock import VirtualClock
+
+
+def test_hours_pass_in_no_time_and_sleepers_wake_in_order() -> None:
+    clock = VirtualClock(start_s=100.0)
+    woken: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append((name, clock.now()))
+
+    async def main() -> None:
+        await asyncio.gather(sleeper("late", 7200), sleeper("first", 3600), sleeper("second", 3600), sleeper("now", 0))
+
+    began = time.monotonic()
+    clock.run(main())
+    assert time.monotonic() - began < 5
+    assert woken == [("now", 100.0), ("first", 3700.0), ("second", 3700.0), ("late", 7300.0)]
+
+
+def test_asyncio_timeouts_follow_the_virtual_time() -> None:
+    clock = VirtualClock()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(600):
+                await clock.sleep(3600)
+        await asyncio.sleep(5)
+        return clock.now()
+
+    assert clock.run(main()) == 605.0
+
+
+def test_time_stands_still_while_callbacks_are_ready() -> None:
+    clock = VirtualClock()
+
+    async def main() -> tuple[int, float]:
+        alarm = asyncio.ensure_future(clock.sleep(1))
+        steps = 0
+        for _ in range(10_000):  # a long chain of ready steps must not be overtaken by the alarm
+            await asyncio.sleep(0)
+            steps += 1
+            assert not alarm.done()
+        await alarm
+        return steps, clock.now()
+
+    assert clock.run(main()) == (10_000, 1.0)
+
+
+def test_a_cancelled_sleeper_leaves_the_others_alone() -> None:
+    clock = VirtualClock()
+
+    async def main() -> float:
+        doomed = asyncio.ensure_future(clock.sleep(5))
+        other = asyncio.ensure_future(clock.sleep(5))
+        await clock.sleep(1)
+        doomed.cancel()
+        await other
+        assert doomed.cancelled()
+        return clock.now()
+
+    assert clock.run(main()) == 5.0
+
+
+def test_threads_reach_a_loop_without_timers() -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
+        timer = threading.Timer(0.05, lambda: loop.call_soon_threadsafe(answer.set_result, "from outside"))
+        timer.start()
+        return await answer
+
+    assert VirtualClock().run(main()) == "from outside"
+
+
+async def test_sleeping_on_a_foreign_loop_is_refused_instead_of_hanging() -> None:
+    with pytest.raises(RuntimeError, match=r"clock\.run"):
+        await VirtualClock().sleep(1)
