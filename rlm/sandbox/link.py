@@ -1,0 +1,124 @@
+"""A session on a socket: bytes in and out on the event loop. Never blocks on a write; stops reading only from a flooder."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Iterable
+
+from rlm.core.errors import SandboxError
+from rlm.sandbox.session import Session, SessionEvent
+
+MAX_QUEUED_EVENTS = 4096
+
+
+class WorkerGone(Exception):
+    """The worker's end of the socket is closed. Handled within this package."""
+
+
+class Link(asyncio.Protocol):
+    """Made by ``connect``."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._events: deque[SessionEvent] = deque()
+        self._failure: BaseException | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport
+        self._paused = False
+
+    @classmethod
+    async def connect(cls, sock: socket.socket, session: Session) -> Link:
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_unix_connection(lambda: cls(session), sock=sock)
+        return link
+
+    def send(self, frames: Iterable[bytes]) -> None:
+        """Hands small messages to the transport; what the worker does not take yet waits there."""
+        for frame in frames:
+            self._transport.write(frame)
+
+    async def send_large(self, frames: Iterable[bytes]) -> None:
+        """Sends part by part, at the worker's pace. Raises WorkerGone."""
+        for frame in frames:
+            self._raise_failure()
+            self._transport.write(frame)
+            if self._writable is not None:
+                await self._writable
+        self._raise_failure()
+
+    async def next_event(self) -> SessionEvent:
+        """The next thing the worker said.
+
+        Raises:
+            WorkerGone: when it will say nothing more.
+            ProtocolViolationError: when it broke the protocol.
+            BaseException: what ``fail`` was given.
+        """
+        while not self._events or self._has_priority():
+            self._raise_failure()
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        event = self._events.popleft()
+        if self._paused and len(self._events) < MAX_QUEUED_EVENTS // 2:
+            self._paused = False
+            self._transport.resume_reading()
+        return event
+
+    def fail(self, error: BaseException) -> None:
+        """Lets the one who waits for events see an error, the first one only."""
+        if self._failure is None:
+            self._failure = error
+        self._wake()
+
+    async def aclose(self) -> None:
+        self._transport.abort()
+        await asyncio.shield(self._closed)
+
+    def _has_priority(self) -> bool:
+        """Errors of the run come before what the worker still has to say; its end comes after."""
+        return self._failure is not None and not isinstance(self._failure, WorkerGone)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._events.extend(self.session.receive(data))
+        except SandboxError as error:
+            self.fail(error)
+            self._transport.abort()
+            return
+        if len(self._events) > MAX_QUEUED_EVENTS and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(WorkerGone())
+        self.resume_writing()
+        if not self._closed.done():
+            self._closed.set_result(None)

@@ -1,0 +1,281 @@
+"""The ports ``Sandbox`` and ``Repl`` over worker processes: any launcher, one protocol.
+
+A REPL outlives its process: when the process dies in a cell, another takes its place with the same context and setup code,
+and the result says that the state is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from rlm.core.cells import (
+    Answer,
+    Cell,
+    CellEnd,
+    CellResult,
+    PlainValue,
+    ReplSpec,
+    ReplVariables,
+    Subcall,
+    SubcallFailure,
+    SubcallOutcome,
+)
+from rlm.core.errors import (
+    ConfigurationError,
+    ContextError,
+    ProtocolViolationError,
+    SandboxDiedError,
+    SandboxError,
+    SandboxUnavailableError,
+)
+from rlm.ports import ServeSubcall
+from rlm.sandbox.launch import Launcher, WorkerProcess
+from rlm.sandbox.link import Link, WorkerGone
+from rlm.sandbox.running import RunningCell
+from rlm.sandbox.session import Done, Ready, Session, SessionEvent, Told
+from rlm.sandbox.worker.values import NotPlain
+
+READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context on a busy machine needs seconds
+ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
+EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
+SETUP = Cell(1, 1, "")
+E = TypeVar("E", bound=SessionEvent)
+
+
+class _Worker:
+    """One live process with its link."""
+
+    def __init__(self, process: WorkerProcess, link: Link) -> None:
+        self.process = process
+        self.link = link
+        self._exit = asyncio.create_task(self._watch_exit())
+
+    async def _watch_exit(self) -> str:
+        """A process that ended may have left its socket to a child of its own: then no end of file will come."""
+        how = await self.process.wait()
+        asyncio.get_running_loop().call_later(EXIT_DRAIN_S, self.link.fail, WorkerGone())
+        return how
+
+    async def expect(self, kind: type[E], timeout_s: float) -> E:
+        """Raises SandboxDiedError when something else comes, or nothing."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                event = await self.link.next_event()
+        except (WorkerGone, TimeoutError) as error:
+            how = await self.end()
+            why = f"did not answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else how
+            raise SandboxDiedError(f"a worker process ended before it answered: {why}") from error
+        if not isinstance(event, kind):
+            raise ProtocolViolationError(f"a worker sent {type(event).__name__} instead of {kind.__name__}")
+        return event
+
+    async def end(self) -> str:
+        """Kills the process if need be; returns how it ended."""
+        self.process.kill()
+        how = await asyncio.shield(self._exit)
+        await self.link.aclose()
+        return how
+
+
+class WorkerRepl:
+    """Implements Repl. Made by ``WorkerSandbox.open``."""
+
+    def __init__(self, launcher: Launcher, spec: ReplSpec, on_close: Callable[[WorkerRepl], None]) -> None:
+        self._launcher = launcher
+        self._spec = spec
+        self._on_close = on_close
+        self._worker: _Worker | None = None
+        self._busy = False
+        self._closed = False
+
+    async def start(self) -> None:
+        """Starts a process and gives it context and setup code."""
+        process = await self._launcher.launch(self._spec.limits)
+        session = Session(self._spec.limits)
+        worker = self._worker = _Worker(process, await Link.connect(process.sock, session))
+        try:
+            await worker.link.send_large(session.open(self._spec.context, self._spec.can_call))
+        except NotPlain as error:
+            raise ContextError(
+                f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
+            ) from None
+        except WorkerGone:
+            raise SandboxDiedError(f"a worker process ended at its start: {await worker.end()}") from None
+        await worker.expect(Ready, READY_TIMEOUT_S)
+        if self._spec.setup_code is not None:
+            await self._run_setup(worker, self._spec.setup_code)
+
+    async def _run_setup(self, worker: _Worker, code: str) -> None:
+        running = RunningCell(worker.link, worker.process, self._spec.limits, _refuse)
+        try:
+            done = await running.run(Cell(1, 1, code), "setup")
+        except WorkerGone:
+            raise ConfigurationError(f"the setup code ended its process: {await worker.end()}") from None
+        if done.end != "ok":
+            raise ConfigurationError(f"the setup code failed: {done.traceback or done.error}")
+
+    async def execute(self, cell: Cell, serve: ServeSubcall) -> CellResult:
+        """See ``rlm.ports.Repl.execute``."""
+        worker = self._claim()
+        try:
+            running = RunningCell(worker.link, worker.process, self._spec.limits, serve)
+            try:
+                done = await running.run(cell)
+            except WorkerGone:
+                how = await worker.end()
+                return await self._replace(running, how)
+            return self._result(running, done)
+        except BaseException:  # also cancellation: what the process would do next is nobody's cell
+            await asyncio.shield(self.aclose())
+            raise
+        finally:
+            self._busy = False
+
+    async def read(self, name: str) -> PlainValue:
+        """See ``rlm.ports.Repl.read``."""
+        told = await self._ask(name)
+        if told.value is None:
+            raise KeyError(name)
+        return told.value[0]
+
+    async def variables(self) -> ReplVariables:
+        """See ``rlm.ports.Repl.variables``."""
+        told = await self._ask(None)
+        found = told.value[0] if told.value is not None else None
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            await self.aclose()
+            raise ProtocolViolationError("a worker sent something else than its variables")
+        return found
+
+    async def aclose(self) -> None:
+        """See ``rlm.ports.Repl.aclose``."""
+        self._closed = True
+        worker = self._worker
+        if worker is not None:
+            await worker.end()
+            self._worker = None
+        self._on_close(self)
+
+    def _claim(self) -> _Worker:
+        if self._closed or self._worker is None:
+            raise SandboxDiedError("this REPL is closed; open a new one")
+        if self._busy:
+            raise RuntimeError("this REPL is busy: it executes one cell at a time")
+        self._busy = True
+        return self._worker
+
+    async def _ask(self, name: str | None) -> Told:
+        worker = self._claim()
+        try:
+            worker.link.send(worker.link.session.ask(name))
+            return await worker.expect(Told, ASK_TIMEOUT_S)
+        except BaseException:
+            await asyncio.shield(self.aclose())
+            raise
+        finally:
+            self._busy = False
+
+    async def _replace(self, running: RunningCell, how: str) -> CellResult:
+        """A new process after the old one ended in a cell."""
+        if self._closed:
+            raise SandboxDiedError("the REPL was closed while a cell ran")
+        elapsed = running.watch.elapsed()
+        try:
+            await self.start()
+        except (SandboxError, ConfigurationError) as error:
+            raise SandboxDiedError(f"a REPL's process ended ({how}) and could not be replaced: {error}") from error
+        limit = f"{self._spec.limits.cell_seconds:g} s"
+        why = (
+            f"The cell ran longer than {limit} and could not be interrupted, so its process was killed"
+            if running.timed_out
+            else f"The REPL's process ended in this cell: it {how}"
+        )
+        lost = "All variables, functions and imports of earlier cells are gone; `context` is loaded again."
+        return CellResult(
+            end="timeout" if running.timed_out else "died",
+            stdout=running.printed("stdout"),
+            stderr=running.printed("stderr"),
+            error=f"TimeoutError: the cell ran longer than {limit}" if running.timed_out else f"the process {how}",
+            notes=(f"{why}. {lost}",),
+            state_lost=True,
+            elapsed_s=elapsed,
+            waited_s=running.watch.waited,
+        )
+
+    def _result(self, running: RunningCell, done: Done) -> CellResult:
+        end: CellEnd = done.end
+        error, notes = done.error, done.notes
+        if running.timed_out and done.answer is None:
+            limit = f"{self._spec.limits.cell_seconds:g} s"
+            end, error = "timeout", f"TimeoutError: the cell ran longer than {limit}"
+            notes = (
+                *notes,
+                f"The cell was stopped after {limit} (waits for sub-calls not counted). Variables are kept.",
+            )
+        elif end == "interrupted":  # by the code itself: the host sends SIGINT at the time limit only
+            end = "error"
+        texts = [
+            _join(running.printed(stream), omitted, tail)
+            for stream, omitted, tail in zip(("stdout", "stderr"), done.omitted, done.tails, strict=True)
+        ]
+        return CellResult(
+            end=end,
+            stdout=texts[0],
+            stderr=texts[1],
+            echo=done.echo,
+            error=error,
+            traceback=done.traceback,
+            answer=None if done.answer is None else Answer(done.answer[0]),
+            variables=done.variables,
+            notes=notes,
+            elapsed_s=running.watch.elapsed(),
+            waited_s=running.watch.waited,
+        )
+
+
+class WorkerSandbox:
+    """Implements Sandbox with the processes of a launcher, which it owns."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._repls: set[WorkerRepl] = set()
+        self._closed = False
+
+    @property
+    def level(self) -> str:
+        return self._launcher.level
+
+    async def open(self, spec: ReplSpec) -> WorkerRepl:
+        """See ``rlm.ports.Sandbox.open``.
+
+        Raises:
+            ConfigurationError: when the setup code fails.
+        """
+        if self._closed:
+            raise SandboxUnavailableError("this sandbox is closed; make a new one")
+        repl = WorkerRepl(self._launcher, spec, self._repls.discard)
+        self._repls.add(repl)
+        try:
+            await repl.start()
+        except BaseException as error:
+            await asyncio.shield(repl.aclose())
+            if isinstance(error, SandboxDiedError):
+                raise SandboxUnavailableError(str(error)) from error
+            raise
+        return repl
+
+    async def aclose(self) -> None:
+        """See ``rlm.ports.Sandbox.aclose``."""
+        self._closed = True
+        await asyncio.gather(*(repl.aclose() for repl in list(self._repls)))
+        await self._launcher.aclose()
+
+
+async def _refuse(_subcall: Subcall) -> SubcallOutcome:
+    return SubcallFailure("SetupCode", "setup code cannot make sub-calls")
+
+
+def _join(head: str, omitted: int, tail: str) -> str:
+    return f"{head}\n... [{omitted:,} characters left out] ...\n{tail}" if omitted else head + tail

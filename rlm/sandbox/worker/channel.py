@@ -1,0 +1,254 @@
+"""The worker's end of the socket, shared by all its threads without a thread of its own.
+
+Whichever thread waits for something reads for all: one leads and polls the socket, the others sleep until a frame for them
+was read or the lead falls to them; event loops watch the socket themselves. So a worker whose cell starts no threads has
+exactly one, and may fork.
+
+A SIGINT must not tear a frame in two. ``Guard`` counts how deep the main thread is in code of ours; the handler raises in
+the cell's own code only, and is remembered everywhere else. It must not know what messages mean.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Protocol
+
+from .failures import CellInterrupted
+from .wire import Decoder, Message, WireError, pack_message
+
+READ_BYTES = 256 * 1024
+LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
+FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
+
+
+class Guard:
+    """Defers SIGINT while the main thread is in code of ours. A context manager that may nest."""
+
+    def __init__(self) -> None:
+        self._main = threading.get_ident()
+        self._depth = 1  # the worker's own loop; a cell's code runs at 0
+        self._polling = False
+        self.pending = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._depth and not self._polling:
+            self.pending = True
+        else:
+            raise CellInterrupted
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == self._main:
+            self._depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if threading.get_ident() == self._main:
+            self._depth -= 1
+            if not self._depth:
+                self.check()
+
+    def check(self) -> None:
+        """Raises now what came earlier."""
+        if self.pending and threading.get_ident() == self._main:
+            self.pending = False
+            raise CellInterrupted
+
+    def release(self) -> None:
+        """From here on the main thread runs a cell's code."""
+        self.pending = False
+        self._depth = 0
+
+    def hold(self) -> None:
+        """From here on the main thread runs the worker's own code."""
+        self._depth = 1
+
+    def poll(self, poll: Callable[[int | None], object], timeout_ms: int | None) -> None:
+        """Waits in ``poll``, the one place of ours that a SIGINT ends at once."""
+        if threading.get_ident() != self._main:
+            poll(timeout_ms)
+            return
+        try:
+            self._polling = True  # from this store to the next, the handler raises, and always inside this try
+            if not self.pending:
+                poll(timeout_ms)
+            self._polling = False
+        except CellInterrupted:
+            self._polling = False
+            self.pending = True
+
+
+class Waker(Protocol):
+    """How a caller that waits is told to look again."""
+
+    def wake(self) -> None: ...
+
+
+class ThreadWaker:
+    """A thread that sleeps. ``done`` once it was woken."""
+
+    __slots__ = ("_token", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._token = _thread.allocate_lock()
+        self._token.acquire()
+
+    def wake(self) -> None:
+        self.done = True
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Ends one ``sleep``, also one that has not begun."""
+        try:
+            self._token.release()
+        except RuntimeError:  # nudged already
+            return
+
+    def sleep(self, timeout_s: float) -> None:
+        self._token.acquire(timeout=timeout_s)
+
+
+class LoopWaker:
+    """A coroutine that waits in its event loop."""
+
+    __slots__ = ("_loop", "_owner", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._owner = threading.get_ident()
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        if threading.get_ident() == self._owner:
+            self._resolve()
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:  # that loop was closed: nobody waits any more
+            return
+
+    def _resolve(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Channel:
+    """Sends messages from any thread, and hands what arrives to ``on_message``."""
+
+    def __init__(self, sock: socket.socket, guard: Guard, on_message: Callable[[Message], None]) -> None:
+        self.guard = guard
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._pid = os.getpid()
+        self._on_message = on_message
+        self._decoder = Decoder()
+        self._sending = threading.Lock()
+        self._reading = threading.Lock()
+        self._roles = threading.Lock()
+        self._leader: ThreadWaker | None = None
+        self._followers: set[ThreadWaker] = set()
+        self._watched: dict[asyncio.AbstractEventLoop, int] = {}
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def send(self, header: dict[str, object], body: bytes = b"") -> None:
+        """Blocks until the host took it; the host always reads."""
+        with self.guard, self._sending:
+            if os.getpid() != self._pid:
+                return  # a copy that the cell forked: the socket belongs to the original
+            try:
+                for frame in pack_message(header, body):
+                    self._sock.sendall(frame)
+            except OSError:
+                os._exit(0)
+
+    def wait(self, waker: ThreadWaker, *, idle: bool = False) -> None:
+        """Blocks this thread until the waker was woken. ``idle``: no cell runs that a SIGINT could mean.
+
+        Raises:
+            CellInterrupted: in the main thread, when the host stops the cell.
+        """
+        with self.guard:
+            try:
+                while not waker.done:
+                    if idle:
+                        self.guard.pending = False
+                    self.guard.check()
+                    self._wait_once(waker)
+            finally:
+                with self._roles:
+                    self._followers.discard(waker)
+                self._hand_over()
+
+    def _wait_once(self, waker: ThreadWaker) -> None:
+        with self._roles:
+            leads = self._leader is None
+            if leads:
+                self._leader = waker
+                self._followers.discard(waker)
+            else:
+                self._followers.add(waker)
+        if not leads:
+            waker.sleep(FOLLOWER_SLEEP_S)
+            return
+        try:
+            self.guard.poll(self._poll.poll, LEADER_POLL_MS if _thread._count() else None)
+            self.read()
+        finally:
+            with self._roles:
+                self._leader = None
+
+    def _hand_over(self) -> None:
+        with self._roles:
+            if self._leader is None and self._followers:
+                next(iter(self._followers)).nudge()
+
+    def read(self) -> None:
+        """Takes what has arrived, without waiting."""
+        with self.guard, self._reading:
+            if os.getpid() != self._pid:
+                os._exit(0)
+            while True:
+                try:
+                    data = self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    data = b""
+                if not data:
+                    os._exit(0)  # the host is gone, or done with us
+                self._take(data)
+                if len(data) < READ_BYTES:
+                    return
+
+    def _take(self, data: bytes) -> None:
+        try:
+            messages = self._decoder.feed(data)
+        except WireError:
+            os._exit(3)
+        for message in messages:
+            self._on_message(message)
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Lets a running loop read while its coroutines wait; as often as this, ``unwatch`` must follow."""
+        count = self._watched.get(loop, 0)
+        self._watched[loop] = count + 1
+        if not count:
+            loop.add_reader(self._fd, self.read)
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        count = self._watched.pop(loop, 0) - 1
+        if count > 0:
+            self._watched[loop] = count
+        elif not loop.is_closed():
+            loop.remove_reader(self._fd)

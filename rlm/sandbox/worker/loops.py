@@ -1,0 +1,114 @@
+"""One event loop for a whole REPL, so that tasks outlive their cell; and ``asyncio.run`` that works in any cell.
+
+Where a loop is running already (a cell that awaits), ``asyncio.run`` and ``run_until_complete`` go to a thread of their own
+and the cell waits for it: what a notebook's user expects, and what plain asyncio refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+_stock_run = asyncio.run
+DRAIN_S = 0.5  # how long cancelled tasks may clean up after a cell was stopped
+
+
+class ReplLoop(asyncio.SelectorEventLoop):
+    def run_until_complete(self, future: Any) -> Any:
+        if asyncio._get_running_loop() is None:
+            return super().run_until_complete(future)
+        if not asyncio.iscoroutine(future):
+            raise RuntimeError("this cell already runs in the event loop: use `await` instead of run_until_complete()")
+        return run_beside(future)
+
+
+def run_beside(coro: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end in a loop of another thread, while this one waits."""
+    began = threading.Event()
+    place: list[Any] = []
+    result: list[Any] = []
+    failure: list[BaseException] = []
+
+    async def main() -> Any:
+        place.extend((asyncio.get_running_loop(), asyncio.current_task()))
+        began.set()
+        return await coro
+
+    def work() -> None:
+        try:
+            result.append(_stock_run(main()))
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            began.set()
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        began.wait(DRAIN_S)
+        if place and thread.is_alive():
+            place[0].call_soon_threadsafe(place[1].cancel)
+        raise
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+class Loops:
+    """Owns the REPL's loop; replaces it when code closed it or an interrupt went through it."""
+
+    def __init__(self) -> None:
+        self._loop = self._make()
+        asyncio.run = self.run
+        asyncio.runners.run = self.run
+
+    def _make(self) -> ReplLoop:
+        loop = ReplLoop()
+        asyncio.set_event_loop(loop)
+        return loop
+
+    def ensure(self) -> None:
+        """Before a cell: an open loop, and the current one of this thread."""
+        if self._loop.is_closed():
+            self._loop = self._make()
+        else:
+            asyncio.set_event_loop(self._loop)
+
+    def run(self, main: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        """Stands in for ``asyncio.run``."""
+        if asyncio._get_running_loop() is not None:
+            return run_beside(main)
+        try:
+            return _stock_run(main, **options)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                self.ensure()
+
+    def run_cell(self, coro: Coroutine[Any, Any, object]) -> None:
+        """Runs a cell that awaits."""
+        task = self._loop.create_task(coro)
+        try:
+            self._loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():  # stopped from outside, or by FINAL in another task
+                self._renew()
+            raise
+
+    def _renew(self) -> None:
+        """An interrupt may have hit the loop in the middle of its own work: it is not used again."""
+        old, self._loop = self._loop, self._make()
+        tasks = [task for task in asyncio.all_tasks(old) if not task.done()]
+        for task in tasks:
+            task.cancel()
+        try:
+            old.run_until_complete(asyncio.wait(tasks, timeout=DRAIN_S))
+            old.close()
+        except (Exception, SystemExit):  # what tasks do when they are cancelled is no longer of interest
+            return
+        finally:
+            asyncio.set_event_loop(self._loop)

@@ -1,0 +1,200 @@
+"""The worker: one REPL on a connected socket, until the host closes it.
+
+    host -> worker   open (once), then cell, read, variables; while a cell runs only reply
+    worker -> host   ready; while a cell runs out, call, cancel; done ends it; value answers read and variables
+
+``serve`` is called by a plain process (``__main__``) or by a child that a zygote forked. Everything that a REPL commonly
+needs is imported here, once, so that a fork is cheap and no file is needed later.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import json
+import os
+import random
+import resource
+import socket
+import sys
+import threading
+import types
+from collections import deque
+from typing import Any, NoReturn
+
+from .calls import Calls
+from .capture import Stream
+from .channel import Channel, Guard, ThreadWaker
+from .execution import Executor, Outcome
+from .loops import Loops
+from .queries import Queries
+from .reports import describe_traceback, show_value, size_of
+from .scaffold import Scaffold, patch_builtins
+from .values import TooLarge, dump, load
+from .wire import Message, decode_text, encode_text
+
+MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is shown as its cut repr
+SHOWN_CHARS = 2_000
+
+
+class Worker:
+    def __init__(self, sock: socket.socket) -> None:
+        self._pid = os.getpid()
+        self._inbox: deque[Message] = deque()
+        self._idle = ThreadWaker()
+        self._guard = Guard()
+        self._channel = Channel(sock, self._guard, self._on_message)
+        self._calls = Calls(self._channel.send, self._guard)
+        self._stdout = Stream("stdout", lambda text: self._send_output(0, text), self._guard)
+        self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
+        self._output_chars = 0
+        self._namespace: dict[str, Any] = {}
+        self._scaffold: Scaffold
+        self._executor: Executor
+
+    def run(self) -> NoReturn:
+        self._guard.install()
+        self._take_over()
+        while True:
+            message = self._next_message()
+            if message.type == "open":
+                self._open(message)
+            elif message.type == "cell":
+                self._execute(message)
+            elif message.type == "read":
+                self._read(message)
+            elif message.type == "variables":
+                self._send_variables()
+            else:
+                os._exit(3)
+
+    def _on_message(self, message: Message) -> None:
+        """Runs in whichever thread reads."""
+        if message.type == "reply":
+            self._calls.on_reply(message)
+        else:
+            self._inbox.append(message)
+            self._idle.wake()
+
+    def _next_message(self) -> Message:
+        while not self._inbox:
+            self._idle.done = False
+            if not self._inbox:
+                self._channel.wait(self._idle, idle=True)
+        return self._inbox.popleft()
+
+    def _take_over(self) -> None:
+        """Makes the process's own streams, exits and environment those of a REPL."""
+        sys.stdout, sys.stderr = self._stdout, self._stderr
+        patch_builtins()
+        os.environ.clear()
+        random.seed()  # siblings of one zygote would all draw the same
+        leave = os._exit
+
+        def flush_and_leave(status: int) -> NoReturn:
+            self._flush()
+            leave(status)
+
+        os._exit = flush_and_leave
+        threading.excepthook = lambda args: print(
+            f"Exception in {args.thread.name if args.thread else 'a thread'}:\n"
+            f"{describe_traceback(args.exc_value or args.exc_type())}",
+            file=sys.stderr,
+        )
+
+    def _open(self, message: Message) -> None:
+        header = message.header
+        limits: Any = header["limits"]
+        context = load(header["context"], message.body, trusted=True)
+        main = types.ModuleType("__main__")
+        main.__dict__["__builtins__"] = builtins
+        sys.modules["__main__"] = main
+        self._namespace = main.__dict__
+        self._calls.window = limits["open_calls"]
+        self._output_chars = limits["output_chars"]
+        queries = Queries(self._calls, self._channel, bool(header["can_call"]), self._flush)
+        self._scaffold = Scaffold(self._namespace, queries, context)
+        self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
+        size = len(message.body) * (4 if header["context"] == "j" else 1) + sys.getsizeof(context)
+        del message
+        _limit_memory(limits["memory_mb"] * 1024 * 1024 + size)
+        self._channel.send({"t": "ready"})
+
+    def _execute(self, message: Message) -> None:
+        for stream in (self._stdout, self._stderr):
+            stream.begin(self._output_chars)
+        self._calls.begin()
+        outcome = self._executor.execute(str(message.header["name"]), decode_text(message.body))
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy that the cell forked has come to the cell's end
+        unanswered = self._calls.end()
+        if unanswered and outcome.end == "ok" and outcome.answer is None:
+            outcome.notes.append(f"{unanswered} sub-calls were still open when the cell ended; they were cancelled.")
+        try:
+            self._send_done(outcome)
+        except MemoryError:
+            self._send_done(Outcome("error", error="MemoryError", traceback="MemoryError", notes=outcome.notes))
+
+    def _send_done(self, outcome: Outcome) -> None:
+        (cut_out, tail_out), (cut_err, tail_err) = self._stdout.end(), self._stderr.end()
+        self._namespace["_stdout"] = self._stdout.full_text()
+        info = encode_text(
+            json.dumps(
+                {
+                    "echo": outcome.echo,
+                    "error": outcome.error,
+                    "traceback": outcome.traceback,
+                    "notes": outcome.notes,
+                    "variables": [[name, type(v).__name__, size_of(v)] for name, v in self._scaffold.variables()],
+                    "omitted": [cut_out, cut_err],
+                    "tails": [tail_out, tail_err],
+                },
+                ensure_ascii=False,
+            )
+        )
+        kind, answer = outcome.answer or (None, b"")
+        header = {"t": "done", "end": outcome.end, "info": len(info), "answer": kind}
+        self._channel.send(header, info + answer)
+
+    def _read(self, message: Message) -> None:
+        name = decode_text(message.body)
+        if name not in self._namespace:
+            self._channel.send({"t": "value", "kind": None})
+            return
+        kind, payload = dump(self._namespace[name])
+        self._channel.send({"t": "value", "kind": kind}, payload)
+
+    def _send_variables(self) -> None:
+        found = {name: _small_plain(value) for name, value in self._scaffold.variables()}
+        kind, payload = dump(found)
+        self._channel.send({"t": "value", "kind": kind}, payload)
+
+    def _send_output(self, stream: int, text: str) -> None:
+        self._channel.send({"t": "out", "stream": stream}, encode_text(text))
+
+    def _flush(self) -> None:
+        self._stdout.flush()
+        self._stderr.flush()
+
+
+def _small_plain(value: object) -> object:
+    try:
+        dump(value, max_chars=MAX_VALUE_CHARS)
+    except TooLarge:
+        return show_value(value, SHOWN_CHARS)
+    return value
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Address space beyond the context: the context is the caller's, and it is there already."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard))
+
+
+def serve(sock: socket.socket) -> NoReturn:
+    """Runs one REPL on ``sock`` until the host closes it, then ends this process."""
+    gc.collect()
+    sock.setblocking(True)
+    Worker(sock).run()

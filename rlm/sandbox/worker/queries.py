@@ -1,0 +1,233 @@
+"""``llm_query`` and its kin, as cells call them: arguments checked, sub-calls made, answers returned or raised.
+
+The synchronous and the asynchronous forms share everything but the way they wait. It must not know how frames travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, TypeVar
+
+from .calls import FRAME_BYTES, Calls, Group, Job, Outcome, Payload, encode_options, encode_prompt
+from .channel import Channel, LoopWaker, ThreadWaker, Waker
+from .failures import FailedCall, LLMQueryError
+from .schema import find_mismatch
+from .values import dump
+
+W = TypeVar("W", bound=Waker)
+OnError = Literal["return", "raise"]
+
+NO_DEPTH = (
+    "this REPL is at the depth limit of the run (max_depth): it cannot make sub-calls. Work on `context` with code and give "
+    "the answer with FINAL(...)."
+)
+
+
+def check_prompt(prompt: object, where: str) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    if asyncio.iscoroutine(prompt):
+        raise TypeError(f"{where} is a coroutine that was never awaited: write `await` before the call that made it")
+    advice: dict[type, str] = {
+        dict: "put what matters into one text, for instance with json.dumps(...)",
+        list: "join the texts, or use llm_query_batch(prompts) for one call each",
+        bytes: "decode it first",
+    }
+    how = advice.get(type(prompt), "convert it with str(...)")
+    raise TypeError(f"{where} must be a str, not {type(prompt).__name__}: {how}")
+
+
+def check_prompts(prompts: object) -> Iterable[object]:
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a list of str, not one str: use llm_query(prompt), or [prompt]")
+    if isinstance(prompts, dict):
+        raise TypeError("prompts must be a list of str, not a dict: use list(prompts.values())")
+    if not isinstance(prompts, Iterable):
+        raise TypeError(f"prompts must be a list of str, not {type(prompts).__name__}")
+    return prompts
+
+
+class Feed:
+    """The prompts of one caller, taken a few at a time; a generator is never run further than there is room."""
+
+    def __init__(self, prompts: Iterable[object], context: object) -> None:
+        each = isinstance(context, list)
+        if each or isinstance(prompts, (list, tuple)):
+            prompts = list(prompts)
+            for index, prompt in enumerate(prompts):  # before anything is sent and paid for
+                check_prompt(prompt, f"prompts[{index}]")
+            each = each and len(prompts) == len(context)  # type: ignore[arg-type]
+        self._left = len(prompts) if isinstance(prompts, list) else None
+        self._prompts = iter(prompts)
+        self._each = context if each else None
+        self._same: Sequence[Payload] = () if context is None or each else (dump(context),)
+        self.taken = 0
+
+    def take(self, group: Group, limit: int, options: bytes) -> Job | None:
+        """The next prompts as a job; None when there are no more. Runs the caller's generator."""
+        found: list[bytes] = []
+        size, first = 0, self.taken
+        while len(found) < limit and size < FRAME_BYTES:
+            if self._left == self.taken:
+                group.fed = True
+                break
+            try:
+                prompt = next(self._prompts)
+            except StopIteration:
+                group.fed = True
+                break
+            found.append(encode_prompt(check_prompt(prompt, f"prompts[{self.taken}]")))
+            size += len(found[-1])
+            self.taken += 1
+        if self._left == self.taken:
+            group.fed = True
+        if not found:
+            return None
+        contexts = self._same
+        if isinstance(self._each, list):
+            contexts = [dump(item) for item in self._each[first : self.taken]]
+        return Job(group, first, found, options, contexts)
+
+
+class Queries:
+    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first."""
+
+    def __init__(self, calls: Calls, channel: Channel, can_call: bool, before_wait: Callable[[], None]) -> None:
+        self._calls = calls
+        self._channel = channel
+        self._can_call = can_call
+        self._before_wait = before_wait
+
+    def llm_query(
+        self,
+        prompt: str,
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+    ) -> object:
+        """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
+        options = self._check_options(model, schema, recursive)
+        feed = Feed([check_prompt(prompt, "prompt")], None if context is None else [context])
+        return _value_of(self._run(Group(), feed, options)[0], schema)
+
+    async def llm_query_async(
+        self,
+        prompt: str,
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+    ) -> object:
+        """As llm_query, to be awaited."""
+        options = self._check_options(model, schema, recursive)
+        feed = Feed([check_prompt(prompt, "prompt")], None if context is None else [context])
+        return _value_of((await self._run_async(Group(), feed, options))[0], schema)
+
+    def llm_query_batch(
+        self,
+        prompts: Iterable[str],
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+        on_error: OnError = "return",
+    ) -> list[object]:
+        """Asks all prompts at once; the replies come in the order of the prompts.
+
+        A failed one is a FailedCall in its place; with on_error="raise" the first error is raised after all have ended.
+        A ``context`` that is a list as long as ``prompts`` gives each prompt its own; anything else is for all.
+        """
+        options = self._check_options(model, schema, recursive, on_error)
+        feed = Feed(check_prompts(prompts), context)
+        return _values_of(self._run(Group(self._calls.number_batch()), feed, options), schema, on_error)
+
+    async def llm_query_batch_async(
+        self,
+        prompts: Iterable[str],
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+        on_error: OnError = "return",
+    ) -> list[object]:
+        """As llm_query_batch, to be awaited."""
+        options = self._check_options(model, schema, recursive, on_error)
+        feed = Feed(check_prompts(prompts), context)
+        return _values_of(await self._run_async(Group(self._calls.number_batch()), feed, options), schema, on_error)
+
+    def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
+        if not self._can_call:
+            raise LLMQueryError(NO_DEPTH, "DepthLimit")
+        if model is not None and not isinstance(model, str):
+            raise TypeError(f"model must be a str or None, not {type(model).__name__}")
+        if schema is not None and not isinstance(schema, dict):
+            raise TypeError(f"schema must be a dict (a JSON schema) or None, not {type(schema).__name__}")
+        if recursive not in (None, True, False):
+            raise TypeError("recursive must be True, False or None")
+        if on_error not in ("return", "raise"):
+            raise ValueError('on_error must be "return" or "raise"')
+        return encode_options(model, schema, None if recursive is None else bool(recursive))
+
+    def _run(self, group: Group, feed: Feed, options: bytes) -> dict[int, Outcome]:
+        self._before_wait()
+        try:
+            for waker in self._drive(group, feed, options, ThreadWaker):
+                self._channel.wait(waker)
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        return group.results
+
+    async def _run_async(self, group: Group, feed: Feed, options: bytes) -> dict[int, Outcome]:
+        loop = asyncio.get_running_loop()
+        self._before_wait()
+        self._channel.watch(loop)
+        try:
+            for waker in self._drive(group, feed, options, lambda: LoopWaker(loop)):
+                await waker.future
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        finally:
+            self._channel.unwatch(loop)
+        return group.results
+
+    def _drive(self, group: Group, feed: Feed, options: bytes, make_waker: Callable[[], W]) -> Iterator[W]:
+        """Feeds a group until it is complete; what it yields must be waited for before it goes on."""
+        while not group.complete:
+            waker = make_waker()
+            if self._calls.park(group, waker):
+                yield waker
+            elif (job := feed.take(group, self._calls.room(), options)) is not None:
+                self._calls.start(job)
+
+
+def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:
+    checked = _check_schema(outcome, schema)
+    if isinstance(checked, LLMQueryError):
+        raise checked
+    return checked
+
+
+def _values_of(results: dict[int, Outcome], schema: dict[str, object] | None, on_error: OnError) -> list[object]:
+    found = [_check_schema(results[index], schema) for index in range(len(results))]
+    if on_error == "raise":
+        for each in found:
+            if isinstance(each, LLMQueryError):
+                raise each
+    return [FailedCall.of(each) if isinstance(each, LLMQueryError) else each for each in found]
+
+
+def _check_schema(outcome: Outcome, schema: dict[str, object] | None) -> Outcome:
+    if schema is None or isinstance(outcome, LLMQueryError):
+        return outcome
+    wrong = find_mismatch(outcome, schema)
+    return (
+        outcome if wrong is None else LLMQueryError(f"the reply does not follow the schema: {wrong}", "SchemaMismatch")
+    )

@@ -1,0 +1,122 @@
+"""Frames: how bytes on the private socket become messages and back. Pure: no sockets, no clock.
+
+    frame    = header length (u32) | body length (u32) | header, a JSON object with a type "t" | body, raw bytes
+    message  = one frame, or several: frames of type "part" whose bodies come before that of the frame that ends it
+
+Both ends use this file, and neither trusts the other: every length is checked before anything is kept for it. It must not
+know what the messages mean.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PREFIX = struct.Struct(">II")
+MAX_HEADER_BYTES = 64 * 1024  # a header holds names and lengths, never text
+MAX_BODY_BYTES = 64 * 1024 * 1024
+PART_BYTES = 4 * 1024 * 1024  # small enough that a writer need not hold a second copy of a large body
+PART = "part"
+
+
+class WireError(ValueError):
+    """The bytes are not frames, or a frame is larger than allowed."""
+
+
+class Message(NamedTuple):
+    """``header["t"]`` is always a str."""
+
+    header: dict[str, object]
+    body: bytes
+
+    @property
+    def type(self) -> str:
+        return str(self.header["t"])
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 that also carries lone surrogates, so that every ``str`` arrives as it was."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode_text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise WireError(f"text is not UTF-8: {error}") from None
+
+
+def pack(header: dict[str, object], body: bytes = b"") -> bytes:
+    """One frame."""
+    head = json.dumps(header, separators=(",", ":")).encode("ascii")
+    if len(head) > MAX_HEADER_BYTES or len(body) > MAX_BODY_BYTES:
+        raise WireError(f"frame too large: header {len(head)}, body {len(body)} bytes")
+    return PREFIX.pack(len(head), len(body)) + head + body
+
+
+def pack_message(header: dict[str, object], body: bytes) -> Iterator[bytes]:
+    """The frames of one message, however large its body is."""
+    view, start = memoryview(body), 0
+    while len(body) - start > PART_BYTES:
+        yield pack({"t": PART}, bytes(view[start : start + PART_BYTES]))
+        start += PART_BYTES
+    yield pack(header, bytes(view[start:]) if start else body)
+
+
+def _read_header(data: bytes) -> dict[str, object]:
+    try:
+        header = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"header is not JSON: {error}") from None
+    if not isinstance(header, dict) or not isinstance(header.get("t"), str):
+        raise WireError("header is not an object with a type")
+    return header
+
+
+class Decoder:
+    """Bytes in, whole messages out. After a WireError the stream cannot be read any further."""
+
+    def __init__(self, max_message_bytes: int | None = None) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._buffer = bytearray()
+        self._parts = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes.
+
+        Raises:
+            WireError: for lengths over the limits and headers that are not headers.
+        """
+        buffer, found, start = self._buffer, [], 0
+        buffer += data
+        while len(buffer) - start >= PREFIX.size:
+            head_len, body_len = PREFIX.unpack_from(buffer, start)
+            self._check(head_len, body_len)
+            head_at = start + PREFIX.size
+            body_at, end = head_at + head_len, head_at + head_len + body_len
+            if len(buffer) < end:
+                break
+            header = _read_header(bytes(buffer[head_at:body_at]))
+            start = end
+            if header["t"] == PART:
+                self._parts += memoryview(buffer)[body_at:end]
+            else:
+                found.append(Message(header, self._whole_body(body_at, end)))
+        if start:
+            del buffer[:start]
+        return found
+
+    def _whole_body(self, body_at: int, end: int) -> bytes:
+        if not self._parts:
+            return bytes(memoryview(self._buffer)[body_at:end])
+        self._parts += memoryview(self._buffer)[body_at:end]
+        body, self._parts = bytes(self._parts), bytearray()
+        return body
+
+    def _check(self, head_len: int, body_len: int) -> None:
+        if head_len > MAX_HEADER_BYTES or body_len > MAX_BODY_BYTES:
+            raise WireError(f"frame too large: header {head_len}, body {body_len} bytes")
+        if self._max_message_bytes is not None and len(self._parts) + body_len > self._max_message_bytes:
+            raise WireError(f"message larger than {self._max_message_bytes} bytes")
