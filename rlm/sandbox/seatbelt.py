@@ -113,7 +113,7 @@ class SeatbeltLauncher:
             )
         except OSError as error:
             ours.close()
-            Path(folder).rmdir()
+            Path(folder).rmdir()  # noqa: ASYNC240 - one call on a local folder
             raise SandboxUnavailableError(f"could not start a worker under Seatbelt: {error}") from error
         finally:
             theirs.close()

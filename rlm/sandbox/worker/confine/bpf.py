@@ -1,0 +1,135 @@
+"""An assembler for seccomp filters: rules on system calls in, the kernel's array of BPF instructions out.
+
+Knows nothing of what should be allowed. Arguments are compared by their low 32 bits, which is all that the kernel itself
+reads of the flags, commands and ids tested here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .machine import Machine
+
+KILL = 0x80000000
+ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
+
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
+_X32_BIT = 0x40000000
+
+
+def errno_action(number: int) -> int:
+    """The action "fail with this errno"."""
+    return _ERRNO | number
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """``argument & mask`` is one of ``values``."""
+
+    __test__ = False  # not a test class of pytest
+
+    argument: int
+    values: tuple[int, ...]
+    mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What happens to one call: ``action`` where all tests hold (none: always), otherwise ``otherwise``."""
+
+    name: str
+    tests: tuple[Test, ...] = ()
+    action: int = ALLOW
+    otherwise: int = errno_action(1)
+
+
+@dataclass(slots=True)
+class Instruction:
+    """One ``struct sock_filter``."""
+
+    code: int
+    operand: int
+    if_true: int = 0
+    if_false: int = 0
+
+
+class _SockFilter(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32))
+
+
+class SockProgram(ctypes.Structure):
+    """``struct sock_fprog``, with the array it points to kept alive beside it."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.POINTER(_SockFilter)))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A finished filter."""
+
+    instructions: tuple[Instruction, ...]
+    _array: list[object] = field(default_factory=list, compare=False, repr=False)
+
+    def as_kernel_struct(self) -> SockProgram:
+        array = (_SockFilter * len(self.instructions))(
+            *(_SockFilter(i.code, i.if_true, i.if_false, i.operand) for i in self.instructions)
+        )
+        self._array.append(array)
+        return SockProgram(len(self.instructions), ctypes.cast(array, ctypes.POINTER(_SockFilter)))
+
+
+def assemble(machine: Machine, rules: Iterable[Rule], *, default: int, unknown_from: int, unknown: int) -> Program:
+    """A filter for one machine; any other instruction set's calls kill the process.
+
+    Args:
+        machine: whose numbers to use; rules for calls it does not have are left out.
+        rules: tried in order; put frequent calls first.
+        default: the action for calls without a rule.
+        unknown_from, unknown: calls without a rule from this number on get this action instead.
+    """
+    code = [
+        Instruction(_LOAD, _ARCH_AT),
+        Instruction(_EQUAL, machine.audit_arch, if_true=1),
+        Instruction(_RETURN, KILL),
+        Instruction(_LOAD, _NUMBER_AT),
+    ]
+    if machine.has_x32:
+        code += [Instruction(_AT_LEAST, _X32_BIT, if_false=1), Instruction(_RETURN, KILL)]
+    for rule in rules:
+        number = machine.syscalls.get(rule.name)
+        if number is not None:
+            body = _body(rule)
+            code += [Instruction(_EQUAL, number, if_false=len(body)), *body]
+    code += [
+        Instruction(_AT_LEAST, unknown_from, if_false=1),
+        Instruction(_RETURN, unknown),
+        Instruction(_RETURN, default),
+    ]
+    return Program(tuple(code))
+
+
+def _body(rule: Rule) -> list[Instruction]:
+    """The instructions after the call's number matched; they always return."""
+    code: list[Instruction] = []
+    for test in rule.tests:
+        code += _value_test(test)
+        code.append(Instruction(_RETURN, rule.otherwise))
+    code.append(Instruction(_RETURN, rule.action))
+    return code
+
+
+def _value_test(test: Test) -> Sequence[Instruction]:
+    """Skips the ``return otherwise`` that follows where one value matches."""
+    code = [Instruction(_LOAD, _ARGUMENTS_AT + 8 * test.argument)]
+    if test.mask != 0xFFFFFFFF:
+        code.append(Instruction(_AND, test.mask))
+    last = len(test.values) - 1
+    code += [
+        Instruction(_EQUAL, value & 0xFFFFFFFF, if_true=last - position + 1)
+        for position, value in enumerate(test.values)
+    ]
+    return code

@@ -1,0 +1,174 @@
+"""The levels of isolation, as what the zygote does to itself once and what each REPL does to itself before its first cell.
+
+strict      user, mount, pid, net, ipc, uts, cgroup namespaces; empty root; Landlock where the kernel has it; seccomp
+landlock    Landlock and seccomp, in the machine's own namespaces
+seccomp     seccomp alone: no file can be opened at all
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import landlock, namespaces, policy, privileges
+from .bpf import Program
+from .kernel import PR_SET_PDEATHSIG, prctl
+from .machine import this_machine
+
+LEVELS = ("strict", "landlock", "seccomp")
+
+
+class CannotConfineError(Exception):
+    """This machine does not allow what the level needs; the text says which step failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one REPL may use: bytes of memory beyond the interpreter's own, CPU seconds in its whole life, threads."""
+
+    memory_bytes: int
+    cpu_s: int
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What the zygote found and did; every REPL inherits it.
+
+    Attributes:
+        level: one of ``LEVELS``.
+        landlock: the version in force, 0 where there is none.
+        base_bytes: address space in use before any cell: limits are counted from here.
+        tasks_before: tasks that already count against this user's limit.
+        zygote: the zygote's process id.
+        filter_of_all: the REPLs' filter, where it is the same for all.
+    """
+
+    level: str
+    landlock: int
+    base_bytes: int
+    tasks_before: int
+    zygote: int
+    filter_of_all: Program | None
+
+    @property
+    def has_namespaces(self) -> bool:
+        return self.level == "strict"
+
+
+def library_places() -> tuple[list[str], list[str]]:
+    """The files of Python's library: what stays readable, and what within it must not."""
+    readable = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "/usr/share/zoneinfo"}
+    present = sorted(path for path in readable if os.path.isdir(path))
+    hidden = [os.path.join(path, name) for path in present for name in ("site-packages", "dist-packages")]
+    return present, hidden
+
+
+def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
+    """Confines this process and all that it will ever fork. At ``strict`` only the returning process is confined: it is a
+    new one, the first of its pid namespace, and its parent has become a mere guard that ends when it ends.
+
+    Args:
+        level: one of ``LEVELS``.
+        packages: places of packages, beside the library, that stay readable.
+
+    Raises:
+        CannotConfineError: naming the step that failed.
+    """
+    machine = this_machine()
+    if machine is None:
+        raise CannotConfineError(f"seccomp: no table of system calls for {sys.platform} on {os.uname().machine}")
+    readable, hidden = library_places()
+    base_bytes = _address_space()
+    try:
+        tasks_before = 0
+        if level == "strict":
+            namespaces.enter([*readable, *packages], hidden)
+            _fork_under_guard()
+        else:
+            if os.geteuid() == 0:
+                namespaces.become_unprivileged()
+            tasks_before = _tasks_of(os.geteuid())
+        privileges.give_up_privileges()
+        version = landlock.version()
+        if level == "landlock" or (level == "strict" and version):
+            landlock.restrict([*_without(readable, hidden), *packages], known=version)
+        elif level == "seccomp":
+            version = 0
+    except OSError as error:
+        raise CannotConfineError(str(error)) from error
+    shared_filter = policy.build(machine, policy.Policy(files=True)) if level == "strict" else None
+    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), shared_filter)
+
+
+def confine_repl(confinement: Confinement, limits: Limits) -> Program:
+    """Takes everything from a REPL but the calls themselves; the filter that is returned must be put on last.
+
+    Raises:
+        OSError: where a step fails; the process must then end.
+    """
+    machine = this_machine()
+    assert machine is not None
+    os.setsid()  # signals to "my group" must not reach the zygote and the siblings
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if not confinement.has_namespaces and os.getppid() != confinement.zygote:
+        raise OSError(3, "the zygote ended before its end could be made ours")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if confinement.has_namespaces:
+        privileges.drop_capabilities()  # a new user namespace begins with all of them
+    if confinement.landlock >= 6:
+        landlock.separate()
+    privileges.limit_resources(
+        memory_bytes=confinement.base_bytes + limits.memory_bytes,
+        cpu_s=limits.cpu_s,
+        tasks=confinement.tasks_before + limits.tasks,
+    )
+    if confinement.filter_of_all is not None:
+        return confinement.filter_of_all
+    return policy.build(machine, policy.Policy(files=confinement.landlock > 0, only_pid=os.getpid()))
+
+
+def _fork_under_guard() -> None:
+    """Continues as the first process of the new pid namespace; the old process only waits for its end."""
+    pid = os.fork()
+    if pid:
+        os.closerange(0, 1024)
+        _, status = os.waitpid(pid, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0x7F)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _without(folders: Sequence[str], hidden: Sequence[str]) -> list[str]:
+    """Landlock can allow but not except: the children of a folder in place of the folder, without the hidden ones."""
+    places: list[str] = []
+    for folder in folders:
+        inside = {path for path in hidden if os.path.dirname(path) == folder}
+        if not any(os.path.lexists(path) for path in inside):
+            places.append(folder)
+            continue
+        children = (os.path.join(folder, name) for name in os.listdir(folder))
+        places += [child for child in children if child not in inside]
+    return places
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _tasks_of(user: int) -> int:
+    """How many threads this user runs on the whole machine: the kernel's limit counts them together."""
+    tasks = 0
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if os.stat(f"/proc/{entry}").st_uid == user:
+                    tasks += len(os.listdir(f"/proc/{entry}/task"))
+            except OSError:
+                continue  # it ended meanwhile
+    return tasks

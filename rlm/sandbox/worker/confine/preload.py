@@ -1,0 +1,147 @@
+"""What is imported once, in the zygote, so that a REPL has it at birth.
+
+Two reasons: speed, and code. After a REPL's filter is on, no new code can be mapped, so every extension module that a
+computation may need is loaded here, also those that a Python module imports only when it is first used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
+
+_COMMON = """
+    __future__ abc argparse array ast asyncio base64 binascii bisect builtins calendar cmath codecs collections colorsys
+    concurrent.futures.thread configparser contextlib contextvars copy csv ctypes dataclasses datetime decimal difflib dis
+    email.message email.parser enum errno fnmatch fractions functools gc glob graphlib gzip hashlib heapq hmac html
+    html.entities html.parser http.client inspect io ipaddress itertools json keyword linecache locale logging math
+    mimetypes multiprocessing.pool numbers opcode operator os pathlib pickle platform pprint pyexpat queue quopri random re
+    reprlib resource sched secrets select selectors shlex shutil signal socket sqlite3 ssl stat statistics string
+    string.templatelib stringprep struct subprocess sys tarfile tempfile textwrap threading time timeit token tokenize
+    tomllib traceback types typing unicodedata urllib.error urllib.parse urllib.request uuid warnings weakref
+    xml.dom.minidom xml.etree.ElementTree xml.sax.handler zipfile zlib zoneinfo bz2 lzma _strptime cProfile
+    encodings.ascii encodings.cp1252 encodings.cp437 encodings.cp850 encodings.idna encodings.latin_1 encodings.mac_roman
+    encodings.punycode encodings.raw_unicode_escape encodings.rot_13 encodings.unicode_escape encodings.utf_16
+    encodings.utf_16_be encodings.utf_16_le encodings.utf_32 encodings.utf_8_sig encodings.hex_codec
+    encodings.base64_codec encodings.iso8859_15 encodings.shift_jis encodings.gbk encodings.gb18030 encodings.big5
+    encodings.euc_jp encodings.euc_kr
+""".split()
+"""Nine of ten cells import nothing else (shared facts, section 2). Missing ones differ by version and do not matter."""
+
+_NOT_COMPUTING = (
+    "_test",
+    "_xx",
+    "xx",
+    "_curses",
+    "_tkinter",
+    "readline",
+    "nis",
+    "spwd",
+    "ossaudiodev",
+    "_crypt",
+    "_dbm",
+)
+_NOT_LIBRARY = {
+    "antigravity",
+    "this",
+    "idlelib",
+    "turtle",
+    "turtledemo",
+    "tkinter",
+    "lib2to3",
+    "test",
+    "ensurepip",
+    "venv",
+}
+
+
+class MissingPackageError(Exception):
+    """A package that the configuration names cannot be imported."""
+
+
+def import_library(*, everything: bool) -> None:
+    """Imports the common modules and all extension modules that compute; ``everything``: the whole library and all codecs."""
+    names = [*_COMMON, *_extension_modules()]
+    if everything:
+        names += sorted(sys.stdlib_module_names - _NOT_LIBRARY)
+        names += [f"encodings.{name}" for name in _codecs()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated modules warn; nobody decided to use them here
+        for name in names:
+            if not name.startswith(_NOT_COMPUTING):
+                with contextlib.suppress(ImportError, AttributeError):
+                    importlib.import_module(name)
+
+
+def import_packages(names: Iterable[str], folders: Iterable[str]) -> list[str]:
+    """Imports packages that the user asked for, from the given folders of installed packages.
+
+    Returns:
+        the files and folders that they consist of: what must stay readable.
+
+    Raises:
+        MissingPackageError: naming the package and why.
+    """
+    wanted = list(names)
+    if not wanted:
+        return []
+    sys.path += [folder for folder in folders if folder not in sys.path]
+    before = set(sys.modules)
+    for name in wanted:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise MissingPackageError(f"{name}: {type(error).__name__}: {error}") from error
+        _import_extensions_of(name)
+    tops = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
+    return sorted({place for top in tops for place in _places(top)})
+
+
+def reseed() -> None:
+    """Siblings must not draw the same numbers. ``random`` does this by itself; numpy's old generator does not."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _extension_modules() -> Iterator[str]:
+    folder = sysconfig.get_config_var("DESTSHARED") or ""
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(folder):
+            yield entry.partition(".")[0]
+
+
+def _codecs() -> Iterator[str]:
+    import_path = importlib.import_module("encodings").__path__[0]
+    for entry in os.listdir(import_path):
+        name, _, suffix = entry.partition(".")
+        if suffix == "py" and name not in {"mbcs", "oem", "__init__", "_win_cp_codecs"}:
+            yield name
+
+
+def _import_extensions_of(package: str) -> None:
+    """Loads the compiled submodules of a package: numpy and pandas import some only when they are first used."""
+    for folder in getattr(sys.modules[package], "__path__", ()):
+        for place, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if name not in {"tests", "testing", "__pycache__"}]
+            inner = os.path.relpath(place, folder)
+            prefix = package if inner == "." else package + "." + inner.replace(os.sep, ".")
+            for file in files:
+                if file.endswith(".so") and not file.startswith("_test"):
+                    with contextlib.suppress(Exception), warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        importlib.import_module(f"{prefix}.{file.partition('.')[0]}")
+
+
+def _places(top: str) -> Iterator[str]:
+    module = sys.modules.get(top)
+    folders = list(getattr(module, "__path__", ()))
+    yield from folders
+    origin = getattr(module, "__file__", None)
+    if not folders and isinstance(origin, str):
+        yield origin

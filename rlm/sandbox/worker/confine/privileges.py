@@ -1,0 +1,78 @@
+"""What a process gives away for good: capabilities, the way to new ones, being looked into, and resources without end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import resource
+import struct
+
+from .bpf import Program
+from .kernel import (
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    PR_CAPBSET_DROP,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_SECUREBITS,
+    call,
+    prctl,
+)
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_ALL_SECUREBITS_LOCKED = 0b11101111  # noroot, no setuid fixup, no ambient raise, each with its lock
+_SECCOMP_SET_MODE_FILTER = 1
+
+MAX_DESCRIPTORS = 256
+MAX_PENDING_SIGNALS = 64
+
+
+def drop_capabilities() -> None:
+    """Every capability, of every kind, without a way back."""
+    with contextlib.suppress(OSError):  # only who has CAP_SETPCAP may, and only he needs to
+        for number in range(64):
+            prctl(PR_CAPBSET_DROP, number)
+    with contextlib.suppress(OSError):
+        prctl(PR_SET_SECUREBITS, _ALL_SECUREBITS_LOCKED)
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    call("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
+
+
+def give_up_privileges() -> None:
+    """No capabilities, none to be gained by exec, and no core or memory to be read by processes of the same user."""
+    drop_capabilities()
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_DUMPABLE, 0)
+
+
+def limit_resources(*, memory_bytes: int, cpu_s: int, tasks: int) -> None:
+    """The kernel's own limits for one REPL.
+
+    The hard limit of memory stays open until the REPL has its context, whose size comes on top; it must close it before
+    the first cell.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
+    for limit, value in (
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_NPROC, tasks),
+        (resource.RLIMIT_NOFILE, MAX_DESCRIPTORS),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, MAX_PENDING_SIGNALS),
+    ):
+        _lower(limit, value)
+
+
+def _lower(limit: int, value: int) -> None:
+    _, hard = resource.getrlimit(limit)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(limit, (value, value))
+
+
+def filter_calls(program: Program) -> None:
+    """From here on only the calls that the program allows; nothing undoes it. ``no_new_privs`` must be set."""
+    struct_of_kernel = program.as_kernel_struct()
+    call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(struct_of_kernel))

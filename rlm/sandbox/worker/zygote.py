@@ -1,0 +1,155 @@
+"""The zygote: imports what cells need, confines itself, and from then on only forks REPLs when the host asks.
+
+It reads its host's control socket and nothing else; no REPL has a way to reach it. It knows nothing of cells: what a REPL
+does on its socket is the function ``serve`` that it is started with.
+
+    host to zygote                                         zygote to host
+    {"do": "confine", ...} + pidfd of the host             {"is": "ready", ...} or {"is": "unfit", "why": ...}
+    {"do": "spawn", "id": n, ...} + the REPL's socket      {"is": "spawned", "id": n} + pidfd of the REPL, or
+                                                           {"is": "unborn", "id": n, "why": ...}
+                                                           {"is": "ended", "id": n, "status": as waitpid has it}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import select
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .confine import forking, preload, privileges
+from .confine.kernel import call
+from .confine.levels import CannotConfineError, Confinement, Limits, confine_repl, confine_zygote
+
+Serve = Callable[[socket.socket], NoReturn]
+
+MAX_MESSAGE_BYTES = 64 * 1024
+EXIT_NOT_CONFINED = 71
+_REPL_SOCKET, _LAST_DESCRIPTOR = 3, 0xFFFFFFFF
+_ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space that the memory limit counts
+_THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
+
+
+def main(control_fd: int, serve: Serve) -> NoReturn:
+    """Obeys the host on the control socket until the host is gone."""
+    control = socket.socket(fileno=control_fd)
+    order, descriptors = _receive(control)
+    host_pidfd = descriptors[0]
+    try:
+        places = _prepare(order)
+        os.dup2(0, 2)  # until here, what the interpreter complained about was for the host to read
+        confinement = confine_zygote(order["level"], places)
+    except (CannotConfineError, preload.MissingPackageError, OSError) as error:
+        _send(control, {"is": "unfit", "kind": type(error).__name__, "why": str(error)})
+        os._exit(EXIT_NOT_CONFINED)
+    version = ".".join(map(str, sys.version_info[:3]))
+    _send(control, {"is": "ready", "landlock": confinement.landlock, "python": version})
+    _Zygote(control, host_pidfd, confinement, serve).run()
+
+
+def _prepare(order: dict[str, Any]) -> list[str]:
+    """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
+    os.environ.clear()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_ARENA_MAX, _ARENAS)
+    threading.stack_size(_THREAD_STACK_BYTES)
+    if order["imports"]:
+        preload.import_library(everything=order["level"] != "strict")  # later nothing, or less, can be read
+    places = preload.import_packages(order["packages"], order["folders"])
+    gc.collect()
+    gc.freeze()  # a collection in a REPL must not touch, and so copy, what it shares with its siblings
+    return places
+
+
+class _Zygote:
+    """The loop after confinement."""
+
+    def __init__(self, control: socket.socket, host_pidfd: int, confinement: Confinement, serve: Serve) -> None:
+        self._control = control
+        self._host_pidfd = host_pidfd
+        self._confinement = confinement
+        self._serve = serve
+        self._children: dict[int, tuple[int, int]] = {}  # pidfd -> the host's id, pid
+        self._poll = select.poll()
+
+    def run(self) -> NoReturn:
+        self._poll.register(self._control, select.POLLIN)
+        self._poll.register(self._host_pidfd, select.POLLIN)
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._host_pidfd:
+                    os._exit(0)  # the host may leave copies of its socket behind; its death is what counts
+                if descriptor == self._control.fileno():
+                    self._obey()
+                elif descriptor in self._children:
+                    self._bury(descriptor)
+
+    def _obey(self) -> None:
+        order, descriptors = _receive(self._control)
+        try:
+            if order["do"] == "spawn":
+                self._spawn(order, descriptors[0])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _spawn(self, order: dict[str, Any], repl_socket: int) -> None:
+        try:
+            if self._confinement.has_namespaces:
+                pid, pidfd = forking.fork_into_namespaces()
+            else:
+                pid, pidfd = forking.fork_plainly()
+        except OSError as error:
+            _send(self._control, {"is": "unborn", "id": order["id"], "why": str(error)})
+            return
+        if pid == 0:
+            self._become_repl(order, repl_socket)
+        self._children[pidfd] = (order["id"], pid)
+        self._poll.register(pidfd, select.POLLIN)
+        socket.send_fds(self._control, [_encode({"is": "spawned", "id": order["id"]})], [pidfd])
+
+    def _become_repl(self, order: dict[str, Any], repl_socket: int) -> NoReturn:
+        try:
+            limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
+            program = confine_repl(self._confinement, limits)
+            preload.reseed()
+            os.dup2(repl_socket, _REPL_SOCKET)
+            self._control.detach()
+            call("close_range", _REPL_SOCKET + 1, _LAST_DESCRIPTOR, 0)
+            privileges.filter_calls(program)
+        except BaseException:  # whatever it was: code must not run in a process that is half confined
+            os._exit(EXIT_NOT_CONFINED)
+        self._serve(socket.socket(fileno=_REPL_SOCKET))
+        os._exit(0)
+
+    def _bury(self, pidfd: int) -> None:
+        number, pid = self._children.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        _send(self._control, {"is": "ended", "id": number, "status": status})
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 8)
+    if not data:
+        os._exit(0)  # the host is gone
+    return json.loads(data), descriptors
+
+
+def _send(control: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        control.send(_encode(message))
+    except OSError:
+        os._exit(0)  # the host is gone
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode()

@@ -1,0 +1,266 @@
+"""The host's end of a zygote: starts it, asks it for REPLs, learns of their ends, replaces it when it dies.
+
+The zygote forks hostile code but never runs it, and what it tells is still only believed as far as it names a REPL that was
+asked for. What a REPL does on its own socket is no business of this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlm.core.cells import ReplLimits
+from rlm.core.errors import SandboxError, SandboxUnavailableError
+from rlm.sandbox.process import describe_status
+from rlm.sandbox.zygote_process import MAX_MESSAGE_BYTES, START_TIMEOUT_S, check_readiness, end_process, start_process
+
+SPAWN_TIMEOUT_S = 30.0
+MAX_SPAWNING = 32  # so many orders and their sockets always fit the control socket's buffer
+CPU_S = 4 * 3600  # of a REPL's whole life: a last bound, far above what limits on cells allow
+TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, too few to trouble the machine
+EXIT_NOT_CONFINED = 71
+
+
+class ZygoteDied(Exception):
+    """The zygote is gone. Handled within this package."""
+
+
+class ZygoteWorker:
+    """Implements WorkerProcess: a REPL that a zygote forked. Signals go through its pidfd, so they never hit another."""
+
+    def __init__(self, sock: socket.socket, pidfd: int) -> None:
+        self._sock = sock
+        self._pidfd = pidfd
+        self._pid = _pid_behind(pidfd)
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def interrupt(self) -> None:
+        self._send(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    async def wait(self) -> str:
+        return await asyncio.shield(self._ended)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def end(self, how: str) -> None:
+        """Told by the zygote's reader, once."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if not self._ended.done():
+            self._ended.set_result(how)
+
+
+class ZygoteLauncher:
+    """Implements Launcher. The zygote is started with the first launch, and again when it was lost.
+
+    Args:
+        level: "strict", "landlock" or "seccomp"; find out before what this machine offers (``levels``).
+        packages: importable in cells beside the standard library; imported before confinement.
+        entry: what a REPL runs, ``module:function`` within the package ``worker``.
+    """
+
+    def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.main:serve") -> None:
+        self._level = level
+        self._packages = tuple(packages)
+        self._entry = entry
+        self._zygote: _Zygote | None = None
+        self._starting = asyncio.Lock()
+        self._spawning = asyncio.Semaphore(MAX_SPAWNING)
+        self._closed = False
+
+    @property
+    def level(self) -> str:
+        return self._level
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """The process to look at in ``ps``; None before the first launch."""
+        return self._zygote.pid if self._zygote else None
+
+    async def launch(self, limits: ReplLimits) -> ZygoteWorker:
+        """A confined process, ready for its first message.
+
+        Raises:
+            SandboxUnavailableError: when the zygote cannot be started or cannot fork; says why.
+        """
+        for _ in range(2):  # a zygote that died unnoticed costs one more try, never an error
+            zygote = await self._living_zygote()
+            try:
+                async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
+                    return await zygote.spawn(limits.memory_mb * 1024 * 1024)
+            except ZygoteDied:
+                continue
+            except TimeoutError:
+                raise SandboxUnavailableError(f"the zygote started no process within {SPAWN_TIMEOUT_S:.0f} s") from None
+        raise SandboxUnavailableError("the zygote died twice while it started a process; see the kernel's log")
+
+    async def aclose(self) -> None:
+        """Ends the zygote and with it every process that it forked."""
+        self._closed = True
+        async with self._starting:
+            if self._zygote is not None:
+                await self._zygote.aclose()
+                self._zygote = None
+
+    async def _living_zygote(self) -> _Zygote:
+        async with self._starting:
+            if self._closed:
+                raise SandboxError("this launcher was closed; make a new one")
+            if self._zygote is not None and not self._zygote.alive:
+                await self._zygote.aclose()
+                self._zygote = None
+            if self._zygote is None:
+                self._zygote = await _Zygote.start(self._level, self._packages, self._entry)
+            return self._zygote
+
+
+class _Zygote:
+    """One zygote process, from its confinement to its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+        self._next_id = 1
+        self._asked: dict[int, tuple[socket.socket, asyncio.Future[ZygoteWorker]]] = {}
+        self._workers: dict[int, ZygoteWorker] = {}
+        self.alive = True
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @classmethod
+    async def start(cls, level: str, packages: Sequence[str], entry: str) -> _Zygote:
+        loop = asyncio.get_running_loop()
+        process, control = start_process(level, packages, entry)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                answer = await loop.sock_recv(control, MAX_MESSAGE_BYTES)
+            check_readiness(answer, process, level)
+        except BaseException as error:
+            control.close()
+            await asyncio.to_thread(end_process, process)
+            if isinstance(error, TimeoutError):
+                message = f"the zygote was not ready within {START_TIMEOUT_S:.0f} s"
+                raise SandboxUnavailableError(message) from None
+            raise
+        zygote = cls(process, control)
+        loop.add_reader(control, zygote._read)
+        return zygote
+
+    async def spawn(self, memory_bytes: int) -> ZygoteWorker:
+        """Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
+        if not self.alive:
+            raise ZygoteDied
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        number = self._next_id
+        self._next_id += 1
+        born: asyncio.Future[ZygoteWorker] = asyncio.get_running_loop().create_future()
+        self._asked[number] = (ours, born)
+        order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS}
+        try:
+            with theirs:
+                socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno()])
+        except OSError:
+            self._lose()
+        try:
+            return await born
+        except BaseException:  # also when nobody waits any more: what is born then, is ended at once (_on_spawned)
+            ours.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Safe to call twice. The kernel ends the REPLs with the zygote."""
+        self._lose()
+        await asyncio.to_thread(end_process, self._process)
+
+    def _read(self) -> None:
+        """Takes what the zygote has sent; runs on the loop."""
+        descriptors: list[int] = []
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 4)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+            return
+        message = json.loads(data)
+        match message["is"]:
+            case "spawned":
+                self._on_spawned(message["id"], descriptors.pop())
+            case "unborn":
+                _, born = self._asked.pop(message["id"])
+                if not born.done():
+                    born.set_exception(SandboxUnavailableError(f"no process for a REPL: {message['why']}"))
+            case "ended":
+                worker = self._workers.pop(message["id"], None)
+                if worker is not None:
+                    worker.end(_describe_end(message["status"]))
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _on_spawned(self, number: int, pidfd: int) -> None:
+        ours, born = self._asked.pop(number)
+        worker = ZygoteWorker(ours, pidfd)
+        self._workers[number] = worker
+        if born.done():  # cancelled meanwhile
+            worker.kill()
+        else:
+            born.set_result(worker)
+
+    def _lose(self) -> None:
+        """The zygote is gone, or is to go: so are all its REPLs, by the kernel's means."""
+        if not self.alive:
+            return
+        self.alive = False
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        self._process.kill()
+        for _, born in self._asked.values():
+            if not born.done():
+                born.set_exception(ZygoteDied())
+        self._asked.clear()
+        for worker in self._workers.values():
+            worker.kill()
+            worker.end("killed by signal 9 (SIGKILL), because the zygote that had forked it ended")
+        self._workers.clear()
+
+
+def _pid_behind(pidfd: int) -> int:
+    """A pidfd's process id in our own numbering, -1 when it has ended."""
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pid:"):
+            return int(line.split()[1])
+    return -1
+
+
+def _describe_end(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code == EXIT_NOT_CONFINED:
+        return "could not confine itself, so it ran nothing; try `rlm doctor`"
+    return describe_status(code)

@@ -1,0 +1,126 @@
+"""Starting the process of a zygote, and ending it. Plain functions, used by the launcher and by dry runs of levels."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlm.core.errors import ConfigurationError, SandboxUnavailableError
+
+WORKER = Path(__file__).with_name("worker")
+START_TIMEOUT_S = 60.0  # importing pandas from a cold disk takes seconds
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_COMPLAINT_BYTES = 4000
+
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
+"""Cells that are executed again after a crash must iterate their sets in the same order, and on any machine."""
+OPTIONS = ("-P", "-s", "-S", "-X", "utf8")
+"""``-I -S`` but for one thing: the hash seed can only come from the environment, which holds nothing but ours."""
+
+BOOT = """
+import importlib, importlib.util, sys
+folder, control, entry = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("worker", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["worker"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["worker"])
+sys.argv[:] = [""]
+module, _, function = entry.partition(":")
+serve = getattr(importlib.import_module(module), function)
+importlib.import_module("worker.zygote").main(int(control), serve)
+"""
+
+
+def start_process(
+    level: str, packages: Sequence[str], entry: str, *, imports: bool = True
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Starts a zygote and orders its confinement. The next message on the socket says what came of it.
+
+    Raises:
+        SandboxUnavailableError: when the interpreter cannot be executed.
+        ConfigurationError: when a package is not installed.
+    """
+    order = {
+        "do": "confine",
+        "level": level,
+        "imports": imports,
+        "packages": list(packages),
+        "folders": _folders_of(packages),
+    }
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
+            [sys.executable, *OPTIONS, "-c", BOOT, str(WORKER), str(theirs.fileno()), entry],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            close_fds=True,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            env=ENVIRONMENT,
+            cwd="/",
+        )
+    except OSError as error:
+        ours.close()
+        raise SandboxUnavailableError(f"could not start the zygote: {error}") from error
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    host = os.pidfd_open(os.getpid())
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died already: the reader will see
+            socket.send_fds(ours, [json.dumps(order).encode()], [host])
+    finally:
+        os.close(host)
+    return process, ours
+
+
+def check_readiness(answer: bytes, process: subprocess.Popen[bytes], level: str) -> dict[str, Any]:
+    """The zygote's first message, when it says that it is ready.
+
+    Raises:
+        ConfigurationError: a package cannot be imported.
+        SandboxUnavailableError: this machine does not offer the level, or the zygote failed.
+    """
+    message: dict[str, Any] = json.loads(answer) if answer else {}
+    if message.get("is") == "ready":
+        return message
+    if message.get("kind") == "MissingPackageError":
+        raise ConfigurationError(f"sandbox_packages: {message['why']}")
+    why = message.get("why")
+    if why is None:
+        assert process.stderr is not None
+        process.kill()
+        why = "its process ended: " + (
+            process.stderr.read(MAX_COMPLAINT_BYTES).decode(errors="replace").strip() or "no message"
+        )
+    raise SandboxUnavailableError(f"sandbox level {level!r} is not available here: {why}")
+
+
+def _folders_of(packages: Sequence[str]) -> list[str]:
+    """The folders of installed packages in which the host itself finds these."""
+    folders: list[str] = []
+    for name in packages:
+        spec = importlib.util.find_spec(name.partition(".")[0])
+        if spec is None or (spec.origin is None and not spec.submodule_search_locations):
+            raise ConfigurationError(f"sandbox_packages: {name!r} is not installed; install it or leave it out")
+        places = list(spec.submodule_search_locations or [spec.origin or ""])
+        folder = str(Path(places[0]).parent)
+        if folder not in folders:
+            folders.append(folder)
+    return folders
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kills the zygote, with which the kernel ends all it has forked, and waits for that. Safe to call twice."""
+    process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
