@@ -9,7 +9,7 @@ import pytest
 
 from rlm.models.schema import prepare_schema, read_json
 
-TEXT = {"type": "string"}
+TEXT: dict[str, Any] = {"type": "string"}
 OPEN: dict[str, Any] = {"type": "object", "properties": {"a": TEXT, "b": TEXT}, "required": ["a", "b"]}
 
 GUARANTEED: list[tuple[dict[str, Any], bool]] = [
@@ -44,7 +44,7 @@ def test_definitions_stay_at_the_root_when_a_schema_is_wrapped() -> None:
 
 
 def test_values_inside_enums_are_left_alone() -> None:
-    odd = {"type": "object", "properties": {}}
+    odd: dict[str, Any] = {"type": "object", "properties": {}}
     wire = prepare_schema({"type": "object", "properties": {"a": {"const": odd}}, "required": ["a"]})
     assert wire.schema["properties"]["a"] == {"const": odd}
 
