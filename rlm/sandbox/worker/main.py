@@ -117,7 +117,7 @@ class Worker:
         self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
         size = len(message.body) * (4 if header["context"] == "j" else 1) + sys.getsizeof(context)
         del message
-        _limit_memory(limits["memory_mb"] * 1024 * 1024 + size)
+        _limit_memory(limits["memory_mb"] * 1024 * 1024, size)
         self._channel.send({"t": "ready"})
 
     def _execute(self, message: Message) -> None:
@@ -185,12 +185,19 @@ def _small_plain(value: object) -> object:
     return value
 
 
-def _limit_memory(limit_bytes: int) -> None:
-    """Address space beyond the context: the context is the caller's, and it is there already."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+def _limit_memory(limit_bytes: int, context_bytes: int) -> None:
+    """Address space beyond the context: the context is the caller's, and it is there already.
+
+    A zygote has set a soft limit that counts what the interpreter and imported packages hold. The hard limit is set too, so
+    that no cell can raise it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limit_bytes = soft
+    limit_bytes += context_bytes
     if hard != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
 
 def serve(sock: socket.socket) -> NoReturn:
