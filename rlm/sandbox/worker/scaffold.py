@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import pydoc
 import sys
 import types
 from typing import Any, NoReturn
@@ -157,6 +156,8 @@ def _help(*subjects: object) -> None:
         print("help() without a subject is not available; use help(something).")
     for subject in subjects:
         try:
+            import pydoc  # noqa: PLC0415  7 ms of every start, for what few cells ask
+
             print(pydoc.plain(pydoc.render_doc(subject)))
         except Exception:  # sources and docs may be out of reach inside the sandbox
             print(getattr(subject, "__doc__", None) or f"No help found for {subject!r}.")

@@ -1,0 +1,98 @@
+"""A REPL in a real process, as the tests of cells drive it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rlm.core.cells import (
+    Cell,
+    CellResult,
+    PlainValue,
+    ReplLimits,
+    ReplSpec,
+    Subcall,
+    SubcallAnswer,
+    SubcallFailure,
+    SubcallOutcome,
+)
+from rlm.sandbox.process import ProcessLauncher
+from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
+
+SHORT = ReplLimits(cell_seconds=0.5)
+
+
+class Bench:
+    """A REPL, and a model behind it that answers ``echo:PROMPT``, fails or takes its time as the prompt says.
+
+    "fail ..." fails; "budget ..." fails for want of budget; "slow ..." takes ``delay_s``; "hang ..." never answers;
+    "boom ..." is an error of the run. With a schema, the answer is what ``data`` holds.
+    """
+
+    def __init__(self, repl: WorkerRepl) -> None:
+        self.repl = repl
+        self.calls: list[Subcall] = []
+        self.data: PlainValue = None
+        self.delay_s = 0.05
+        self.open = 0
+        self.most_open = 0
+        self.cancelled = 0
+        self._number = 0
+
+    async def serve(self, subcall: Subcall) -> SubcallOutcome:
+        self.calls.append(subcall)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            return await self._answer(subcall)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.open -= 1
+
+    async def _answer(self, subcall: Subcall) -> SubcallOutcome:
+        match subcall.prompt.split(" ")[0]:
+            case "fail":
+                return SubcallFailure("RateLimitedError", "429, try later")
+            case "budget":
+                return SubcallFailure("BudgetExceededError", "no calls left")
+            case "boom":
+                raise ConnectionError("the run is broken")
+            case "slow":
+                await asyncio.sleep(self.delay_s)
+            case "hang":
+                await asyncio.Event().wait()
+        return SubcallAnswer(self.data if subcall.schema is not None else f"echo:{subcall.prompt}")
+
+    async def run(self, code: str) -> CellResult:
+        self._number += 1
+        return await self.repl.execute(Cell(1, self._number, code), self.serve)
+
+    async def all(self, *codes: str) -> CellResult:
+        """Runs cells one after another; the last result."""
+        results = [await self.run(code) for code in codes]
+        return results[-1]
+
+
+@asynccontextmanager
+async def open_bench(
+    context: PlainValue = "the context",
+    *,
+    limits: ReplLimits | None = None,
+    can_call: bool = True,
+    setup_code: str | None = None,
+) -> AsyncIterator[Bench]:
+    sandbox = WorkerSandbox(ProcessLauncher())
+    try:
+        spec = ReplSpec(context, setup_code=setup_code, can_call=can_call, limits=limits or ReplLimits(cell_seconds=20))
+        yield Bench(await sandbox.open(spec))
+    finally:
+        await sandbox.aclose()
+
+
+def show(result: CellResult) -> str:
+    """Everything the model would be shown, for asserts that look for text anywhere."""
+    parts = (result.stdout, result.stderr, result.echo, result.error, result.traceback, *result.notes)
+    return "\n".join(part for part in parts if part)
