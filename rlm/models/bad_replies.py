@@ -23,9 +23,10 @@ def refused(speaker: Speaker, text: str, usage: Usage) -> RefusalError:
 
 
 def truncated(speaker: Speaker, text: str, usage: Usage) -> TruncatedReplyError:
+    hidden = f", {usage.reasoning_tokens} of them hidden reasoning" if usage.reasoning_tokens else ""
     error = TruncatedReplyError(
-        f"{speaker.model}: the reply was cut by its token limit after {usage.output_tokens} tokens, "
-        f"{usage.reasoning_tokens} of them hidden reasoning. Raise max_output_tokens, or ask for less",
+        f"{speaker.model}: the reply was cut by its token limit after {usage.output_tokens} tokens{hidden}. "
+        "Raise max_output_tokens, or ask for less",
         text=text,
         model=speaker.model,
     )

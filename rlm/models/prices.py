@@ -1,11 +1,12 @@
 """What a call costs: the caller's own prices first, else genai-prices' data, else unknown.
 
-genai-prices takes 0.2 s to import, so it is loaded when the first price is needed (``preload`` does it ahead, on a thread).
+genai-prices takes 0.2 s to import, so it is loaded when the first price is needed, or ahead by ``preload``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rlm.core.errors import ConfigurationError
@@ -13,6 +14,10 @@ from rlm.core.messages import Usage
 from rlm.models.registry import FREE_PROVIDERS, PROVIDERS
 
 _MILLION = 1_000_000
+_FAMILIES = {
+    "openai": re.compile(r"(ft:)?(gpt|o\d|chatgpt|codex|computer)"),
+    "anthropic": re.compile(r"claude"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +79,29 @@ class PriceList:
         provider, _, model_id = model.partition(":")
         if provider in FREE_PROVIDERS:
             return 0.0
-        if provider not in PROVIDERS or model in self._unpriced:
+        if model in self._unpriced or not _may_be_published(model):
             return None
         cost = _published_cost(provider, model_id, usage)
         if cost is None:
             self._unpriced.add(model)
         return cost
 
+    def preload(self, models: Iterable[str]) -> None:
+        """Loads the published prices if one of ``models`` may need them, so that no reply waits for it.
 
-def preload() -> None:
-    """Loads the published prices, so that no reply waits for it. Blocks: call it on a thread, beside the first call."""
-    _published_cost("openai", "gpt-4o", Usage(calls=1, input_tokens=1))
+        Blocks for 0.2 s: call it on a thread, beside the first call.
+        """
+        if any(model not in self._own and _may_be_published(model) for model in models):
+            _published_cost("openai", "gpt-4o", Usage(calls=1, input_tokens=1))
+
+
+def _may_be_published(model: str) -> bool:
+    """Whether looking it up is worth loading the data: endpoints of one's own often have names that nobody prices."""
+    provider, _, model_id = model.partition(":")
+    if provider not in PROVIDERS or provider in FREE_PROVIDERS:
+        return False
+    families = _FAMILIES.get(provider)
+    return families is None or families.match(model_id) is not None
 
 
 def _published_cost(provider: str, model_id: str, usage: Usage) -> float | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from rlm.core.errors import ConfigurationError
@@ -60,3 +63,19 @@ def test_provider_names_of_ours_are_known_to_the_price_data(provider: str) -> No
 def test_a_price_with_too_few_figures_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="2 to 4"):
         PriceList({"m": (1.0,)})
+
+
+def test_price_data_is_loaded_ahead_only_for_names_that_may_have_a_price() -> None:
+    code = """
+import sys
+from rlm.core.messages import Usage
+from rlm.models.prices import PriceList
+prices = PriceList({"gpt-4o": (1, 1)})
+names = ["openai:gpt-4o", "openai:my-own-endpoint", "ollama:qwen", "scripted:root"]
+prices.preload(names)
+[prices.cost_usd(name, Usage(1, 10)) for name in names]
+assert "genai_prices" not in sys.modules
+prices.preload(["openai:gpt-4o-mini"])
+assert "genai_prices" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

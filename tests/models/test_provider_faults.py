@@ -16,7 +16,7 @@ from rlm.models.faults import read_retry_after
 from rlm.models.openai_chat import OpenAIChat
 from rlm.testing.server import ScriptedReply, ScriptedServer
 
-KEY = "sk-live-0123456789abcdef"
+KEY = "team7/0123456789abcdef"  # of no known form: hidden because it is the key, not because it looks like one
 ASK = Request((Message("user", "hello"),))
 
 
