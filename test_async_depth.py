@@ -148,7 +148,7 @@ Department: Sales
 
 DEPARTMENTS_CODE = """
 import re
-departments = re.split(r"(?m)^(?=Department:)", context.strip())
+departments = re.split(r"(?m)^(?=Department:)", context)[1:]
 counts = llm_query_batch([f"Count the employees.\\n{department}" for department in departments])
 names = [re.search(r"Department: (.*)", department).group(1) for department in departments]
 FINAL(dict(zip(names, map(int, counts))))

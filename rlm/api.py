@@ -7,8 +7,8 @@ import os
 import secrets
 import threading
 import time
-import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ from rlm.core.result import Result
 from rlm.engine.background import BACKGROUND
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
-from rlm.models.prices import PriceList
-from rlm.models.registry import open_model
+from rlm.models.prices import PriceList, preload
+from rlm.models.registry import FREE_PROVIDERS, open_model
 from rlm.ports import Model, Sandbox, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
 from rlm.sandbox.levels import open_launcher
@@ -52,6 +52,7 @@ def default_models(env: Mapping[str, str] | None = None) -> DefaultModels:
         return DefaultModels(named, sub_model, f"using {named} and {sub_model} (RLM_MODEL, RLM_SUB_MODEL)")
     for key, model, sub_model in (
         ("OPENAI_API_KEY", "openai:gpt-4o", "openai:gpt-4o-mini"),
+        ("OPENAI_BASE_URL", "openai:gpt-4o", "openai:gpt-4o-mini"),
         ("ANTHROPIC_API_KEY", "anthropic:claude-sonnet-4-5", "anthropic:claude-haiku-4-5"),
     ):
         if env.get(key):
@@ -143,7 +144,8 @@ class RLM:
         self._max_turns = max_iterations
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
-        self._sandbox = sandbox
+        self._sandbox = SHARED.sandbox(sandbox)
+        SHARED.load_prices(self._models)
         self._concurrency = concurrency
         self._policy = RetryPolicy(retries=retries)
         self._call_timeout_s = call_timeout_s
@@ -157,13 +159,10 @@ class RLM:
         self._prices = PriceList()
         for name, (input_price, output_price) in (prices or {}).items():
             self._prices.set(name, input_price, output_price)
-        named = _name_models(model, sub_model, models)
-        opened = {
-            name: open_model(name, api_key=api_key, base_url=base_url)
-            for name in dict.fromkeys(each for each in named if isinstance(each, str))
-        }
-        self._models = [opened[each] if isinstance(each, str) else each for each in named]
-        _OPEN.add(self)
+        self._models = [
+            SHARED.open(each, api_key, base_url) if isinstance(each, str) else each
+            for each in _name_models(model, sub_model, models)
+        ]
 
     def run(self, query: str | None, context: PlainValue = None) -> Result:
         """Answers ``query`` over ``context`` and waits for it. See ``arun`` for what is returned and raised."""
@@ -219,7 +218,7 @@ class RLM:
             RunSetup(
                 id=RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
                 settings=settings,
-                sandbox=shared_sandbox(self._sandbox),
+                sandbox=self._sandbox,
                 scheduler=scheduler,
                 clock=clock,
                 price_of=self._prices.cost_usd,
@@ -235,14 +234,14 @@ class RLM:
         return tuple(model.name for model in self._models)
 
     def close(self) -> None:
-        """Releases connections and local models. The object cannot be used after it."""
+        """Releases the models opened by name: connections end and local models leave memory when nobody else uses them."""
         BACKGROUND.wait(self.aclose())
 
     async def aclose(self) -> None:
         """The same on the engine's loop."""
-        _OPEN.discard(self)
-        for model in self._models:
-            await model.aclose()
+        models, self._models = self._models, []
+        for model in models:
+            await SHARED.release(model)
 
     def __enter__(self) -> RLM:
         return self
@@ -308,29 +307,67 @@ def ask(query: str, context: PlainValue = None, *, model: str | Model | None = N
         return engine.run(query, context)
 
 
-# What all objects of the process share.
+class SharedThings:
+    """What all objects of the process share: models opened by name, and sandboxes.
 
-_OPEN: weakref.WeakSet[RLM] = weakref.WeakSet()
-_SANDBOXES: dict[str, Sandbox] = {}
-_SANDBOX_LOCK = threading.Lock()
+    One client for each provider, key and address keeps connections alive between runs, however many ``RLM`` objects come and
+    go; and the end of the process closes it, whether or not they were closed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models: dict[Hashable, Model] = {}
+        self._users: Counter[int] = Counter()
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._prices_loaded = False
+
+    def open(self, name: str, api_key: str | None, base_url: str | None) -> Model:
+        """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
+        # The environment decides keys and addresses too, and may change between two calls (tests, notebooks).
+        env = {name: value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_BASE_URL"))}
+        key = (name, api_key, base_url, frozenset(env.items()))
+        fresh = open_model(name, api_key=api_key, base_url=base_url)
+        with self._lock:
+            model = self._models.setdefault(key, fresh)
+            self._users[id(model)] += 1
+            return model
+
+    async def release(self, model: Model) -> None:
+        """One user less; the last one closes it. A model that the caller made himself is left alone."""
+        with self._lock:
+            self._users[id(model)] -= 1
+            left = self._users[id(model)]
+            key = next((key for key, shared in self._models.items() if shared is model), None)
+            if key is None or left > 0:
+                return
+            del self._models[key], self._users[id(model)]
+        await model.aclose()
+
+    def sandbox(self, name: str) -> Sandbox:
+        """The one sandbox of this name: its REPLs are apart from each other, whoever uses them."""
+        with self._lock:
+            if name not in self._sandboxes:
+                self._sandboxes[name] = WorkerSandbox(open_launcher(name))
+            return self._sandboxes[name]
+
+    def load_prices(self, models: Sequence[Model]) -> None:
+        """Loads the price list on a thread of its own, ahead of the first reply that needs it; local models need none."""
+        with self._lock:
+            if self._prices_loaded or all(model.name.partition(":")[0] in FREE_PROVIDERS for model in models):
+                return
+            self._prices_loaded = True
+        threading.Thread(target=preload, name="rlm-prices", daemon=True).start()
+
+    async def aclose(self) -> None:
+        """Closes everything, at the end of the process."""
+        for model in list(self._models.values()):
+            await model.aclose()
+        for sandbox in list(self._sandboxes.values()):
+            await sandbox.aclose()
 
 
-def shared_sandbox(name: str) -> Sandbox:
-    """The process's one sandbox of this name: its REPLs are apart from each other, whoever uses them."""
-    with _SANDBOX_LOCK:
-        if name not in _SANDBOXES:
-            _SANDBOXES[name] = WorkerSandbox(open_launcher(name))
-        return _SANDBOXES[name]
-
-
-async def _close_all() -> None:
-    for engine in list(_OPEN):
-        await engine.aclose()
-    for sandbox in list(_SANDBOXES.values()):
-        await sandbox.aclose()
-
-
-BACKGROUND.at_end(_close_all)
+SHARED = SharedThings()
+BACKGROUND.at_end(SHARED.aclose)
 
 
 def _name_models(

@@ -17,7 +17,14 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from rlm.core.cells import Cell, CellResult, PlainValue
-from rlm.core.errors import InvalidTransition, ModelError, NoAnswerError, RLMError, TruncatedReplyError
+from rlm.core.errors import (
+    BudgetExceededError,
+    InvalidTransition,
+    ModelError,
+    NoAnswerError,
+    RLMError,
+    TruncatedReplyError,
+)
 from rlm.core.messages import Message
 from rlm.core.observations import list_variables, observe
 from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
@@ -207,7 +214,8 @@ def _fail_ask(node: Node, event: AskFailed) -> Step:
 
 def _meet_limit(node: Node, event: LimitMet) -> Step:
     if node.limit:
-        return _finish(node, error=_no_answer(node))
+        message = f"The limit of {event.limit} was met, and no turn was left to answer in. Raise it and run again."
+        return _finish(node, error=BudgetExceededError(message, limit=event.limit))
     return _last_turn(replace(node, turn=node.turn - 1), event.limit, "")
 
 
