@@ -22,8 +22,8 @@ from rlm.core.result import Result
 from rlm.engine.background import BACKGROUND
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
-from rlm.models.prices import PriceList, preload
-from rlm.models.registry import FREE_PROVIDERS, open_model
+from rlm.models.prices import PriceList
+from rlm.models.registry import open_model
 from rlm.ports import Model, Sandbox, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
 from rlm.sandbox.levels import open_launcher
@@ -93,7 +93,8 @@ class RLM:
         temperature, max_output_tokens: passed to every call; None leaves them to the provider.
         prompt: a prompt family by name, or a function from ``PromptFacts`` to the system message; by model when None.
         setup_code: Python that runs in every REPL before its first cell.
-        prices: ``{model: (dollars per million input tokens, dollars per million output tokens)}``, before the price list.
+        prices: ``{model: (input, output)}`` in dollars for a million tokens, with cached input and cache writes as third and
+            fourth figure where they differ; they count before published prices.
         sinks: are told every event of every run, on the engine's thread; they must not block.
         api_key, base_url: for the providers named in ``model``, ``sub_model`` and ``models``; the environment when None.
 
@@ -124,7 +125,7 @@ class RLM:
         max_output_tokens: int | None = None,
         prompt: str | PromptFamily | None = None,
         setup_code: str | None = None,
-        prices: Mapping[str, tuple[float, float]] | None = None,
+        prices: Mapping[str, tuple[float, ...]] | None = None,
         sinks: Sequence[Sink] = (),
         api_key: str | None = None,
         base_url: str | None = None,
@@ -145,7 +146,6 @@ class RLM:
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
         self._sandbox = SHARED.sandbox(sandbox)
-        SHARED.load_prices(self._models)
         self._concurrency = concurrency
         self._policy = RetryPolicy(retries=retries)
         self._call_timeout_s = call_timeout_s
@@ -156,13 +156,13 @@ class RLM:
         self._setup_code = setup_code
         self._sinks = tuple(sinks)
         self._family_of = _family_chooser(prompt)
-        self._prices = PriceList()
-        for name, (input_price, output_price) in (prices or {}).items():
-            self._prices.set(name, input_price, output_price)
+        self._prices = PriceList(prices)
         self._models = [
             SHARED.open(each, api_key, base_url) if isinstance(each, str) else each
             for each in _name_models(model, sub_model, models)
         ]
+        # The price list takes a moment to load: beside the first call, not after its reply.
+        threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
 
     def run(self, query: str | None, context: PlainValue = None) -> Result:
         """Answers ``query`` over ``context`` and waits for it. See ``arun`` for what is returned and raised."""
@@ -319,7 +319,6 @@ class SharedThings:
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
         self._sandboxes: dict[str, Sandbox] = {}
-        self._prices_loaded = False
 
     def open(self, name: str, api_key: str | None, base_url: str | None) -> Model:
         """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
@@ -349,14 +348,6 @@ class SharedThings:
             if name not in self._sandboxes:
                 self._sandboxes[name] = WorkerSandbox(open_launcher(name))
             return self._sandboxes[name]
-
-    def load_prices(self, models: Sequence[Model]) -> None:
-        """Loads the price list on a thread of its own, ahead of the first reply that needs it; local models need none."""
-        with self._lock:
-            if self._prices_loaded or all(model.name.partition(":")[0] in FREE_PROVIDERS for model in models):
-                return
-            self._prices_loaded = True
-        threading.Thread(target=preload, name="rlm-prices", daemon=True).start()
 
     async def aclose(self) -> None:
         """Closes everything, at the end of the process."""
