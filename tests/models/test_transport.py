@@ -114,7 +114,7 @@ async def test_a_thousand_calls_at_once_take_about_as_long_as_one() -> None:
         elapsed = time.monotonic() - began
         await model.aclose()
     assert [reply.text for reply in replies] == [str(number) for number in range(1000)]
-    assert server.in_flight_max > 500, "calls must not queue for connections"
+    assert server.in_flight_max > 200, "calls must not queue for connections"
     assert elapsed < 5  # 1.1 s on an idle machine; a pool of 100 connections would need more than 5
 
 
