@@ -206,7 +206,7 @@ def facts(**changes: object) -> PromptFacts:
         "sub_prompt_chars": 12_345,
         "observation_chars": 16_000,
     }
-    return PromptFacts(**{**known, **changes})
+    return PromptFacts(**{**known, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", [default_family, small_family])
