@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlm.core.budget import Ledger
-from rlm.core.errors import ModelError
+from rlm.core.errors import ModelError, TruncatedReplyError
 from rlm.core.events import CallFailed, CallReplied, CallRetried, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId
 from rlm.core.messages import Reply, Request, Usage
@@ -19,13 +19,14 @@ PriceOf = Callable[[str, Usage], float | None]
 
 @dataclass(frozen=True, slots=True)
 class CallPlace:
-    """Where a call stands: its id, the node that asked, its turn, and for a leaf call its cell and batch."""
+    """Where a call stands: its id, the node that asked, its turn, and for a leaf call its cell, batch and key."""
 
     call: CallId
     node: NodeId
     turn: int
     cell: int | None = None
     batch: int | None = None
+    key: str = ""
 
 
 class Caller:
@@ -60,6 +61,7 @@ class Caller:
                 request=request,
                 cell=place.cell,
                 batch=place.batch,
+                key=place.key,
             )
         )
         try:
@@ -82,6 +84,7 @@ class Caller:
                 elapsed_s=recorder.at_s - began,
             )
         )
+        await recorder.written()  # before anybody acts on it: what was answered is never paid for again
         return reply
 
     def _emit_failure(
@@ -100,6 +103,7 @@ class Caller:
                 error=type(error).__name__,
                 message=str(error) or "stopped before its reply came",
                 elapsed_s=recorder.at_s - began,
+                text=error.text if isinstance(error, TruncatedReplyError) else "",
             )
         )
 

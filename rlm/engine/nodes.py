@@ -1,5 +1,8 @@
 """Drives nodes: performs the actions of a node's table one by one, and serves what its cells ask for.
 
+A node that an earlier process had begun is driven from its beginning: its recorded replies are given to the same table, its
+recorded cells executed in a new REPL with the answers they had, and where the record ends it simply goes on.
+
 The tree exists only here, as calls: a cell's sub-call that becomes a child drives that child to its end while the cell waits.
 A waiting node holds no slot, and the number of open REPLs is limited for each depth apart, so nesting cannot deadlock.
 """
@@ -10,18 +13,11 @@ import asyncio
 from collections import defaultdict
 from typing import assert_never
 
-from rlm.core.cells import (
-    Cell,
-    CellResult,
-    ReplSpec,
-    Subcall,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Cell, CellResult, ReplSpec
 from rlm.core.contexts import describe_context
 from rlm.core.depth import can_call, makes_children
-from rlm.core.errors import BudgetExceededError, ModelError
-from rlm.core.events import CellExecuted, CellStarted, NodeFinished, NodeStarted, Status
+from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
+from rlm.core.events import NodeFinished, NodeStarted, Status
 from rlm.core.ids import turn_call
 from rlm.core.messages import Request, Task
 from rlm.core.node import (
@@ -42,8 +38,11 @@ from rlm.core.node import (
     ValueRead,
     step,
 )
+from rlm.core.sameness import find_other_request
 from rlm.engine.calls import Caller, CallPlace
+from rlm.engine.cells import CellDriver
 from rlm.engine.recorder import Recorder
+from rlm.engine.repetition import Repetition, revive_error
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.subcalls import SubcallServer
 from rlm.ports import Repl, Sandbox
@@ -53,9 +52,20 @@ from rlm.prompts import PromptFacts
 class Tree:
     """Drives the nodes of one run."""
 
-    def __init__(self, settings: TreeSettings, sandbox: Sandbox, caller: Caller, recorder: Recorder) -> None:
+    def __init__(  # noqa: PLR0917  one argument for each port it drives
+        self,
+        settings: TreeSettings,
+        sandbox: Sandbox,
+        caller: Caller,
+        recorder: Recorder,
+        repetition: Repetition | None = None,
+        epoch_s: float = 0.0,
+    ) -> None:
+        """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
         self.settings = settings
-        self._subcalls = SubcallServer(settings, caller, self.drive)
+        self.repetition = repetition or Repetition()
+        self._subcalls = SubcallServer(settings, caller, self.drive, recorder, self.repetition)
+        self._cells = CellDriver(self._subcalls, recorder, self.repetition, epoch_s)
         self._sandbox = sandbox
         self._caller = caller
         self._recorder = recorder
@@ -87,7 +97,8 @@ class Tree:
 
     async def open(self, job: NodeJob) -> Repl:
         """Begins a node: its first event, and its REPL."""
-        self._emit_started(job)
+        if self.repetition.purpose == "replay" or job.id not in self.repetition.history.nodes:
+            self._emit_started(job)
         return await self._sandbox.open(self.repl_spec(job))
 
     def repl_spec(self, job: NodeJob) -> ReplSpec:
@@ -98,21 +109,12 @@ class Tree:
             setup_code=settings.setup_code,
             can_call=can_call(job.depth, settings.max_depth),
             limits=settings.limits,
+            seed=f"{self._recorder.run}:{job.id}",
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
         """Runs one cell of a node, serving its sub-calls. ``limit`` names a limit that forbids them."""
-        recorder = self._recorder
-        recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell))
-
-        async def serve(subcall: Subcall) -> SubcallOutcome:
-            if limit:
-                return SubcallFailure("BudgetExceeded", f"The limit of {limit} is met; no more sub-calls. Answer now.")
-            return await self._subcalls.serve(job, cell, subcall)
-
-        result = await repl.execute(cell, serve)
-        recorder.emit(CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result))
-        return result
+        return await self._cells.execute(job, repl, cell, limit)
 
     # The actions of a node.
 
@@ -143,6 +145,8 @@ class Tree:
             cache_key=f"{self._recorder.run}:{job.id}",
             task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
         )
+        if (event := self._repeat_turn(job, action, request)) is not None:
+            return event
         place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn)
         try:
             # Only the root's last turn is paid from what was held back.
@@ -154,6 +158,29 @@ class Tree:
                 raise
             return AskFailed(error)
         return Replied(reply.text)
+
+    def _repeat_turn(self, job: NodeJob, action: Ask, request: Request) -> NodeEvent | None:
+        """What came of this turn when it was made before; None where it is new, or has to be made anew."""
+        repetition = self.repetition
+        node = repetition.history.nodes.get(job.id)
+        recorded = node.turns.get(action.turn) if node else None
+        ended = node.finished if node else None
+        if ended is not None and ended.limit and ended.turns == action.turn and not action.last:
+            return LimitMet(ended.limit)
+        if recorded is not None and (recorded.reply or recorded.failure):
+            difference = find_other_request(recorded.request, request)
+            if difference is None and recorded.reply is not None:
+                return Replied(recorded.reply.text)
+            if difference is not None and repetition.strict:
+                raise DivergenceError(job.id, action.turn, 0, difference)
+            went_on = node is not None and action.turn + 1 in node.turns
+            if difference is None and recorded.failure and (went_on or repetition.purpose == "replay"):
+                return AskFailed(revive_error(recorded.failure))
+        if repetition.purpose == "replay":
+            raise IncompleteRecordError(
+                f"the record of this run ends at turn {action.turn} of node {job.id}: resume it first"
+            )
+        return None
 
     # What a node starts with, and its events.
 
@@ -189,6 +216,7 @@ class Tree:
                 question=job.question,
                 context=describe_context(job.context),
                 batch=job.batch,
+                key=job.key,
             )
         )
 

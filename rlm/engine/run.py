@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlm.core.budget import Budget, Ledger
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
-from rlm.core.errors import RLMError
-from rlm.core.events import RunFinished, RunStarted, Status
+from rlm.core.errors import RLMError, StoreError
+from rlm.core.events import AnyEvent, CallFailed, RunFinished, RunResumed, RunStarted, Status
+from rlm.core.history import LOST
 from rlm.core.ids import ROOT, RunId
 from rlm.core.node import Finish
 from rlm.core.result import Result
 from rlm.engine.calls import Caller, PriceOf
 from rlm.engine.nodes import Tree
 from rlm.engine.recorder import Recorder
+from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
-from rlm.ports import Clock, Sandbox, Scheduler, Sink
+from rlm.ports import Clock, Journal, Sandbox, Scheduler, Sink
 
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """Everything a run is made of. ``depth`` is where its root stands: 0, unless an outer tree asked for this run."""
+    """Everything a run is made of.
+
+    Attributes:
+        depth: where its root stands: 0, unless an outer tree asked for this run.
+        journal: keeps its events; None keeps nothing.
+        past: what an earlier process has done of it, from the journal.
+        repetition: how that is done again; its history is made from ``past``.
+        epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
+    """
 
     id: RunId
     settings: TreeSettings
@@ -34,6 +45,10 @@ class RunSetup:
     budget: Budget = Budget()
     sinks: Sequence[Sink] = ()
     depth: int = 0
+    journal: Journal | None = None
+    past: Sequence[AnyEvent] = ()
+    repetition: Repetition = field(default_factory=Repetition)
+    epoch_s: float = 0.0
 
 
 class Run:
@@ -41,9 +56,13 @@ class Run:
 
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
-        self.recorder = Recorder(setup.id, setup.clock, setup.sinks)
+        repetition = setup.repetition
+        for event in setup.past:
+            repetition.history.note(event)
+        fed = repetition.history if repetition.purpose == "run" else None
+        self.recorder = Recorder(setup.id, setup.clock, setup.sinks, setup.journal, fed)
         caller = Caller(setup.scheduler, Ledger(setup.budget), self.recorder, setup.price_of)
-        self.tree = Tree(setup.settings, setup.sandbox, caller, self.recorder)
+        self.tree = Tree(setup.settings, setup.sandbox, caller, self.recorder, repetition, setup.epoch_s)
 
     def root_job(self, question: str, context: PlainValue) -> NodeJob:
         """The root node."""
@@ -51,8 +70,11 @@ class Run:
         return NodeJob(ROOT, setup.depth, question, context, setup.settings.model_at(setup.depth))
 
     def begin(self, question: str, context: PlainValue) -> None:
-        """Emits the run's first event."""
+        """Emits the run's first event, or takes up what there is of it."""
         settings = self._setup.settings
+        if self._setup.past and self._setup.repetition.purpose == "run":
+            self._take_up()
+            return
         self.recorder.emit(
             RunStarted(
                 run=self._setup.id,
@@ -81,10 +103,34 @@ class Run:
         except BaseException as error:
             status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
             result = self._end(status, None, error)
+            with contextlib.suppress(StoreError):  # the error that is under way says more
+                await self.recorder.written()
             if isinstance(error, RLMError):
                 error.result = result
             raise
-        return self._end("partial" if finish.limit else "complete", finish, None)
+        result = self._end("partial" if finish.limit else "complete", finish, None)
+        await self.recorder.written()
+        return result
+
+    def _take_up(self) -> None:
+        recorder = self.recorder
+        recorder.recall(self._setup.past)
+        recorder.emit(RunResumed(run=self._setup.id, node=ROOT, at_s=recorder.at_s))
+        for call in self._setup.repetition.history.lost:
+            recorder.emit(
+                CallFailed(
+                    run=self._setup.id,
+                    node=call.node,
+                    at_s=recorder.at_s,
+                    call=call.call,
+                    role=call.role,
+                    depth=call.depth,
+                    model=call.model,
+                    error=LOST,
+                    message="in flight when its process ended",
+                    elapsed_s=recorder.at_s - call.at_s,
+                )
+            )
 
     def _end(self, status: Status, finish: Finish | None, error: BaseException | None) -> Result:
         recorder = self.recorder

@@ -115,18 +115,19 @@ class Session:
     def open_calls(self) -> int:
         return len(self._open)
 
-    def open(self, context: PlainValue, can_call: bool) -> Iterator[bytes]:
+    def open(self, context: PlainValue, can_call: bool, seed: str | None = None) -> Iterator[bytes]:
         """Raises NotPlain when the context is not plain data."""
         kind, payload = dump(context, strict=True)
         self._move("new", "opening")
         limits = {"open_calls": self._limits.open_calls, "output_chars": self._limits.output_chars}
         limits["memory_mb"] = self._limits.memory_mb
-        return pack_message({"t": "open", "limits": limits, "can_call": can_call, "context": kind}, payload)
+        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed}
+        return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:
         self._move("idle", "running")
         self._base, self._printed = self._next_id - 1, 0
-        return pack_message({"t": "cell", "name": name or cell.name}, encode_text(cell.code))
+        return pack_message({"t": "cell", "name": name or cell.name, "clock": cell.clock_s}, encode_text(cell.code))
 
     def ask(self, name: str | None) -> Iterator[bytes]:
         """Asks for one variable, or for all."""
@@ -144,7 +145,8 @@ class Session:
                 continue
             self._open.discard(number + self._base)
             kind, payload = _dump_outcome(outcome)
-            items.append([number + self._base, kind, len(payload)])
+            took = [outcome.elapsed_s] if outcome.elapsed_s else []
+            items.append([number + self._base, kind, len(payload), *took])
             bodies.append(payload)
             size += len(payload)
             if len(items) == REPLY_ITEMS or size > REPLY_BYTES:

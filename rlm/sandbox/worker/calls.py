@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from .channel import Guard, Waker
 from .failures import LLMQueryError, failure_of
+from .steady import CLOCK
 from .values import dump, load
 from .wire import Message, WireError, encode_text
 
@@ -76,7 +77,7 @@ class Calls:
         self._lock = threading.Lock()
         self._active = False
         self._next_id = 1
-        self._open: dict[int, tuple[Group, int]] = {}
+        self._open: dict[int, tuple[Group, int, int]] = {}  # with the cell's time when it was sent
         self._queue: deque[Job] = deque()
         self._starved: list[Group] = []
         self._batches = 0
@@ -90,7 +91,7 @@ class Calls:
         """The cell is over: whoever still waits gets an error. Returns how many calls were unanswered."""
         with self._guard, self._lock:
             self._active = False
-            left = [(group, index) for group, index in self._open.values()]
+            left = [(group, index) for group, index, _ in self._open.values()]
             left += [(job.group, job.first + i) for job in self._queue for i in range(len(job.prompts))]
             self._open.clear()
             self._queue.clear()
@@ -144,7 +145,7 @@ class Calls:
         with self._guard, self._lock:
             group.fed, group.waker = True, None
             self._queue = deque(job for job in self._queue if job.group is not group)
-            numbers = [number for number, (owner, _) in self._open.items() if owner is group]
+            numbers = [number for number, (owner, _, _) in self._open.items() if owner is group]
             for number in numbers:
                 del self._open[number]
             if self._active:
@@ -153,15 +154,16 @@ class Calls:
                 self._go_on()
 
     def on_reply(self, message: Message) -> None:
-        """Takes the answers of one frame: ``items`` lists call, kind and length; their bytes follow each other."""
+        """Takes the answers of one frame: ``items`` lists call, kind, length and seconds; their bytes follow each other."""
         start = 0
         with self._guard, self._lock:
-            for number, kind, length in message.header["items"]:  # type: ignore[attr-defined]
+            for number, kind, length, *took in message.header["items"]:  # type: ignore[attr-defined]
                 found = self._open.pop(number, None)
                 payload = message.body[start : start + length]
                 start += length
                 if found is not None:
-                    group, index = found
+                    group, index, began_ns = found
+                    CLOCK.pass_since(began_ns, sum(took))
                     group.results[index] = _decode_outcome(kind, payload)
                     group.open -= 1
                     if group.complete:
@@ -188,7 +190,7 @@ class Calls:
         first = self._next_id
         self._next_id += len(job.prompts)
         for offset in range(len(job.prompts)):
-            self._open[first + offset] = (job.group, job.first + offset)
+            self._open[first + offset] = (job.group, job.first + offset, CLOCK.now_ns)
         header: dict[str, object] = {"t": "call", "first": first, "prompts": [len(prompt) for prompt in job.prompts]}
         if job.options:
             header["options"] = len(job.options)

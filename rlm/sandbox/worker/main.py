@@ -21,6 +21,7 @@ import types
 from collections import deque
 from typing import Any, NoReturn
 
+from . import steady
 from .calls import Calls
 from .capture import Stream
 from .channel import Channel, Guard, ThreadWaker
@@ -114,6 +115,8 @@ class Worker:
         queries = Queries(self._calls, self._channel, bool(header["can_call"]), self._flush)
         self._scaffold = Scaffold(self._namespace, queries, context)
         self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
+        if header.get("seed") is not None:
+            steady.install(str(header["seed"]))
         size = len(message.body) * (4 if header["context"] == "j" else 1) + sys.getsizeof(context)
         del message
         _limit_memory(limits["memory_mb"] * 1024 * 1024, size)
@@ -123,6 +126,7 @@ class Worker:
         for stream in (self._stdout, self._stderr):
             stream.begin(self._output_chars)
         self._calls.begin()
+        steady.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
         outcome = self._executor.execute(str(message.header["name"]), decode_text(message.body))
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the cell forked has come to the cell's end

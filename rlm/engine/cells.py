@@ -1,0 +1,134 @@
+"""Executes the cells of nodes: new ones, those of an earlier process again, and all of a node's when its REPL was lost.
+
+Executing a cell again is safe because everything outside that it can depend on comes from the record: the answers to its
+sub-calls, in their order, the time of day and what is random. A difference all the same is a DivergenceError.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOutcome
+from rlm.core.errors import DivergenceError
+from rlm.core.events import CellExecuted, CellStarted
+from rlm.core.history import RecordedCell
+from rlm.core.sameness import find_difference
+from rlm.engine.recorder import Recorder
+from rlm.engine.repetition import CellRun, Repetition
+from rlm.engine.settings import NodeJob
+from rlm.engine.subcalls import SubcallServer
+from rlm.ports import Repl, ServeSubcall
+
+logger = logging.getLogger(__name__)
+
+REBUILT = (
+    "The variables of earlier cells are there again: those cells were run once more. Nothing of this cell was kept."
+)
+MAX_TRIES = 3  # of a cell whose process is killed from outside
+CLEAN_REPL = (
+    "import os\nos._exit(1)"  # the sandbox replaces a process that ended: how a record says "all was lost here"
+)
+
+
+class CellDriver:
+    """One for each run. ``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
+
+    def __init__(self, subcalls: SubcallServer, recorder: Recorder, repetition: Repetition, epoch_s: float) -> None:
+        self._subcalls = subcalls
+        self._recorder = recorder
+        self._repetition = repetition
+        self._epoch_s = epoch_s
+
+    async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> CellResult:
+        """Runs one cell, or runs it again as it is recorded. ``limit`` names a limit that forbids its sub-calls."""
+        recorded = self._repetition.history.cell(job.id, cell)
+        if recorded is None:
+            recorder = self._recorder
+            at_s = recorder.at_s
+            cell = replace(cell, clock_s=self._epoch_s + at_s if self._epoch_s else 0.0)
+            recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=at_s, cell=cell))
+            await recorder.written()  # with its clock: it is executed with the same one again, whatever happens to it
+        else:
+            cell = recorded.cell
+            if recorded.result is not None:
+                return await self._repeat(job, repl, recorded, recorded.result, limit)
+        result = await self._execute_safely(job, repl, cell, recorded, limit)
+        self._emit_executed(job, cell, result)
+        return result
+
+    async def _repeat(
+        self, job: NodeJob, repl: Repl, recorded: RecordedCell, before: CellResult, limit: str | None
+    ) -> CellResult:
+        """A finished cell. The conversation goes on with what it gave then, byte for byte."""
+        cell = recorded.cell
+        if before.rebuilt:
+            return before  # it ended its process; what it had assigned was lost then as well
+        if before.state_lost:
+            await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
+            return before
+        run = CellRun(recorded)
+        after = await repl.execute(cell, self._serve(job, cell, run, limit))
+        if after.state_lost and before.end != "died":
+            after = await self._execute_safely(job, repl, cell, recorded, limit)
+        difference = find_difference(before, after)
+        if difference is None and after.end != "timeout" and (left := run.unclaimed()):
+            difference = f"it no longer made {len(left)} of its sub-calls"
+        if difference is None:
+            return before
+        if self._repetition.strict:
+            raise DivergenceError(job.id, cell.turn, cell.number, difference)
+        self._emit_executed(job, cell, after)
+        return after
+
+    async def _execute_safely(
+        self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
+    ) -> CellResult:
+        """A cell to its end. Killed from outside it is tried again; when it ends its process, only its own work is lost."""
+        tries_left = MAX_TRIES
+        while True:
+            tries_left -= 1
+            result = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), limit))
+            if not result.state_lost or not await self._rebuild(job, repl, cell):
+                return result
+            if not (result.killed and tries_left):
+                return replace(result, state_lost=False, rebuilt=True, notes=(*result.notes, REBUILT))
+            recorded = self._repetition.history.cell(job.id, cell)
+
+    async def _rebuild(self, job: NodeJob, repl: Repl, until: Cell) -> bool:
+        """Executes the node's finished cells again in a new REPL. False where that did not give the same."""
+        node = self._repetition.history.nodes.get(job.id)
+        place = (until.turn, until.number)
+        for recorded in [each for key, each in sorted(node.cells.items()) if key < place] if node else []:
+            before = recorded.result
+            if before is None or before.rebuilt:
+                continue
+            if before.state_lost:  # what came before was lost once, and is again
+                await repl.execute(replace(recorded.cell, code=CLEAN_REPL), _refuse)
+                continue
+            run = CellRun(recorded)
+            try:
+                after = await repl.execute(recorded.cell, self._serve(job, recorded.cell, run, None))
+                difference = "its process ended" if after.state_lost else find_difference(before, after)
+            except DivergenceError as error:
+                difference = error.difference
+            if difference is not None:
+                logger.warning("node %s: cell %s cannot be repeated: %s", job.id, recorded.cell.name, difference)
+                return False
+        return True
+
+    def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None) -> ServeSubcall:
+        async def serve(subcall: Subcall) -> SubcallOutcome:
+            if limit and not run.finished:
+                return SubcallFailure("BudgetExceeded", f"The limit of {limit} is met; no more sub-calls. Answer now.")
+            return await self._subcalls.serve(job, cell, subcall, run)
+
+        return serve
+
+    def _emit_executed(self, job: NodeJob, cell: Cell, result: CellResult) -> None:
+        recorder = self._recorder
+        recorder.emit(CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result))
+
+
+async def _refuse(_subcall: Subcall) -> SubcallOutcome:
+    return SubcallFailure("Repeated", "this cell is not being executed")

@@ -1,0 +1,184 @@
+"""Doing again what a run has done: which answers are there already, in which order a cell gets them, and what may differ.
+
+It decides nothing about what is new: a sub-call that is not recorded is made by those who make sub-calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal, TypeAlias
+
+import orjson
+
+from rlm.core import errors
+from rlm.core.cells import Subcall, SubcallOutcome
+from rlm.core.errors import DivergenceError, ModelError
+from rlm.core.events import CallFailed
+from rlm.core.history import History, RecordedCall, RecordedCell
+from rlm.core.ids import SubcallPlace
+from rlm.core.sameness import without_addresses
+
+Purpose: TypeAlias = Literal["run", "replay"]
+OnDivergence: TypeAlias = Literal["stop", "pay"]
+
+ORDER_GRACE_S = (
+    2.0  # a recorded answer waits so long for those that came before it; code that is not the same never asks
+)
+SMALLEST_GAP_S = (
+    0.001  # answers that came further apart than this are handed over apart, so that threads keep their order
+)
+
+
+@dataclass(slots=True)
+class Repetition:
+    """What is done again, and how strictly.
+
+    Attributes:
+        history: what has been done; it grows while the run goes on.
+        purpose: "run" takes answers of sub-calls from the history and goes on from its end; "replay" executes everything
+            again, children too, and asks no model at all.
+        on_divergence: whether a difference stops the run, or is asked and paid for anew.
+    """
+
+    history: History = field(default_factory=History)
+    purpose: Purpose = "run"
+    on_divergence: OnDivergence = "stop"
+
+    @property
+    def strict(self) -> bool:
+        return self.purpose == "replay" or self.on_divergence == "stop"
+
+    def refuse(self, place: SubcallPlace, difference: str) -> None:
+        """Raises DivergenceError, unless a difference may be paid for."""
+        if self.strict:
+            raise DivergenceError(place.node, place.turn, place.cell, difference)
+
+    def check_outcome(self, place: SubcallPlace, before: SubcallOutcome, after: SubcallOutcome) -> None:
+        """Compares what a child that was driven again gave. Raises DivergenceError."""
+        if before != after and without_addresses(repr(before)) != without_addresses(repr(after)):
+            self.refuse(
+                place, f"its child {place.path} answered {str(after)[:80]!r}, and had answered {str(before)[:80]!r}"
+            )
+
+
+class CellRun:
+    """One execution of a cell that may have been executed before.
+
+    A failure is handed over again where the cell came to its end with it; in a cell that did not, it is tried again.
+    """
+
+    def __init__(self, recorded: RecordedCell | None = None) -> None:
+        self._finished = recorded is not None and recorded.result is not None
+        self._base = recorded.last_number if recorded else 0
+        self._unclaimed = {key: deque(calls) for key, calls in recorded.calls.items()} if recorded else {}
+        self._ranks = (
+            sorted(call.rank for call in recorded.numbers.values() if self.has_answer(call)) if recorded else []
+        )
+        self._waiting: dict[int, tuple[RecordedCall, asyncio.Future[None]]] = {}
+        self._next = 0
+        self._handed_over_s = 0.0
+        self._pausing = False
+        self._grace: asyncio.TimerHandle | None = None
+
+    def claim(self, key: str, number: int) -> tuple[int, RecordedCall | None]:
+        """The number under which a sub-call is known, and what is recorded of it. ``number`` counts in this execution."""
+        left = self._unclaimed.get(key)
+        if left:
+            call = left.popleft()
+            return call.number, call
+        return self._base + number, None
+
+    def has_answer(self, call: RecordedCall) -> bool:
+        """Whether what is recorded of a call is to be handed over."""
+        if call.ended is not None and call.ended.failure is not None:
+            return self._finished
+        return call.reply is not None or call.ended is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cell had come to its end: then it can ask for nothing new."""
+        return self._finished
+
+    def unclaimed(self) -> list[RecordedCall]:
+        """What was answered before and not asked for now."""
+        return [call for calls in self._unclaimed.values() for call in calls if self.has_answer(call)]
+
+    async def in_order(self, call: RecordedCall) -> None:
+        """Waits until all that were answered before this one have been handed over."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[call.rank] = (call, future)
+        self._hand_over()
+        await future
+
+    def _hand_over(self) -> None:
+        while not self._pausing and self._waiting and self._next < len(self._ranks):
+            found = self._waiting.pop(self._ranks[self._next], None)
+            if found is None:
+                break
+            self._next += 1
+            call, future = found
+            if not future.done():
+                future.set_result(None)
+            if call.batch is None and self._waiting and call.ended_s - self._handed_over_s > SMALLEST_GAP_S:
+                self._pausing = True
+                asyncio.get_running_loop().call_later(SMALLEST_GAP_S, self._go_on)
+            self._handed_over_s = call.ended_s
+        self._watch()
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        self._hand_over()
+
+    def _watch(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if self._waiting and not self._pausing:
+            self._grace = asyncio.get_running_loop().call_later(ORDER_GRACE_S, self._skip)
+
+    def _skip(self) -> None:
+        """Those that were answered earlier have not been asked for: the order is lost, the answers are not."""
+        if self._waiting:
+            self._next = self._ranks.index(min(self._waiting))
+            self._hand_over()
+
+
+def subcall_key(subcall: Subcall) -> str:
+    """The hash of everything that was asked."""
+    digest = blake2b(without_addresses(subcall.prompt).encode("utf-8", "surrogatepass"), digest_size=16)
+    if subcall.has_context:
+        digest.update(b"\0context\0" + _as_bytes(subcall.context))
+    if subcall.model or subcall.schema is not None or subcall.recursive is not None:
+        digest.update(b"\0options\0" + _as_bytes([subcall.model, subcall.schema, subcall.recursive]))
+    return digest.hexdigest()
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return without_addresses(value).encode("utf-8", "surrogatepass")
+    try:
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):  # numbers beyond 64 bits, lone surrogates
+        return without_addresses(repr(value)).encode("utf-8", "surrogatepass")
+
+
+def _plain(value: object) -> object:
+    """Sets have no order that two processes would agree on."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, tuple):
+        return list(value)
+    return repr(value)
+
+
+def revive_error(failed: CallFailed) -> ModelError:
+    """The error that a recorded call ended with."""
+    kind = getattr(errors, failed.error, ModelError)
+    if kind is errors.TruncatedReplyError:
+        return errors.TruncatedReplyError(failed.message, text=failed.text, model=failed.model)
+    if isinstance(kind, type) and issubclass(kind, ModelError):
+        return kind(failed.message, model=failed.model)
+    return ModelError(f"{failed.error}: {failed.message}", model=failed.model)
