@@ -59,10 +59,10 @@ def install(seed: str) -> None:
     """Makes everything random in this process follow from ``seed``, and gives cells their clock."""
     source = random.Random(f"bytes {seed}")
     random.seed(f"random {seed}")
-    os.urandom = random._urandom = lambda size: source.randbytes(size)
+    os.urandom = random._urandom = source.randbytes  # type: ignore[attr-defined]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        numpy_random.seed(random.Random(f"numpy {seed}").getrandbits(32))  # type: ignore[attr-defined]
+        numpy_random.seed(random.Random(f"numpy {seed}").getrandbits(32))
     uuid._generate_time_safe = None  # type: ignore[attr-defined]
     uuid.getnode = lambda: 0x020000000000 | source.getrandbits(40)
     _install_clock()
