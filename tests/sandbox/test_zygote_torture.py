@@ -19,8 +19,8 @@ import pytest
 from zygote_kit import AVAILABLE, FOLDER, REPOSITORY, SMALL, answer, linux_only, vanish
 
 from rlm.core.cells import Cell, ReplSpec
-from rlm.core.errors import SandboxError
-from rlm.sandbox.repls import WorkerSandbox
+from rlm.core.errors import RLMError, SandboxError
+from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
 from rlm.sandbox.zygote import ZygoteLauncher
 
 pytestmark = [linux_only, pytest.mark.timeout(1200)]
@@ -38,16 +38,24 @@ def family_of(pid: int) -> list[int]:
     return found
 
 
+async def open_counter(sandbox: WorkerSandbox) -> WorkerRepl:
+    """A REPL that is killed while it is opened is a typed error, and the next one opens."""
+    for _ in range(20):
+        with contextlib.suppress(RLMError):
+            return await sandbox.open(ReplSpec("", limits=SMALL, setup_code="n = 0"))
+    raise AssertionError("no REPL could be opened twenty times in a row")
+
+
 async def count(sandbox: WorkerSandbox, turns: int) -> tuple[int, int]:
     """Runs cells that count; returns how many ended well and how many did not. A wrong count fails."""
     good = bad = expected = 0
-    repl = await sandbox.open(ReplSpec("", limits=SMALL, setup_code="n = 0"))
+    repl = await open_counter(sandbox)
     for turn in range(turns):
         try:
             result = await repl.execute(Cell(1, turn, "n += 1; answer_ = llm_query(str(n)); print(n, answer_)"), answer)
         except SandboxError:
             bad += 1
-            repl, expected = await sandbox.open(ReplSpec("", limits=SMALL, setup_code="n = 0")), 0
+            repl, expected = await open_counter(sandbox), 0
             continue
         if result.end == "ok":
             good, expected = good + 1, expected + 1
