@@ -51,22 +51,22 @@ def make_items(
     """Questions over windows of one source; every form appears once before any appears again."""
     if group is not None and group not in GROUPS:
         raise ConfigurationError(f"OOLONG has no group {group!r}. Known: {', '.join(GROUPS)}.")
-    for number in range(count):
-        window_number, place = divmod(number, QUESTIONS_PER_WINDOW)
-        window = make_window(pools, source, length, seed * 1000 + window_number)
+    for first in range(0, count, QUESTIONS_PER_WINDOW):
+        window = make_window(pools, source, length, seed * 1000 + first // QUESTIONS_PER_WINDOW)
         questions = choose_questions(window, group)
-        question = questions[place % len(questions)]
-        yield Item(
-            id=f"oolong/{source}{f'/{group}' if group else ''}/{length}/{seed}/{number:03d}",
-            task=f"oolong/{source}/{question.group}/{question.kind}",
-            length=length,
-            question=question.text,
-            context=window.context,
-            gold=question.gold,
-            scorer="oolong",
-            answer_type=question.answer_type,
-            labels=window.truth,
-        )
+        for number in range(first, min(count, first + QUESTIONS_PER_WINDOW)):
+            question = questions[(number - first) % len(questions)]
+            yield Item(
+                id=f"oolong/{source}{f'/{group}' if group else ''}/{length}/{seed}/{number:03d}",
+                task=f"oolong/{source}/{question.group}/{question.kind}",
+                length=length,
+                question=question.text,
+                context=window.context,
+                gold=question.gold,
+                scorer="oolong",
+                answer_type=question.answer_type,
+                labels=window.truth,
+            )
 
 
 def choose_questions(window: Window, group: str | None = None) -> list[Question]:

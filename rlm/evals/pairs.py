@@ -118,13 +118,7 @@ def name_labels(window: Window) -> Mapping[str, str]:
 
 def ask(predicate: Predicate, names: Mapping[str, str], things: str) -> str:
     """The question in the paper's words."""
-    match predicate:
-        case Both():
-            condition = _describe_both(predicate, names)
-        case Sides(left, right):
-            condition = (
-                f"such that one user has {_describe(left, names)}, and the other user has {_describe(right, names)}"
-            )
+    condition = _describe_both(predicate, names) if isinstance(predicate, Both) else _describe_sides(predicate, names)
     each = "question" if "questions" in things else "instance"
     return (
         f"In the above data, list all pairs of user IDs (no duplicate pairs, list lower ID first) {condition}. Each of the "

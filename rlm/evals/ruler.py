@@ -25,7 +25,7 @@ DEPTHS = 40  # needles stand at one of 40 equally spaced depths
 RESERVED_TOKENS = 200  # for the question and the reply
 
 # Characters a token has, measured with the o200k vocabulary.
-PROSE_CHARS, NOISE_CHARS, NEEDLE_CHARS, UUID_CHARS, LIST_CHARS, CODED_CHARS = 4.2, 3.7, 3.6, 1.95, 2.6, 1.7
+PROSE_CHARS, NOISE_CHARS, NEEDLE_CHARS, UUID_CHARS = 4.2, 3.7, 3.6, 1.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,8 @@ COMMON_WORDS = 10
 
 def _common_words(pools: Pools, rng: random.Random, tokens: int) -> _Text:
     total = int(tokens / 5.4)
+    if total / 3 > len(pools.words):
+        total = int(tokens / 7.2)  # most words are two joined, see below
     often, seldom = (30, 3) if total >= 30 * COMMON_WORDS * 1.5 else (max(4, total // 20), 1)
     others = max(1, (total - often * COMMON_WORDS) // seldom)
     words = _distinct_words(pools.words, rng, others + COMMON_WORDS)
@@ -241,7 +243,7 @@ ZETA_2 = 1.6449
 
 
 def _frequent_words(rng: random.Random, tokens: int) -> _Text:
-    total = int(tokens * CODED_CHARS / 5)  # the dots count too, and they are most of it
+    total = int(tokens / 1.9)  # 4.3 tokens a word and 2 the dots, which are most of it
     ranks = max(50, total // 50)
     words: dict[str, None] = {}
     while len(words) < ranks:

@@ -4,8 +4,8 @@ It is the independent solver of the tasks: written from the questions' words alo
 imports nothing. Standard library only, because it runs inside the sandbox; outside it, tests call ``solve`` with a function
 that answers prompts. Only reading is left to leaves (labels, needles, assignments, words, fields); counting never is.
 
-One file, because the sandbox is given one source. A node takes its text apart, has the pieces read by leaf calls or by child nodes, and puts the findings together; the root
-then computes. A child's answer is its findings as JSON.
+One file, because the sandbox is given one source. A node takes its text apart, has the pieces read by leaf calls or by child
+nodes, and puts the findings together; the root then computes. A child's answer is its findings as JSON.
 """
 
 import datetime

@@ -14,6 +14,8 @@ from rlm.core.errors import ConfigurationError, RequestRejectedError
 from rlm.core.messages import Reply, Request, Task, Usage
 from rlm.testing.prefix import estimate_tokens
 
+MAX_PIECE_CHARS = 24_000
+
 PART = "Findings wanted, as JSON, for: "
 """How a child's question begins."""
 
@@ -27,7 +29,7 @@ print(context[:300])
 GATHER = """\
 I gather what the question needs.
 ```repl
-question = {question!r}
+question, ROWS_PER_PROMPT, PIECE_CHARS = {question!r}, {rows}, {chars}
 def ask(prompts):
     return llm_query_batch(prompts, recursive=False)
 def child(parts):
@@ -50,10 +52,16 @@ def program() -> str:
 
 
 class ReferenceRoot:
-    """Drives nodes; a depth of 0 allows no sub-calls, and so it cannot read there."""
+    """Drives nodes; a depth of 0 allows no sub-calls, and so it cannot read there.
 
-    name = "reference:root"
-    window_tokens = 128_000
+    Args:
+        rows_per_prompt: how many rows one leaf call labels. Small models lose count beyond a few.
+    """
+
+    def __init__(self, rows_per_prompt: int = 40) -> None:
+        self.name = "reference:root"
+        self.window_tokens = 128_000
+        self._rows_per_prompt = rows_per_prompt
 
     async def ask(self, request: Request) -> Reply:
         """The reply of a node's turn.
@@ -65,7 +73,7 @@ class ReferenceRoot:
             raise RequestRejectedError(
                 f"{self.name} drives nodes and reads nothing: name a leaf model.", model=self.name
             )
-        text = reply_to(request.task)
+        text = reply_to(request.task, self._rows_per_prompt)
         prompt_tokens = sum(estimate_tokens(message.content) for message in request.messages)
         return Reply(text, Usage(1, prompt_tokens, output_tokens=estimate_tokens(text)), self.name)
 
@@ -73,7 +81,7 @@ class ReferenceRoot:
         """Nothing to release."""
 
 
-def reply_to(task: Task) -> str:
+def reply_to(task: Task, rows_per_prompt: int) -> str:
     """What the root says in this turn.
 
     Raises:
@@ -86,6 +94,7 @@ def reply_to(task: Task) -> str:
         return LOOK
     if task.turn == 2:
         child = "child" if makes_children(task.depth, task.max_depth) else "None"
-        return GATHER.format(question=question, part=PART, child=child)
+        chars = min(MAX_PIECE_CHARS, task.leaf_prompt_chars // 2)
+        return GATHER.format(question=question, rows=rows_per_prompt, chars=chars, part=PART, child=child)
     is_part = task.question.startswith(PART)
     return CONCLUDE.format(expression="json.dumps(findings)" if is_part else "conclude(question, findings)")
