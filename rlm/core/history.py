@@ -32,9 +32,13 @@ NOT_OUTCOMES = frozenset({LOST, "CancelledError"})
 
 @dataclass(slots=True)
 class RecordedTurn:
-    """A turn that was asked for; ``reply`` and ``failure`` are both None while nothing came of it."""
+    """A turn that was asked for; ``reply`` and ``failure`` are both None while nothing came of it.
+
+    ``limit`` is what made it the node's last.
+    """
 
     request: Request
+    limit: str | None = None
     reply: Reply | None = None
     failure: CallFailed | None = None
 
@@ -60,6 +64,7 @@ class RecordedCall:
 class RecordedCell:
     cell: Cell
     result: CellResult | None = None
+    notice: str = ""
     calls: dict[str, list[RecordedCall]] = field(default_factory=dict)
     numbers: dict[int, RecordedCall] = field(default_factory=dict)
     answered: int = 0
@@ -73,6 +78,7 @@ class RecordedCell:
 class RecordedNode:
     parent: NodeId | None
     turns: dict[int, RecordedTurn] = field(default_factory=dict)
+    summaries: dict[int, RecordedTurn] = field(default_factory=dict)
     cells: dict[tuple[int, int], RecordedCell] = field(default_factory=dict)
     finished: NodeFinished | None = None
 
@@ -97,9 +103,6 @@ class History:
         found = self.nodes[node].cells.get((cell.turn, cell.number)) if node in self.nodes else None
         return found if found and found.cell.code == cell.code else None
 
-    def turn(self, node: NodeId, turn: int) -> RecordedTurn | None:
-        return self.nodes[node].turns.get(turn) if node in self.nodes else None
-
     def call(self, place: SubcallPlace) -> RecordedCall | None:
         cell = self.nodes[place.node].cells.get((place.turn, place.cell)) if place.node in self.nodes else None
         return cell.numbers.get(place.number) if cell else None
@@ -107,10 +110,9 @@ class History:
     def reopen(self) -> None:
         """Forgets how the root ended, and the last turn that a limit made it take: there is room for more now."""
         root = self.nodes.get(ROOT)
-        if root is not None and root.finished is not None:
-            if root.finished.limit:
-                root.turns.pop(root.finished.turns, None)
+        if root is not None:
             root.finished = None
+            root.turns = {number: turn for number, turn in root.turns.items() if turn.limit is None}
 
     def note(self, event: AnyEvent) -> None:  # noqa: PLR0912  one branch for each kind of event
         match event:
@@ -120,27 +122,33 @@ class History:
                     self._begin_call(SubcallPlace.parse(event.node), event.key, event.batch)
             case CallStarted():
                 self._open[event.call] = event
-                if event.role == "node":
-                    self._node(event.node).turns[event.turn] = RecordedTurn(event.request)
+                if event.cell is None:
+                    self._turns(event)[event.turn] = RecordedTurn(event.request, event.limit)
                 else:
                     self._begin_call(SubcallPlace.parse(event.call), event.key, event.batch)
             case CallReplied():
                 self._note_reply(event)
             case CallFailed():
                 started = self._open.pop(event.call, None)
-                if event.role == "node" and started is not None and event.error not in NOT_OUTCOMES:
-                    self._node(event.node).turns[started.turn].failure = event
+                if started is not None and started.cell is None and event.error not in NOT_OUTCOMES:
+                    self._turns(started)[started.turn].failure = event
             case SubcallEnded():
                 self._note_end(event)
             case CellStarted(cell=cell):
                 self._node(event.node).cells.setdefault((cell.turn, cell.number), RecordedCell(cell))
             case CellExecuted(cell=cell):
                 cells = self._node(event.node).cells
-                cells.setdefault((cell.turn, cell.number), RecordedCell(cell)).result = event.result
+                recorded = cells.setdefault((cell.turn, cell.number), RecordedCell(cell))
+                recorded.result, recorded.notice = event.result, event.notice
             case NodeFinished():
                 self._node(event.node).finished = event
             case _:
                 pass
+
+    def _turns(self, call: CallStarted) -> dict[int, RecordedTurn]:
+        """A call without a cell is a turn, or the summary before one."""
+        node = self._node(call.node)
+        return node.turns if call.role == "node" else node.summaries
 
     def _node(self, node: NodeId) -> RecordedNode:
         return self.nodes.setdefault(node, RecordedNode(None))
@@ -155,9 +163,10 @@ class History:
 
     def _note_reply(self, event: CallReplied) -> None:
         started = self._open.pop(event.call, None)
-        if event.role == "node":
-            if started is not None:
-                self._node(event.node).turns[started.turn].reply = event.reply
+        if started is None:
+            return
+        if started.cell is None:
+            self._turns(started)[started.turn].reply = event.reply
             return
         place = SubcallPlace.parse(event.call)
         call = self.call(place)

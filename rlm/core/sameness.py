@@ -9,6 +9,7 @@ from rlm.core.messages import Request
 
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 TURNS_LEFT = re.compile(r"\n\[\d+ turns? left to answer in\.\]\Z")  # changes when a run goes on with other limits
+STOPPED = ("timeout", "interrupted")
 MAX_SHOWN = 120  # characters of a difference
 
 
@@ -19,8 +20,8 @@ def without_addresses(text: str) -> str:
 
 def find_difference(before: CellResult, after: CellResult) -> str | None:
     """What differs between two executions of one cell, in one line; times do not count."""
-    if "timeout" in (before.end, after.end):  # where it was stopped is chance
-        return None if before.end == after.end else f"it ended with {after.end!r} instead of {before.end!r}"
+    if before.end in STOPPED:  # where it was stopped is chance
+        return None if after.end in STOPPED else f"it ended with {after.end!r} instead of {before.end!r}"
     for name in ("end", "error", "stdout", "stderr", "echo", "traceback", "notes", "variables", "answer"):
         old, new = getattr(before, name), getattr(after, name)
         if old == new:

@@ -13,8 +13,10 @@ from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOut
 from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
-from rlm.core.sameness import find_difference
+from rlm.core.node import Executed
+from rlm.core.sameness import STOPPED, find_difference
 from rlm.engine.recorder import Recorder
+from rlm.engine.remaining import Remaining
 from rlm.engine.repetition import CellRun, Repetition
 from rlm.engine.settings import NodeJob
 from rlm.engine.subcalls import SubcallServer
@@ -34,13 +36,21 @@ CLEAN_REPL = (
 class CellDriver:
     """One for each run. ``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
 
-    def __init__(self, subcalls: SubcallServer, recorder: Recorder, repetition: Repetition, epoch_s: float) -> None:
+    def __init__(
+        self,
+        subcalls: SubcallServer,
+        recorder: Recorder,
+        repetition: Repetition,
+        remaining: Remaining,
+        epoch_s: float,
+    ) -> None:
         self._subcalls = subcalls
+        self._remaining = remaining
         self._recorder = recorder
         self._repetition = repetition
         self._epoch_s = epoch_s
 
-    async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> CellResult:
+    async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
         """Runs one cell, or runs it again as it is recorded. ``limit`` names a limit that forbids its sub-calls."""
         recorded = self._repetition.history.cell(job.id, cell)
         if recorded is None:
@@ -53,33 +63,32 @@ class CellDriver:
             cell = recorded.cell
             if recorded.result is not None:
                 return await self._repeat(job, repl, recorded, recorded.result, limit)
-        result = await self._execute_safely(job, repl, cell, recorded, limit)
-        self._emit_executed(job, cell, result)
-        return result
+        return self._executed(job, cell, await self._execute_safely(job, repl, cell, recorded, limit))
 
     async def _repeat(
         self, job: NodeJob, repl: Repl, recorded: RecordedCell, before: CellResult, limit: str | None
-    ) -> CellResult:
+    ) -> Executed:
         """A finished cell. The conversation goes on with what it gave then, byte for byte."""
-        cell = recorded.cell
+        cell, told = recorded.cell, Executed(before, recorded.notice)
         if before.rebuilt:
-            return before  # it ended its process; what it had assigned was lost then as well
+            return told  # it ended its process; what it had assigned was lost then as well
         if before.state_lost:
             await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
-            return before
+            return told
         run = CellRun(recorded)
-        after = await repl.execute(cell, self._serve(job, cell, run, limit))
-        if after.state_lost and before.end != "died":
+        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl))
+        if after.state_lost:  # not its own doing: then its record would say so
             after = await self._execute_safely(job, repl, cell, recorded, limit)
+        if after.end == "interrupted":  # the run is told to stop while it is being taken up
+            return told
         difference = find_difference(before, after)
-        if difference is None and after.end != "timeout" and (left := run.unclaimed()):
+        if difference is None and before.end not in STOPPED and (left := run.unclaimed()):
             difference = f"it no longer made {len(left)} of its sub-calls"
         if difference is None:
-            return before
+            return told
         if self._repetition.strict:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
-        self._emit_executed(job, cell, after)
-        return after
+        return self._executed(job, cell, after)
 
     async def _execute_safely(
         self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
@@ -88,7 +97,7 @@ class CellDriver:
         tries_left = MAX_TRIES
         while True:
             tries_left -= 1
-            result = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), limit))
+            result = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), limit, repl))
             if not result.state_lost or not await self._rebuild(job, repl, cell):
                 return result
             if not (result.killed and tries_left):
@@ -108,7 +117,7 @@ class CellDriver:
                 continue
             run = CellRun(recorded)
             try:
-                after = await repl.execute(recorded.cell, self._serve(job, recorded.cell, run, None))
+                after = await repl.execute(recorded.cell, self._serve(job, recorded.cell, run, None, repl))
                 difference = "its process ended" if after.state_lost else find_difference(before, after)
             except DivergenceError as error:
                 difference = error.difference
@@ -117,17 +126,18 @@ class CellDriver:
                 return False
         return True
 
-    def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None) -> ServeSubcall:
+    def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None, repl: Repl) -> ServeSubcall:
         async def serve(subcall: Subcall) -> SubcallOutcome:
-            if limit and not run.finished:
-                return SubcallFailure("BudgetExceeded", f"The limit of {limit} is met; no more sub-calls. Answer now.")
-            return await self._subcalls.serve(job, cell, subcall, run)
+            return await self._subcalls.serve(job, cell, subcall, run, limit, repl.stop)
 
         return serve
 
-    def _emit_executed(self, job: NodeJob, cell: Cell, result: CellResult) -> None:
-        recorder = self._recorder
-        recorder.emit(CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result))
+    def _executed(self, job: NodeJob, cell: Cell, result: CellResult) -> Executed:
+        recorder, notice = self._recorder, self._remaining.notice()
+        recorder.emit(
+            CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result, notice=notice)
+        )
+        return Executed(result, notice)
 
 
 async def _refuse(_subcall: Subcall) -> SubcallOutcome:

@@ -10,65 +10,70 @@ A waiting node holds no slot, and the number of open REPLs is limited for each d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import assert_never
 
 from rlm.core.cells import Cell, CellResult, ReplSpec
 from rlm.core.contexts import describe_context
 from rlm.core.depth import can_call, makes_children
-from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
 from rlm.core.events import NodeFinished, NodeStarted, Status
-from rlm.core.ids import turn_call
-from rlm.core.messages import Request, Task
+from rlm.core.ledger import NOTHING
 from rlm.core.node import (
     Action,
     Ask,
-    AskFailed,
     Begun,
+    Compact,
     Execute,
     Executed,
     Finish,
-    LimitMet,
     Node,
     NodeEvent,
     NodeSpec,
     Read,
-    Replied,
     ValueMissing,
     ValueRead,
     step,
 )
-from rlm.core.sameness import find_other_request
-from rlm.engine.calls import Caller, CallPlace
+from rlm.engine.calls import Caller
 from rlm.engine.cells import CellDriver
-from rlm.engine.recorder import Recorder
-from rlm.engine.repetition import Repetition, revive_error
+from rlm.engine.meter import PromptCount
+from rlm.engine.remaining import RunLimits
+from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.subcalls import SubcallServer
+from rlm.engine.turns import Turns
 from rlm.ports import Repl, Sandbox
 from rlm.prompts import PromptFacts
+
+# Between the switch and the interrupt of the root's cell: time to catch BudgetExceeded and print what there is.
+CELL_GRACE_S = 0.5
 
 
 class Tree:
     """Drives the nodes of one run."""
 
-    def __init__(  # noqa: PLR0917  one argument for each port it drives
+    def __init__(  # noqa: PLR0917  the parts of a run
         self,
         settings: TreeSettings,
         sandbox: Sandbox,
         caller: Caller,
-        recorder: Recorder,
+        limits: RunLimits,
         repetition: Repetition | None = None,
         epoch_s: float = 0.0,
     ) -> None:
         """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
         self.settings = settings
         self.repetition = repetition or Repetition()
-        self._subcalls = SubcallServer(settings, caller, self.drive, recorder, self.repetition)
-        self._cells = CellDriver(self._subcalls, recorder, self.repetition, epoch_s)
+        subcalls = SubcallServer(settings, caller, self.drive, limits, self.repetition)
+        self._cells = CellDriver(subcalls, caller.recorder, self.repetition, limits.remaining, epoch_s)
+        self._turns = Turns(settings, caller, limits, self.repetition)
+        self._limits = limits
         self._sandbox = sandbox
         self._caller = caller
-        self._recorder = recorder
+        self._recorder = caller.recorder
         self._open_repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(settings.max_open_repls))
 
     async def drive(self, job: NodeJob) -> Finish:
@@ -78,15 +83,18 @@ class Tree:
             RLMError: what ends the whole run: the sandbox is gone, a provider refuses the key.
         """
         async with self._open_repls[job.depth]:
-            node = Node(self._node_spec(job))
+            node, count = Node(self._node_spec(job)), PromptCount()
             try:
                 repl = await self.open(job)
                 try:
                     node, action = step(node, Begun())
                     while not isinstance(action, Finish):
-                        node, action = step(node, await self._perform(job, repl, node, action))
+                        node, action = step(node, await self._perform(job, repl, node, action, count))
                 finally:
+                    self._caller.holds.keep(job.id, NOTHING)
                     await repl.aclose()
+                if job.parent is None and action.error is None and action.limit is None:
+                    action = replace(action, limit=self._limit_met())
             except BaseException as error:
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
                 self._emit_finished(job, node, status, Finish(), error)
@@ -114,16 +122,45 @@ class Tree:
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
         """Runs one cell of a node, serving its sub-calls. ``limit`` names a limit that forbids them."""
-        return await self._cells.execute(job, repl, cell, limit)
+        return (await self._execute(job, repl, cell, limit)).result
+
+    async def _execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
+        async with self._stoppable(job, repl):
+            return await self._cells.execute(job, repl, cell, limit)
+
+    @contextlib.asynccontextmanager
+    async def _stoppable(self, job: NodeJob, repl: Repl) -> AsyncIterator[None]:
+        """Interrupts the root's cell a moment after the switch was thrown; cells below end with the calls that wait for them."""
+        if job.parent is not None:
+            yield
+            return
+
+        async def stop_cell() -> None:
+            await self._limits.stop.wait()
+            deadline = self._limits.deadline
+            await asyncio.sleep(CELL_GRACE_S if deadline is None else min(CELL_GRACE_S, deadline.lead_s / 4))
+            repl.stop()
+
+        watcher = asyncio.create_task(stop_cell())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    def _limit_met(self) -> str | None:
+        """The limit that a run met although its root answered in the usual way: work was left undone."""
+        return self._limits.stop.limit or next(iter(self._caller.holds.refused), None)
 
     # The actions of a node.
 
-    async def _perform(self, job: NodeJob, repl: Repl, node: Node, action: Action) -> NodeEvent:
+    async def _perform(self, job: NodeJob, repl: Repl, node: Node, action: Action, count: PromptCount) -> NodeEvent:
         match action:
             case Ask():
-                return await self._ask(job, action)
+                return await self._turns.ask(job, action, count)
+            case Compact():
+                return await self._turns.summarise(job, action)
             case Execute(cell, limit):
-                return Executed(await self.execute(job, repl, cell, limit))
+                return await self._execute(job, repl, cell, limit)
             case Read(name):
                 try:
                     return ValueRead(await repl.read(name))
@@ -133,54 +170,6 @@ class Tree:
                 raise AssertionError("a finished node has nothing left to do")
             case _:
                 assert_never(action)
-
-    async def _ask(self, job: NodeJob, action: Ask) -> NodeEvent:
-        settings = self.settings
-        request = Request(
-            action.messages,
-            role="node",
-            depth=job.depth,
-            temperature=settings.temperature,
-            max_output_tokens=settings.max_output_tokens,
-            cache_key=f"{self._recorder.run}:{job.id}",
-            task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
-        )
-        if (event := self._repeat_turn(job, action, request)) is not None:
-            return event
-        place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn)
-        try:
-            # Only the root's last turn is paid from what was held back.
-            reply = await self._caller.ask(job.model, request, place, last_turn=action.last and job.parent is None)
-        except BudgetExceededError as error:
-            return LimitMet(error.limit)
-        except ModelError as error:
-            if error.ends_run:
-                raise
-            return AskFailed(error)
-        return Replied(reply.text)
-
-    def _repeat_turn(self, job: NodeJob, action: Ask, request: Request) -> NodeEvent | None:
-        """What came of this turn when it was made before; None where it is new, or has to be made anew."""
-        repetition = self.repetition
-        node = repetition.history.nodes.get(job.id)
-        recorded = node.turns.get(action.turn) if node else None
-        ended = node.finished if node else None
-        if ended is not None and ended.limit and ended.turns == action.turn and not action.last:
-            return LimitMet(ended.limit)
-        if recorded is not None and (recorded.reply or recorded.failure):
-            difference = find_other_request(recorded.request, request)
-            if difference is None and recorded.reply is not None:
-                return Replied(recorded.reply.text)
-            if difference is not None and repetition.strict:
-                raise DivergenceError(job.id, action.turn, 0, difference)
-            went_on = node is not None and action.turn + 1 in node.turns
-            if difference is None and recorded.failure and (went_on or repetition.purpose == "replay"):
-                return AskFailed(revive_error(recorded.failure))
-        if repetition.purpose == "replay":
-            raise IncompleteRecordError(
-                f"the record of this run ends at turn {action.turn} of node {job.id}: resume it first"
-            )
-        return None
 
     # What a node starts with, and its events.
 
@@ -201,6 +190,7 @@ class Tree:
             system=settings.family_of(job.model.name)(facts),
             max_turns=settings.max_turns,
             observation_chars=settings.observation_chars,
+            window_tokens=job.model.window_tokens,
         )
 
     def _emit_started(self, job: NodeJob) -> None:

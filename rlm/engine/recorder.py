@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rlm.core.events import AnyEvent, CallReplied
+from rlm.core.events import AnyEvent, CallBilled, CallReplied
 from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.tree import TreeBuilder
@@ -69,7 +69,7 @@ class Recorder:
 
     def _show(self, event: AnyEvent) -> None:
         self._tree.add(event)
-        if isinstance(event, CallReplied):
+        if isinstance(event, CallReplied | CallBilled):
             self.usage = add_call(self.usage, event)
         for sink in list(self._sinks):
             try:

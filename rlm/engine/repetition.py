@@ -15,11 +15,13 @@ import orjson
 
 from rlm.core import errors
 from rlm.core.cells import Subcall, SubcallOutcome
-from rlm.core.errors import DivergenceError, ModelError
+from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
 from rlm.core.events import CallFailed
 from rlm.core.history import History, RecordedCall, RecordedCell
-from rlm.core.ids import SubcallPlace
-from rlm.core.sameness import without_addresses
+from rlm.core.ids import NodeId, SubcallPlace
+from rlm.core.messages import Reply, Request
+from rlm.core.node import Ask
+from rlm.core.sameness import STOPPED, find_other_request, without_addresses
 
 Purpose: TypeAlias = Literal["run", "replay"]
 OnDivergence: TypeAlias = Literal["stop", "pay"]
@@ -51,6 +53,43 @@ class Repetition:
     def strict(self) -> bool:
         return self.purpose == "replay" or self.on_divergence == "stop"
 
+    def turn(self, node: NodeId, action: Ask, request: Request) -> Reply | None:
+        """The reply to a turn that was made before; None where it is new, or has to be made anew.
+
+        Raises:
+            BudgetExceededError: a limit forbade the turn, and made the next one the last.
+            ModelError: what the turn ended with, where the node went on after it.
+            DivergenceError: the model would now be asked something else.
+            IncompleteRecordError: a replay has come to the end of the record.
+        """
+        known = self.history.nodes.get(node)
+        recorded = known.turns.get(action.turn) if known else None
+        if known is not None and recorded is not None and (recorded.reply or recorded.failure):
+            if recorded.limit and not action.last:
+                raise BudgetExceededError(f"The limit of {recorded.limit} was met here.", limit=recorded.limit)
+            # What a last turn shows depends on what was left to pay for it; nothing comes after it.
+            difference = None if action.last else find_other_request(recorded.request, request)
+            if difference is not None and self.strict:
+                raise DivergenceError(node, action.turn, 0, difference)
+            if difference is None and recorded.reply is not None:
+                return recorded.reply
+            went_on = action.turn + 1 in known.turns or self.purpose == "replay"
+            if difference is None and recorded.failure is not None and went_on:
+                raise revive_error(recorded.failure)
+        if self.purpose == "replay":
+            raise IncompleteRecordError(
+                f"the record of this run ends at turn {action.turn} of node {node}: resume it first"
+            )
+        return None
+
+    def summary(self, node: NodeId, turn: int) -> Reply | None:
+        """The summary that was made before a turn. Raises what it ended with."""
+        known = self.history.nodes.get(node)
+        recorded = known.summaries.get(turn) if known else None
+        if known and recorded and recorded.failure is not None and recorded.reply is None and turn in known.turns:
+            raise revive_error(recorded.failure)
+        return recorded.reply if recorded else None
+
     def refuse(self, place: SubcallPlace, difference: str) -> None:
         """Raises DivergenceError, unless a difference may be paid for."""
         if self.strict:
@@ -71,7 +110,9 @@ class CellRun:
     """
 
     def __init__(self, recorded: RecordedCell | None = None) -> None:
-        self._finished = recorded is not None and recorded.result is not None
+        result = recorded.result if recorded else None
+        self._finished = result is not None
+        self.stopped = result is not None and result.end in STOPPED
         self._base = recorded.last_number if recorded else 0
         self._unclaimed = {key: deque(calls) for key, calls in recorded.calls.items()} if recorded else {}
         self._ranks = (
@@ -148,6 +189,8 @@ class CellRun:
 
 def subcall_key(subcall: Subcall) -> str:
     """The hash of everything that was asked."""
+    if subcall.budget:
+        return "budget"
     digest = blake2b(without_addresses(subcall.prompt).encode("utf-8", "surrogatepass"), digest_size=16)
     if subcall.has_context:
         digest.update(b"\0context\0" + _as_bytes(subcall.context))

@@ -12,20 +12,29 @@ from typing import TypeAlias
 
 import orjson
 
+from rlm.core.bounds import least_tokens
 from rlm.core.cells import Cell, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
-from rlm.core.depth import SubcallKind, decide_subcall
-from rlm.core.errors import BudgetExceededError, IncompleteRecordError, MalformedReplyError, ModelError, NoAnswerError
+from rlm.core.depth import decide_subcall
+from rlm.core.errors import (
+    BudgetExceededError,
+    IncompleteRecordError,
+    MalformedReplyError,
+    ModelError,
+    NoAnswerError,
+    PromptTooLongError,
+)
 from rlm.core.events import SubcallEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
 from rlm.core.node import Finish
 from rlm.engine.calls import Caller, CallPlace
-from rlm.engine.recorder import Recorder
+from rlm.engine.remaining import RunLimits
 from rlm.engine.repetition import CellRun, Repetition, subcall_key
 from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.stop import Stopped
 from rlm.ports import Model
-from rlm.prompts import DEFAULT_QUESTION
+from rlm.prompts import DEFAULT_QUESTION, describe_limit
 
 DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 
@@ -34,65 +43,66 @@ class SubcallServer:
     """Answers the sub-calls of every node of a run; ``drive`` runs a child node to its end."""
 
     def __init__(
-        self, settings: TreeSettings, caller: Caller, drive: DriveNode, recorder: Recorder, repetition: Repetition
+        self, settings: TreeSettings, caller: Caller, drive: DriveNode, limits: RunLimits, repetition: Repetition
     ) -> None:
         self._settings = settings
         self._caller = caller
         self._drive = drive
-        self._recorder = recorder
+        self._limits = limits
+        self._recorder = caller.recorder
         self._repetition = repetition
 
-    async def serve(self, job: NodeJob, cell: Cell, subcall: Subcall, run: CellRun) -> SubcallOutcome:
+    async def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
+        self,
+        job: NodeJob,
+        cell: Cell,
+        subcall: Subcall,
+        run: CellRun,
+        limit: str | None,
+        stop: Callable[[], None],
+    ) -> SubcallOutcome:
         """The answer to one sub-call, or why there is none.
+
+        ``limit`` names a limit that forbids new ones; ``stop`` ends the cell, as it was ended when it had waited for a call
+        that was never answered.
 
         Raises:
             RLMError: what ends the whole run.
         """
-        kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
-        if isinstance(kind, SubcallFailure):
-            return kind
-        model = self._model_for(job, subcall)
-        if isinstance(model, SubcallFailure):
-            return model
         key = subcall_key(subcall)
         number, recorded = run.claim(key, subcall.number)
         place = SubcallPlace(job.id, cell.turn, cell.number, number)
-        replays_child = kind == "child" and self._repetition.purpose == "replay"
+        replays_child = self._repetition.purpose == "replay" and NodeId(place.path) in self._repetition.history.nodes
         if recorded is not None and run.has_answer(recorded) and not replays_child:
             await run.in_order(recorded)
             return _recorded_outcome(recorded, subcall)
-        if run.finished:
-            if recorded is not None and not run.has_answer(recorded):
-                await (
-                    asyncio.get_running_loop().create_future()
-                )  # nobody waited for its answer: the code gives it up again
-            if recorded is None:
-                self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
-        if kind == "leaf" and self._repetition.purpose == "replay":
-            raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
-        outcome = await self._make(job, place, subcall, model, kind, key)
-        if recorded is not None and replays_child and run.has_answer(recorded):
+        if run.finished and not replays_child:
+            if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and does not again
+                if run.stopped:
+                    stop()
+                await asyncio.get_running_loop().create_future()
+            self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
+        outcome = await self._answer(job, place, subcall, key, limit)
+        if replays_child and recorded is not None and run.has_answer(recorded):
             self._repetition.check_outcome(place, _recorded_outcome(recorded, subcall), outcome)
             await run.in_order(recorded)
             return _recorded_outcome(recorded, subcall)
         return outcome
 
-    async def _make(  # noqa: PLR0917  what a sub-call is, in parts
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, kind: SubcallKind, key: str
+    async def _answer(
+        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
     ) -> SubcallOutcome:
         """A sub-call that is new. What is no plain reply is an event of its own, so that it can be told again."""
         recorder = self._recorder
         began = recorder.at_s
-        try:
-            if kind == "leaf":
-                return await self._ask_leaf(job, place, subcall, model, key)
-            outcome = await self._drive_child(job, place, subcall, model, key)
-        except BudgetExceededError as error:
-            outcome = SubcallFailure("BudgetExceeded", str(error))
-        except ModelError as error:
-            if error.ends_run:
-                raise
-            outcome = SubcallFailure(type(error).__name__, str(error))
+        outcome = await self._try(job, place, subcall, key, limit)
+        if isinstance(outcome, Reply):
+            recorded = self._repetition.history.call(place)
+            elapsed_s = recorded.elapsed_s if recorded else 0.0
+            try:
+                return SubcallAnswer(outcome.text if subcall.schema is None else parse_data(outcome), elapsed_s)
+            except MalformedReplyError as error:
+                outcome = SubcallFailure(type(error).__name__, str(error))
         outcome = replace(outcome, elapsed_s=recorder.at_s - began)
         recorder.emit(
             SubcallEnded(
@@ -109,6 +119,42 @@ class SubcallServer:
         await recorder.written()
         return outcome
 
+    async def _try(
+        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
+    ) -> SubcallOutcome | Reply:
+        """A leaf call's reply, or what else comes of a sub-call."""
+        stop = self._limits.stop
+        if subcall.budget:
+            return SubcallAnswer(self._limits.remaining.as_dict(self._settings.max_turns - place.turn))
+        if limit:
+            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
+        try:
+            if job.parent is not None:
+                return await self._make(job, place, subcall, key)  # ends with the root's sub-call that it serves
+            async with stop.interrupting():
+                return await self._make(job, place, subcall, key)
+        except Stopped:
+            met = describe_limit(stop.limit or "")
+            return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
+        except BudgetExceededError as error:
+            return SubcallFailure("BudgetExceeded", str(error))
+        except ModelError as error:
+            if error.ends_run:
+                raise
+            return SubcallFailure(type(error).__name__, str(error))
+
+    async def _make(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str) -> SubcallOutcome | Reply:
+        """What the depth rule says."""
+        kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
+        if isinstance(kind, SubcallFailure):
+            return kind
+        model = self._model_for(job, subcall)
+        if isinstance(model, SubcallFailure):
+            return model
+        if kind == "leaf":
+            return await self._ask_leaf(job, place, subcall, model, key)
+        return await self._drive_child(job, place, subcall, model, key)
+
     def _model_for(self, job: NodeJob, subcall: Subcall) -> Model | SubcallFailure:
         """The model of the next depth, or the one asked for by name, where the run has it."""
         if subcall.model is None:
@@ -119,22 +165,20 @@ class SubcallServer:
         names = ", ".join(sorted({model.name for model in self._settings.models}))
         return SubcallFailure("LLMQueryError", f"model={subcall.model!r} is not one of this run's models: {names}")
 
-    async def _ask_leaf(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str
-    ) -> SubcallOutcome:
+    async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str) -> Reply:
+        if self._repetition.purpose == "replay":
+            raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
         request = Request(
             (Message("user", leaf_prompt(subcall)),),
             role="leaf",
             depth=job.depth + 1,
             temperature=self._settings.temperature,
-            max_output_tokens=self._settings.max_output_tokens,
+            max_output_tokens=self._caller.meter.output_limit(model),
             schema=subcall.schema,
         )
+        check_fits(model, request)
         call_place = CallPlace(CallId(place.path), job.id, place.turn, place.cell, subcall.batch, key)
-        reply = await self._caller.ask(model, request, call_place)
-        recorded = self._repetition.history.call(place)
-        elapsed_s = recorded.elapsed_s if recorded else 0.0
-        return SubcallAnswer(reply.text if subcall.schema is None else parse_data(reply), elapsed_s)
+        return await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
 
     async def _drive_child(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str
@@ -176,6 +220,23 @@ def leaf_prompt(subcall: Subcall) -> str:
     data = subcall.context
     text = data if isinstance(data, str) else orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return f"{subcall.prompt}\n\n{text}"
+
+
+def check_fits(model: Model, request: Request) -> None:
+    """Spares a call that cannot succeed.
+
+    Raises:
+        PromptTooLongError: the prompt is larger than the model's window, by whatever tokeniser.
+    """
+    least = least_tokens(request.messages)
+    if least > model.window_tokens:
+        chars = sum(len(message.content) for message in request.messages)
+        raise PromptTooLongError(
+            f"the prompt has {chars:,} characters, at least {least:,} tokens; the window of {model.name} is "
+            f"{model.window_tokens:,} tokens. It was not sent: "
+            f"split it into {-(-least * 2 // model.window_tokens)} parts or more",
+            model=model.name,
+        )
 
 
 def parse_data(reply: Reply) -> PlainValue:

@@ -90,7 +90,15 @@ class ProcessLauncher:
         """The limits reach the worker with its first message, which sets its own rlimits."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
-        command = [sys.executable, *zygote_process.OPTIONS, str(WORKER), "--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
+        command = [
+            sys.executable,
+            *zygote_process.OPTIONS,
+            str(WORKER),
+            "--fd",
+            str(theirs.fileno()),
+            "--parent",
+            str(os.getpid()),
+        ]
         try:
             # From the loop's own thread: the worker dies with the thread that started it (PR_SET_PDEATHSIG).
             process = subprocess.Popen(  # noqa: ASYNC220, S603  returns at exec, in about a millisecond
