@@ -17,7 +17,6 @@ from rlm.core.events import (
     CallStarted,
     CellExecuted,
     CellStarted,
-    NodeFinished,
     NodeStarted,
     SubcallEnded,
 )
@@ -80,7 +79,6 @@ class RecordedNode:
     turns: dict[int, RecordedTurn] = field(default_factory=dict)
     summaries: dict[int, RecordedTurn] = field(default_factory=dict)
     cells: dict[tuple[int, int], RecordedCell] = field(default_factory=dict)
-    finished: NodeFinished | None = None
 
 
 class History:
@@ -108,13 +106,12 @@ class History:
         return cell.numbers.get(place.number) if cell else None
 
     def reopen(self) -> None:
-        """Forgets how the root ended, and the last turn that a limit made it take: there is room for more now."""
+        """Forgets the last turn that a limit made the root take: there is room for more now."""
         root = self.nodes.get(ROOT)
         if root is not None:
-            root.finished = None
             root.turns = {number: turn for number, turn in root.turns.items() if turn.limit is None}
 
-    def note(self, event: AnyEvent) -> None:  # noqa: PLR0912  one branch for each kind of event
+    def note(self, event: AnyEvent) -> None:
         match event:
             case NodeStarted():
                 self.nodes.setdefault(event.node, RecordedNode(event.parent))
@@ -140,8 +137,6 @@ class History:
                 cells = self._node(event.node).cells
                 recorded = cells.setdefault((cell.turn, cell.number), RecordedCell(cell))
                 recorded.result, recorded.notice = event.result, event.notice
-            case NodeFinished():
-                self._node(event.node).finished = event
             case _:
                 pass
 

@@ -85,6 +85,8 @@ class CellDriver:
         if difference is None and before.end not in STOPPED and (left := run.unclaimed()):
             difference = f"it no longer made {len(left)} of its sub-calls"
         if difference is None:
+            if self._repetition.watch is not None:
+                await self._repetition.watch(job.id, cell, repl)
             return told
         if self._repetition.strict:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal, TypeAlias
@@ -14,7 +15,7 @@ from typing import Literal, TypeAlias
 import orjson
 
 from rlm.core import errors
-from rlm.core.cells import Subcall, SubcallOutcome
+from rlm.core.cells import Cell, Subcall, SubcallOutcome
 from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
 from rlm.core.events import CallFailed
 from rlm.core.history import History, RecordedCall, RecordedCell
@@ -22,9 +23,11 @@ from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.messages import Reply, Request
 from rlm.core.node import Ask
 from rlm.core.sameness import STOPPED, find_other_request, without_addresses
+from rlm.ports import Repl
 
 Purpose: TypeAlias = Literal["run", "replay"]
 OnDivergence: TypeAlias = Literal["stop", "pay"]
+CellWatch: TypeAlias = Callable[[NodeId, Cell, Repl], Awaitable[None]]
 
 ORDER_GRACE_S = (
     2.0  # a recorded answer waits so long for those that came before it; code that is not the same never asks
@@ -43,11 +46,13 @@ class Repetition:
         purpose: "run" takes answers of sub-calls from the history and goes on from its end; "replay" executes everything
             again, children too, and asks no model at all.
         on_divergence: whether a difference stops the run, or is asked and paid for anew.
+        watch: is awaited after each cell that was executed again.
     """
 
     history: History = field(default_factory=History)
     purpose: Purpose = "run"
     on_divergence: OnDivergence = "stop"
+    watch: CellWatch | None = None
 
     @property
     def strict(self) -> bool:

@@ -37,7 +37,7 @@ from rlm.engine.remaining import Remaining, RunLimits
 from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Deadline, Stop
-from rlm.ports import Clock, Journal, Sandbox, Scheduler, Sink
+from rlm.ports import AnswerCache, Clock, Journal, Sandbox, Scheduler, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class RunSetup:
         past: what an earlier process has done of it, from the journal.
         repetition: how that is done again; its history is made from ``past``.
         epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
+        cache: answers of leaf calls in earlier runs.
     """
 
     id: RunId
@@ -65,6 +66,7 @@ class RunSetup:
     past: Sequence[AnyEvent] = ()
     repetition: Repetition = field(default_factory=Repetition)
     epoch_s: float = 0.0
+    cache: AnswerCache | None = None
 
 
 class Run:
@@ -83,7 +85,7 @@ class Run:
         self.holds = Holds(self.ledger, self.stop)
         self._meter = meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
-        caller = Caller(setup.scheduler, self.holds, meter, self.recorder)
+        caller = Caller(setup.scheduler, self.holds, meter, self.recorder, setup.cache)
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, remaining)

@@ -80,6 +80,8 @@ class Calls:
         self._open: dict[int, tuple[Group, int, int]] = {}  # with the cell's time when it was sent
         self._queue: deque[Job] = deque()
         self._starved: list[Group] = []
+        self._arrived: deque[tuple[int, object, bytes, float]] = deque()
+        self._first: Waker | None = None  # whoever was woken last, and goes on before anybody else is
         self._batches = 0
         self.window = 1
 
@@ -94,6 +96,8 @@ class Calls:
             left = [(group, index) for group, index, _ in self._open.values()]
             left += [(job.group, job.first + i) for job in self._queue for i in range(len(job.prompts))]
             self._open.clear()
+            self._arrived.clear()
+            self._first = None
             self._queue.clear()
             for group, index in left:
                 group.results[index] = LLMQueryError(ENDED, "CellEnded")
@@ -161,19 +165,39 @@ class Calls:
     def on_reply(self, message: Message) -> None:
         """Takes the answers of one frame: ``items`` lists call, kind, length and seconds; their bytes follow each other."""
         start = 0
-        with self._guard, self._lock:
-            for number, kind, length, *took in message.header["items"]:  # type: ignore[attr-defined]
-                found = self._open.pop(number, None)
-                payload = message.body[start : start + length]
-                start += length
-                if found is not None:
-                    group, index, began_ns = found
-                    CLOCK.pass_since(began_ns, sum(took))
-                    group.results[index] = _decode_outcome(kind, payload)
-                    group.open -= 1
-                    if group.complete:
-                        self._wake(group)
-            self._go_on()
+        for number, kind, length, *took in message.header["items"]:  # type: ignore[attr-defined]
+            self._arrived.append((number, kind, message.body[start : start + length], sum(took)))
+            start += length
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more."""
+        while True:
+            with self._guard, self._lock:
+                if self._first is not None and not self._first.gone:
+                    return
+                self._first = self._deliver_some()
+                if not self._arrived:
+                    self._go_on()
+            if self._first is None or not self._first.hand_over():
+                return
+
+    def _deliver_some(self) -> Waker | None:
+        """Up to the first answer that wakes a caller; returns what wakes it."""
+        while self._arrived:
+            number, kind, payload, took = self._arrived.popleft()
+            found = self._open.pop(number, None)
+            if found is None:
+                continue
+            group, index, began_ns = found
+            CLOCK.pass_since(began_ns, took)
+            group.results[index] = _decode_outcome(kind, payload)
+            group.open -= 1
+            if group.complete and group.waker is not None:
+                waker = group.waker
+                self._wake(group)
+                return waker
+        return None
 
     def _go_on(self) -> None:
         while self._queue and self._fits(self._queue[0]):

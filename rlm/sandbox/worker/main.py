@@ -45,6 +45,7 @@ class Worker:
         self._guard = Guard()
         self._channel = Channel(sock, self._guard, self._on_message)
         self._calls = Calls(self._channel.send, self._guard)
+        self._channel.deliver = self._calls.deliver
         self._stdout = Stream("stdout", lambda text: self._send_output(0, text), self._guard)
         self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
         self._output_chars = 0
