@@ -223,12 +223,14 @@ def likeness(one, other):
 def total(vote):
     return sum(value * likeness(vote[1], reply) for value, reply, _ in votes)
 
+missing = f"\\n\\n({len(failed)} of {len(pages)} pages could not be read: {failed[0].error})" if failed else ""
 if votes:
     value, reply, passage = max(votes, key=total)
     passage = max((p for v, r, p in votes if likeness(r, reply) > 0.5), key=lambda p: support(reply, p))
-    FINAL(f"{reply}\\n\\nThe text says: “{passage}”")
+    FINAL(f"{reply}\\n\\nThe text says: “{passage}”{missing}")
 else:
-    FINAL("No passage was found that answers this. Closest to the question:\\n\\n" + "\\n\\n".join(f"“{p}”" for p in best[:3]))
+    closest = "\\n\\n".join(f"“{p}”" for p in best[:3])
+    FINAL(f"No passage was found that answers this. Closest to the question:\\n\\n{closest}{missing}")
 """
 
 SHOW_CLOSEST = """
