@@ -118,8 +118,8 @@ class Tree:
         async def serve(subcall: Subcall) -> SubcallOutcome:
             if limit and not subcall.budget:
                 return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
-            if job.parent is not None:
-                return await self._subcalls.serve(job, cell, subcall)  # ends with the root's sub-call that it serves
+            if job.parent is not None or subcall.budget:  # a child ends with the root's sub-call that it serves
+                return await self._subcalls.serve(job, cell, subcall)
             try:
                 async with self._limits.stop.interrupting():
                     return await self._subcalls.serve(job, cell, subcall)
