@@ -1,4 +1,4 @@
-"""Fakes that are part of the product: a scripted model, a scripted sandbox, a virtual clock and (``rlm.testing.server``) a server.
+"""Fakes that are part of the product: scripted model and sandbox, a virtual clock and (``rlm.testing.server``) a server.
 
 The server is not imported here: it needs aiohttp, which costs more to import than everything else in this folder.
 """

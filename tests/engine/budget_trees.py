@@ -152,11 +152,11 @@ class World:
         self.max_depth = draw.choice((0, 1, 1, 2, 3))
         self.models = [BillingModel(f"test:{level}", self) for level in range(draw.randint(1, 3))]
         self.prices = {
-            m.name: Price(*(draw.choice((0.1, 1, 10)) * 1e-6 * (1 + draw.random()) for _ in range(3)))
-            for m in self.models
+            model.name: Price(*(draw.choice((0.1, 1, 10)) * 1e-6 * (1 + draw.random()) for _ in range(3)))
+            for model in self.models
         }
         self.budget = Budget(
-            usd=draw.choice((None, 0.01, 0.1, 1.0)),
+            usd=draw.choice((None, 0.02, 0.3, 2.0)),
             tokens=draw.choice((None, None, 20_000, 100_000, 1_000_000)),
             calls=draw.choice((None, 2, 3, 10, 50)),
             seconds=draw.choice((None, None, 2.0, 10.0, 60.0)),
