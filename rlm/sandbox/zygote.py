@@ -26,6 +26,9 @@ MAX_SPAWNING = 32  # so many orders and their sockets always fit the control soc
 CPU_S = 4 * 3600  # of a REPL's whole life: a last bound, far above what limits on cells allow
 TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, too few to trouble the machine
 EXIT_NOT_CONFINED = 71
+SHARED_FD = 4  # under which every REPL of a zygote finds its shared context
+
+END_POLL_S = 0.002  # a killed zygote is gone within a few of these
 
 
 class ZygoteDied(Exception):
@@ -35,7 +38,8 @@ class ZygoteDied(Exception):
 class ZygoteWorker:
     """Implements WorkerProcess: a REPL that a zygote forked. Signals go through its pidfd, so they never hit another."""
 
-    def __init__(self, sock: socket.socket, pidfd: int) -> None:
+    def __init__(self, sock: socket.socket, pidfd: int, shared_fd: int | None) -> None:
+        self.shared_fd = shared_fd
         self._sock = sock
         self._pidfd = pidfd
         self._pid = _pid_behind(pidfd)
@@ -99,7 +103,7 @@ class ZygoteLauncher:
         """The process to look at in ``ps``; None before the first launch."""
         return self._zygote.pid if self._zygote else None
 
-    async def launch(self, limits: ReplLimits) -> ZygoteWorker:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> ZygoteWorker:
         """A confined process, ready for its first message.
 
         Raises:
@@ -109,7 +113,7 @@ class ZygoteLauncher:
             zygote = await self._living_zygote()
             try:
                 async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
-                    return await zygote.spawn(limits.memory_mb * 1024 * 1024)
+                    return await zygote.spawn(limits.memory_mb * 1024 * 1024, shared)
             except ZygoteDied:
                 continue
             except TimeoutError:
@@ -143,7 +147,7 @@ class _Zygote:
         self._process = process
         self._control = control
         self._next_id = 1
-        self._asked: dict[int, tuple[socket.socket, asyncio.Future[ZygoteWorker]]] = {}
+        self._asked: dict[int, tuple[socket.socket, int | None, asyncio.Future[ZygoteWorker]]] = {}
         self._workers: dict[int, ZygoteWorker] = {}
         self.alive = True
 
@@ -170,7 +174,7 @@ class _Zygote:
         loop.add_reader(control, zygote._read)
         return zygote
 
-    async def spawn(self, memory_bytes: int) -> ZygoteWorker:
+    async def spawn(self, memory_bytes: int, shared: int | None) -> ZygoteWorker:
         """Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
         if not self.alive:
             raise ZygoteDied
@@ -179,11 +183,12 @@ class _Zygote:
         number = self._next_id
         self._next_id += 1
         born: asyncio.Future[ZygoteWorker] = asyncio.get_running_loop().create_future()
-        self._asked[number] = (ours, born)
+        self._asked[number] = (ours, None if shared is None else SHARED_FD, born)
         order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS}
         try:
             with theirs:
-                socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno()])
+                descriptors = [theirs.fileno()] if shared is None else [theirs.fileno(), shared]
+                socket.send_fds(self._control, [json.dumps(order).encode()], descriptors)
         except OSError:
             self._lose()
         try:
@@ -195,7 +200,10 @@ class _Zygote:
     async def aclose(self) -> None:
         """Safe to call twice. The kernel ends the REPLs with the zygote."""
         self._lose()
-        await asyncio.to_thread(end_process, self._process)
+        self._process.kill()
+        while self._process.poll() is None:  # no thread: the end of the interpreter, which this may be, allows no new ones
+            await asyncio.sleep(END_POLL_S)
+        end_process(self._process)
 
     def _read(self) -> None:
         """Takes what the zygote has sent; runs on the loop."""
@@ -214,7 +222,7 @@ class _Zygote:
             case "spawned":
                 self._on_spawned(message["id"], descriptors.pop())
             case "unborn":
-                _, born = self._asked.pop(message["id"])
+                *_, born = self._asked.pop(message["id"])
                 if not born.done():
                     born.set_exception(SandboxUnavailableError(f"no process for a REPL: {message['why']}"))
             case "ended":
@@ -225,8 +233,8 @@ class _Zygote:
             os.close(descriptor)
 
     def _on_spawned(self, number: int, pidfd: int) -> None:
-        ours, born = self._asked.pop(number)
-        worker = ZygoteWorker(ours, pidfd)
+        ours, shared_fd, born = self._asked.pop(number)
+        worker = ZygoteWorker(ours, pidfd, shared_fd)
         self._workers[number] = worker
         if born.done():  # cancelled meanwhile
             worker.kill()
@@ -241,7 +249,7 @@ class _Zygote:
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         self._process.kill()
-        for _, born in self._asked.values():
+        for *_, born in self._asked.values():
             if not born.done():
                 born.set_exception(ZygoteDied())
         self._asked.clear()

@@ -137,7 +137,7 @@ class Stream(io.TextIOBase):
         self._tail, self._tail_chars = [kept], len(kept)
 
     def flush(self) -> None:
-        if self._guard.entered:
+        if not (self._waiting or self._late) or self._guard.entered:
             return
         with self._guard, self._lock:
             if self._live:
