@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm.api import RLM, DefaultModels, Stream, ask, default_models
-    from rlm.core.budget import Budget
+    from rlm.api import RLM, DefaultModels, RunHandle, Stream, ask, default_models
+    from rlm.core.budget import Budget, LimitUse
     from rlm.core.errors import (
         AuthenticationError,
         BudgetExceededError,
@@ -48,19 +48,21 @@ if TYPE_CHECKING:
         TruncatedReplyError,
         UnknownRunError,
     )
+    from rlm.core.estimates import Estimate
     from rlm.core.messages import Message, Reply, Request, Task, Usage
     from rlm.core.result import Result
-    from rlm.core.tree import CallRecord, NodeRecord
+    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
+    from rlm.records import DEFAULT_STORE
     from rlm.rlm_repl import RLM_REPL
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "rlm.api": ("RLM", "DefaultModels", "Stream", "ask", "default_models"),
-    "rlm.core.budget": ("Budget",),
+    "rlm.api": ("RLM", "DefaultModels", "RunHandle", "Stream", "ask", "default_models"),
+    "rlm.core.budget": ("Budget", "LimitUse"),
     "rlm.core.errors": (
         "AuthenticationError",
         "BudgetExceededError",
@@ -93,17 +95,20 @@ _HOMES = {
         "TruncatedReplyError",
         "UnknownRunError",
     ),
+    "rlm.core.estimates": ("Estimate",),
     "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
     "rlm.core.result": ("Result",),
-    "rlm.core.tree": ("CallRecord", "NodeRecord"),
+    "rlm.core.tree": ("CallRecord", "NodeRecord", "Unfinished"),
     "rlm.core.usage": ("Spend", "UsageReport"),
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
+    "rlm.records": ("DEFAULT_STORE",),
     "rlm.rlm_repl": ("RLM_REPL",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "DEFAULT_STORE",
     "RLM",
     "RLM_REPL",
     "AuthenticationError",
@@ -115,8 +120,10 @@ __all__ = [
     "DefaultModels",
     "DivergenceError",
     "EmptyReplyError",
+    "Estimate",
     "IncompleteRecordError",
     "InvalidTransition",
+    "LimitUse",
     "MalformedReplyError",
     "Message",
     "MissingExtraError",
@@ -140,6 +147,7 @@ __all__ = [
     "RequestRejectedError",
     "Result",
     "RunCancelledError",
+    "RunHandle",
     "SandboxDiedError",
     "SandboxError",
     "SandboxUnavailableError",
@@ -149,6 +157,7 @@ __all__ = [
     "Stream",
     "Task",
     "TruncatedReplyError",
+    "Unfinished",
     "UnknownRunError",
     "Usage",
     "UsageReport",

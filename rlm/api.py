@@ -17,6 +17,7 @@ from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
 from rlm.core.errors import ConfigurationError, IncompleteRecordError
+from rlm.core.estimates import Estimate, estimate_run
 from rlm.core.events import AnyEvent, RunFinished, RunStarted
 from rlm.core.history import History
 from rlm.core.ids import RunId
@@ -30,7 +31,7 @@ from rlm.models.prices import PriceList
 from rlm.models.registry import open_model, parse_model_name
 from rlm.ports import Journal, Model, Sandbox, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
-from rlm.records import DEFAULT, STORES, LeafCache, Records, close_journal
+from rlm.records import DEFAULT_STORE, STORES, LeafCache, Record, Records
 from rlm.sandbox.levels import open_launcher
 from rlm.sandbox.repls import WorkerSandbox
 from rlm.scheduler.dispatcher import Dispatcher
@@ -140,7 +141,7 @@ class RLM:
         api_key: str | None = None,
         base_url: str | None = None,
         window_tokens: int | None = None,
-        store: str | Path | None = DEFAULT,
+        store: str | Path | None = DEFAULT_STORE,
         store_texts: bool = True,
         cache: bool = False,
     ) -> None:
@@ -231,6 +232,27 @@ class RLM:
         """
         return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context)))
 
+    def estimate(self, context: PlainValue) -> Estimate:
+        """What a run over this input may take: its size, calls, tokens and dollars, from low to high. Spends nothing."""
+        settings = self.prepare().tree.settings
+        return estimate_run(
+            context,
+            root=settings.model_at(0).name,
+            leaf=settings.model_at(max(1, self._max_depth)).name,
+            leaf_prompt_chars=settings.sub_prompt_chars(max(0, self._max_depth - 1)),
+            max_depth=self._max_depth,
+            price_of=self._prices.cost_usd,
+        )
+
+    def start(
+        self, query: str | None, context: PlainValue = None, *, sinks: Sequence[Sink] = (), sources: Sequence[str] = ()
+    ) -> RunHandle:
+        """Starts a run and returns at once; the handle waits for it, has it finish early, or cancels it.
+
+        ``sources`` are the files that ``context`` was read from: kept on record, for when the run is taken up again.
+        """
+        return RunHandle(self.prepare(sinks=sinks, sources=sources), query or DEFAULT_QUESTION, context)
+
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
         """Starts a run and gives its events as they happen: ``async for event in rlm.stream(query, context)``."""
         return Stream(lambda sink: BACKGROUND.submit(self.execute(query, context, sinks=(sink,))))
@@ -297,15 +319,16 @@ class RLM:
 
         ``sources`` are the files that ``context`` was read from: kept on record, for when the run is taken up again.
         """
-        question, run = query or DEFAULT_QUESTION, new_run_id()
-        journal = await self._records.begin(run, question, context, self._options, sources)
-        try:
-            return await self.prepare(depth=depth, sinks=sinks, run=run, journal=journal).answer(question, context)
-        finally:
-            await close_journal(journal)
+        run = self.prepare(depth=depth, sinks=sinks, sources=sources)
+        return await run.answer(query or DEFAULT_QUESTION, context)
 
     async def _resume(
-        self, run_id: str, context: PlainValue, budget: Budget | None, on_divergence: OnDivergence
+        self,
+        run_id: str,
+        context: PlainValue,
+        budget: Budget | None,
+        on_divergence: OnDivergence,
+        sinks: Sequence[Sink] = (),
     ) -> Result:
         past = await self._records.recall(run_id, context)
         if not past.events:
@@ -318,16 +341,13 @@ class RLM:
         )  # by the caller, who now wants it to go on
         more = budget is not None or stopped
         over = past.info.status in ("complete", "partial") and not more
-        journal = None if over else await self._records.take_up(past.info.id)
-        try:
-            run = self.prepare(
-                run=past.info.id, journal=journal, past=past.events, repetition=repetition, budget=budget
-            )
-            if more:
-                history.reopen()
-            return await run.answer(question_of(past.events), past.context)
-        finally:
-            await close_journal(journal)
+        journal = None if over else Record(self._records, past.info.id, {}, resumed=True)
+        run = self.prepare(
+            run=past.info.id, journal=journal, past=past.events, repetition=repetition, budget=budget, sinks=sinks
+        )
+        if more:
+            history.reopen()
+        return await run.answer(question_of(past.events), past.context)
 
     async def _replay(self, run_id: str, context: PlainValue, watch: CellWatch | None) -> Result:
         past = await self._records.recall(run_id, context)
@@ -340,13 +360,18 @@ class RLM:
         *,
         depth: int = 0,
         sinks: Sequence[Sink] = (),
+        sources: Sequence[str] = (),
         run: RunId | None = None,
         journal: Journal | None = None,
         past: Sequence[AnyEvent] = (),
         repetition: Repetition | None = None,
         budget: Budget | None = None,
     ) -> Run:
-        """A run that has not begun. ``depth`` is where its root stands; for the others see ``RunSetup``."""
+        """A run that has not begun. ``depth`` is where its root stands; ``sources`` are the files its context was read from.
+
+        The others take up a run that is on record (``past``), see ``RunSetup``.
+        """
+        run_id = run or new_run_id()
         clock = MonotonicClock()
         settings = TreeSettings(
             models=self._models,
@@ -364,7 +389,7 @@ class RLM:
         )
         return Run(
             RunSetup(
-                id=run or new_run_id(),
+                id=run_id,
                 settings=settings,
                 sandbox=self._sandbox,
                 scheduler=scheduler,
@@ -373,7 +398,7 @@ class RLM:
                 budget=budget or self._budget,
                 sinks=(*self._sinks, *sinks),
                 depth=depth,
-                journal=journal,
+                journal=journal if past else Record(self._records, run_id, self._options, sources),
                 past=past,
                 repetition=repetition or Repetition(),
                 epoch_s=time.time() - (past[-1].at_s if past else 0.0),
@@ -405,6 +430,39 @@ class RLM:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class RunHandle:
+    """A run under way. Its methods may be called from any thread."""
+
+    def __init__(self, run: Run, query: str, context: PlainValue) -> None:
+        self._run = run
+        self._future = BACKGROUND.submit(run.answer(query, context))
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """Waits for the run's end.
+
+        Raises:
+            RLMError: there is no answer; RunCancelledError after ``cancel``.
+            TimeoutError: it has not ended within ``timeout_s``. It goes on.
+        """
+        return self._future.result(timeout_s)
+
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
+    def finish(self) -> None:
+        """Has the run answer with what it has: calls, cells and children end at once, and the root gets its last turn.
+
+        The result is partial, its limit ``"stopped"``. A run whose root has not replied yet has nothing to answer from; it is
+        cancelled.
+        """
+        BACKGROUND.call(self._run.finish)
+
+    def cancel(self) -> None:
+        """Stops the run: its cells, calls and children end within a second, nothing more is spent."""
+        BACKGROUND.call(self._run.cancel)
 
 
 class Stream:

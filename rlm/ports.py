@@ -151,6 +151,18 @@ class Sink(Protocol):
 class Journal(Protocol):
     """Keeps the events of one run. Unlike a sink it is part of the run: when it fails, the run ends."""
 
+    async def begin(self, question: str, context: PlainValue) -> None:
+        """Is awaited once, before the first event.
+
+        Raises:
+            StoreError: nothing can be kept.
+        """
+        ...
+
+    async def end(self) -> None:
+        """Is awaited once, after the last event, however the run ended."""
+        ...
+
     def append(self, event: AnyEvent) -> None:
         """Takes an event, in order. Must not block; what goes wrong is told by ``written``."""
         ...

@@ -30,7 +30,7 @@ from rlm.store.store import RunJournal, SqliteStore
 
 logger = logging.getLogger(__name__)
 
-DEFAULT = "default"
+DEFAULT_STORE = "default"
 """``store="default"``: where ``RLM_STORE`` or the user's data folder says; a run goes on without a store where that fails."""
 
 
@@ -54,7 +54,7 @@ class Stores:
         with self._lock:
             stores, self._open = list(self._open.values()), {}
         for store in stores:
-            await asyncio.to_thread(store.close)
+            store.close()
 
 
 STORES = Stores()
@@ -79,7 +79,7 @@ class Records:
         secrets: what must never be written.
     """
 
-    place: str | Path | None = DEFAULT
+    place: str | Path | None = DEFAULT_STORE
     keep_texts: bool = True
     secrets: Sequence[str] = ()
     _warned: bool = field(default=False, init=False)
@@ -90,7 +90,7 @@ class Records:
         Raises:
             StoreError: a store that was asked for cannot be opened.
         """
-        place = default_location() if self.place == DEFAULT else self.place
+        place = default_location() if self.place == DEFAULT_STORE else self.place
         return None if place is None else STORES.open(place)
 
     def need_store(self) -> SqliteStore:
@@ -100,35 +100,11 @@ class Records:
             raise StoreError("no store is in use (store=None, or RLM_STORE=none), so no run is on record")
         return store
 
-    async def begin(
-        self,
-        run: RunId,
-        question: str,
-        context: PlainValue,
-        options: Mapping[str, JsonValue],
-        sources: Sequence[str] = (),
-    ) -> RunJournal | None:
-        """A journal for a new run; None where there is no store."""
-        try:
-            store = self.store()
-            if store is None:
-                return None
-            info, large = describe(context, sources)
-            journal = await asyncio.to_thread(
-                store.begin, run, question, options, info, keep_texts=self.keep_texts, secrets=self.secrets
-            )
-        except StoreError as error:
-            if self.place != DEFAULT:
-                raise
-            if not self._warned:
-                logger.warning("runs are not kept: %s", error)
-            self._warned = True
-            return None
-        if large:  # hashing a gigabyte takes a second: beside the first call, not before it
-            threading.Thread(
-                target=_note_digest, args=(store, run, context, info), name="rlm-digest", daemon=True
-            ).start()
-        return journal
+    def warn(self, error: StoreError) -> None:
+        """Says once that runs are not kept."""
+        if not self._warned:
+            logger.warning("runs are not kept: %s", error)
+        self._warned = True
 
     async def recall(self, run: str, context: PlainValue = None) -> PastRun:
         """What is on record of a run. ``context`` is needed where it was too large to keep.
@@ -146,16 +122,70 @@ class Records:
             await asyncio.to_thread(_check_same, info, context)
         return PastRun(info, events, context)
 
-    async def take_up(self, run: RunId) -> RunJournal:
-        """The journal of a run that goes on. Raises StoreError where another process writes it."""
-        return await asyncio.to_thread(self.need_store().resume, run, secrets=self.secrets)
 
+class Record:
+    """Implements Journal for one run: a new one, or with ``resumed`` one that is there already."""
 
-async def close_journal(journal: RunJournal | None) -> None:
-    """Notes how a run ended. What the store has against it was told while the run went on."""
-    if journal is not None:
-        with contextlib.suppress(StoreError):
-            await asyncio.shield(asyncio.to_thread(journal.close))
+    def __init__(
+        self,
+        records: Records,
+        run: RunId,
+        options: Mapping[str, JsonValue],
+        sources: Sequence[str] = (),
+        *,
+        resumed: bool = False,
+    ) -> None:
+        self._records = records
+        self._run = run
+        self._options = options
+        self._sources = sources
+        self._resumed = resumed
+        self._journal: RunJournal | None = None
+
+    async def begin(self, question: str, context: PlainValue) -> None:
+        """See ``rlm.ports.Journal``. Where the default store fails, the run goes on without one."""
+        records = self._records
+        try:
+            store = records.store()
+            if store is None:
+                return
+            if self._resumed:
+                self._journal = await asyncio.to_thread(store.resume, self._run, secrets=records.secrets)
+                return
+            info, large = describe(context, self._sources)
+            self._journal = await asyncio.to_thread(
+                store.begin,
+                self._run,
+                question,
+                self._options,
+                info,
+                keep_texts=records.keep_texts,
+                secrets=records.secrets,
+            )
+        except StoreError as error:
+            if records.place != DEFAULT_STORE or self._resumed:
+                raise
+            records.warn(error)
+            return
+        if large:  # hashing a gigabyte takes a second: beside the first call, not before it
+            note = threading.Thread(
+                target=_note_digest, args=(store, self._run, context, info), name="rlm-digest", daemon=True
+            )
+            note.start()
+
+    def append(self, event: AnyEvent) -> None:
+        if self._journal is not None:
+            self._journal.append(event)
+
+    async def written(self) -> None:
+        if self._journal is not None:
+            await self._journal.written()
+
+    async def end(self) -> None:
+        """Notes how the run ended. What the store has against it was told while the run went on."""
+        if self._journal is not None:
+            with contextlib.suppress(StoreError):
+                self._journal.close()  # no thread: this may be the end of the interpreter, which allows no new ones
 
 
 def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, bool]:

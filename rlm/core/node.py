@@ -186,6 +186,7 @@ class Node:
     ``pending`` are the cells of the current turn still to run, ``executed`` those that have. ``final`` is the answer that the
     current reply gives in text; it is looked at once the cells have run. ``limit`` is set from the moment a limit is met.
     ``counted`` messages have ``counted_tokens``, by the provider's own count. ``variables`` are those after the last cell.
+    ``shortened``: the last turn's newest message was cut to what the budget can pay for.
     """
 
     spec: NodeSpec
@@ -202,6 +203,7 @@ class Node:
     counted_tokens: int = 0
     variables: tuple[Variable, ...] = ()
     notice: str = ""
+    shortened: bool = False
 
 
 Step: TypeAlias = tuple[Node, Action]
@@ -261,10 +263,12 @@ def _fail_ask(node: Node, event: AskFailed) -> Step:
 
 
 def _meet_limit(node: Node, event: LimitMet) -> Step:
-    if node.limit:
+    if node.limit and (event.shown_bytes is None or node.shortened):
         message = f"The limit of {event.limit} was met, and no turn was left to answer in. Raise it and run again."
         return _finish(node, error=BudgetExceededError(message, limit=event.limit))
-    return _last_turn(replace(node, turn=node.turn - 1), event.limit, "", event.shown_bytes)
+    shortened = event.shown_bytes is not None
+    node = replace(node, turn=node.turn - 1, shortened=shortened)
+    return _last_turn(node, node.limit or event.limit, "", event.shown_bytes)
 
 
 def _take_result(node: Node, event: Executed) -> Step:
@@ -345,7 +349,7 @@ def _last_turn(node: Node, limit: str, observation: str, shown_bytes: int | None
     told = f"{observation}\n{answer_now(limit)}".lstrip()
     messages = node.messages
     if messages[-1].role == "user":  # the turn that a limit forbade was never made
-        seen = messages[-1].content
+        seen = messages[-1].content.removesuffix(answer_now(limit)).rstrip("\n")
         if shown_bytes is not None and len(messages) > HEAD:
             seen = _cut_bytes(seen, shown_bytes)
         told = f"{seen}\n{told}"

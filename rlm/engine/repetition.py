@@ -128,6 +128,7 @@ class CellRun:
         self._handed_over_s = 0.0
         self._pausing = False
         self._grace: asyncio.TimerHandle | None = None
+        self._new: list[asyncio.Future[None]] = []
 
     def claim(self, key: str, number: int) -> tuple[int, RecordedCall | None]:
         """The number under which a sub-call is known, and what is recorded of it. ``number`` counts in this execution."""
@@ -159,6 +160,14 @@ class CellRun:
         self._hand_over()
         await future
 
+    async def after_recorded(self) -> None:
+        """Waits until all recorded answers have been handed over: a new one comes after them, however fast it is."""
+        if self._next < len(self._ranks) or self._pausing:
+            future = asyncio.get_running_loop().create_future()
+            self._new.append(future)
+            self._hand_over()
+            await future
+
     def _hand_over(self) -> None:
         while not self._pausing and self._waiting and self._next < len(self._ranks):
             found = self._waiting.pop(self._ranks[self._next], None)
@@ -168,10 +177,19 @@ class CellRun:
             call, future = found
             if not future.done():
                 future.set_result(None)
-            if call.batch is None and self._waiting and call.ended_s - self._handed_over_s > SMALLEST_GAP_S:
+            if (
+                call.batch is None
+                and (self._waiting or self._new)
+                and call.ended_s - self._handed_over_s > SMALLEST_GAP_S
+            ):
                 self._pausing = True
                 asyncio.get_running_loop().call_later(SMALLEST_GAP_S, self._go_on)
             self._handed_over_s = call.ended_s
+        if self._next == len(self._ranks) and not self._pausing:
+            for future in self._new:
+                if not future.done():
+                    future.set_result(None)
+            self._new.clear()
         self._watch()
 
     def _go_on(self) -> None:
@@ -182,14 +200,13 @@ class CellRun:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        if self._waiting and not self._pausing:
+        if (self._waiting or self._new) and not self._pausing:
             self._grace = asyncio.get_running_loop().call_later(ORDER_GRACE_S, self._skip)
 
     def _skip(self) -> None:
         """Those that were answered earlier have not been asked for: the order is lost, the answers are not."""
-        if self._waiting:
-            self._next = self._ranks.index(min(self._waiting))
-            self._hand_over()
+        self._next = self._ranks.index(min(self._waiting)) if self._waiting else len(self._ranks)
+        self._hand_over()
 
 
 def subcall_key(subcall: Subcall) -> str:

@@ -125,6 +125,16 @@ class Run:
             RunCancelledError: it was stopped by ``cancel``.
             asyncio.CancelledError: its task was cancelled.
         """
+        journal = self._setup.journal
+        if journal is None:
+            return await self._answer(question, context)
+        await journal.begin(question, context)
+        try:
+            return await self._answer(question, context)
+        finally:
+            await journal.end()
+
+    async def _answer(self, question: str, context: PlainValue) -> Result:
         self.begin(question, context)
         try:
             finish = await self._drive_in_time(self.root_job(question, context))

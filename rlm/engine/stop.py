@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-# The soft stop comes this long before the deadline: time for the root's last turn, by what its turns took so far.
-LEAST_LEAD_S = 1.0
+# The switch is thrown this long before the deadline: time to stop the root's cell, by force if need be, and for its last
+# turn, by what its turns took so far.
+CELL_STOP_S = 2.0
 LEAD_FACTOR = 1.5
 UNKNOWN_LEAD_SHARE = 0.25  # while no turn has ended yet
 MOST_LEAD_SHARE = 0.5
@@ -100,8 +101,8 @@ class Deadline:
     @property
     def lead_s(self) -> float:
         """How long before the end the switch is thrown."""
-        known = LEAD_FACTOR * self._longest_turn_s or UNKNOWN_LEAD_SHARE * self._seconds
-        return min(MOST_LEAD_SHARE * self._seconds, max(LEAST_LEAD_S, known))
+        turn_s = LEAD_FACTOR * self._longest_turn_s or UNKNOWN_LEAD_SHARE * self._seconds
+        return min(MOST_LEAD_SHARE * self._seconds, CELL_STOP_S + turn_s)
 
     @property
     def left_s(self) -> float:

@@ -83,6 +83,8 @@ class SubcallServer:
                 await asyncio.get_running_loop().create_future()
             self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
         outcome = await self._answer(job, place, subcall, key, limit)
+        if not replays_child:
+            await run.after_recorded()
         if replays_child and recorded is not None and run.has_answer(recorded):
             self._repetition.check_outcome(place, _recorded_outcome(recorded, subcall), outcome)
             await run.in_order(recorded)

@@ -111,11 +111,7 @@ class WorkerRepl:
         session = Session(self._spec.limits)
         worker = self._worker = _Worker(process, await Link.connect(process.sock, session))
         try:
-<<<<<<< HEAD
-            await worker.link.send_large(session.open(self._spec.context, self._spec.can_call, self._spec.seed))
-=======
-            await worker.link.send_large(session.open(context, self._spec.can_call))
->>>>>>> main
+            await worker.link.send_large(session.open(context, self._spec.can_call, self._spec.seed))
         except NotPlain as error:
             raise ContextError(
                 f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."

@@ -187,6 +187,8 @@ class RunningCell:
 
     def _interrupt(self) -> None:
         self._cancel_calls()
+        if self._timer is not None:
+            self._timer.cancel()
         self._stop(INTERRUPTS)
 
     def _stop(self, interrupts: int) -> None:
@@ -194,6 +196,4 @@ class RunningCell:
             self._process.kill()
             return
         self._process.interrupt()
-        if self._timer is not None:
-            self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(INTERRUPT_S, self._stop, interrupts - 1)

@@ -125,11 +125,7 @@ class Session:
     def open_calls(self) -> int:
         return len(self._open)
 
-<<<<<<< HEAD
-    def open(self, context: PlainValue, can_call: bool, seed: str | None = None) -> Iterator[bytes]:
-=======
-    def open(self, context: PlainValue | Handed, can_call: bool) -> Iterator[bytes]:
->>>>>>> main
+    def open(self, context: PlainValue | Handed, can_call: bool, seed: str | None = None) -> Iterator[bytes]:
         """Raises NotPlain when the context is not plain data."""
         handed: dict[str, object] = {}
         if isinstance(context, Handed):
@@ -140,11 +136,7 @@ class Session:
         self._move("new", "opening")
         limits = {"open_calls": self._limits.open_calls, "output_chars": self._limits.output_chars}
         limits["memory_mb"] = self._limits.memory_mb
-<<<<<<< HEAD
-        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed}
-=======
-        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, **handed}
->>>>>>> main
+        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed, **handed}
         return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:

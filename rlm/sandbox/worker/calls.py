@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from . import steady
 from .channel import Guard, Waker
 from .failures import LLMQueryError, failure_of
 from .steady import CLOCK
@@ -29,23 +30,50 @@ Outcome: TypeAlias = object
 Payload: TypeAlias = tuple[str, bytes]
 """A value as ``values.dump`` wrote it."""
 
+EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 250  # it comes to its waiting in microseconds, or never: it was stopped
+
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
 NO_CELL = "no cell is running: a thread or task left over from an earlier cell cannot make calls"
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What one caller waits for. ``fed``: no more jobs will come."""
+    """What one caller waits for. ``fed``: no more jobs will come; ``taken``: the caller has seen that it is complete."""
 
     batch: int | None = None
     results: dict[int, Outcome] = field(default_factory=dict)
     open: int = 0
     fed: bool = False
+    taken: bool = False
     waker: Waker | None = None
 
     @property
     def complete(self) -> bool:
         return self.fed and not self.open
+
+
+class Early:
+    """Stands for a caller that does not wait yet although its answer is there: it is between asking and waiting."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._given_up = False
+
+    @property
+    def gone(self) -> bool:
+        return self._group.taken or self._given_up
+
+    def wake(self) -> None:
+        """It is awake."""
+
+    def hand_over(self) -> bool:
+        """Lets it go on, without the interpreter's lock."""
+        for _ in range(EARLY_TRIES):
+            if self._group.taken:
+                break
+            steady.real_sleep(EARLY_SLEEP_S)
+        self._given_up = True
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -193,8 +221,8 @@ class Calls:
             CLOCK.pass_since(began_ns, took)
             group.results[index] = _decode_outcome(kind, payload)
             group.open -= 1
-            if group.complete and group.waker is not None:
-                waker = group.waker
+            if group.complete:
+                waker = group.waker or Early(group)
                 self._wake(group)
                 return waker
         return None

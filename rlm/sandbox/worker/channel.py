@@ -30,7 +30,7 @@ from .failures import CellInterrupted
 from .wire import Decoder, Message, WireError, pack_message
 
 READ_BYTES = 256 * 1024
-HAND_OVER_S = 0.05  # how long a thread that was woken may take to notice
+HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
 

@@ -230,6 +230,7 @@ class Queries:
             waker = make_waker()
             if self._calls.park(group, waker):
                 yield waker
+        group.taken = True
 
 
 def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:

@@ -21,12 +21,13 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+TURN_S = 0.05  # a thread that was handed the interpreter keeps it so long, also where the machine is busy elsewhere
 TICK_NS = 1_000  # by which each look at the clock moves it: a loop that waits for a time to come ends
 _SECOND_NS = 1_000_000_000
 _ID_STEP = 16  # as far apart as addresses of objects are at least
 _SEEN_BY = ("<cell ", uuid.__file__)  # who sees the cell's clock: files of the calling frames
 
-_real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
+real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
 
 
 class CellClock:
@@ -69,6 +70,7 @@ def install(seed: str) -> None:
     _install_sleep()
     _install_dates()
     builtins.id = _steady_id()
+    sys.setswitchinterval(TURN_S)
 
 
 def _in_cell() -> bool:
@@ -120,7 +122,7 @@ def _steady_view(real: Callable[..., Any]) -> Callable[..., Any]:
 def _install_sleep() -> None:
     def sleep(seconds: Any, /) -> None:
         began = CLOCK.now_ns
-        _real_sleep(seconds)
+        real_sleep(seconds)
         CLOCK.pass_since(began, seconds)
 
     async def async_sleep(delay: float, result: Any = None) -> Any:
