@@ -117,7 +117,7 @@ def ask(
         inputs = _read(question, files, encoding)
         for note in [] if quiet else [*inputs.notes, *_default_notes(model)]:
             complain(note)
-        view = None if quiet else _choose_view()
+        view = None if quiet else choose_view()
         engine = rlm.RLM(
             model,
             sub_model=sub_model,
@@ -135,7 +135,7 @@ def ask(
             sinks=[view] if view else [],
         )
     except RLMError as error:
-        return _report_failure(error, (), json_output=json_output)
+        return report_failure(error, (), json_output=json_output)
     with engine:
         if estimate:
             return _estimate(engine, inputs.context, json_output=json_output)
@@ -155,8 +155,8 @@ def _run(
             write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
         raise
     except RLMError as error:
-        return _report_failure(error, engine.model_names, json_output=json_output)
-    return _report(result, engine.model_names, json_output=json_output, quiet=quiet)
+        return report_failure(error, engine.model_names, json_output=json_output)
+    return report(result, engine.model_names, json_output=json_output, quiet=quiet)
 
 
 def _choose_store(named: str | None) -> str | None:
@@ -232,7 +232,7 @@ def _default_notes(model: str | None) -> list[str]:
     return [note] if note else []
 
 
-def _choose_view() -> ThreadedView | None:
+def choose_view() -> ThreadedView | None:
     """The live tree on a terminal that can move its cursor, lines elsewhere, nothing where stderr is closed."""
     if sys.stderr is None:
         return None
@@ -242,7 +242,7 @@ def _choose_view() -> ThreadedView | None:
     return PlainView(sys.stderr)
 
 
-def _report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
+def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
     code = exit_for_status(result.status)
     if result.status == "partial" and not quiet:
         why = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
@@ -275,7 +275,7 @@ def _describe_undone(result: Result) -> str:
     return f"; left undone: {', '.join(parts)}" if parts else ""
 
 
-def _report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
+def report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
     code = exit_for_error(error)
     complain(f"error: {describe_error(error)}", error)
     if json_output:
