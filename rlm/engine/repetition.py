@@ -162,7 +162,11 @@ class CellRun:
 
     async def after_recorded(self) -> None:
         """Waits until all recorded answers have been handed over: a new one comes after them, however fast it is."""
-        if self._next < len(self._ranks) or self._pausing:
+        if not self._ranks:
+            return
+        if self._next == len(self._ranks) and not self._pausing:
+            await asyncio.sleep(0)  # those that were told to go on a moment ago go first
+        else:
             future = asyncio.get_running_loop().create_future()
             self._new.append(future)
             self._hand_over()

@@ -66,12 +66,12 @@ FINAL("child(" + "; ".join(str(b) for b in below) + ")")
 
 def answer(call: ChatCall) -> str | ScriptedReply:
     """Every reply follows from what was asked, so that all runs of one seed are the same."""
-    texts = [message["content"] for message in call.messages]
-    if call.messages[0]["role"] != "system":
+    texts = [message.content for message in call.messages]
+    if not call.is_root:
         if texts[-1].startswith("bad"):
             return ScriptedReply("no", status=400)
         return "<" + re.sub(r"[^a-z0-9]+", "-", texts[-1].lower())[:24] + ">"
-    turn = sum(message["role"] == "assistant" for message in call.messages)
+    turn = call.turn - 1
     cells = ROOT if "torture" in texts[1] else CHILD
     return f"```repl\n{cells[turn]}\n```"
 

@@ -30,7 +30,7 @@ Outcome: TypeAlias = object
 Payload: TypeAlias = tuple[str, bytes]
 """A value as ``values.dump`` wrote it."""
 
-EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 250  # it comes to its waiting in microseconds, or never: it was stopped
+EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # it comes to its waiting in microseconds, on a busy machine much later
 
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
 NO_CELL = "no cell is running: a thread or task left over from an earlier cell cannot make calls"
