@@ -92,7 +92,9 @@ def test_inside_a_cell_that_asks_one_by_one(limit: str, budget: rlm.Budget) -> N
     result, server = run(program(cell(COLLECT), "FINAL_VAR(found)"), budget=budget, prices=DEAR)
     check_partial(result, server, limit)
     assert isinstance(result.answer, list)
-    assert len(result.answer) == len(server.calls) - 2 > 5  # all but the root's two turns: nothing that was paid is lost
+    assert (
+        len(result.answer) == len(server.calls) - 2 > 5
+    )  # all but the root's two turns: nothing that was paid is lost
 
 
 def test_code_can_catch_that_the_budget_is_met() -> None:
