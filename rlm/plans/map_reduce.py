@@ -19,9 +19,10 @@ from rlm.plans import Task, cell
 SMALL_PROMPT_CHARS = 16_000
 # What SmolLM2 reads best at once: with 1,200 characters it invented more, beyond 3,000 it found less.
 SMALL_CHUNK_CHARS = 2_400
-# Two cores read about 800 characters a second with it: 64 chunks, 150 KB, are three minutes. Beyond that the chunks that share
-# the rarest words with the question are read, and the plan says so.
-SMALL_MAX_CHUNKS = 64
+# Two cores read about 800 characters a second with it, so this many pages take them a minute. Of more, those that share the
+# rarest words with the question are read, and the plan says so.
+SMALL_MAX_PAGES = 16
+# Single passages, asked about apart: three sentences give a small model less to get lost in than a page.
 PASSAGES = 16
 # Larger chunks save prompts, but what stands in the middle of a very long one is overlooked.
 MAX_CHUNK_CHARS = 60_000
@@ -149,7 +150,7 @@ else:
 def with_small_model(task: Task) -> Generator[str, str, None]:
     size = max(600, min(task.leaf_prompt_chars - PROMPT_CHARS - len(task.question), SMALL_CHUNK_CHARS))
     yield cell(
-        f"{_prepare(task, size)}\n{CHOOSE.replace('MAX_CHUNKS', str(SMALL_MAX_CHUNKS))}",
+        f"{_prepare(task, size)}\n{CHOOSE.replace('MAX_PAGES', str(SMALL_MAX_PAGES))}",
         "I cut the input into pages that a small model can read.",
     )
     yield cell(READ, "I ask the small model about all these pages in one batch.")
@@ -165,8 +166,8 @@ def _prepare(task: Task, size: int) -> str:
 
 
 CHOOSE = """
-pages = sorted(sorted(range(len(chunks)), key=lambda n: -closeness(chunks[n]))[:MAX_CHUNKS])
-print(len(chunks), "chunks. To be read:", len(pages), "of them, those that share most with the question")
+pages = sorted(sorted(range(len(chunks)), key=lambda n: -closeness(chunks[n]))[:MAX_PAGES])
+print(f"{len(chunks)} chunks; the {len(pages)} that share most with the question will be read")
 """
 
 READ = """
