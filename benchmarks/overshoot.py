@@ -110,11 +110,10 @@ def main() -> None:
         print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for case in CASES:
         row = measure(case)
-        print(
-            f"| {' | '.join(row)} |"
-            if markdown
-            else "  ".join(f"{text:<{width}}" for text, width in zip(row, WIDTHS, strict=True))
-        )
+        if markdown:
+            print(f"| {' | '.join(row)} |")
+        else:
+            print("  ".join(f"{text:<{width}}" for text, width in zip(row, WIDTHS, strict=True)))
 
 
 if __name__ == "__main__":

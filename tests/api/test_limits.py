@@ -231,7 +231,7 @@ def test_code_can_ask_what_is_left_and_the_model_is_told_when_it_becomes_scarce(
     code = "first = budget()\nllm_query_batch(['x'] * 12)\nprint(first, budget())"
     result, server = run(program(cell(code), cell("FINAL(first)")), budget=rlm.Budget(calls=16), max_iterations=9)
     assert result.answer == {"usd": None, "tokens": None, "calls": 14, "seconds": None, "iterations": 8}
-    assert "[Scarce: 2 of 16 calls left. Finish soon.]" in server.calls[-1].prompt
+    assert "[Scarce: 2 of 16 calls left; budget() tells. Finish soon.]" in server.calls[-1].prompt
 
 
 def test_a_variable_named_budget_belongs_to_the_code() -> None:
