@@ -76,7 +76,7 @@ class Turns:
             except Stopped:
                 limit = self._stop.limit or ""
                 raise BudgetExceededError(describe_limit(limit), limit=limit) from None
-        if not action.last:
+        if not action.last and reply.usage.input_tokens:  # programs that play a model count nothing
             caller.holds.keep(job.id, caller.meter.kept_after(job.model, reply.usage))
         return reply
 
