@@ -84,7 +84,7 @@ class Subcall:
     """What code in a REPL asks for, as it left the sandbox; every field is untrusted.
 
     ``number`` counts the sub-calls of one cell from 1. ``batch`` is the same for the items of one batch and None for a
-    single call. ``context`` is what was given apart from the prompt.
+    single call. ``context`` is what was given apart from the prompt. ``budget`` asks no model, but what the run has left.
     """
 
     number: int
@@ -95,6 +95,7 @@ class Subcall:
     schema: JsonSchema | None = None
     recursive: bool | None = None
     batch: int | None = None
+    budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,10 +112,12 @@ class HttpEndpoint:
     def _translate(self, error: Exception) -> ModelError:
         where = f"{self._model}: "
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return ProviderUnreachableError(
-                f"{where}no connection to {self.address} within {self._connect_timeout_s:g} s. "
-                "Check the address, the network and any proxy",
-                model=self._model,
+            return _unreached(
+                ProviderUnreachableError(
+                    f"{where}no connection to {self.address} within {self._connect_timeout_s:g} s. "
+                    "Check the address, the network and any proxy",
+                    model=self._model,
+                )
             )
         if isinstance(error, TimeoutError):
             return ModelTimeoutError(
@@ -134,7 +136,14 @@ class HttpEndpoint:
             )
         else:
             reason, advice = f"the connection broke ({type(error).__name__})", "usually it passes"
-        return ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
+        fault = ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
+        return _unreached(fault) if isinstance(error, aiohttp.ClientConnectorError) else fault
+
+
+def _unreached(fault: ProviderUnreachableError) -> ProviderUnreachableError:
+    """Marks a fault after which nothing can have been billed: there was no connection to send on."""
+    fault.reached = False
+    return fault
 
 
 def _checked_url(text: str) -> URL:

@@ -51,6 +51,7 @@ class Dispatcher:
         """
         lane = self.lane(model.name)
         for attempt in count(1):
+            await observer.admit(attempt)
             sent_in_round = await self._enter(lane, node)
             try:
                 observer.sent(attempt)
