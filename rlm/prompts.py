@@ -198,7 +198,7 @@ def budget_notice(left: Mapping[str, float], allowed: Mapping[str, float]) -> st
             parts.append(f"${amount:.4f} of ${allowed[limit]:.4f}")
         else:
             parts.append(f"{amount:,.0f} of {allowed[limit]:,.0f} {limit}")
-    return f"[Scarce: {', '.join(parts)} left. Finish soon.]"
+    return f"[Scarce: {', '.join(parts)} left; budget() tells. Finish soon.]"
 
 
 def summary_message(summary: str | None, variables: str) -> str:

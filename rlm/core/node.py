@@ -359,9 +359,9 @@ def _last_turn(node: Node, limit: str, observation: str, shown_bytes: int | None
 
 def _ask(node: Node) -> Step:
     """The next turn; before it, near the model's window, a summary of the older part. A last turn does without the model's."""
-    window = node.spec.window_tokens
     tokens = node.counted_tokens + estimate_tokens(node.messages[node.counted :])
-    if is_near_window(tokens, window) and (cut := find_cut(node.messages, window)) is not None:
+    near = is_near_window(tokens, node.spec.window_tokens)
+    if near and (cut := find_cut(node.messages, _window_by_estimate(node))) is not None:
         if not node.limit:
             request = SUMMARISE.format(variables=_variables_of(node) or "none")
             return replace(node, state=State.COMPACTING), Compact(
@@ -385,10 +385,17 @@ def _go_on_without_summary(node: Node, event: AskFailed | LimitMet) -> Step:
 
 
 def _compacted(node: Node, summary: str | None) -> Node:
-    window = node.spec.window_tokens
+    window = _window_by_estimate(node)
     cut = find_cut(node.messages, window) or len(node.messages)
     messages = compact(node.messages, cut, summary, _variables_of(node), window)
     return replace(node, messages=messages, counted=0, counted_tokens=0)
+
+
+def _window_by_estimate(node: Node) -> int:
+    """The window in our own count of tokens, where the provider has counted more of them than we estimate."""
+    estimated = estimate_tokens(node.messages[: node.counted])
+    factor = max(1.0, node.counted_tokens / estimated) if estimated else 1.0
+    return int(node.spec.window_tokens / factor)
 
 
 def _variables_of(node: Node) -> str:

@@ -19,6 +19,7 @@ PriceOf = Callable[[str, Usage], float | None]
 """Dollars for some tokens of a model, by its full name; None where no price is known."""
 
 OUTPUT_SHARE = 0.15  # of a model's window, where we set the limit: prompt and reply must fit together
+MIN_RATE_TOKENS = 16_384  # prices are looked up for sizes of powers of two, from this one
 LAST_WORDS_TOKENS = 600  # what a last turn adds to the conversation besides output: the reminder, marks of what was cut
 
 
@@ -66,6 +67,7 @@ class Meter:
             steps = tuple(CallSizes(max_output_tokens, step.observation_bytes) for step in SIZE_STEPS)
         self._steps = steps
         self._sizes = steps[0]
+        self._known_rates: dict[tuple[str, int], tuple[float, float]] = {}  # looking a price up takes 0.1 ms
 
     def check_prices(self, models: Iterable[str]) -> None:
         """Raises ConfigurationError where a limit in dollars could not be kept."""
@@ -165,7 +167,17 @@ class Meter:
     def _worst(self, model: Model, prompt: int, output: int) -> Amounts:
         if self._budget.usd is None:
             return Amounts(1, prompt + output, 0)
-        # Writing to a cache costs more than plain input on some providers.
-        usages = (Usage(1, prompt, 0, 0, output), Usage(1, prompt, 0, prompt, output))
-        usd = max(self._price_of(model.name, usage) or 0.0 for usage in usages)
-        return Amounts(1, prompt + output, nanos_of(usd) + 2)  # two billionths for what floats leave over
+        given, replied = self._rates(model.name, max(MIN_RATE_TOKENS, 1 << prompt.bit_length()))
+        # Two billionths for what floats leave over.
+        return Amounts(1, prompt + output, nanos_of(given * prompt + replied * output) + 2)
+
+    def _rates(self, model: str, prompt: int) -> tuple[float, float]:
+        """Dollars at most for a token of a prompt up to this size, and of its reply: long prompts cost more a token, not less."""
+        found = self._known_rates.get((model, prompt))
+        if found is None:
+            plain = self._price_of(model, Usage(1, prompt)) or 0.0
+            # Writing to a cache costs more than plain input on some providers.
+            written = self._price_of(model, Usage(1, prompt, 0, prompt)) or 0.0
+            both = self._price_of(model, Usage(1, prompt, output_tokens=prompt)) or 0.0
+            found = self._known_rates[model, prompt] = (max(plain, written) / prompt, (both - plain) / prompt)
+        return found

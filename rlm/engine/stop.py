@@ -12,7 +12,7 @@ from types import TracebackType
 
 # The switch is thrown this long before the deadline: time to stop the root's cell, by force if need be, and for its last
 # turn, by what its turns took so far.
-CELL_STOP_S = 2.0
+CELL_STOP_S = 3.0
 LEAD_FACTOR = 1.5
 UNKNOWN_LEAD_SHARE = 0.25  # while no turn has ended yet
 MOST_LEAD_SHARE = 0.5

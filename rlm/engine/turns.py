@@ -56,7 +56,7 @@ class Turns:
                 count.counted(action.messages, error.text, error.usage or Usage())
             return AskFailed(error)
         count.counted(action.messages, reply.text, reply.usage)
-        if not action.last:
+        if not action.last and reply.usage.input_tokens:  # programs that play a model count nothing
             self._caller.holds.keep(job.id, meter.kept_after(job.model, reply.usage))
         if self._deadline is not None and job.parent is None and repeated is None:
             self._deadline.turn_took(self._recorder.at_s - began)

@@ -149,8 +149,11 @@ def test_no_model_can_act_on_the_terminal() -> None:
 
 
 def test_ctrl_c_twice_on_a_terminal_ends_the_run_and_gives_the_cursor_back() -> None:
+    def answer(call: ChatCall) -> str | ScriptedReply:
+        return cell("llm_query('wait')") if call.is_root and call.turn == 1 else ScriptedReply(hang=True)
+
     with (
-        serving(lambda call: cell("llm_query('wait')") if call.is_root else ScriptedReply(hang=True)) as server,
+        serving(answer) as server,
         on_terminal("ask", "q", str(Path(__file__)), *MODEL, server=server) as terminal,
     ):
         terminal.read_until(lambda seen: b"1 running" in seen and b"cell 1.1" in seen)

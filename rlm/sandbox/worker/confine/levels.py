@@ -7,9 +7,9 @@ seccomp     seccomp alone: no file can be opened at all
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # no enums: what a REPL touches at birth becomes its own copy
 import os
 import resource
-import signal
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -21,6 +21,12 @@ from .kernel import PR_SET_PDEATHSIG, prctl
 from .machine import this_machine
 
 LEVELS = ("strict", "landlock", "seccomp")
+
+
+SIGINT, SIGKILL = int(_signal.SIGINT), int(_signal.SIGKILL)
+
+
+_NO_PID = 0x7FFF_FFFF  # a number that no process has
 
 
 class CannotConfineError(Exception):
@@ -46,7 +52,7 @@ class Confinement:
         base_bytes: address space in use before any cell: limits are counted from here.
         tasks_before: tasks that already count against this user's limit.
         zygote: the zygote's process id.
-        filter_of_all: the REPLs' filter, where it is the same for all.
+        program: the REPLs' filter; below "strict" each puts its own process id in the place of ``_NO_PID``.
     """
 
     level: str
@@ -54,7 +60,7 @@ class Confinement:
     base_bytes: int
     tasks_before: int
     zygote: int
-    filter_of_all: Program | None
+    program: Program
 
     @property
     def has_namespaces(self) -> bool:
@@ -102,8 +108,10 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
             version = 0
     except OSError as error:
         raise CannotConfineError(str(error)) from error
-    shared_filter = policy.build(machine, policy.Policy(files=True)) if level == "strict" else None
-    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), shared_filter)
+    only_pid = None if level == "strict" else _NO_PID
+    program = policy.build(machine, policy.Policy(files=version > 0 or level == "strict", only_pid=only_pid))
+    program.kernel_struct  # noqa: B018 - made here, so that no REPL need make it
+    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), program)
 
 
 def confine_repl(confinement: Confinement, limits: Limits) -> Program:
@@ -112,13 +120,11 @@ def confine_repl(confinement: Confinement, limits: Limits) -> Program:
     Raises:
         OSError: where a step fails; the process must then end.
     """
-    machine = this_machine()
-    assert machine is not None
     os.setsid()  # signals to "my group" must not reach the zygote and the siblings
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
     if not confinement.has_namespaces and os.getppid() != confinement.zygote:
         raise OSError(3, "the zygote ended before its end could be made ours")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(SIGINT, _signal.default_int_handler)
     if confinement.has_namespaces:
         privileges.drop_capabilities()  # a new user namespace begins with all of them
     if confinement.landlock >= 6:
@@ -128,9 +134,9 @@ def confine_repl(confinement: Confinement, limits: Limits) -> Program:
         cpu_s=limits.cpu_s,
         tasks=confinement.tasks_before + limits.tasks,
     )
-    if confinement.filter_of_all is not None:
-        return confinement.filter_of_all
-    return policy.build(machine, policy.Policy(files=confinement.landlock > 0, only_pid=os.getpid()))
+    if not confinement.has_namespaces:
+        confinement.program.substitute(_NO_PID, os.getpid())
+    return confinement.program
 
 
 def _fork_under_guard() -> None:
@@ -140,7 +146,7 @@ def _fork_under_guard() -> None:
         os.closerange(0, 1024)
         _, status = os.waitpid(pid, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0x7F)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
 
 
 def _without(folders: Sequence[str], hidden: Sequence[str]) -> list[str]:

@@ -74,5 +74,4 @@ def _lower(limit: int, value: int) -> None:
 
 def filter_calls(program: Program) -> None:
     """From here on only the calls that the program allows; nothing undoes it. ``no_new_privs`` must be set."""
-    struct_of_kernel = program.as_kernel_struct()
-    call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(struct_of_kernel))
+    call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(program.kernel_struct))
