@@ -326,7 +326,7 @@ byId("summary").textContent = [
   seconds(data.ends),
   `${count(data.nodes.length)} nodes`,
   `${count(turns)} turns`,
-  `${count(data.calls.length - turns)} leaf calls, ${count(byLane.length)} at once`,
+  `${count(data.calls.length - turns)} leaf calls, up to ${count(byLane.length)} open at once`,
   `${count(data.tokens)} tokens`,
   data.cost === null ? "cost unknown" : `$${data.cost.toFixed(4)}`,
 ].join(" · ");

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from rlm.store.schema import transaction, translated
 logger = logging.getLogger(__name__)
 
 LAZY_S = 0.05  # how long events that nobody waits for may gather
+GATHER_S = 0.004  # how long answers gather when many come: a commit costs as much as twenty of them
 ROWS = (256, 64, 16, 4, 1)  # of one INSERT: few sizes, so that their statements stay compiled
 Redact = Callable[[bytes], bytes]
 
@@ -48,13 +50,15 @@ class Writer:
         self._runs: list[OpenRun] = []
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None], OpenRun]] = []
         self._closing = False
+        self._busy = False  # the thread is not waiting to be told
         self._thread: threading.Thread | None = None
 
     def append(self, run: OpenRun, event: AnyEvent) -> None:
         with self._wake:
             if not run.pending:
                 self._runs.append(run)
-                self._wake.notify()
+                if not self._busy:
+                    self._wake.notify()
             run.pending.append(event)
 
     async def written(self, run: OpenRun) -> None:
@@ -68,7 +72,8 @@ class Writer:
                 self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
                 self._thread.start()
             self._waiting.append((loop, future, run))
-            self._wake.notify()
+            if not self._busy and len(self._waiting) == 1:
+                self._wake.notify()
         await future
 
     def close(self) -> None:
@@ -82,14 +87,18 @@ class Writer:
             self._write_group()
 
     def _work(self) -> None:
-        closing = False
+        closing = many = False
         while not closing:
+            if many:
+                time.sleep(GATHER_S)
             with self._wake:
+                self._busy = False
                 while not (self._runs or self._waiting or self._closing):
                     self._wake.wait()
                 if not (self._waiting or self._closing):
                     self._wake.wait(LAZY_S)
-                closing = self._closing
+                closing, many = self._closing, len(self._waiting) > 1
+                self._busy = True
             self._write_group()
 
     def _write_group(self) -> None:
