@@ -160,7 +160,8 @@ class RLM:
         self._max_turns = max_iterations
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
-        self._sandbox = SHARED.sandbox(sandbox)
+        SHARED.sandbox(sandbox)  # a level that is not there is an error now, not at the first run
+        self._sandbox = sandbox
         self._concurrency = concurrency
         self._policy = RetryPolicy(retries=retries)
         self._call_timeout_s = call_timeout_s
@@ -391,7 +392,7 @@ class RLM:
             RunSetup(
                 id=run_id,
                 settings=settings,
-                sandbox=self._sandbox,
+                sandbox=SHARED.sandbox(self._sandbox),
                 scheduler=scheduler,
                 clock=clock,
                 price_of=self._prices.cost_usd,
@@ -539,6 +540,10 @@ class SharedThings:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew, in a forked child: what the parent shares lives on the parent's loop and stays with it."""
         self._lock = threading.Lock()
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
@@ -584,6 +589,8 @@ class SharedThings:
 SHARED = SharedThings()
 BACKGROUND.at_end(SHARED.aclose)
 BACKGROUND.at_end(STORES.aclose)
+os.register_at_fork(after_in_child=SHARED.forget)
+os.register_at_fork(after_in_child=STORES.forget)
 
 
 def _name_models(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,15 +38,21 @@ class Stores:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[int, str], SqliteStore] = {}
+        self._open: dict[str, SqliteStore] = {}
+        self._parents: list[SqliteStore] = []
 
     def open(self, place: str | Path) -> SqliteStore:
         """Raises StoreError."""
-        key = (os.getpid(), str(place))  # a connection must not be shared with a process that was forked
         with self._lock:
-            if key not in self._open:
-                self._open[key] = SqliteStore(place, dump, load)
-            return self._open[key]
+            if str(place) not in self._open:
+                self._open[str(place)] = SqliteStore(place, dump, load)
+            return self._open[str(place)]
+
+    def forget(self) -> None:
+        """Begins anew, in a forked child. The parent's connections are neither used nor closed: they are the parent's."""
+        self._lock = threading.Lock()
+        self._parents += self._open.values()
+        self._open = {}
 
     async def aclose(self) -> None:
         """Writes what is left, at the end of the process."""

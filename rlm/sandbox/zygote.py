@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import select
@@ -29,6 +30,7 @@ TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, 
 EXIT_NOT_CONFINED = 71
 SHARED_FD = 4  # under which every REPL of a zygote finds its shared context
 
+RAISE_LIMIT = "Raise the limit of open files (`ulimit -n`): each REPL takes two."
 END_POLL_S = 0.002  # a zygote is gone within a few of these
 END_TIMEOUT_S = 5.0  # after which one that does not end by itself, because it was stopped, is killed
 
@@ -188,7 +190,10 @@ class _Zygote:
         """Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
         if not self.alive:
             raise ZygoteDied
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise SandboxUnavailableError(f"no socket for a REPL: {error}. {RAISE_LIMIT}") from error
         ours.setblocking(False)
         number = self._next_id
         self._next_id += 1
@@ -240,7 +245,7 @@ class _Zygote:
         message = json.loads(data)
         match message["is"]:
             case "spawned":
-                self._on_spawned(message["id"], descriptors.pop())
+                self._on_spawned(message["id"], descriptors.pop() if descriptors else None)
             case "unborn":
                 *_, born = self._asked.pop(message["id"])
                 if not born.done():
@@ -252,9 +257,19 @@ class _Zygote:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _on_spawned(self, number: int, pidfd: int) -> None:
+    def _on_spawned(self, number: int, pidfd: int | None) -> None:
         ours, shared_fd, born = self._asked.pop(number)
-        worker = ZygoteWorker(ours, pidfd, shared_fd)
+        try:
+            if pidfd is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the kernel dropped what did not fit
+            worker = ZygoteWorker(ours, pidfd, shared_fd)
+        except OSError as error:
+            ours.close()  # at which the process ends
+            if pidfd is not None:
+                os.close(pidfd)
+            if not born.done():
+                born.set_exception(SandboxUnavailableError(f"no descriptor for a REPL: {error}. {RAISE_LIMIT}"))
+            return
         self._workers[number] = worker
         if born.done():  # cancelled meanwhile
             worker.kill()

@@ -17,6 +17,7 @@ import fcntl
 import gc
 import json
 import os
+import resource
 import select
 import socket
 import sys
@@ -59,6 +60,8 @@ def main(control_fd: int, serve: Serve, rehearse: Callable[[], None] | None = No
 def _prepare(order: dict[str, Any], rehearse: Callable[[], None] | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # it holds one descriptor for each REPL
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_ARENA_MAX, _ARENAS)
@@ -123,11 +126,11 @@ class _Zygote:
 
     def _become_repl(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
         try:
+            self._control.detach()
+            _renumber(descriptors)  # while descriptors are not limited yet: a zygote of many REPLs holds many
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
             program = confine_repl(self._confinement, limits)
             preload.reseed()
-            self._control.detach()
-            _renumber(descriptors)
             privileges.filter_calls(program)
         except BaseException:  # whatever it was: code must not run in a process that is half confined
             os._exit(EXIT_NOT_CONFINED)
