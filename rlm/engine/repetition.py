@@ -6,6 +6,7 @@ It decides nothing about what is new: a sub-call that is not recorded is made by
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from rlm.core.messages import Reply, Request
 from rlm.core.node import Ask
 from rlm.core.sameness import STOPPED, find_other_request, without_addresses
 from rlm.ports import Repl
+
+logger = logging.getLogger(__name__)
 
 Purpose: TypeAlias = Literal["run", "replay"]
 OnDivergence: TypeAlias = Literal["stop", "pay"]
@@ -155,6 +158,9 @@ class CellRun:
 
     async def in_order(self, call: RecordedCall) -> None:
         """Waits until all that were answered before this one have been handed over."""
+        if self._next == len(self._ranks) or call.rank < self._ranks[self._next] or call.rank > self._ranks[-1]:
+            await self.after_recorded()  # its turn has passed, or it was answered since this began
+            return
         future = asyncio.get_running_loop().create_future()
         self._waiting[call.rank] = (call, future)
         self._hand_over()
@@ -162,11 +168,7 @@ class CellRun:
 
     async def after_recorded(self) -> None:
         """Waits until all recorded answers have been handed over: a new one comes after them, however fast it is."""
-        if not self._ranks:
-            return
-        if self._next == len(self._ranks) and not self._pausing:
-            await asyncio.sleep(0)  # those that were told to go on a moment ago go first
-        else:
+        if self._ranks:
             future = asyncio.get_running_loop().create_future()
             self._new.append(future)
             self._hand_over()
@@ -179,8 +181,7 @@ class CellRun:
                 break
             self._next += 1
             call, future = found
-            if not future.done():
-                future.set_result(None)
+            _release(future)
             if (
                 call.batch is None
                 and (self._waiting or self._new)
@@ -191,8 +192,7 @@ class CellRun:
             self._handed_over_s = call.ended_s
         if self._next == len(self._ranks) and not self._pausing:
             for future in self._new:
-                if not future.done():
-                    future.set_result(None)
+                _release(future)
             self._new.clear()
         self._watch()
 
@@ -209,8 +209,21 @@ class CellRun:
 
     def _skip(self) -> None:
         """Those that were answered earlier have not been asked for: the order is lost, the answers are not."""
+        logger.warning(
+            "the answers of a cell that runs again are out of order: %d of them", len(self._ranks) - self._next
+        )
         self._next = self._ranks.index(min(self._waiting)) if self._waiting else len(self._ranks)
         self._hand_over()
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    """Lets a waiter go on by way of the loop's queue, all alike: one that has not begun to wait would else overtake."""
+
+    def resolve() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    asyncio.get_running_loop().call_soon(resolve)
 
 
 def subcall_key(subcall: Subcall) -> str:

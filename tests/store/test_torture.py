@@ -125,6 +125,7 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
         store = tmp_path / f"{case}.db"
         script = Watched()
         answered: dict[CallId, str] = {}
+        told: list[str] = []
         events, out = list[AnyEvent](), ""
         rounds: list[tuple[Counter[str], Counter[str]]] = []
         with ScriptedServer.in_thread(script, latency_s=0.02) as server:  # type: ignore[arg-type]
@@ -134,6 +135,7 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
                 if not last:
                     kills += disturb(process, chance, took)
                 out, err = process.communicate(timeout=WAIT_S)
+                told.append(err)
                 rounds.append((Counter(answered.values()), Counter(script.take())))
                 events = read_events(store)
                 answered = replied(events)
@@ -143,6 +145,7 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
                 lost_sandbox = "SandboxUnavailableError" in err or "SandboxDiedError" in err
                 assert process.returncode == -signal.SIGKILL or lost_sandbox, f"case {case}, {round_}: {err[-3000:]}"
         whole = Counter(answered.values())
+        print(f"case {case}:", "".join(told))
         for before, asked in rounds:  # of what was answered when a round began, nothing was asked again in it
             again = [
                 prompt

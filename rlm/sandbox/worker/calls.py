@@ -7,7 +7,9 @@ so that a generator of 100,000 prompts is never held as a whole.
 
 from __future__ import annotations
 
+import _thread
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,6 +32,7 @@ Outcome: TypeAlias = object
 Payload: TypeAlias = tuple[str, bytes]
 """A value as ``values.dump`` wrote it."""
 
+TURN_S = 1.0  # a thread that was woken keeps the interpreter so long, on a busy machine: until it waits again, that is
 EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # it comes to its waiting in microseconds, on a busy machine much later
 
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
@@ -200,6 +203,8 @@ class Calls:
 
     def deliver(self) -> None:
         """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more."""
+        if _thread._count() and self._arrived:
+            sys.setswitchinterval(TURN_S)
         while True:
             with self._guard, self._lock:
                 if self._first is not None and not self._first.gone:

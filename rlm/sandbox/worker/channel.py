@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -30,6 +31,7 @@ from .failures import CellInterrupted
 from .wire import Decoder, Message, WireError, pack_message
 
 READ_BYTES = 256 * 1024
+TURN_S = sys.getswitchinterval()
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
@@ -260,6 +262,7 @@ class Channel:
             self.deliver()
             if waker.done:
                 return
+            sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
             self.guard.poll(self._poll.poll, LEADER_POLL_MS if _thread._count() else None)
             self.read()
         finally:

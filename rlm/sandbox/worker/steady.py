@@ -21,7 +21,6 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-TURN_S = 0.05  # a thread that was handed the interpreter keeps it so long, also where the machine is busy elsewhere
 TICK_NS = 1_000  # by which each look at the clock moves it: a loop that waits for a time to come ends
 _SECOND_NS = 1_000_000_000
 _ID_STEP = 16  # as far apart as addresses of objects are at least
@@ -70,7 +69,6 @@ def install(seed: str) -> None:
     _install_sleep()
     _install_dates()
     builtins.id = _steady_id()
-    sys.setswitchinterval(TURN_S)
 
 
 def _in_cell() -> bool:
