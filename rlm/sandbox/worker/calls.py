@@ -34,9 +34,10 @@ NO_CELL = "no cell is running: a thread or task left over from an earlier cell c
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What one caller waits for. ``fed``: no more jobs will come."""
+    """What one caller waits for. ``fed``: no more jobs will come. ``ahead``: nobody waits for it yet (see ``prefetch``)."""
 
     batch: int | None = None
+    ahead: bool = False
     results: dict[int, Outcome] = field(default_factory=dict)
     open: int = 0
     fed: bool = False
@@ -196,6 +197,8 @@ class Calls:
             header["contexts"] = [[kind, len(payload)] for kind, payload in job.contexts]
         if job.group.batch is not None:
             header["batch"] = job.group.batch
+        if job.group.ahead:
+            header["ahead"] = True
         self._send(header, b"".join([job.options, *(payload for _, payload in job.contexts), *job.prompts]))
 
     @staticmethod

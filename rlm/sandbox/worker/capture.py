@@ -30,6 +30,7 @@ class Stream(io.TextIOBase):
         self._bytes = _Bytes(self)
         self._limit = CHUNK_CHARS
         self._live = False
+        self.muted = False  # in a copy of the REPL
         self._reset()
 
     def _reset(self) -> None:
@@ -66,6 +67,8 @@ class Stream(io.TextIOBase):
             return "".join(self._kept)
 
     def write(self, text: str) -> int:
+        if self.muted:
+            return 0
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         with self._guard, self._lock:
@@ -122,7 +125,7 @@ class Stream(io.TextIOBase):
 
     def flush(self) -> None:
         with self._guard, self._lock:
-            if self._live:
+            if self._live and not self.muted:
                 self._send_waiting()
 
     @property
