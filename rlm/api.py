@@ -23,7 +23,7 @@ from rlm.engine.background import BACKGROUND
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.models.prices import PriceList
-from rlm.models.registry import open_model
+from rlm.models.registry import open_model, parse_model_name
 from rlm.ports import Model, Sandbox, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
 from rlm.sandbox.levels import open_launcher
@@ -96,7 +96,8 @@ class RLM:
         prices: ``{model: (input, output)}`` in dollars for a million tokens, with cached input and cache writes as third and
             fourth figure where they differ; they count before published prices.
         sinks: are told every event of every run, on the engine's thread; they must not block.
-        api_key, base_url: for the providers named in ``model``, ``sub_model`` and ``models``; the environment when None.
+        api_key, base_url: for the root's provider and all models of that provider; from the environment when None.
+        window_tokens: how many tokens prompt and reply may have together, for models that the built-in table does not know.
 
     An object may be used from many threads and loops at once; every call is a run of its own. ``close()`` releases
     connections; the end of the process does so too.
@@ -129,6 +130,7 @@ class RLM:
         sinks: Sequence[Sink] = (),
         api_key: str | None = None,
         base_url: str | None = None,
+        window_tokens: int | None = None,
     ) -> None:
         _check_positive(
             concurrency=concurrency,
@@ -157,10 +159,16 @@ class RLM:
         self._sinks = tuple(sinks)
         self._family_of = _family_chooser(prompt)
         self._prices = PriceList(prices)
-        self._models = [
-            SHARED.open(each, api_key, base_url) if isinstance(each, str) else each
-            for each in _name_models(model, sub_model, models)
-        ]
+        named = _name_models(model, sub_model, models)
+        first = next((parse_model_name(each).provider for each in named if isinstance(each, str)), None)
+
+        def open_named(name: str) -> Model:
+            """A key belongs to one provider, and must not be shown to another."""
+            if parse_model_name(name).provider == first:
+                return SHARED.open(name, api_key, base_url, window_tokens)
+            return SHARED.open(name, None, None, window_tokens)
+
+        self._models = [open_named(each) if isinstance(each, str) else each for each in named]
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
 
@@ -320,12 +328,12 @@ class SharedThings:
         self._users: Counter[int] = Counter()
         self._sandboxes: dict[str, Sandbox] = {}
 
-    def open(self, name: str, api_key: str | None, base_url: str | None) -> Model:
+    def open(self, name: str, api_key: str | None, base_url: str | None, window_tokens: int | None) -> Model:
         """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
         # The environment decides keys and addresses too, and may change between two calls (tests, notebooks).
         env = {name: value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_BASE_URL"))}
-        key = (name, api_key, base_url, frozenset(env.items()))
-        fresh = open_model(name, api_key=api_key, base_url=base_url)
+        key = (name, api_key, base_url, window_tokens, frozenset(env.items()))
+        fresh = open_model(name, api_key=api_key, base_url=base_url, window_tokens=window_tokens)
         with self._lock:
             model = self._models.setdefault(key, fresh)
             self._users[id(model)] += 1

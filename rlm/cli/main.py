@@ -36,6 +36,12 @@ app.command(
     help="Ask one question over files, folders or standard input.",
     usage="Usage: rlm ask [OPTIONS] QUESTION [FILE...]",
 )
+app.command("rlm.cli.eval:app", name="eval", help="Compare ways of answering on tasks with exact answers.")
+app.command(
+    "rlm.cli.doctor:doctor",
+    name="doctor",
+    help="Try this machine's isolation with every escape probe, and say what is configured.",
+)
 
 
 class Terminated(KeyboardInterrupt):

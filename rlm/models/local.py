@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlm.core.errors import ConfigurationError
@@ -30,6 +30,7 @@ SMOLLM2_WINDOW_TOKENS = 2_048
 MAX_WINDOW_TOKENS = 8_192
 # A small model that has lost its way writes until its window is full; this stops it.
 REPLY_SHARE = 8
+SMOLLM2_REPLY_TOKENS = 128  # it never has more to say that is right
 # Below this size a model forgets the fence around its code often enough that a grammar pays.
 SMALL_MODEL_BYTES = 3_000_000_000
 CALL_TIMEOUT_S = 1_800.0  # calls queue for the slots inside the server, so a wide batch waits there
@@ -48,6 +49,7 @@ class Weights:
     path: Path
     name: str
     window_tokens: int
+    reply_tokens: int
     size: int
 
 
@@ -70,7 +72,7 @@ def find_weights(rest: str) -> Weights:
         ConfigurationError: see ``open_local``.
     """
     if rest.strip() == SMOLLM2:
-        return _describe(_find_smollm2(), SMOLLM2, SMOLLM2_WINDOW_TOKENS)
+        return replace(_describe(_find_smollm2(), SMOLLM2, SMOLLM2_WINDOW_TOKENS), reply_tokens=SMOLLM2_REPLY_TOKENS)
     path = Path(rest).expanduser()
     if not path.suffix and not path.exists():
         raise ConfigurationError(
@@ -105,7 +107,8 @@ def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:
         raise ConfigurationError(f"The model file {path} cannot be read: {error.strerror}. Check the path") from None
     except ValueError as error:
         raise ConfigurationError(f"{path} is not a usable GGUF file: {error}. Download it again") from None
-    return Weights(path, name, min(head.context_tokens or max_window_tokens, max_window_tokens), size)
+    window = min(head.context_tokens or max_window_tokens, max_window_tokens)
+    return Weights(path, name, window, window // REPLY_SHARE, size)
 
 
 class LocalModel:
@@ -136,7 +139,7 @@ class LocalModel:
             path=str(weights.path),
             name=weights.name,
             window_tokens=window,
-            reply_tokens=window // REPLY_SHARE,
+            reply_tokens=weights.reply_tokens,
             slots=slots,
             threads=threads or len(os.sched_getaffinity(0)),
         )
@@ -198,5 +201,7 @@ class LocalModel:
             provider="local",
             window_tokens=self._order.window_tokens,
             timeout_s=CALL_TIMEOUT_S,
+            # llama.cpp closes a connection that was idle for seconds, and one reused in that moment would break a call.
+            headers={"Connection": "close"},
             extra_body={"grammar": grammar} if grammar else None,
         )

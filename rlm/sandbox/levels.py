@@ -88,7 +88,7 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = ()) -> Lau
                 "Landlock are allowed, or, if nothing on this machine matters, say sandbox='unconfined'."
             )
         sandbox = found.best
-    elif sandbox != "seatbelt":
+    else:
         _demand(sandbox)
     if sandbox == "seatbelt":
         return SeatbeltLauncher()
@@ -97,7 +97,10 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = ()) -> Lau
 
 @functools.cache
 def _demand(level: str) -> None:
-    try_level(level)
+    if level != "seatbelt":
+        try_level(level)
+    elif (reason := seatbelt_reason()) is not None:
+        raise SandboxUnavailableError(f"sandbox level 'seatbelt' is not available here: {reason}")
 
 
 def try_level(level: str) -> tuple[int, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rlm.core.usage import Spend
+from rlm.prompts import DEFAULT_QUESTION
 from rlm.views.escape import one_line
 from rlm.views.progress import Group, NodeProgress, Progress, Step, Tally
 
@@ -114,7 +115,9 @@ def _node_row(node: NodeProgress, rows: int, now_s: float) -> Row:
     shown = _step_rows(node.steps, rows - 1, now_s) if rows > 1 else ()
     took = format_seconds((node.ended_s if node.ended_s is not None else now_s) - node.started_s)
     text = f"{node_name(node)} {_describe_activity(node)}, {took}"
-    aside = f"{one_line(node.model, 40)} · {one_line(node.question, 160)}"
+    # Children that were given a prompt alone all have the same question: what they look at tells them apart.
+    about = f"context: {node.context}" if node.question == DEFAULT_QUESTION else node.question
+    aside = f"{one_line(node.model, 40)} · {one_line(about, 160)}"
     return Row(_node_mark(node), text, aside, shown)
 
 

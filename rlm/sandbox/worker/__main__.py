@@ -12,10 +12,10 @@ import sys
 
 
 def load_package() -> None:
-    folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  pathlib would cost an import
+    folder = os.path.dirname(os.path.abspath(__file__))
     spec = importlib.util.spec_from_file_location(
         "worker",
-        os.path.join(folder, "__init__.py"),  # noqa: PTH118
+        os.path.join(folder, "__init__.py"),
         submodule_search_locations=[folder],
     )
     if spec is None or spec.loader is None:
@@ -42,7 +42,7 @@ def main() -> None:
     die_with(int(options["--parent"]))
     sock = socket.socket(fileno=int(options["--fd"]))
     sys.argv[:] = [""]
-    sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120
+    sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
     load_package()
     importlib.import_module("worker.main").serve(sock)
 

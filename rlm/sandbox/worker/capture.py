@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from .channel import Guard
@@ -16,6 +17,7 @@ from .channel import Guard
 CHUNK_CHARS = 8 * 1024
 FLUSH_S = 0.05  # how old printed text may get before the next print sends it
 QUICK_FLUSHES = 32  # a cell's first lines are sent one by one: most cells print fewer
+LATE_PIECES = 10_000
 KEPT_CHARS = 16_000_000  # of ``_stdout``, the full text that code may look at again
 
 
@@ -26,10 +28,11 @@ class Stream(io.TextIOBase):
         self._name = name
         self._send = send
         self._guard = guard
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._bytes = _Bytes(self)
         self._limit = CHUNK_CHARS
         self._live = False
+        self._late: deque[str] = deque(maxlen=LATE_PIECES)  # printed by finalizers while code of ours ran
         self.muted = False  # in a copy of the REPL
         self._reset()
 
@@ -51,12 +54,14 @@ class Stream(io.TextIOBase):
             early = "".join(self._waiting)[-CHUNK_CHARS:]
             self._reset()
             self._limit, self._live = max(2, limit_chars), True
+            self._take_late()
             if early:
-                self.write(early)
+                self._add(early)
 
     def end(self) -> tuple[int, str]:
         """The cell is over: how many characters fell out, and the text after them. Sends the rest of the head."""
         with self._guard, self._lock:
+            self._take_late()
             self._send_waiting()
             self._live = False
             self._cut_tail()
@@ -71,22 +76,33 @@ class Stream(io.TextIOBase):
             return 0
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        text = str.__str__(text)
+        if self._guard.entered:
+            self._late.append(text)
+            return len(text)
         with self._guard, self._lock:
-            if not self._live:
-                if self._waiting_chars < CHUNK_CHARS:
-                    self._hold(text[:CHUNK_CHARS])
-                return len(text)
-            text = str.__str__(text)
-            if self._kept_chars < KEPT_CHARS:
-                self._kept.append(text)
-                self._kept_chars += len(text)
-            room = self._limit // 2 - self._sent - self._waiting_chars
-            if room > 0:
-                self._hold(text[:room])
-                self._maybe_send(text)
-            if room < len(text):
-                self._keep_tail(text[max(0, room) :])
+            self._take_late()
+            self._add(text)
         return len(text)
+
+    def _take_late(self) -> None:
+        while self._late:
+            self._add(self._late.popleft())
+
+    def _add(self, text: str) -> None:
+        if not self._live:
+            if self._waiting_chars < CHUNK_CHARS:
+                self._hold(text[:CHUNK_CHARS])
+            return
+        if self._kept_chars < KEPT_CHARS:
+            self._kept.append(text)
+            self._kept_chars += len(text)
+        room = self._limit // 2 - self._sent - self._waiting_chars
+        if room > 0:
+            self._hold(text[:room])
+            self._maybe_send(text)
+        if room < len(text):
+            self._keep_tail(text[max(0, room) :])
 
     def _hold(self, text: str) -> None:
         self._waiting.append(text)
@@ -124,8 +140,11 @@ class Stream(io.TextIOBase):
         self._tail, self._tail_chars = [kept], len(kept)
 
     def flush(self) -> None:
+        if self._guard.entered or self.muted:
+            return
         with self._guard, self._lock:
-            if self._live and not self.muted:
+            if self._live:
+                self._take_late()
                 self._send_waiting()
 
     @property

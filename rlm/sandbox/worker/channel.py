@@ -4,8 +4,9 @@ Whichever thread waits for something reads for all: one leads and polls the sock
 was read or the lead falls to them; event loops watch the socket themselves. So a worker whose cell starts no threads has
 exactly one, and may fork.
 
-A SIGINT must not tear a frame in two. ``Guard`` counts how deep the main thread is in code of ours; the handler raises in
-the cell's own code only, and is remembered everywhere else. It must not know what messages mean.
+A SIGINT must not tear a frame in two. ``Guard`` counts how deep a thread is in code of ours; the handler raises in the
+cell's own code only, and is remembered everywhere else. Finalizers of a cell's objects run anywhere, also while a lock of
+ours is held: what they print or ask is told apart by the same count. It must not know what messages mean.
 """
 
 from __future__ import annotations
@@ -30,13 +31,20 @@ FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while ano
 
 
 class Guard:
-    """Defers SIGINT while the main thread is in code of ours. A context manager that may nest."""
+    """Marks code of ours: defers SIGINT in the main thread, and is known to finalizers. A context manager that may nest."""
 
     def __init__(self) -> None:
         self._main = threading.get_ident()
         self._depth = 1  # the worker's own loop; a cell's code runs at 0
+        self._others: dict[int, int] = {}  # depth of the threads that are not the main one; each writes its own
         self._polling = False
         self.pending = False
+
+    @property
+    def entered(self) -> bool:
+        """Whether this thread is in code of ours. To a cell's code that asks, it is only in finalizers and handlers."""
+        thread = threading.get_ident()
+        return self._depth > 0 if thread == self._main else thread in self._others
 
     def install(self) -> None:
         signal.signal(signal.SIGINT, self._on_signal)
@@ -48,14 +56,22 @@ class Guard:
             raise CellInterrupted
 
     def __enter__(self) -> None:
-        if threading.get_ident() == self._main:
+        thread = threading.get_ident()
+        if thread == self._main:
             self._depth += 1
+        else:
+            self._others[thread] = self._others.get(thread, 0) + 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if threading.get_ident() == self._main:
+        thread = threading.get_ident()
+        if thread == self._main:
             self._depth -= 1
             if not self._depth:
                 self.check()
+        elif self._others[thread] == 1:
+            del self._others[thread]
+        else:
+            self._others[thread] -= 1
 
     def check(self) -> None:
         """Raises now what came earlier."""
@@ -64,9 +80,9 @@ class Guard:
             raise CellInterrupted
 
     def release(self) -> None:
-        """From here on the main thread runs a cell's code."""
-        self.pending = False
+        """From here on the main thread runs a cell's code. A SIGINT that came since the cell did is raised here."""
         self._depth = 0
+        self.check()
 
     def hold(self) -> None:
         """From here on the main thread runs the worker's own code."""

@@ -49,6 +49,7 @@ class Executor:
 
     def execute(self, name: str, code: str) -> Outcome:
         """Runs a cell to its end. The main thread is the cell's own in between, and a SIGINT stops it there."""
+        self._guard.pending = False  # the host sends a cell only after it has sent all SIGINTs of the one before
         outcome = Outcome(notes=self._scaffold.restore())
         self._forgotten.clear()
         if self._ballast is None:

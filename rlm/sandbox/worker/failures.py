@@ -53,4 +53,5 @@ def failure_of(kind: str, message: str) -> LLMQueryError:
 
 for _shown in (LLMQueryError, BudgetExceeded, FailedCall):
     _shown.__module__ = "__main__"
-CellInterrupted.__module__, CellInterrupted.__qualname__ = "builtins", "KeyboardInterrupt"
+CellInterrupted.__module__, CellInterrupted.__name__ = "builtins", "KeyboardInterrupt"
+CellInterrupted.__qualname__ = "KeyboardInterrupt"

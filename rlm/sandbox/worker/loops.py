@@ -102,13 +102,14 @@ class Loops:
     def _renew(self) -> None:
         """An interrupt may have hit the loop in the middle of its own work: it is not used again."""
         old, self._loop = self._loop, self._make()
+        old.set_exception_handler(lambda _loop, _context: None)  # what its tasks still raise is no longer of interest
         tasks = [task for task in asyncio.all_tasks(old) if not task.done()]
         for task in tasks:
             task.cancel()
         try:
             old.run_until_complete(asyncio.wait(tasks, timeout=DRAIN_S))
             old.close()
-        except (Exception, SystemExit):  # what tasks do when they are cancelled is no longer of interest
+        except (Exception, SystemExit):
             return
         finally:
             asyncio.set_event_loop(self._loop)

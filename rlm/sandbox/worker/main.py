@@ -10,7 +10,6 @@ needs is imported here, once, so that a fork is cheap and no file is needed late
 from __future__ import annotations
 
 import builtins
-import gc
 import json
 import os
 import random
@@ -213,6 +212,5 @@ def _limit_memory(limit_bytes: int, context_bytes: int) -> None:
 
 def serve(sock: socket.socket) -> NoReturn:
     """Runs one REPL on ``sock`` until the host closes it, then ends this process."""
-    gc.collect()
     sock.setblocking(True)
     Worker(sock).run()

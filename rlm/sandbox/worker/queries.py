@@ -178,6 +178,8 @@ class Queries:
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
         if not self._can_call:
             raise LLMQueryError(NO_DEPTH, "DepthLimit")
+        if self._channel.guard.entered:
+            raise LLMQueryError("a finalizer or a signal handler cannot make sub-calls", "NotHere")
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model must be a str or None, not {type(model).__name__}")
         if schema is not None and not isinstance(schema, dict):

@@ -14,8 +14,8 @@ MAX_TRACEBACK_CHARS = 20_000
 MAX_ERROR_CHARS = 2_000
 MAX_ECHO_CHARS = 100_000
 
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120  pathlib would cost an import
-_PLUMBING = tuple(os.path.dirname(str(m.__file__)) + os.sep for m in (asyncio, concurrent.futures))  # noqa: PTH120
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PLUMBING = tuple(os.path.dirname(str(m.__file__)) + os.sep for m in (asyncio, concurrent.futures))
 _CELL = "<cell "
 
 

@@ -90,14 +90,15 @@ def import_packages(names: Iterable[str], folders: Iterable[str]) -> list[str]:
     wanted = list(names)
     if not wanted:
         return []
-    sys.path += [folder for folder in folders if folder not in sys.path]
-    before = set(sys.modules)
+    before, path = set(sys.modules), list(sys.path)
+    sys.path += [folder for folder in folders if folder not in path]
     for name in wanted:
         try:
             importlib.import_module(name)
         except Exception as error:
             raise MissingPackageError(f"{name}: {type(error).__name__}: {error}") from error
         _import_extensions_of(name)
+    sys.path[:] = path  # what else is installed beside them is not there for cells
     tops = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
     return sorted({place for top in tops for place in _places(top)})
 

@@ -1,0 +1,43 @@
+"""Any object with ``ask`` is a model. This one keeps the questions of an inner model in a file. Needs no key.
+
+python examples/own_model.py
+"""
+
+import tempfile
+from pathlib import Path
+
+import rlm
+from rlm.testing import ScriptedModel
+
+
+class Recorded:
+    """A model around a model: the seam at which caches, filters and logs go."""
+
+    def __init__(self, inner: rlm.Model, log: Path) -> None:
+        self._inner = inner
+        self._log = log
+        self.name = inner.name
+        self.window_tokens = inner.window_tokens
+
+    async def ask(self, request: rlm.Request) -> rlm.Reply:
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(request.messages[-1].content + "\n")
+        return await self._inner.ask(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def main() -> None:
+    root = ScriptedModel(["```repl\nFINAL(llm_query_batch([f'Is {n} prime?' for n in context]))\n```"])
+    leaf = ScriptedModel(
+        lambda request: "yes" if request.messages[-1].content in ("Is 2 prime?", "Is 3 prime?") else "no"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "questions.txt")
+        print(rlm.ask("Which are prime?", [1, 2, 3, 4], model=root, sub_model=Recorded(leaf, log)))
+        print(log.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

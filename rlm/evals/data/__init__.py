@@ -1,0 +1,1 @@
+"""Packed data with its credits; see CREDITS.md."""

@@ -1,0 +1,103 @@
+"""How well leaves label: measured from the leaf calls of a run, whatever prompts its root wrote.
+
+An OOLONG score says little without it: an engine that counts perfectly scores about .8 with a leaf that is right 95 times of
+100. A row counts where it can be told which reply line speaks of it: the prompt holds the text on a numbered line and the
+reply has that number; or the prompt holds texts in order and the reply exactly as many labels, one a line; or one text and
+one label. Everything else is not judged, and ``Labelling.rows`` over ``judged`` shows how much that was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rlm.core.tree import NodeRecord
+
+_NUMBERED = re.compile(r"^\W*(?:item |line |row )?(\d+)\s*[:.)\]-]+\s*(.*)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """``rows`` texts were put before leaves, ``judged`` of the replies could be read, ``right`` of those were right."""
+
+    rows: int = 0
+    judged: int = 0
+    right: int = 0
+
+    def __add__(self, other: Labelling) -> Labelling:
+        return Labelling(self.rows + other.rows, self.judged + other.judged, self.right + other.right)
+
+
+def measure_labels(truth: Mapping[str, str], tree: NodeRecord | None) -> Labelling:
+    """Sums over all leaf calls of a tree."""
+    if tree is None or not truth:
+        return Labelling()
+    labels = tuple(sorted(set(truth.values())))
+    calls = [call for node in tree.walk() for call in node.leaves if call.reply]
+    return sum((judge_call(truth, labels, call.prompt, call.reply or "") for call in calls), Labelling())
+
+
+def judge_call(truth: Mapping[str, str], labels: Sequence[str], prompt: str, reply: str) -> Labelling:
+    """Compares one reply with the truth about the texts in its prompt."""
+    asked = list(_texts_in(prompt, truth))
+    if not asked:
+        return Labelling()
+    told = _read_reply(reply, tuple(labels))
+    by_number = {number: label for number, label in told if number is not None}
+    if all(number is not None for number, _ in asked) and by_number:
+        pairs = [(truth[text], by_number.get(number or 0)) for number, text in asked]
+    elif len(told) == len(asked):
+        pairs = [(truth[text], label) for (_, text), (_, label) in zip(asked, told, strict=True)]
+    else:
+        pairs = []
+    judged = [(right, label) for right, label in pairs if label]
+    return Labelling(len(asked), len(judged), sum(right == label for right, label in judged))
+
+
+def _texts_in(prompt: str, truth: Mapping[str, str]) -> Iterable[tuple[int | None, str]]:
+    """The known texts that stand on lines of their own, with the line's number where it has one."""
+    for line in prompt.splitlines():
+        rest = line.partition("|| Instance: ")[2] or line
+        number: int | None = None
+        if rest.strip() not in truth and (match := _NUMBERED.match(line)):
+            number = int(match[1])
+            rest = match[2].partition("|| Instance: ")[2] or match[2]
+        text = rest.strip().strip('"')
+        if text in truth:
+            yield number, text
+
+
+def _read_reply(reply: str, labels: tuple[str, ...]) -> list[tuple[int | None, str]]:
+    """(number or None, label) of each line, or of each entry where the reply is a JSON list or object."""
+    try:
+        data = json.loads(reply)
+    except ValueError:
+        data = None
+    if isinstance(data, list):
+        return [(None, _find_label(str(each), labels) or "") for each in data]
+    if isinstance(data, dict):
+        return [
+            (int(key) if key.isdecimal() else None, _find_label(str(each), labels) or "") for key, each in data.items()
+        ]
+    found: list[tuple[int | None, str]] = []
+    for line in reply.splitlines():
+        match = _NUMBERED.match(line)
+        label = _find_label(match[2] if match else line, labels)
+        if label:
+            found.append((int(match[1]) if match else None, label))
+    return found
+
+
+def _find_label(text: str, labels: tuple[str, ...]) -> str | None:
+    """The one label that a text names; None where it names none, or several."""
+    found = {match.lower() for match in _any_of(labels).findall(text)}
+    return next(label for label in labels if label.lower() in found) if len(found) == 1 else None
+
+
+@lru_cache(maxsize=16)
+def _any_of(labels: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted(labels, key=len, reverse=True)
+    return re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)

@@ -1,0 +1,46 @@
+"""Prints as JSON what levels this machine offers and what asking for each comes to: ``python level_program.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+from rlm.core.cells import Cell, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.errors import SandboxUnavailableError
+from rlm.sandbox.levels import LINUX_LEVELS, find_level, open_launcher
+from rlm.sandbox.repls import WorkerSandbox
+
+
+async def answer(subcall: Subcall) -> SubcallOutcome:
+    return SubcallAnswer(subcall.prompt.upper())
+
+
+async def first_cell(level: str) -> str:
+    try:
+        sandbox = WorkerSandbox(open_launcher(level))
+    except SandboxUnavailableError as error:
+        return f"unavailable: {error}"
+    try:
+        repl = await sandbox.open(ReplSpec("some context"))
+        result = await repl.execute(Cell(1, 1, "print(llm_query(context))"), answer)
+        return f"{sandbox.level}: {result.stdout.strip()}"
+    finally:
+        await sandbox.aclose()
+
+
+async def main() -> None:
+    found = find_level()
+    asked = {level: await first_cell(level) for level in ("auto", *LINUX_LEVELS)}
+    told = {
+        "user": os.getuid(),
+        "best": found.best,
+        "missing": dict(found.missing),
+        "asked": asked,
+        "notes": found.notes,
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,121 @@
+"""Levels are found by trying, never by version; what was asked for is given or refused, never replaced in silence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from zygote_kit import AVAILABLE, FOLDER, linux_only, root_only, run_program
+
+from rlm.core.errors import ConfigurationError, SandboxUnavailableError
+from rlm.sandbox.levels import find_level, open_launcher, try_level
+
+PROGRAM = FOLDER / "level_program.py"
+LANDLOCK = "landlock_create_ruleset"
+
+
+def levels_without(calls: str) -> Any:
+    """What ``level_program`` tells where these calls fail."""
+    return json.loads(run_program(FOLDER / "restricted.py", calls, str(PROGRAM)))
+
+
+@linux_only
+def test_this_machine_offers_every_level() -> None:
+    """True of any Linux from 6.12 on that allows user namespaces; where it fails, look at what `missing` says."""
+    found = find_level()
+    assert AVAILABLE == ("strict", "landlock", "seccomp"), found.missing
+    assert found.best == "strict"
+    assert not found.missing
+    assert not found.notes
+
+
+@linux_only
+def test_a_dry_run_is_done_once() -> None:
+    assert find_level() is find_level()
+
+
+@root_only
+def test_an_ordinary_user_has_the_same_levels() -> None:
+    told = json.loads(run_program(PROGRAM, ordinary=True))
+    assert told["user"] != 0
+    assert told["best"] == "strict"
+    assert told["asked"] == {
+        "auto": "strict: SOME CONTEXT",
+        "strict": "strict: SOME CONTEXT",
+        "landlock": "landlock: SOME CONTEXT",
+        "seccomp": "seccomp: SOME CONTEXT",
+    }
+
+
+@linux_only
+def test_without_user_namespaces_landlock_is_left() -> None:
+    told = levels_without("userns")
+    assert told["best"] == "landlock"
+    assert "unshare" in told["missing"]["strict"]
+    assert told["asked"]["auto"] == "landlock: SOME CONTEXT"
+    assert told["asked"]["strict"].startswith("unavailable: sandbox level 'strict' is not available here: ")
+
+
+@linux_only
+def test_where_nothing_can_be_mounted_landlock_is_left() -> None:
+    """As where a user namespace may be made but gives no rights."""
+    assert levels_without("mount")["best"] == "landlock"
+
+
+@linux_only
+def test_without_landlock_namespaces_are_strict_all_the_same() -> None:
+    told = levels_without(LANDLOCK)
+    assert told["best"] == "strict"
+    assert told["asked"]["landlock"].startswith("unavailable: ")
+    assert "landlock" in told["asked"]["landlock"]
+
+
+@linux_only
+def test_without_both_the_filter_is_left() -> None:
+    told = levels_without(f"userns,{LANDLOCK}")
+    assert told["best"] == "seccomp"
+    assert set(told["missing"]) == {"strict", "landlock"}
+    assert told["asked"]["auto"] == "seccomp: SOME CONTEXT"
+
+
+@linux_only
+def test_without_anything_model_code_is_not_run() -> None:
+    told = levels_without("userns,seccomp")
+    assert told["best"] is None
+    assert told["asked"]["auto"].startswith("unavailable: this machine offers no isolation")
+    assert "unconfined" in told["asked"]["auto"]
+    assert all(text.startswith("unavailable: ") for text in told["asked"].values())
+
+
+def test_an_unknown_name_is_an_error_of_the_caller() -> None:
+    with pytest.raises(ConfigurationError, match="choose one of auto, strict"):
+        open_launcher("docker")
+
+
+@linux_only
+def test_another_systems_level_is_refused_by_name() -> None:
+    with pytest.raises(SandboxUnavailableError, match="Seatbelt"):
+        open_launcher("seatbelt")
+
+
+def test_unconfined_is_had_by_name_alone() -> None:
+    assert open_launcher("unconfined").level == "unconfined"
+    assert open_launcher("auto").level != "unconfined"
+
+
+@pytest.mark.skipif(sys.platform == "linux", reason="Linux has them")
+def test_linux_levels_elsewhere_say_so() -> None:
+    with pytest.raises(SandboxUnavailableError, match="needs Linux"):
+        try_level("strict")
+
+
+@linux_only
+def test_dry_runs_leave_no_process() -> None:
+    before = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    for level in AVAILABLE:
+        try_level(level)
+    after = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert after.count("selfcheck") <= before.count("selfcheck")

@@ -1,0 +1,68 @@
+"""SIGINT at any moment: no frame is torn, no lock is left held, and the REPL goes on with its state."""
+
+# ruff: noqa: E501  a row of a table is one line
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+
+import pytest
+from repl_kit import open_bench, show
+
+LOOPS = {
+    "asking": "while True:\n    assert llm_query('a') == 'echo:a'\n    print('x')",
+    "batches": "while True:\n    assert llm_query_batch([str(i) for i in range(99)]) == [f'echo:{i}' for i in range(99)]",
+    "gathering": "import asyncio\nwhile True:\n    assert await asyncio.gather(*[llm_query_async(str(i)) for i in range(20)]) == [f'echo:{i}' for i in range(20)]",
+    "asyncio.run": "import asyncio\nasync def go(): return await asyncio.gather(*[llm_query_async(str(i)) for i in range(20)])\nwhile True: assert asyncio.run(go()) == [f'echo:{i}' for i in range(20)]",
+    "asyncio.run beside an await": "import asyncio\nasync def go(): return await asyncio.gather(*[llm_query_async(str(i)) for i in range(20)])\nawait asyncio.sleep(0)\nwhile True: assert asyncio.run(go()) == [f'echo:{i}' for i in range(20)]",
+    "threads": "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as pool:\n    while True: assert list(pool.map(llm_query, 'abcdefgh')) == [f'echo:{c}' for c in 'abcdefgh']",
+    "printing": "while True: print('x' * 100)",
+    "finalizers that print": "class D:\n    def __init__(self): self.me = self\n    def __del__(self): print('gone')\nwhile True:\n    D(); llm_query('a'); print('x')",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOPS)
+async def test_interrupts_at_random_moments(name: str) -> None:
+    chance = random.Random(name)
+    async with open_bench() as bench:
+        await bench.run("kept = 1")
+        pid = int((await bench.run("import os; os.getpid()")).echo or "")
+        for _ in range(30):
+            running = asyncio.create_task(bench.run(LOOPS[name]))
+            await asyncio.sleep(0.002 + chance.random() * 0.01)
+            os.kill(pid, signal.SIGINT)
+            async with asyncio.timeout(15):
+                result = await running
+            assert (result.error, result.state_lost) == ("KeyboardInterrupt", False), show(result)
+            assert (
+                await bench.run("kept, llm_query('z'), await llm_query_async('y')")
+            ).echo == "(1, 'echo:z', 'echo:y')"
+
+
+async def test_an_interrupt_between_cells_means_none() -> None:
+    async with open_bench() as bench:
+        pid = int((await bench.run("import os; os.getpid()")).echo or "")
+        for _ in range(10):
+            os.kill(pid, signal.SIGINT)
+            assert (await bench.run("sum(range(1000))")).echo == "499500"
+
+
+async def test_finalizers_cannot_ask_while_the_bridge_works() -> None:
+    """Garbage is collected at any allocation, also while a frame is written: what runs there must not wait for the bridge."""
+    async with open_bench() as bench:
+        result = await bench.run(
+            "import gc\ngc.set_threshold(1)\nseen = set()\n"
+            "class D:\n"
+            "    def __init__(self): self.me = self\n"
+            "    def __del__(self):\n"
+            "        print('gone')\n"
+            "        try: seen.add(llm_query('from a finalizer'))\n"
+            "        except LLMQueryError as e: seen.add(e.kind)\n"
+            "for i in range(200):\n    D()\n    llm_query(str(i))\n"
+            "gc.set_threshold(700)\nseen <= {'NotHere', 'echo:from a finalizer'}"
+        )
+        assert (result.end, result.echo) == ("ok", "True"), show(result)
+        assert result.stdout.count("gone\n") >= 190

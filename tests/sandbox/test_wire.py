@@ -1,0 +1,248 @@
+"""What crosses the border: values keep their types, frames survive any cutting, and no bytes break the reader."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm.sandbox.worker.values import MAX_CONTAINERS, NotPlain, TooLarge, dump, load
+from rlm.sandbox.worker.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PART_BYTES, Decoder, WireError, pack, pack_message
+
+TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=2**62, max_value=2**200)
+    | st.floats(allow_nan=False)
+    | TEXT
+    | st.binary()
+    | st.dates()
+    | st.datetimes()
+    | st.datetimes(timezones=st.just(dt.timezone(dt.timedelta(hours=5, minutes=30))))
+    | st.times()
+    | st.timedeltas()
+    | st.decimals(allow_nan=False)
+)
+KEYS = st.recursive(
+    ATOMS, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3), max_leaves=4
+)
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(TEXT, inner, max_size=4)
+        | st.dictionaries(KEYS, inner, max_size=4)
+        | st.sets(KEYS, max_size=4)
+        | st.frozensets(KEYS, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+def types_of(value: object) -> object:
+    """The types of a value and of everything in it; sets and keys in no particular order."""
+    if isinstance(value, dict):
+        return dict, [(types_of(key), types_of(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [types_of(item) for item in value]
+    return type(value)
+
+
+@given(VALUES)
+def test_plain_values_keep_value_and_types(value: object) -> None:
+    back = load(*dump(value, strict=True))
+    assert back == value
+    assert types_of(back) == types_of(value)
+
+
+class Hashable(list):  # type: ignore[type-arg]
+    def __hash__(self) -> int:  # type: ignore[override]
+        return 1
+
+
+class Liar(dict):  # type: ignore[type-arg]
+    def __contains__(self, key: object) -> bool:
+        raise RuntimeError
+
+    def items(self) -> None:  # type: ignore[override]
+        raise RuntimeError
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+SENT_AS: dict[str, tuple[object, object]] = {
+    "object": (complex(1, 2), "(1+2j)"),
+    "bool in a list": ([True, 1, 1.0], [True, 1, 1.0]),
+    "int subclass": (type("I", (int,), {})(3), 3),
+    "bytearray": (bytearray(b"x"), b"x"),
+    "hashable list as key": ({Hashable([1]): 1}, {"[1]": 1}),
+    "hashable list in a set": ({Hashable([1])}, {"[1]"}),
+    "hashable list in a tuple in a set": ({(Hashable([1]),)}, {("[1]",)}),
+    "liar": (Liar(a=1), {"a": 1}),
+    "tag of our own": ({"$": "int", "v": "0x1"}, {"$": "int", "v": "0x1"}),
+    "range": (range(3), "range(0, 3)"),
+}
+
+
+@pytest.mark.parametrize("name", SENT_AS)
+def test_what_is_not_plain_arrives_as_text_or_as_what_it_extends(name: str) -> None:
+    value, back = SENT_AS[name]
+    found = load(*dump(value))
+    assert (found, types_of(found)) == (back, types_of(back))
+
+
+def test_cycles_and_depth_end() -> None:
+    cycle: list[object] = [1]
+    cycle.append({"again": cycle})
+    assert load(*dump(cycle)) == [1, {"again": "[1, {'again': [...]}]"}]
+    deep: object = "core"
+    for _ in range(100_000):
+        deep = [deep]
+    load(*dump(deep))
+    twice = ["shared"]
+    assert load(*dump([twice, twice])) == [twice, twice]
+    with pytest.raises(NotPlain):
+        dump(cycle, strict=True)
+    with pytest.raises(NotPlain):
+        dump([object()], strict=True)
+
+
+@pytest.mark.parametrize("value", ["x" * 101, b"x" * 101, ["x" * 60, "y" * 60], list(range(101)), {"k" * 101: 1}])
+def test_large_values_are_noticed_early(value: object) -> None:
+    with pytest.raises(TooLarge):
+        dump(value, max_chars=100)
+
+
+HOSTILE = [
+    b"",
+    b"{",
+    b"\xff",
+    b'{"$":"int"}',
+    b'{"$":"int","v":5}',
+    b'{"$":"tuple","v":{}}',
+    b'{"$":["x"],"v":1}',
+    b'{"$":"eval","v":"1"}',
+    b'{"$":"set","v":[[]]}',
+    b'{"$":"dict","v":[[1]]}',
+    b'{"$":"dict","v":[[[],1]]}',
+    b'{"$":"bytes","v":"***"}',
+    b'{"$":"date","v":"soon"}',
+    b'{"$":"timedelta","v":[1]}',
+    b'{"$":"timedelta","v":[1e300,0,0]}',
+    b'{"$":"decimal","v":[0]}',
+    b'{"$":"decimal","v":"one"}',
+    b'{"$":"set","v":[{"$":"decimal","v":"sNaN"}]}',
+    b"1" * 5000,
+    b"[" * 100_000,
+    b"[" * 500 + b"]" * 500,
+    b'{"$":"tuple","v":[' * 300 + b"]}" * 300,
+    b"[" + b"[]," * (MAX_CONTAINERS + 1) + b"[]]",
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=lambda data: repr(data[:40]))
+def test_hostile_values_are_refused(data: bytes) -> None:
+    with pytest.raises(WireError):
+        load("j", data)
+
+
+@given(st.sampled_from(["s", "b", "j", "x", 5, None, []]), st.binary(max_size=200))
+def test_any_bytes_load_or_are_refused(kind: object, data: bytes) -> None:
+    with contextlib.suppress(WireError):
+        load(kind, data)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=10)
+    | st.sampled_from(["int", "tuple", "dict", "set", "$"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["$", "v", "a"]), inner, max_size=3)
+        | st.fixed_dictionaries(
+            {
+                "$": st.sampled_from(["int", "tuple", "set", "dict", "bytes", "date", "time", "timedelta", "decimal"]),
+                "v": inner,
+            }
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_json_loads_or_is_refused(tree: object) -> None:
+    with contextlib.suppress(WireError):
+        load("j", json.dumps(tree).encode())
+
+
+MESSAGES = st.lists(st.tuples(st.dictionaries(st.text(max_size=5), st.integers()), st.binary(max_size=300)), max_size=8)
+
+
+@given(MESSAGES, st.lists(st.integers(min_value=1, max_value=50), min_size=1))
+def test_messages_survive_any_cutting(messages: list[tuple[dict[str, int], bytes]], cuts: list[int]) -> None:
+    sent = [({**header, "t": "x"}, body) for header, body in messages]
+    stream = b"".join(frame for header, body in sent for frame in pack_message(header, body))
+    decoder, found, at, turn = Decoder(), [], 0, 0
+    while at < len(stream):
+        size = cuts[turn % len(cuts)]
+        found += decoder.feed(stream[at : at + size])
+        at, turn = at + size, turn + 1
+    assert [(message.header, message.body) for message in found] == sent
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 2 * PART_BYTES + 1])
+def test_large_bodies_travel_in_parts(size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    frames = list(pack_message({"t": "x"}, body))
+    assert len(frames) == max(1, -(-size // PART_BYTES))
+    decoder = Decoder()
+    found = [message for frame in frames for message in decoder.feed(frame)]
+    assert [(message.header, message.body == body) for message in found] == [({"t": "x"}, True)]
+    assert [message.body for message in decoder.feed(pack({"t": "y"}, b"next"))] == [b"next"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack(">II", MAX_HEADER_BYTES + 1, 0),
+        struct.pack(">II", 10, MAX_BODY_BYTES + 1),
+        struct.pack(">II", 2**32 - 1, 2**32 - 1),
+        struct.pack(">II", 4, 0) + b"null",
+        struct.pack(">II", 2, 0) + b"{}",
+        struct.pack(">II", 7, 0) + b'{"t":1}',
+        struct.pack(">II", 2, 0) + b"\xff\xfe",
+        struct.pack(">II", 60_000, 0) + b"[" * 60_000,
+    ],
+    ids=repr,
+)
+def test_what_is_no_frame_is_refused_before_it_is_kept(data: bytes) -> None:
+    with pytest.raises(WireError):
+        Decoder().feed(data)
+
+
+def test_parts_without_end_are_refused() -> None:
+    decoder = Decoder(max_message_bytes=10 * 1024 * 1024)
+    part = pack({"t": "part"}, b"x" * PART_BYTES)
+    decoder.feed(part)
+    decoder.feed(part)
+    with pytest.raises(WireError, match="larger than"):
+        decoder.feed(part)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=400))
+def test_any_bytes_are_frames_or_refused(data: bytes) -> None:
+    with contextlib.suppress(WireError):
+        Decoder(1000).feed(data)

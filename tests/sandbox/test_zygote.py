@@ -1,0 +1,295 @@
+"""Zygotes and their REPLs: born fast, alike and apart; ended with their host, replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from zygote_kit import AVAILABLE, SMALL, is_alive, linux_only, run_cell, run_once, sandbox_at, vanish
+
+from rlm.core.cells import ReplLimits, ReplSpec
+from rlm.core.errors import ConfigurationError, SandboxDiedError, SandboxError
+from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.zygote import ZygoteLauncher, ZygoteWorker
+
+pytestmark = linux_only
+EVERY_LEVEL = pytest.mark.parametrize("level", AVAILABLE)
+BEST = AVAILABLE[0] if AVAILABLE else "strict"
+
+
+async def closed(launcher: ZygoteLauncher) -> None:
+    pid = launcher.zygote_pid
+    await launcher.aclose()
+    assert pid is None or not is_alive(pid)
+
+
+@EVERY_LEVEL
+async def test_a_worker_is_a_process_that_can_be_interrupted_and_killed(level: str) -> None:
+    launcher = ZygoteLauncher(level)
+    worker = await launcher.launch(SMALL)
+    assert is_alive(worker.pid)
+    assert not worker.sock.getblocking()
+    worker.kill()
+    assert await worker.wait() == "killed by signal 9 (SIGKILL)"
+    assert await worker.wait() == "killed by signal 9 (SIGKILL)"  # may be asked again
+    worker.kill()  # and nothing happens
+    worker.interrupt()
+    worker.sock.close()
+    await closed(launcher)
+
+
+@EVERY_LEVEL
+async def test_an_interrupt_stops_a_cell_that_keeps_its_variables(level: str) -> None:
+    async with sandbox_at(level) as sandbox:
+        repl = await sandbox.open(ReplSpec("", limits=ReplLimits(cell_seconds=0.3)))
+        stopped = await run_cell(repl, "kept = 5\nwhile True: pass")
+        assert (stopped.end, stopped.state_lost) == ("timeout", False)
+        assert (await run_cell(repl, "kept")).echo == "5"
+
+
+async def test_a_worker_ends_when_the_host_closes_its_socket() -> None:
+    launcher = ZygoteLauncher(BEST)
+    worker = await launcher.launch(SMALL)
+    worker.sock.close()
+    assert await asyncio.wait_for(worker.wait(), 5) == "exited with status 0"
+    await closed(launcher)
+
+
+@EVERY_LEVEL
+async def test_many_live_at_once_each_with_its_own_state(level: str) -> None:
+    async with sandbox_at(level) as sandbox:
+        repls = await asyncio.gather(*(sandbox.open(ReplSpec(f"context {n}", limits=SMALL)) for n in range(40)))
+        await asyncio.gather(*(run_cell(repl, f"mine = {n}") for n, repl in enumerate(repls)))
+        results = await asyncio.gather(*(run_cell(repl, "mine, context") for repl in repls))
+        assert [result.echo for result in results] == [f"({n}, 'context {n}')" for n in range(40)]
+
+
+@EVERY_LEVEL
+async def test_siblings_draw_different_numbers_and_order_sets_alike(level: str) -> None:
+    async with sandbox_at(level) as sandbox:
+        code = (
+            "import random, uuid, secrets, os\nprint(random.random(), uuid.uuid4(), secrets.token_hex(), os.urandom(4))"
+        )
+        first, second = [(await run_once(sandbox, code)).stdout.split() for _ in range(2)]
+        assert not set(first) & set(second)
+        ordered = "print(list({'b', 'a', 'zebra', 'context', 'x' * 9}))"
+        one_order = (await run_once(sandbox, ordered)).stdout
+    async with sandbox_at(level) as another:
+        assert (await run_once(another, ordered)).stdout == one_order
+
+
+@EVERY_LEVEL
+async def test_memory_is_limited_and_the_state_survives(level: str) -> None:
+    async with sandbox_at(level) as sandbox:
+        repl = await sandbox.open(ReplSpec("", limits=SMALL))
+        await run_cell(repl, "kept = 5")
+        too_much = await run_cell(repl, "held = bytearray(400 * 2**20)")
+        assert (too_much.end, too_much.error) == ("error", "MemoryError")
+        assert (await run_cell(repl, "held = bytearray(150 * 2**20); kept")).echo == "5"
+
+
+@EVERY_LEVEL
+async def test_threads_are_bounded_and_hurt_nobody_else(level: str) -> None:
+    bomb = """
+        import threading, time
+        stop = threading.Event()
+        threading.stack_size(65536)
+        count = 0
+        try:
+            for _ in range(3000):
+                threading.Thread(target=stop.wait).start()
+                count += 1
+        except RuntimeError as error:
+            print(error)
+        stop.set()
+        count
+    """
+    async with sandbox_at(level) as sandbox:
+        code = "\n".join(line[8:] for line in bomb.splitlines())
+        repls = await asyncio.gather(*(sandbox.open(ReplSpec("", limits=SMALL)) for _ in range(2)))
+        exploded, calm = await asyncio.gather(run_cell(repls[0], code), run_cell(repls[1], "6 * 7"))
+        assert "can't start new thread" in exploded.stdout
+        assert int(exploded.echo or 0) < 520
+        assert calm.echo == "42"
+
+
+@EVERY_LEVEL
+async def test_what_only_a_process_could_leave_behind_is_not_there(level: str) -> None:
+    os.environ["RLM_TEST_SECRET"] = "sesame"
+    try:
+        async with sandbox_at(level) as sandbox:
+            code = "import os, sys\nprint(dict(os.environ), sys.argv, os.getcwd(), sys.flags.utf8_mode)"
+            shown = (await run_once(sandbox, code)).stdout
+            assert shown == "{} [''] / 1\n"
+    finally:
+        del os.environ["RLM_TEST_SECRET"]
+
+
+async def test_inherited_descriptors_are_only_the_socket_and_null() -> None:
+    leaked, other = socket.socketpair()
+    with leaked, other, Path("/etc/passwd").open() as file:
+        os.set_inheritable(leaked.fileno(), True)
+        os.set_inheritable(file.fileno(), True)
+        code = """
+import os, stat
+kinds = []
+for fd in range(4096):
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        continue
+    kinds.append(stat.S_IFMT(mode))
+kinds = sorted((kind == stat.S_IFSOCK, kind == stat.S_IFCHR) for kind in kinds)
+print(kinds.count((False, True)), [kind for kind in kinds if kind == (False, False)])
+"""
+        async with sandbox_at(BEST) as sandbox:
+            plain, others = (await run_once(sandbox, code)).stdout.split(maxsplit=1)
+            assert plain == "3"  # /dev/null as standard streams
+            assert others.strip() == "[(False, False)]"  # the event loop's epoll
+
+
+@EVERY_LEVEL
+async def test_the_library_that_computes_can_be_imported(level: str) -> None:
+    names = """re json collections datetime math itertools textwrap statistics csv random string functools decimal fractions
+        difflib html xml.etree.ElementTree sqlite3 zlib gzip bz2 lzma hashlib base64 unicodedata zoneinfo calendar heapq bisect
+        dataclasses enum typing ast io pathlib copy pprint operator contextlib asyncio threading concurrent.futures time uuid
+        urllib.parse email.parser tomllib configparser struct pickle logging graphlib secrets ipaddress encodings.cp1250"""
+    async with sandbox_at(level) as sandbox:
+        result = await run_once(sandbox, "\n".join(f"import {name}" for name in names.split()))
+        assert result.end == "ok", result.traceback
+        uses = """
+import sqlite3, zoneinfo, datetime, decimal, re, time
+db = sqlite3.connect(":memory:")
+db.execute("create table t (x)")
+db.executemany("insert into t values (?)", [(n,) for n in range(10)])
+print(db.execute("select sum(x) from t").fetchone()[0], "äöü".encode("cp1252"), time.strptime("2024", "%Y").tm_year)
+"""
+        assert (await run_once(sandbox, uses)).stdout == "45 b'\\xe4\\xf6\\xfc' 2024\n"
+
+
+async def test_time_zones_are_known_at_the_strict_level() -> None:
+    if BEST != "strict" or not Path("/usr/share/zoneinfo/Europe/Berlin").exists():
+        pytest.skip("no time zones on this machine, or not the strict level")
+    code = "import zoneinfo, datetime as d\nprint(d.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin')).utcoffset())"
+    async with sandbox_at("strict") as sandbox:
+        assert (await run_once(sandbox, code)).stdout == "2:00:00\n"
+
+
+@EVERY_LEVEL
+async def test_a_package_with_compiled_code_is_imported_when_named(level: str) -> None:
+    code = "import multidict\nd = multidict.MultiDict([('a', 1), ('a', 2)])\nprint(d.getall('a'), multidict.USE_EXTENSIONS)"
+    async with sandbox_at(level, ("multidict",)) as sandbox:
+        assert (await run_once(sandbox, code)).stdout == "[1, 2] True\n"
+        assert "ModuleNotFoundError" in ((await run_once(sandbox, "import aiohttp")).error or "")
+    async with sandbox_at(level) as sandbox:
+        assert "ModuleNotFoundError" in ((await run_once(sandbox, "import multidict")).error or "")
+
+
+async def test_a_package_that_is_not_installed_is_an_error_before_anything_starts() -> None:
+    launcher = ZygoteLauncher(BEST, packages=("surely_not_installed",))
+    with pytest.raises(ConfigurationError, match=r"surely_not_installed.*not installed"):
+        await launcher.launch(SMALL)
+    await launcher.aclose()
+
+
+async def test_a_dead_zygote_is_replaced_and_its_repls_are_told() -> None:
+    launcher = ZygoteLauncher(BEST)
+    sandbox = WorkerSandbox(launcher)
+    repl = await sandbox.open(ReplSpec("the context", limits=SMALL))
+    zygote = launcher.zygote_pid
+    assert zygote is not None
+    os.kill(zygote, signal.SIGKILL)
+    lost = await run_cell(repl, "import time\ntime.sleep(9)")
+    assert (lost.end, lost.state_lost) == ("died", True)
+    assert "zygote" in lost.notes[0]
+    assert (await run_cell(repl, "context")).echo == "'the context'"
+    assert launcher.zygote_pid != zygote
+    await sandbox.aclose()
+
+
+async def test_workers_of_a_dead_zygote_end_with_it() -> None:
+    launcher = ZygoteLauncher(BEST)
+    workers = [await launcher.launch(SMALL) for _ in range(5)]
+    zygote = launcher.zygote_pid
+    assert zygote is not None
+    os.kill(zygote, signal.SIGKILL)
+    told = await asyncio.wait_for(asyncio.gather(*(worker.wait() for worker in workers)), 5)
+    assert all("zygote" in how for how in told)
+    assert await vanish(zygote, *(worker.pid for worker in workers)) == []
+    another = await launcher.launch(SMALL)
+    assert is_alive(another.pid)
+    for worker in (*workers, another):
+        worker.sock.close()
+    await closed(launcher)
+
+
+async def test_closing_ends_everything_and_is_final() -> None:
+    launcher = ZygoteLauncher(BEST)
+    worker: ZygoteWorker = await launcher.launch(SMALL)
+    await launcher.aclose()
+    await launcher.aclose()
+    assert not is_alive(worker.pid)
+    worker.sock.close()
+    with pytest.raises(SandboxError, match="closed"):
+        await launcher.launch(SMALL)
+
+
+async def test_a_launch_that_is_cancelled_leaves_nothing() -> None:
+    launcher = ZygoteLauncher(BEST)
+    first = await launcher.launch(SMALL)
+    launches = [asyncio.create_task(launcher.launch(SMALL)) for _ in range(20)]
+    await asyncio.sleep(0)
+    for launch in launches:
+        launch.cancel()
+    await asyncio.gather(*launches, return_exceptions=True)
+    last = await launcher.launch(SMALL)  # orders are obeyed in turn: those before have been
+    assert is_alive(first.pid)
+    assert await vanish(*children_of(first, launcher) - {first.pid, last.pid}) == []
+    for worker in (first, last):
+        worker.sock.close()
+    await closed(launcher)
+
+
+def children_of(worker: ZygoteWorker, launcher: ZygoteLauncher) -> set[int]:
+    """All processes whose parent is the worker's."""
+    parent = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return {int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()}
+
+
+async def test_a_host_that_is_killed_takes_everything_with_it(tmp_path: Path) -> None:
+    """Even where a process that the host forked keeps copies of its sockets."""
+    reader, writer = os.pipe()
+    host = os.fork()
+    if host == 0:
+        asyncio.run(_be_host(writer, tmp_path))
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        pids = [int(pid) for pid in told.readline().split()]
+    assert all(is_alive(pid) for pid in pids)
+    os.kill(host, signal.SIGKILL)
+    os.waitpid(host, 0)
+    keeper, *family = pids
+    assert await vanish(*family) == []
+    os.kill(keeper, signal.SIGKILL)
+
+
+async def _be_host(writer: int, _folder: Path) -> None:
+    launcher = ZygoteLauncher(BEST)
+    workers = [await launcher.launch(SMALL) for _ in range(3)]
+    keeper = os.fork()
+    if keeper == 0:
+        signal.pause()
+    zygote = launcher.zygote_pid or 0
+    os.write(writer, " ".join(str(pid) for pid in (keeper, zygote, *(w.pid for w in workers))).encode() + b"\n")
+    await asyncio.Event().wait()
+
+
+async def test_a_repl_of_a_closed_sandbox_is_closed() -> None:
+    async with sandbox_at(BEST) as sandbox:
+        repl = await sandbox.open(ReplSpec("", limits=SMALL))
+    with pytest.raises(SandboxDiedError):
+        await run_cell(repl, "1")

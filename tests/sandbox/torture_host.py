@@ -1,0 +1,36 @@
+"""A host for the torture test: opens REPLs without end and says its processes, until something kills it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from rlm.core.cells import Cell, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.zygote import ZygoteLauncher
+
+LIMITS = ReplLimits(memory_mb=256)
+
+
+async def answer(subcall: Subcall) -> SubcallOutcome:
+    return SubcallAnswer(subcall.prompt)
+
+
+async def work(sandbox: WorkerSandbox, number: int) -> None:
+    while True:
+        repl = await sandbox.open(ReplSpec("x" * 10_000, limits=LIMITS))
+        for turn in range(3):
+            await repl.execute(Cell(1, turn, f"llm_query('{number}'); sum(range(10**5))"), answer)
+        await repl.aclose()
+
+
+async def main() -> None:
+    launcher = ZygoteLauncher(sys.argv[1])
+    sandbox = WorkerSandbox(launcher)
+    await sandbox.open(ReplSpec("", limits=LIMITS))
+    print(launcher.zygote_pid, flush=True)
+    await asyncio.gather(*(work(sandbox, number) for number in range(4)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
