@@ -92,6 +92,8 @@ class RLM:
         observation_chars: characters of output that a model is shown after each turn.
         temperature, max_output_tokens: passed to every call; None leaves them to the provider.
         prompt: a prompt family by name, or a function from ``PromptFacts`` to the system message; by model when None.
+        prefetch: ask the calls of sequential code ahead of time, as far as no answer decides them: a loop over ``llm_query``
+            then takes as long as a batch. Where the sandbox's level allows it ("strict").
         setup_code: Python that runs in every REPL before its first cell.
         prices: ``{model: (input, output)}`` in dollars for a million tokens, with cached input and cache writes as third and
             fourth figure where they differ; they count before published prices.
@@ -125,6 +127,7 @@ class RLM:
         temperature: float | None = None,
         max_output_tokens: int | None = None,
         prompt: str | PromptFamily | None = None,
+        prefetch: bool = True,
         setup_code: str | None = None,
         prices: Mapping[str, tuple[float, ...]] | None = None,
         sinks: Sequence[Sink] = (),
@@ -151,7 +154,9 @@ class RLM:
         self._concurrency = concurrency
         self._policy = RetryPolicy(retries=retries)
         self._call_timeout_s = call_timeout_s
-        self._limits = ReplLimits(cell_seconds=cell_seconds, memory_mb=memory_mb)
+        self._limits = ReplLimits(
+            cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
+        )
         self._observation_chars = observation_chars
         self._temperature = temperature
         self._max_output_tokens = max_output_tokens

@@ -63,6 +63,8 @@ class CellResult:
             never awaited, lost state).
         state_lost: the REPL was replaced; variables of earlier cells are gone.
         elapsed_s: wall time; waited_s: the part of it spent waiting for sub-calls.
+        prefetched: sub-calls that were asked before the cell came to them; prefetches_used: those of them that it came to.
+            The others were wasted.
     """
 
     end: CellEnd
@@ -77,6 +79,8 @@ class CellResult:
     state_lost: bool = False
     elapsed_s: float = 0.0
     waited_s: float = 0.0
+    prefetched: int = 0
+    prefetches_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Subcall:
     """What code in a REPL asks for, as it left the sandbox; every field is untrusted.
 
     ``number`` counts the sub-calls of one cell from 1. ``batch`` is the same for the items of one batch and None for a
-    single call. ``context`` is what was given apart from the prompt.
+    single call. ``context`` is what was given apart from the prompt. ``prefetched``: asked before the cell came to it.
     """
 
     number: int
@@ -95,6 +99,7 @@ class Subcall:
     schema: JsonSchema | None = None
     recursive: bool | None = None
     batch: int | None = None
+    prefetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +122,16 @@ SubcallOutcome: TypeAlias = SubcallAnswer | SubcallFailure
 
 @dataclass(frozen=True, slots=True)
 class ReplLimits:
-    """Limits of one REPL. ``cell_seconds`` is wall time of one cell, waits for sub-calls not counted."""
+    """Limits of one REPL. ``cell_seconds`` is wall time of one cell, waits for sub-calls not counted.
+
+    ``prefetch_ahead``: how many calls of sequential code may be asked before the code comes to them; 0: none.
+    """
 
     cell_seconds: float = 120.0
     memory_mb: int = 2048
     output_chars: int = 2_000_000
     open_calls: int = 2048
+    prefetch_ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from rlm.core.cells import (
@@ -41,6 +42,7 @@ READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context
 ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
 SETUP = Cell(1, 1, "")
+FORKING_LEVELS = frozenset({"strict"})  # where forks can be counted and end with their REPL, and no copy can touch anything
 E = TypeVar("E", bound=SessionEvent)
 
 
@@ -92,8 +94,11 @@ class WorkerRepl:
 
     async def start(self) -> None:
         """Starts a process and gives it context and setup code."""
-        process = await self._launcher.launch(self._spec.limits)
-        session = Session(self._spec.limits)
+        limits = self._spec.limits
+        if self._launcher.level not in FORKING_LEVELS:
+            limits = replace(limits, prefetch_ahead=0)
+        process = await self._launcher.launch(limits)
+        session = Session(limits)
         worker = self._worker = _Worker(process, await Link.connect(process.sock, session))
         try:
             await worker.link.send_large(session.open(self._spec.context, self._spec.can_call))
@@ -232,6 +237,8 @@ class WorkerRepl:
             notes=notes,
             elapsed_s=running.watch.elapsed(),
             waited_s=running.watch.waited,
+            prefetched=done.prefetched,
+            prefetches_used=done.prefetches_used,
         )
 
 

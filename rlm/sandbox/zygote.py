@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rlm.core.cells import ReplLimits
 from rlm.core.errors import SandboxError, SandboxUnavailableError
+from rlm.sandbox.forkgate import ForkGate
 from rlm.sandbox.process import describe_status
 from rlm.sandbox.zygote_process import MAX_MESSAGE_BYTES, START_TIMEOUT_S, check_readiness, end_process, start_process
 
@@ -40,6 +41,7 @@ class ZygoteWorker:
         self._pidfd = pidfd
         self._pid = _pid_behind(pidfd)
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._gate: ForkGate | None = None
 
     @property
     def sock(self) -> socket.socket:
@@ -63,8 +65,14 @@ class ZygoteWorker:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def guard_forks(self, gate: int) -> None:
+        """Told by the zygote's reader, where the REPL may ask for forks."""
+        self._gate = ForkGate(gate, self._pid)
+
     def end(self, how: str) -> None:
         """Told by the zygote's reader, once."""
+        if self._gate is not None:
+            self._gate.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -109,7 +117,7 @@ class ZygoteLauncher:
             zygote = await self._living_zygote()
             try:
                 async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
-                    return await zygote.spawn(limits.memory_mb * 1024 * 1024)
+                    return await zygote.spawn(limits.memory_mb * 1024 * 1024, forks=limits.prefetch_ahead > 0)
             except ZygoteDied:
                 continue
             except TimeoutError:
@@ -145,6 +153,7 @@ class _Zygote:
         self._next_id = 1
         self._asked: dict[int, tuple[socket.socket, asyncio.Future[ZygoteWorker]]] = {}
         self._workers: dict[int, ZygoteWorker] = {}
+        self._gates: dict[int, int] = {}
         self.alive = True
 
     @property
@@ -170,8 +179,8 @@ class _Zygote:
         loop.add_reader(control, zygote._read)
         return zygote
 
-    async def spawn(self, memory_bytes: int) -> ZygoteWorker:
-        """Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
+    async def spawn(self, memory_bytes: int, *, forks: bool = False) -> ZygoteWorker:
+        """``forks``: the REPL may ask for copies of itself. Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
         if not self.alive:
             raise ZygoteDied
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -180,7 +189,7 @@ class _Zygote:
         self._next_id += 1
         born: asyncio.Future[ZygoteWorker] = asyncio.get_running_loop().create_future()
         self._asked[number] = (ours, born)
-        order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS}
+        order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS, "forks": forks}
         try:
             with theirs:
                 socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno()])
@@ -213,6 +222,8 @@ class _Zygote:
         match message["is"]:
             case "spawned":
                 self._on_spawned(message["id"], descriptors.pop())
+            case "gated":
+                self._on_gated(message["id"], descriptors.pop())
             case "unborn":
                 _, born = self._asked.pop(message["id"])
                 if not born.done():
@@ -228,10 +239,21 @@ class _Zygote:
         ours, born = self._asked.pop(number)
         worker = ZygoteWorker(ours, pidfd)
         self._workers[number] = worker
+        if (gate := self._gates.pop(number, None)) is not None:
+            worker.guard_forks(gate)
         if born.done():  # cancelled meanwhile
             worker.kill()
         else:
             born.set_result(worker)
+
+    def _on_gated(self, number: int, gate: int) -> None:
+        """From the REPL before any cell; it may overtake the zygote's own message, or come after the REPL's end."""
+        if (worker := self._workers.get(number)) is not None:
+            worker.guard_forks(gate)
+        elif number in self._asked:
+            self._gates[number] = gate
+        else:
+            os.close(gate)
 
     def _lose(self) -> None:
         """The zygote is gone, or is to go: so are all its REPLs, by the kernel's means."""
@@ -245,6 +267,9 @@ class _Zygote:
             if not born.done():
                 born.set_exception(ZygoteDied())
         self._asked.clear()
+        for gate in self._gates.values():
+            os.close(gate)
+        self._gates.clear()
         for worker in self._workers.values():
             worker.kill()
             worker.end("killed by signal 9 (SIGKILL), because the zygote that had forked it ended")

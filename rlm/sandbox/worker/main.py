@@ -154,7 +154,7 @@ class Worker:
                     "variables": [[name, type(v).__name__, size_of(v)] for name, v in self._scaffold.variables()],
                     "omitted": [cut_out, cut_err],
                     "tails": [tail_out, tail_err],
-                    "ahead": [self._prefetcher.asked, self._prefetcher.used],
+                    "used": self._prefetcher.used,
                 },
                 ensure_ascii=False,
             )

@@ -54,7 +54,7 @@ class Prefetcher:
 
     Attributes:
         copy: in a copy, its end of the socket; None in the REPL itself.
-        asked, used: how many calls of this cell were asked ahead, and how many of them the cell came to.
+        used: how many calls that were asked ahead the cell has come to.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Prefetcher:
         self._ahead = ahead
         self._mute = mute
         self.copy: Copy | None = None
-        self.asked = self.used = 0
+        self.used = 0
         self._kept: dict[bytes, deque[Group]] = {}
         self._overtaken: Counter[bytes] = Counter()  # calls that the REPL made before the copy came to them
         self._pid = 0
@@ -77,7 +77,7 @@ class Prefetcher:
 
     def begin(self) -> None:
         """A cell starts."""
-        self.asked = self.used = self._used_at_fork = self._penalty = self._skips = 0
+        self.used = self._used_at_fork = self._penalty = self._skips = 0
         self._has_forked = False
 
     def end(self) -> None:
@@ -190,7 +190,6 @@ class Prefetcher:
                 continue
             job = job_of(key)
             self._calls.start(job)
-            self.asked += 1
             self._kept.setdefault(key, deque()).append(job.group)
 
     def _give_room(self) -> None:

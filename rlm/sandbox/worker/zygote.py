@@ -7,6 +7,7 @@ does on its socket is the function ``serve`` that it is started with.
     {"do": "confine", ...} + pidfd of the host             {"is": "ready", ...} or {"is": "unfit", "why": ...}
     {"do": "spawn", "id": n, ...} + the REPL's socket      {"is": "spawned", "id": n} + pidfd of the REPL, or
                                                            {"is": "unborn", "id": n, "why": ...}
+                                                           {"is": "gated", "id": n} + descriptor, from the REPL itself
                                                            {"is": "ended", "id": n, "status": as waitpid has it}
 """
 
@@ -24,8 +25,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .confine import forking, preload, privileges
+from .confine.bpf import Program
 from .confine.kernel import call
-from .confine.levels import CannotConfineError, Confinement, Limits, confine_repl, confine_zygote
+from .confine.levels import CannotConfineError, Confinement, Limits, confine_repl, confine_zygote, open_gate
 
 Serve = Callable[[socket.socket], NoReturn]
 
@@ -120,6 +122,8 @@ class _Zygote:
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
             program = confine_repl(self._confinement, limits)
             preload.reseed()
+            if order.get("forks") and self._confinement.filter_with_forks is not None:
+                program = self._offer_gate(order["id"]) or program
             os.dup2(repl_socket, _REPL_SOCKET)
             self._control.detach()
             call("close_range", _REPL_SOCKET + 1, _LAST_DESCRIPTOR, 0)
@@ -128,6 +132,15 @@ class _Zygote:
             os._exit(EXIT_NOT_CONFINED)
         self._serve(socket.socket(fileno=_REPL_SOCKET))
         os._exit(0)
+
+    def _offer_gate(self, number: int) -> Program | None:
+        """Hands the host the gate for this REPL's forks. None where there is no such thing: then no fork is possible."""
+        try:
+            gate = open_gate()
+        except OSError:
+            return None
+        socket.send_fds(self._control, [_encode({"is": "gated", "id": number})], [gate])
+        return self._confinement.filter_with_forks
 
     def _bury(self, pidfd: int) -> None:
         number, pid = self._children.pop(pidfd)

@@ -47,6 +47,7 @@ class Confinement:
         tasks_before: tasks that already count against this user's limit.
         zygote: the zygote's process id.
         filter_of_all: the REPLs' filter, where it is the same for all.
+        filter_with_forks: the same for REPLs that have a gate for forks, where there is a pid namespace to hold these.
     """
 
     level: str
@@ -55,6 +56,7 @@ class Confinement:
     tasks_before: int
     zygote: int
     filter_of_all: Program | None
+    filter_with_forks: Program | None = None
 
     @property
     def has_namespaces(self) -> bool:
@@ -102,8 +104,16 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
             version = 0
     except OSError as error:
         raise CannotConfineError(str(error)) from error
-    shared_filter = policy.build(machine, policy.Policy(files=True)) if level == "strict" else None
-    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), shared_filter)
+    shared = [policy.build(machine, policy.Policy(files=True, forks=forks)) for forks in (False, True)]
+    filters = shared if level == "strict" else (None, None)
+    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), *filters)
+
+
+def open_gate() -> int:
+    """Puts the gate for forks before this process; the descriptor is for the host. Raises OSError."""
+    machine = this_machine()
+    assert machine is not None
+    return privileges.filter_with_gate(policy.gate(machine))
 
 
 def confine_repl(confinement: Confinement, limits: Limits) -> Program:
