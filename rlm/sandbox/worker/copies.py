@@ -18,12 +18,14 @@ import datetime
 import gc
 import os
 import random
+import re
 import resource
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import placeholders, texts
@@ -121,16 +123,30 @@ def _replace(namespace: dict[str, Any]) -> None:
             swap(owner, name, leave)
     for name, new in texts.IN_COPIES.items():
         setattr(builtins, name, new)
-    for kind, names in ((datetime.datetime, ("now", "utcnow", "today")), (datetime.date, ("today",))):
-        fields = gc.get_referents(kind.__dict__)[0]  # of a built-in type, which setattr refuses
-        for name in names:
-            if name in fields:
-                fields[name] = leave
-        ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
+    _set_methods(datetime.datetime, {name: leave for name in ("now", "utcnow", "today")})
+    _set_methods(datetime.date, {"today": leave})
+    _set_methods(re.Pattern, {name: _on_known(getattr(re.Pattern, name)) for name in texts.MATCHING})
     for name, value in list(namespace.items()):
         if id(value) in swapped:
             namespace[name] = swapped[id(value)]
     sys.settrace(None)
+
+
+def _set_methods(kind: type, methods: Mapping[str, Callable[..., Any]]) -> None:
+    """Of a built-in type, which ``setattr`` refuses."""
+    gc.get_referents(kind.__dict__)[0].update(methods)
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
+
+
+def _on_known(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A matching method that ends the copy on an unknown text: by its length, ``re`` may give up without looking at it."""
+
+    def match(*arguments: Any, **options: Any) -> Any:
+        if any(map(placeholders.is_unknown, (*arguments, *options.values()))):
+            leave()
+        return method(*arguments, **options)
+
+    return match
 
 
 def _no_sleep(_seconds: float) -> None:

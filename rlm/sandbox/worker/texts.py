@@ -2,7 +2,8 @@
 
 CPython joins the parts of an f-string, and of ``"...".format(...)``, ``"..." % ...`` and ``"...".join(...)``, without asking
 any method of theirs. In cells these become calls of builtins with the same meaning: C functions in the REPL itself, so no
-frame shows and nothing is slower, and functions that know placeholders in a copy.
+frame shows and nothing is slower, and functions that know placeholders in a copy. And ``pattern.search(llm_query(...))``
+looks its method up after its arguments, in which a copy may have begun.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import ast
 import builtins
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import placeholders
 
+MATCHING = ("search", "match", "fullmatch", "findall", "finditer", "split", "sub", "subn", "scanner")
+"""Methods of compiled patterns: a copy has others in their place (see ``copies``)."""
+
+_LATE = "__late_method__"
 _PARTS, _JOIN, _FORMAT, _MOD = "__join_parts__", "__join_with__", "__apply_format__", "__apply_mod__"
 
 IN_COPIES: Mapping[str, Callable[..., Any]] = {
@@ -26,8 +32,16 @@ IN_COPIES: Mapping[str, Callable[..., Any]] = {
 
 
 def install() -> None:
-    for name, function in {_PARTS: "".join, _JOIN: str.join, _FORMAT: str.format, _MOD: operator.mod}.items():
+    functions = {_PARTS: "".join, _JOIN: str.join, _FORMAT: str.format, _MOD: operator.mod, _LATE: late_method}
+    for name, function in functions.items():
         setattr(builtins, name, function)
+
+
+def late_method(owner: Any, name: str) -> Any:
+    """A method of a compiled pattern that is looked up when it is called; of anything else, now."""
+    if type(owner) is not re.Pattern:
+        return getattr(owner, name)
+    return lambda *arguments, **options: getattr(owner, name)(*arguments, **options)
 
 
 def name_text_operations(tree: ast.Module) -> ast.Module:
@@ -59,6 +73,8 @@ class _Namer(ast.NodeTransformer):
                 return _call(_JOIN, [function.value, *node.args], [], node)
             if function.attr == "format":
                 return _call(_FORMAT, [function.value, *node.args], node.keywords, node)
+        if isinstance(function, ast.Attribute) and function.attr in MATCHING and _holds_call(node):
+            node.func = _call(_LATE, [function.value, ast.copy_location(ast.Constant(function.attr), node)], [], function)
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
@@ -70,6 +86,11 @@ class _Namer(ast.NodeTransformer):
 
 def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _holds_call(node: ast.Call) -> bool:
+    arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return any(isinstance(inner, ast.Call) for argument in arguments for inner in ast.walk(argument))
 
 
 def _call(name: str, arguments: list[ast.expr], keywords: list[ast.keyword], at: ast.expr) -> ast.expr:
