@@ -148,6 +148,7 @@ async def compare(sandbox: WorkerSandbox, code: str) -> None:
     wasted = ahead.result.prefetched - ahead.result.prefetches_used
     assert ahead.asked >= plain.asked
     assert ahead.asked.total() == plain.asked.total() + wasted
+    _USED.append(ahead.result.prefetches_used)
     raised = plain.result.end == "error" or "caught" in plain.result.stdout
     if not raised:
         assert wasted == 0
@@ -163,8 +164,13 @@ def test_prefetching_changes_nothing_but_time(code: str) -> None:
     _LOOP.run_until_complete(run())
 
 
+def test_the_programs_above_did_ask_ahead() -> None:
+    assert sum(used > 0 for used in _USED) > len(_USED) // 10
+
+
 _LOOP = asyncio.new_event_loop()
 _SHARED: list[WorkerSandbox] = []
+_USED: list[int] = []
 
 
 @pytest.fixture(autouse=True, scope="module")
