@@ -81,6 +81,8 @@ class BackgroundLoop:
             asyncio.run_coroutine_threadsafe(_finish(self._closers), loop).result(STOP_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(STOP_SECONDS)
+        if not thread.is_alive():
+            loop.close()
 
 
 async def _finish(closers: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:

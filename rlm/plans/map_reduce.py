@@ -19,10 +19,11 @@ from rlm.plans import Task, cell
 SMALL_PROMPT_CHARS = 16_000
 # What SmolLM2 reads best at once: with 1,200 characters it invented more, beyond 3,000 it found less.
 SMALL_CHUNK_CHARS = 2_400
-# Two cores read about 800 characters a second with it: 64 chunks, 150 KB, are three minutes. Beyond that the chunks that share
-# the rarest words with the question are read, and the plan says so.
-SMALL_MAX_CHUNKS = 64
-PASSAGES = 10
+# Two cores read about 800 characters a second with it, so this many pages take them a minute. Of more, those that share the
+# rarest words with the question are read, and the plan says so.
+SMALL_MAX_PAGES = 16
+# Single passages, asked about apart: three sentences give a small model less to get lost in than a page.
+PASSAGES = 16
 # Larger chunks save prompts, but what stands in the middle of a very long one is overlooked.
 MAX_CHUNK_CHARS = 60_000
 PROMPT_CHARS = 600  # of instruction and question around a chunk, besides the question itself
@@ -149,7 +150,7 @@ else:
 def with_small_model(task: Task) -> Generator[str, str, None]:
     size = max(600, min(task.leaf_prompt_chars - PROMPT_CHARS - len(task.question), SMALL_CHUNK_CHARS))
     yield cell(
-        f"{_prepare(task, size)}\n{CHOOSE.replace('MAX_CHUNKS', str(SMALL_MAX_CHUNKS))}",
+        f"{_prepare(task, size)}\n{CHOOSE.replace('MAX_PAGES', str(SMALL_MAX_PAGES))}",
         "I cut the input into pages that a small model can read.",
     )
     yield cell(READ, "I ask the small model about all these pages in one batch.")
@@ -165,8 +166,8 @@ def _prepare(task: Task, size: int) -> str:
 
 
 CHOOSE = """
-pages = sorted(sorted(range(len(chunks)), key=lambda n: -closeness(chunks[n]))[:MAX_CHUNKS])
-print(len(chunks), "chunks. To be read:", len(pages), "of them, those that share most with the question")
+pages = sorted(sorted(range(len(chunks)), key=lambda n: -closeness(chunks[n]))[:MAX_PAGES])
+print(f"{len(chunks)} chunks; the {len(pages)} that share most with the question will be read")
 """
 
 READ = """
@@ -195,8 +196,10 @@ def passages(chunk):
 '''
 
 CHECK = '''
+everything = [(n, passage, words(passage), closeness(passage)) for n, chunk in enumerate(chunks) for passage in passages(chunk)]
+
 def support(reply, passage):
-    """How well a passage bears a reply out, 0 to 1: the reply adds words to the question's, and they stand in the passage."""
+    """How well a passage bears a reply out, 0 to 1: what the reply adds to the question stands there, near its words."""
     if hasattr(reply, "error") or re.search(r"NONE|\\bnot\\b.*(mention|say|stat|specif|provid)|the text", reply):
         return 0.0
     added = words(reply) - question_words
@@ -205,31 +208,48 @@ def support(reply, passage):
 
 votes = []  # (support, reply, passage)
 for n, reply in zip(pages, replies):
-    votes.append(max(((support(reply, passage), reply, passage) for passage in passages(chunks[n])), key=lambda vote: vote[0]))
-best = {passage: closeness(passage) for chunk in chunks for passage in passages(chunk)}
-best |= {passage: best[passage] + value for value, _, passage in votes}
-best = sorted(best, key=best.get, reverse=True)[:PASSAGES]
+    votes.append(max(((support(reply, p), reply, p) for p in passages(chunks[n])), key=lambda vote: vote[0]))
+
+bearing = {passage: value for value, _, passage in votes}
+best, taken = [], Counter()
+for n, passage, _, close in sorted(everything, key=lambda each: -each[3] - bearing.get(each[1], 0)):
+    if taken[n] < 2 and len(best) < PASSAGES:  # neighbours say the same
+        best.append(passage)
+        taken[n] += 1
 votes += [(support(reply, passage), reply, passage) for passage, reply in zip(best, ask(best))]
 votes = sorted((vote for vote in votes if vote[0] > 0), key=lambda vote: -vote[0])
+print(len(votes), "replies stand in the text")
 for value, reply, passage in votes[:8]:
-    print(f"{value:.2f} {reply[:90]!r}")
+    print(f"  {value:.2f} {reply[:90]!r}")
 '''
 
-DECIDE = """
+DECIDE = '''
+together, alone = Counter(), Counter()
+for _, _, present, close in everything:
+    together.update(dict.fromkeys(present, close * close))
+    alone.update(present)
+
+def bond(reply):
+    """How often the words that a reply adds keep company with the question's, everywhere in the text."""
+    added = words(reply) - question_words
+    return sum(together[word] / math.sqrt(alone[word] + 5) for word in added) / len(added)
+
 def likeness(one, other):
     one, other = words(one) - question_words, words(other) - question_words
     return len(one & other) / len(one | other)
 
-def total(vote):
-    return sum(value * likeness(vote[1], reply) for value, reply, _ in votes)
+def total(reply):
+    return bond(reply) * sum(value * likeness(reply, other) for value, other, _ in votes)
 
+missing = f"\\n\\n({len(failed)} of {len(pages)} pages could not be read: {failed[0].error})" if failed else ""
 if votes:
-    value, reply, passage = max(votes, key=total)
-    passage = max((p for v, r, p in votes if likeness(r, reply) > 0.5), key=lambda p: support(reply, p))
-    FINAL(f"{reply}\\n\\nThe text says: “{passage}”")
+    answer = max((reply for _, reply, _ in votes), key=total)
+    passage = max((passage for _, reply, passage in votes if likeness(reply, answer) > 0.5), key=lambda p: support(answer, p))
+    FINAL(f"{answer}\\n\\nThe text says: “{passage}”{missing}")
 else:
-    FINAL("No passage was found that answers this. Closest to the question:\\n\\n" + "\\n\\n".join(f"“{p}”" for p in best[:3]))
-"""
+    closest = "\\n\\n".join(f"“{passage}”" for passage in best[:3])
+    FINAL(f"No passage was found that answers this. Closest to the question:\\n\\n{closest}{missing}")
+'''
 
 SHOW_CLOSEST = """
 best = sorted({p for chunk in chunks for p in passages(chunk)}, key=lambda p: (-closeness(p), p))[:3]

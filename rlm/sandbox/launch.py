@@ -14,6 +14,7 @@ class WorkerProcess(Protocol):
     Attributes:
         sock: our end, a connected non-blocking stream socket. Whoever takes it closes it.
         pid: its process id, as seen from the host.
+        shared_fd: the number under which it holds the descriptor that ``launch`` was given; None where it was given none.
     """
 
     @property
@@ -21,6 +22,9 @@ class WorkerProcess(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+    @property
+    def shared_fd(self) -> int | None: ...
 
     def interrupt(self) -> None:
         """Sends SIGINT. Does nothing when the process has ended."""
@@ -41,8 +45,12 @@ class Launcher(Protocol):
     @property
     def level(self) -> str: ...
 
-    async def launch(self, limits: ReplLimits) -> WorkerProcess:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> WorkerProcess:
         """A new process, ready to be sent its first message.
+
+        Args:
+            limits: of the REPL that it is to serve.
+            shared: the descriptor of a shared context, which the process inherits.
 
         Raises:
             SandboxUnavailableError: when none could be started.

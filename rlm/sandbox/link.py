@@ -1,4 +1,4 @@
-"""A session on a socket: bytes in and out on the event loop. Never blocks on a write; stops reading only from a flooder."""
+"""A session on a socket: bytes in and out on the event loop. Never blocks on a write, and never stops reading."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Iterable
+from typing import Protocol
 
 from rlm.core.errors import SandboxError
 from rlm.sandbox.session import Session, SessionEvent
 
-MAX_QUEUED_EVENTS = 4096
-
 
 class WorkerGone(Exception):
     """The worker's end of the socket is closed. Handled within this package."""
+
+
+class Listener(Protocol):
+    """Is told what the worker says, as it arrives: a turn of the event loop costs as much as all the rest of a call."""
+
+    def on_event(self, event: SessionEvent) -> None: ...
+
+    def on_failure(self, error: BaseException) -> None: ...
 
 
 class Link(asyncio.Protocol):
@@ -28,7 +35,7 @@ class Link(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport
-        self._paused = False
+        self._listener: Listener | None = None
 
     @classmethod
     async def connect(cls, sock: socket.socket, session: Session) -> Link:
@@ -56,34 +63,33 @@ class Link(asyncio.Protocol):
         Raises:
             WorkerGone: when it will say nothing more.
             ProtocolViolationError: when it broke the protocol.
-            BaseException: what ``fail`` was given.
         """
-        while not self._events or self._has_priority():
+        while not self._events:
             self._raise_failure()
             self._waiting = asyncio.get_running_loop().create_future()
             try:
                 await self._waiting
             finally:
                 self._waiting = None
-        event = self._events.popleft()
-        if self._paused and len(self._events) < MAX_QUEUED_EVENTS // 2:
-            self._paused = False
-            self._transport.resume_reading()
-        return event
+        return self._events.popleft()
+
+    def listen(self, listener: Listener | None) -> None:
+        """From now on events go to a listener, or with None to ``next_event``. Raises what has failed already."""
+        self._listener = listener
+        if listener is not None:
+            self._raise_failure()
 
     def fail(self, error: BaseException) -> None:
-        """Lets the one who waits for events see an error, the first one only."""
+        """Nothing more will come; the first reason counts."""
         if self._failure is None:
             self._failure = error
+            if self._listener is not None:
+                self._listener.on_failure(error)
         self._wake()
 
     async def aclose(self) -> None:
         self._transport.abort()
         await asyncio.shield(self._closed)
-
-    def _has_priority(self) -> bool:
-        """Errors of the run come before what the worker still has to say; its end comes after."""
-        return self._failure is not None and not isinstance(self._failure, WorkerGone)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -99,15 +105,17 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._events.extend(self.session.receive(data))
+            events = self.session.receive(data)
         except SandboxError as error:
             self.fail(error)
             self._transport.abort()
             return
-        if len(self._events) > MAX_QUEUED_EVENTS and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self._listener is None:  # then the session allows one event at most
+            self._events.extend(events)
+            self._wake()
+            return
+        for event in events:
+            self._listener.on_event(event)
 
     def pause_writing(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()

@@ -35,7 +35,10 @@ def describe_status(code: int) -> str:
 class PlainProcess:
     """Implements WorkerProcess. The child is watched through a pidfd where there are such, else by a thread."""
 
-    def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket, folder: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], sock: socket.socket, folder: str, shared_fd: int | None = None
+    ) -> None:
+        self.shared_fd = shared_fd
         self._process = process
         self._sock = sock
         self._folder = folder
@@ -84,7 +87,7 @@ class ProcessLauncher:
 
     level = "unconfined"
 
-    async def launch(self, limits: ReplLimits) -> PlainProcess:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> PlainProcess:
         """The limits reach the worker with its first message, which sets its own rlimits."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
@@ -97,7 +100,7 @@ class ProcessLauncher:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 close_fds=True,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(),) if shared is None else (theirs.fileno(), shared),
                 start_new_session=True,
                 env=ENVIRONMENT,
                 cwd=folder,
@@ -109,7 +112,7 @@ class ProcessLauncher:
         finally:
             theirs.close()
         ours.setblocking(False)
-        return PlainProcess(process, ours, folder)
+        return PlainProcess(process, ours, folder, shared)
 
     async def aclose(self) -> None:
         """Holds nothing."""

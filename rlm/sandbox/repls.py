@@ -32,10 +32,11 @@ from rlm.core.errors import (
     SandboxUnavailableError,
 )
 from rlm.ports import ServeSubcall
+from rlm.sandbox.contexts import ContextPool, SharedContext
 from rlm.sandbox.launch import Launcher, WorkerProcess
 from rlm.sandbox.link import Link, WorkerGone
 from rlm.sandbox.running import RunningCell
-from rlm.sandbox.session import Done, Ready, Session, SessionEvent, Told
+from rlm.sandbox.session import Done, Handed, Ready, Session, SessionEvent, Told
 from rlm.sandbox.worker.values import NotPlain
 
 READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context on a busy machine needs seconds
@@ -84,8 +85,15 @@ class _Worker:
 class WorkerRepl:
     """Implements Repl. Made by ``WorkerSandbox.open``."""
 
-    def __init__(self, launcher: Launcher, spec: ReplSpec, on_close: Callable[[WorkerRepl], None]) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        spec: ReplSpec,
+        on_close: Callable[[WorkerRepl], None],
+        shared: SharedContext | None = None,
+    ) -> None:
         self._launcher = launcher
+        self._shared = shared
         self._spec = spec
         self._on_close = on_close
         self._worker: _Worker | None = None
@@ -97,11 +105,16 @@ class WorkerRepl:
         limits = self._spec.limits
         if self._launcher.level not in FORKING_LEVELS:
             limits = replace(limits, prefetch_ahead=0)
-        process = await self._launcher.launch(limits)
+        shared = self._shared
+        process = await self._launcher.launch(limits, None if shared is None else shared.fileno())
+        context: PlainValue | Handed = self._spec.context
+        if shared is not None:
+            assert process.shared_fd is not None
+            context = Handed(shared.header, process.shared_fd)
         session = Session(limits)
         worker = self._worker = _Worker(process, await Link.connect(process.sock, session))
         try:
-            await worker.link.send_large(session.open(self._spec.context, self._spec.can_call))
+            await worker.link.send_large(session.open(context, self._spec.can_call))
         except NotPlain as error:
             raise ContextError(
                 f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
@@ -248,6 +261,7 @@ class WorkerSandbox:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
         self._repls: set[WorkerRepl] = set()
+        self._contexts = ContextPool()
         self._closed = False
 
     @property
@@ -262,7 +276,8 @@ class WorkerSandbox:
         """
         if self._closed:
             raise SandboxUnavailableError("this sandbox is closed; make a new one")
-        repl = WorkerRepl(self._launcher, spec, self._repls.discard)
+        shared = await self._contexts.share(spec.context)
+        repl = WorkerRepl(self._launcher, spec, self._repls.discard, shared)
         self._repls.add(repl)
         try:
             await repl.start()

@@ -1,6 +1,8 @@
 """One cell while it runs: its sub-calls are served, its output collected, its time measured, and it is stopped in steps.
 
-The stop ladder: at the time limit open sub-calls are cancelled and the process gets SIGINT; ``GRACE_S`` later SIGKILL.
+The stop ladder: at the time limit open sub-calls are cancelled and the process gets SIGINT, three times ``INTERRUPT_S`` apart,
+then SIGKILL. Once is not enough: Python drops an exception that happens to be raised in a finalizer or a weakref callback,
+and a busy event loop runs many of those.
 It must not know how processes start, nor what happens to a REPL whose process ended.
 """
 
@@ -9,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from rlm.core.cells import Cell, ReplLimits, Subcall, SubcallOutcome
 from rlm.ports import ServeSubcall
 from rlm.sandbox.launch import WorkerProcess
-from rlm.sandbox.link import Link, WorkerGone
-from rlm.sandbox.session import Called, Done, Printed, Withdrew
+from rlm.sandbox.link import Link
+from rlm.sandbox.session import Called, Done, Printed, Ready, SessionEvent, Told, Withdrew
 
-GRACE_S = 1.5  # after SIGINT: cells that can be interrupted at all take milliseconds
+INTERRUPTS = 3
+INTERRUPT_S = 0.5  # cells that can be interrupted at all take milliseconds
 MAX_WAIT_FACTOR = 100  # waits may take this many times ``cell_seconds``; see Stopwatch
 
 
@@ -51,7 +55,7 @@ class Stopwatch:
 
 
 class RunningCell:
-    """Runs one cell on a link. Use it once."""
+    """Runs one cell on a link, as its listener. Use it once."""
 
     def __init__(self, link: Link, process: WorkerProcess, limits: ReplLimits, serve: ServeSubcall) -> None:
         self._link = link
@@ -62,6 +66,8 @@ class RunningCell:
         self._answers: list[tuple[int, SubcallOutcome]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._group: asyncio.TaskGroup
+        self._ended: asyncio.Future[Done | BaseException] = asyncio.get_running_loop().create_future()
         self._ending = False
         self.watch = Stopwatch()
         self.timed_out = False
@@ -74,42 +80,55 @@ class RunningCell:
             ProtocolViolationError: when the worker broke the protocol.
             BaseException: what ``serve`` raised.
         """
+        self._link.listen(self)
         self._link.send(self._link.session.start(cell, name))
         self._check_time()
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 try:
-                    return await self._handle_events(group)
+                    end = await self._ended
                 finally:
                     self._cancel_calls()
-        except BaseExceptionGroup as errors:  # only tasks' own errors come grouped, and tasks raise none
-            raise errors.exceptions[0] from None
         finally:
+            self._link.listen(None)
             self.watch.set_waiting(False)
             if self._timer is not None:
                 self._timer.cancel()
+        if isinstance(end, BaseException):  # raised here and not in the group, which would wrap it
+            raise end
+        return end
 
     def printed(self, stream: str) -> str:
         return "".join(self._printed[stream])
 
-    async def _handle_events(self, group: asyncio.TaskGroup) -> Done:
-        while True:
-            match await self._link.next_event():
-                case Printed(stream, text):
-                    self._printed[stream].append(text)
-                case Called(subcalls):
-                    self.watch.set_waiting(True)
+    def on_event(self, event: SessionEvent) -> None:
+        """Called by the link."""
+        if self._ended.done():
+            return
+        match event:
+            case Printed(stream, text):
+                self._printed[stream].append(text)
+            case Called(subcalls):
+                self.watch.set_waiting(True)
+                if not self._ending:
                     for subcall in subcalls:
-                        self._tasks[subcall.number] = group.create_task(self._serve_one(subcall))
-                case Withdrew(numbers):
-                    for number in numbers:
-                        if (task := self._tasks.pop(number, None)) is not None:
-                            task.cancel()
-                    self._note_waiting()
-                case Done() as done:
-                    return done
-                case event:
-                    raise RuntimeError(f"a session gave {event!r} while a cell ran")
+                        self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
+            case Withdrew(numbers):
+                for number in numbers:
+                    if (task := self._tasks.pop(number, None)) is not None:
+                        task.cancel()
+                self._note_waiting()
+            case Done():
+                self._ended.set_result(event)
+            case Ready() | Told():
+                raise RuntimeError(f"a session gave {event!r} while a cell ran")
+            case _:
+                assert_never(event)
+
+    def on_failure(self, error: BaseException) -> None:
+        """Called by the link: the worker is gone, or broke the protocol."""
+        self._give_up(error)
 
     async def _serve_one(self, subcall: Subcall) -> None:
         """One sub-call. What ``serve`` raises is an error of the run: it ends the cell, not just this call."""
@@ -118,20 +137,26 @@ class RunningCell:
             outcome = await self._serve(subcall)
         except asyncio.CancelledError as error:
             if not self._ending and number in self._tasks:  # neither withdrawn nor ended: serve itself gave up
-                self._link.fail(error)
+                self._give_up(error)
             raise
         except BaseException as error:  # noqa: BLE001  it is raised where the cell is awaited
-            self._link.fail(error)
+            self._give_up(error)
             return
         if self._tasks.pop(number, None) is None or self._ending:
             return
-        if not self._answers:  # answers of one turn of the loop share a frame
-            asyncio.get_running_loop().call_soon(self._send_answers)
         self._answers.append((number, outcome))
+        if not self._tasks:
+            self._send_answers()
+        elif len(self._answers) == 1:  # answers of one turn of the loop share a frame
+            asyncio.get_running_loop().call_soon(self._send_answers)
+
+    def _give_up(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_result(error)
 
     def _send_answers(self) -> None:
         answers, self._answers = self._answers, []
-        if not self._ending:
+        if answers and not self._ending:
             self._link.send(self._link.session.answer(answers))
             self._note_waiting()
 
@@ -152,8 +177,11 @@ class RunningCell:
             return
         self.timed_out = True
         self._cancel_calls()
+        self._stop(INTERRUPTS)
+
+    def _stop(self, interrupts: int) -> None:
+        if not interrupts:
+            self._process.kill()
+            return
         self._process.interrupt()
-        self._timer = loop.call_later(GRACE_S, self._process.kill)
-
-
-__all__ = ["RunningCell", "WorkerGone"]
+        self._timer = asyncio.get_running_loop().call_later(INTERRUPT_S, self._stop, interrupts - 1)

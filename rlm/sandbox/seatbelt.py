@@ -90,7 +90,7 @@ class SeatbeltLauncher:
     def __init__(self) -> None:
         self._watches: set[asyncio.Task[None]] = set()
 
-    async def launch(self, limits: ReplLimits) -> PlainProcess:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> PlainProcess:
         """A worker under the profile, watched until it ends.
 
         Raises:
@@ -106,7 +106,7 @@ class SeatbeltLauncher:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 close_fds=True,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(),) if shared is None else (theirs.fileno(), shared),
                 start_new_session=True,
                 env=ENVIRONMENT,
                 cwd="/",
@@ -118,7 +118,7 @@ class SeatbeltLauncher:
         finally:
             theirs.close()
         ours.setblocking(False)
-        worker = PlainProcess(child, ours, folder)
+        worker = PlainProcess(child, ours, folder, shared)
         watch = asyncio.create_task(self._watch(worker, limits.memory_mb * 1024))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)

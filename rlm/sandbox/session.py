@@ -12,6 +12,7 @@ must not be used any more.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -27,6 +28,7 @@ from rlm.core.cells import (
     Variable,
 )
 from rlm.core.errors import ProtocolViolationError
+from rlm.sandbox.contexts import Header
 from rlm.sandbox.worker.values import dump, load
 from rlm.sandbox.worker.wire import Decoder, Message, WireError, decode_text, encode_text, pack_message
 
@@ -47,6 +49,14 @@ LEGAL: dict[State, frozenset[str]] = {
     "asking": frozenset({"value"}),
 }
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A shared context that the worker already holds, under this descriptor."""
+
+    header: Header
+    descriptor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +127,20 @@ class Session:
     def open_calls(self) -> int:
         return len(self._open)
 
-    def open(self, context: PlainValue, can_call: bool) -> Iterator[bytes]:
+    def open(self, context: PlainValue | Handed, can_call: bool) -> Iterator[bytes]:
         """Raises NotPlain when the context is not plain data."""
-        kind, payload = dump(context, strict=True)
+        handed: dict[str, object] = {}
+        if isinstance(context, Handed):
+            kind, payload = "shared", b""
+            handed = {"shared": dataclasses.asdict(context.header), "fd": context.descriptor}
+        else:
+            kind, payload = dump(context, strict=True)
         self._move("new", "opening")
         limits = {"open_calls": self._limits.open_calls, "output_chars": self._limits.output_chars}
         limits["memory_mb"] = self._limits.memory_mb
         limits["ahead"] = self._limits.prefetch_ahead
-        return pack_message({"t": "open", "limits": limits, "can_call": can_call, "context": kind}, payload)
+        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, **handed}
+        return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:
         self._move("idle", "running")

@@ -27,6 +27,9 @@ MAX_SPAWNING = 32  # so many orders and their sockets always fit the control soc
 CPU_S = 4 * 3600  # of a REPL's whole life: a last bound, far above what limits on cells allow
 TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, too few to trouble the machine
 EXIT_NOT_CONFINED = 71
+SHARED_FD = 4  # under which every REPL of a zygote finds its shared context
+
+END_POLL_S = 0.002  # a killed zygote is gone within a few of these
 
 
 class ZygoteDied(Exception):
@@ -36,7 +39,8 @@ class ZygoteDied(Exception):
 class ZygoteWorker:
     """Implements WorkerProcess: a REPL that a zygote forked. Signals go through its pidfd, so they never hit another."""
 
-    def __init__(self, sock: socket.socket, pidfd: int) -> None:
+    def __init__(self, sock: socket.socket, pidfd: int, shared_fd: int | None) -> None:
+        self.shared_fd = shared_fd
         self._sock = sock
         self._pidfd = pidfd
         self._pid = _pid_behind(pidfd)
@@ -107,7 +111,7 @@ class ZygoteLauncher:
         """The process to look at in ``ps``; None before the first launch."""
         return self._zygote.pid if self._zygote else None
 
-    async def launch(self, limits: ReplLimits) -> ZygoteWorker:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> ZygoteWorker:
         """A confined process, ready for its first message.
 
         Raises:
@@ -117,7 +121,8 @@ class ZygoteLauncher:
             zygote = await self._living_zygote()
             try:
                 async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
-                    return await zygote.spawn(limits.memory_mb * 1024 * 1024, forks=limits.prefetch_ahead > 0)
+                    forks = limits.prefetch_ahead > 0
+                    return await zygote.spawn(limits.memory_mb * 1024 * 1024, shared, forks=forks)
             except ZygoteDied:
                 continue
             except TimeoutError:
@@ -151,7 +156,7 @@ class _Zygote:
         self._process = process
         self._control = control
         self._next_id = 1
-        self._asked: dict[int, tuple[socket.socket, asyncio.Future[ZygoteWorker]]] = {}
+        self._asked: dict[int, tuple[socket.socket, int | None, asyncio.Future[ZygoteWorker]]] = {}
         self._workers: dict[int, ZygoteWorker] = {}
         self._gates: dict[int, int] = {}
         self.alive = True
@@ -179,8 +184,8 @@ class _Zygote:
         loop.add_reader(control, zygote._read)
         return zygote
 
-    async def spawn(self, memory_bytes: int, *, forks: bool = False) -> ZygoteWorker:
-        """``forks``: the REPL may ask for copies of itself. Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
+    async def spawn(self, memory_bytes: int, shared: int | None, *, forks: bool) -> ZygoteWorker:
+        """``forks``: the REPL may ask for copies of itself. Raises ZygoteDied, or SandboxUnavailableError when it cannot fork."""
         if not self.alive:
             raise ZygoteDied
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -188,11 +193,12 @@ class _Zygote:
         number = self._next_id
         self._next_id += 1
         born: asyncio.Future[ZygoteWorker] = asyncio.get_running_loop().create_future()
-        self._asked[number] = (ours, born)
+        self._asked[number] = (ours, None if shared is None else SHARED_FD, born)
         order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS, "forks": forks}
         try:
             with theirs:
-                socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno()])
+                descriptors = [theirs.fileno()] if shared is None else [theirs.fileno(), shared]
+                socket.send_fds(self._control, [json.dumps(order).encode()], descriptors)
         except OSError:
             self._lose()
         try:
@@ -204,7 +210,10 @@ class _Zygote:
     async def aclose(self) -> None:
         """Safe to call twice. The kernel ends the REPLs with the zygote."""
         self._lose()
-        await asyncio.to_thread(end_process, self._process)
+        self._process.kill()
+        while self._process.poll() is None:  # no thread: the end of the interpreter, which this may be, allows no new ones
+            await asyncio.sleep(END_POLL_S)
+        end_process(self._process)
 
     def _read(self) -> None:
         """Takes what the zygote has sent; runs on the loop."""
@@ -225,7 +234,7 @@ class _Zygote:
             case "gated":
                 self._on_gated(message["id"], descriptors.pop())
             case "unborn":
-                _, born = self._asked.pop(message["id"])
+                *_, born = self._asked.pop(message["id"])
                 if not born.done():
                     born.set_exception(SandboxUnavailableError(f"no process for a REPL: {message['why']}"))
             case "ended":
@@ -236,8 +245,8 @@ class _Zygote:
             os.close(descriptor)
 
     def _on_spawned(self, number: int, pidfd: int) -> None:
-        ours, born = self._asked.pop(number)
-        worker = ZygoteWorker(ours, pidfd)
+        ours, shared_fd, born = self._asked.pop(number)
+        worker = ZygoteWorker(ours, pidfd, shared_fd)
         self._workers[number] = worker
         if (gate := self._gates.pop(number, None)) is not None:
             worker.guard_forks(gate)
@@ -263,7 +272,7 @@ class _Zygote:
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         self._process.kill()
-        for _, born in self._asked.values():
+        for *_, born in self._asked.values():
             if not born.done():
                 born.set_exception(ZygoteDied())
         self._asked.clear()

@@ -254,6 +254,7 @@ class FakeProcess:
     """A worker played by the test: its end of the socket, and what was done to it."""
 
     pid = 1
+    shared_fd = None
 
     def __init__(self) -> None:
         self.sock, self.theirs = socket.socketpair()
@@ -280,7 +281,7 @@ class FakeLauncher:
     def __init__(self) -> None:
         self.processes: list[FakeProcess] = []
 
-    async def launch(self, limits: ReplLimits) -> FakeProcess:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> FakeProcess:
         self.processes.append(FakeProcess())
         return self.processes[-1]
 
@@ -331,7 +332,7 @@ async def test_half_a_frame_and_then_silence_is_a_timeout() -> None:
     async with fake_worker(lambda _: done()[:-3]) as (running, process):
         while "kill" not in process.done_to:
             await asyncio.sleep(0.01)
-        assert process.done_to[:2] == ["interrupt", "kill"]
+        assert process.done_to[:4] == ["interrupt", "interrupt", "interrupt", "kill"]
         running.cancel()
 
 
@@ -340,7 +341,7 @@ async def test_a_worker_that_never_reads_does_not_block_the_host() -> None:
     async with fake_worker(lambda _: call(1, *["p" * 1_000_000] * 4)) as (running, process):
         while "kill" not in process.done_to:
             await asyncio.sleep(0.01)
-        assert process.done_to[:2] == ["interrupt", "kill"]
+        assert process.done_to[:4] == ["interrupt", "interrupt", "interrupt", "kill"]
         running.cancel()
 
 

@@ -393,7 +393,7 @@ def answer_dates(text: str, rows: Rows) -> str:
         after = [each for when, _, each in rows if when > day]
         first, second = before.count(label) * len(after), after.count(label) * len(before)
         word = "the same frequency" if first == second else "more common" if first > second else "less common"
-        return f"Answer: {label} is {word} before {found[2]}"
+        return f"Answer: {label} is {word} before {day}"
     return answer_months(text, rows)
 
 

@@ -203,8 +203,8 @@ class _Noting:
     def level(self) -> str:
         return self._launcher.level
 
-    async def launch(self, limits: ReplLimits) -> WorkerProcess:
-        process = await self._launcher.launch(limits)
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> WorkerProcess:
+        process = await self._launcher.launch(limits, shared)
         self.first = self.first or process
         return process
 

@@ -108,6 +108,11 @@ class Calls:
             self._batches += 1
             return self._batches
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch should hand over more now. Once no cell runs it should: it is told so then."""
+        return not self._active or not self._is_full()
+
     def room(self) -> int:
         """How many prompts a batch may hand over now: at least 1, so that a batch always gets its turn in the queue."""
         return max(1, min(FRAME_CALLS, self.window - len(self._open) - len(self._queue)))

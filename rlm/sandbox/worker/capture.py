@@ -140,7 +140,7 @@ class Stream(io.TextIOBase):
         self._tail, self._tail_chars = [kept], len(kept)
 
     def flush(self) -> None:
-        if self._guard.entered or self.muted:
+        if not (self._waiting or self._late) or self._guard.entered or self.muted:
             return
         with self._guard, self._lock:
             if self._live:

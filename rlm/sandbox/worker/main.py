@@ -31,6 +31,7 @@ from .prefetch import Prefetcher
 from .queries import Queries
 from .reports import describe_traceback, show_value, size_of
 from .scaffold import Scaffold, patch_builtins
+from .shared import open_context
 from .values import TooLarge, dump, load
 from .wire import Message, decode_text, encode_text
 
@@ -106,9 +107,14 @@ class Worker:
         )
 
     def _open(self, message: Message) -> None:
-        header = message.header
-        limits: Any = header["limits"]
-        context = load(header["context"], message.body, trusted=True)
+        header: dict[str, Any] = message.header
+        limits = header["limits"]
+        limit_bytes = _lift_memory_limit(limits["memory_mb"] * 1024 * 1024)
+        if header["context"] == "shared":
+            context = open_context(header["fd"], header["shared"])
+            os.close(header["fd"])
+        else:
+            context = load(header["context"], message.body, trusted=True)
         main = types.ModuleType("__main__")
         main.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = main
@@ -119,9 +125,8 @@ class Worker:
         queries = Queries(self._calls, self._channel, self._prefetcher, bool(header["can_call"]), self._flush)
         self._scaffold = Scaffold(self._namespace, queries, context)
         self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
-        size = len(message.body) * (4 if header["context"] == "j" else 1) + sys.getsizeof(context)
+        _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
         del message
-        _limit_memory(limits["memory_mb"] * 1024 * 1024, size)
         self._channel.send({"t": "ready"})
 
     def _execute(self, message: Message) -> None:
@@ -195,16 +200,31 @@ def _small_plain(value: object) -> object:
     return value
 
 
-def _limit_memory(limit_bytes: int, context_bytes: int) -> None:
-    """Address space beyond the context: the context is the caller's, and it is there already.
+def _lift_memory_limit(limit_bytes: int) -> int:
+    """Lets the context in, whose size comes on top; returns the limit to set behind it.
 
-    A zygote has set a soft limit that counts what the interpreter and imported packages hold. The hard limit is set too, so
-    that no cell can raise it.
+    A zygote has set a soft limit that counts what the interpreter and imported packages hold.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        limit_bytes = soft
-    limit_bytes += context_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    return limit_bytes if soft == resource.RLIM_INFINITY else soft
+
+
+def _size_of_context(header: dict[str, Any], body_bytes: int, context: object) -> int:
+    """Address space that the context takes: it is the caller's, and does not count against the code's limit."""
+    shared = header.get("shared")
+    own = sys.getsizeof(context)
+    if shared is None:
+        return own + body_bytes * (4 if header["context"] == "j" else 1)
+    if shared["shape"] == "plain":
+        return own + int(shared["length"]) * (4 if shared["kind"] == "j" else 1)
+    headers = int(shared["count"]) * str.__basicsize__ * 2
+    return int(shared["size"]) + headers + (0 if isinstance(context, str) else own)
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Of address space. The hard limit is set too, so that no cell can raise it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))

@@ -92,6 +92,18 @@ class Feed:
         return Job(group, first, found, options, contexts)
 
 
+class Single:
+    """A Feed of one prompt."""
+
+    def __init__(self, prompt: object, context: object) -> None:
+        self._prompt = encode_prompt(check_prompt(prompt, "prompt"))
+        self._contexts = () if context is None else (dump(context),)
+
+    def take(self, group: Group, _limit: int, options: bytes) -> Job:
+        group.fed = True
+        return Job(group, 0, [self._prompt], options, self._contexts)
+
+
 class Queries:
     """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first.
 
@@ -124,8 +136,7 @@ class Queries:
     ) -> object:
         """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
         options = self._check_options(model, schema, recursive)
-        feed = Feed([check_prompt(prompt, "prompt")], None if context is None else [context])
-        return self._ask_one(feed, options, schema)
+        return self._ask_one(Single(prompt, context), options, schema)
 
     async def llm_query_async(
         self,
@@ -138,8 +149,7 @@ class Queries:
     ) -> object:
         """As llm_query, to be awaited."""
         options = self._check_options(model, schema, recursive)
-        feed = Feed([check_prompt(prompt, "prompt")], None if context is None else [context])
-        return _value_of((await self._run_async(Group(), feed, options))[0], schema)
+        return _value_of((await self._run_async(Group(), Single(prompt, context), options))[0], schema)
 
     def llm_query_batch(
         self,
@@ -190,10 +200,9 @@ class Queries:
             raise ValueError('on_error must be "return" or "raise"')
         return encode_options(model, schema, None if recursive is None else bool(recursive))
 
-    def _ask_one(self, feed: Feed, options: bytes, schema: dict[str, object] | None) -> object:
+    def _ask_one(self, feed: Single, options: bytes, schema: dict[str, object] | None) -> object:
         group, prefetcher = Group(), self._prefetcher
         job = feed.take(group, 1, options)
-        assert job is not None
         if prefetcher.copy is not None:
             prefetcher.copy.ask(key_of(job))
             return unknown_value(schema)
@@ -215,7 +224,7 @@ class Queries:
             raise
         return _value_of(group.results[0], schema)
 
-    def _run(self, group: Group, feed: Feed, options: bytes) -> dict[int, Outcome]:
+    def _run(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
         self._before_wait()
         try:
@@ -226,7 +235,7 @@ class Queries:
             raise
         return group.results
 
-    async def _run_async(self, group: Group, feed: Feed, options: bytes) -> dict[int, Outcome]:
+    async def _run_async(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
         loop = asyncio.get_running_loop()
         self._before_wait()
@@ -245,14 +254,17 @@ class Queries:
         if self._prefetcher.copy is not None:
             leave()
 
-    def _drive(self, group: Group, feed: Feed, options: bytes, make_waker: Callable[[], W]) -> Iterator[W]:
+    def _drive(self, group: Group, feed: Feed | Single, options: bytes, make_waker: Callable[[], W]) -> Iterator[W]:
         """Feeds a group until it is complete; what it yields must be waited for before it goes on."""
         while not group.complete:
+            if not group.fed and self._calls.has_room:
+                job = feed.take(group, self._calls.room(), options)
+                if job is not None:
+                    self._calls.start(job)
+                continue
             waker = make_waker()
             if self._calls.park(group, waker):
                 yield waker
-            elif (job := feed.take(group, self._calls.room(), options)) is not None:
-                self._calls.start(job)
 
 
 def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:

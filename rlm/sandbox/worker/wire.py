@@ -19,6 +19,7 @@ MAX_HEADER_BYTES = 64 * 1024  # a header holds names and lengths, never text
 MAX_BODY_BYTES = 64 * 1024 * 1024
 PART_BYTES = 4 * 1024 * 1024  # small enough that a writer need not hold a second copy of a large body
 PART = "part"
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class WireError(ValueError):
@@ -50,7 +51,7 @@ def decode_text(data: bytes) -> str:
 
 def pack(header: dict[str, object], body: bytes = b"") -> bytes:
     """One frame."""
-    head = json.dumps(header, separators=(",", ":")).encode("ascii")
+    head = _ENCODER.encode(header).encode("ascii")
     if len(head) > MAX_HEADER_BYTES or len(body) > MAX_BODY_BYTES:
         raise WireError(f"frame too large: header {len(head)}, body {len(body)} bytes")
     return PREFIX.pack(len(head), len(body)) + head + body

@@ -5,8 +5,8 @@ does on its socket is the function ``serve`` that it is started with.
 
     host to zygote                                         zygote to host
     {"do": "confine", ...} + pidfd of the host             {"is": "ready", ...} or {"is": "unfit", "why": ...}
-    {"do": "spawn", "id": n, ...} + the REPL's socket      {"is": "spawned", "id": n} + pidfd of the REPL, or
-                                                           {"is": "unborn", "id": n, "why": ...}
+    {"do": "spawn", "id": n, ...} + the REPL's socket,     {"is": "spawned", "id": n} + pidfd of the REPL, or
+      and its shared context where it has one              {"is": "unborn", "id": n, "why": ...}
                                                            {"is": "gated", "id": n} + descriptor, from the REPL itself
                                                            {"is": "ended", "id": n, "status": as waitpid has it}
 """
@@ -14,6 +14,7 @@ does on its socket is the function ``serve`` that it is started with.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -24,6 +25,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from . import shared
 from .confine import forking, preload, privileges
 from .confine.bpf import Program
 from .confine.kernel import call
@@ -34,6 +36,7 @@ Serve = Callable[[socket.socket], NoReturn]
 MAX_MESSAGE_BYTES = 64 * 1024
 EXIT_NOT_CONFINED = 71
 _REPL_SOCKET, _LAST_DESCRIPTOR = 3, 0xFFFFFFFF
+_ABOVE_ALL_OURS = 16  # where descriptors wait that must not be overwritten while others are renumbered
 _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space that the memory limit counts
 _THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
 
@@ -65,6 +68,7 @@ def _prepare(order: dict[str, Any]) -> list[str]:
     if order["imports"]:
         preload.import_library(everything=order["level"] != "strict")  # later nothing, or less, can be read
     places = preload.import_packages(order["packages"], order["folders"])
+    shared.is_trustworthy()  # answered once, for all
     gc.collect()
     gc.freeze()  # a collection in a REPL must not touch, and so copy, what it shares with its siblings
     return places
@@ -97,12 +101,12 @@ class _Zygote:
         order, descriptors = _receive(self._control)
         try:
             if order["do"] == "spawn":
-                self._spawn(order, descriptors[0])
+                self._spawn(order, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _spawn(self, order: dict[str, Any], repl_socket: int) -> None:
+    def _spawn(self, order: dict[str, Any], descriptors: list[int]) -> None:
         try:
             if self._confinement.has_namespaces:
                 pid, pidfd = forking.fork_into_namespaces()
@@ -112,21 +116,20 @@ class _Zygote:
             _send(self._control, {"is": "unborn", "id": order["id"], "why": str(error)})
             return
         if pid == 0:
-            self._become_repl(order, repl_socket)
+            self._become_repl(order, descriptors)
         self._children[pidfd] = (order["id"], pid)
         self._poll.register(pidfd, select.POLLIN)
         socket.send_fds(self._control, [_encode({"is": "spawned", "id": order["id"]})], [pidfd])
 
-    def _become_repl(self, order: dict[str, Any], repl_socket: int) -> NoReturn:
+    def _become_repl(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
         try:
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
             program = confine_repl(self._confinement, limits)
             preload.reseed()
             if order.get("forks") and self._confinement.filter_with_forks is not None:
                 program = self._offer_gate(order["id"]) or program
-            os.dup2(repl_socket, _REPL_SOCKET)
             self._control.detach()
-            call("close_range", _REPL_SOCKET + 1, _LAST_DESCRIPTOR, 0)
+            _renumber(descriptors)
             privileges.filter_calls(program)
         except BaseException:  # whatever it was: code must not run in a process that is half confined
             os._exit(EXIT_NOT_CONFINED)
@@ -148,6 +151,14 @@ class _Zygote:
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         _send(self._control, {"is": "ended", "id": number, "status": status})
+
+
+def _renumber(descriptors: list[int]) -> None:
+    """The given descriptors become 3 and what follows; every other is closed."""
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _ABOVE_ALL_OURS) for descriptor in descriptors]
+    for number, descriptor in enumerate(high, start=_REPL_SOCKET):
+        os.dup2(descriptor, number)
+    call("close_range", _REPL_SOCKET + len(high), _LAST_DESCRIPTOR, 0)
 
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]]:

@@ -1,0 +1,44 @@
+"""``rlm doctor`` as a real process: what it found by trying, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlm.cli.doctor import other_distributions
+
+
+def doctor(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rlm", "doctor", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+
+
+def test_the_probes_run_at_the_strongest_level_and_nothing_is_reached() -> None:
+    shown = doctor("--json")
+    report = json.loads(shown.stdout)
+    assert shown.returncode == 0, [probe for probe in report["probes"] if probe["verdict"] == "reached"]
+    assert report["sandbox"] in ("strict", "landlock", "seccomp", "seatbelt")
+    assert len(report["probes"]) >= 60
+    assert {probe["verdict"] for probe in report["probes"]} <= {"held", "harmless", "not run"}
+
+
+def test_a_level_that_does_not_exist_is_a_usage_error() -> None:
+    shown = doctor("--sandbox", "titanium")
+    assert shown.returncode == 2
+    assert "strict" in shown.stderr
+
+
+def test_another_distribution_with_a_package_of_this_name_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "other_rlm-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-rlm\nVersion: 1.0\n")
+    (info / "top_level.txt").write_text("rlm\n")
+    (info / "RECORD").write_text("rlm/__init__.py,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "other-rlm" in other_distributions()
