@@ -45,6 +45,7 @@ class NodeStarted(Event):
     question: str
     context: str
     batch: int | None = None
+    prefetched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,8 @@ class CallStarted(Event):
     """A call to a model was asked for. It may still wait for a slot; ``CallSent`` tells when it left.
 
     For a node's own turn ``role`` is "node" and ``turn`` counts from 1; for a leaf call ``turn`` and ``cell`` say which cell
-    asked, and ``batch`` groups the items of one batch.
+    asked, and ``batch`` groups the items of one batch. ``prefetched``: it was asked before the cell came to it; how many of
+    these a cell used and wasted is in its ``CellExecuted``.
     """
 
     call: CallId
@@ -63,6 +65,7 @@ class CallStarted(Event):
     request: Request
     cell: int | None = None
     batch: int | None = None
+    prefetched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

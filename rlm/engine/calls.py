@@ -26,6 +26,7 @@ class CallPlace:
     turn: int
     cell: int | None = None
     batch: int | None = None
+    prefetched: bool = False
 
 
 class Caller:
@@ -60,6 +61,7 @@ class Caller:
                 request=request,
                 cell=place.cell,
                 batch=place.batch,
+                prefetched=place.prefetched,
             )
         )
         try:

@@ -189,6 +189,7 @@ class Tree:
                 question=job.question,
                 context=describe_context(job.context),
                 batch=job.batch,
+                prefetched=job.prefetched,
             )
         )
 

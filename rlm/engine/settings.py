@@ -57,3 +57,4 @@ class NodeJob:
     model: Model
     parent: NodeId | None = None
     batch: int | None = None
+    prefetched: bool = False

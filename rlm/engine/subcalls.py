@@ -72,7 +72,7 @@ class SubcallServer:
             max_output_tokens=self._settings.max_output_tokens,
             schema=subcall.schema,
         )
-        call_place = CallPlace(CallId(place.path), job.id, place.turn, place.cell, subcall.batch)
+        call_place = CallPlace(CallId(place.path), job.id, place.turn, place.cell, subcall.batch, subcall.prefetched)
         reply = await self._caller.ask(model, request, call_place)
         return SubcallAnswer(reply.text if subcall.schema is None else parse_data(reply))
 
@@ -83,7 +83,9 @@ class SubcallServer:
         if subcall.schema is not None:
             schema = orjson.dumps(subcall.schema).decode()
             question += f"\nAnswer with FINAL(value) from code, a value that follows this JSON schema: {schema}"
-        child = NodeJob(NodeId(place.path), job.depth + 1, question, context, model, job.id, subcall.batch)
+        child = NodeJob(
+            NodeId(place.path), job.depth + 1, question, context, model, job.id, subcall.batch, subcall.prefetched
+        )
         finish = await self._drive(child)
         if finish.error is None:
             text = isinstance(finish.answer, str) or subcall.schema is not None

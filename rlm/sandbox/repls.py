@@ -43,7 +43,9 @@ READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context
 ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
 SETUP = Cell(1, 1, "")
-FORKING_LEVELS = frozenset({"strict"})  # where forks can be counted and end with their REPL, and no copy can touch anything
+FORKING_LEVELS = frozenset(
+    {"strict"}
+)  # where forks can be counted and end with their REPL, and no copy can touch anything
 E = TypeVar("E", bound=SessionEvent)
 
 

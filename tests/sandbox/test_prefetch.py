@@ -1,3 +1,4 @@
+# ruff: noqa: E501  programs in one line each
 """Sequential code asks ahead: the same results, prints, variables and calls, in less time; and never a call too many."""
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ async def test_helpers_of_earlier_cells_are_followed(sandbox: WorkerSandbox) -> 
         await bench.run("def label(text):\n    reply = llm_query(f'label {text}')\n    return f'{text}={reply}'")
         result = await bench.run("labels = [label(word) for word in context.split()]")
         assert (result.prefetched, result.prefetches_used) == (3, 3)
-        assert await bench.repl.read("labels") == [f"{word}=echo:label {word}" for word in ("one", "two", "three", "four")]
+        assert await bench.repl.read("labels") == [
+            f"{word}=echo:label {word}" for word in ("one", "two", "three", "four")
+        ]
 
 
 DECISIONS = {
@@ -205,7 +208,9 @@ async def test_data_that_follows_a_schema_is_followed_by_its_required_fields(san
     schema = "{'type': 'object', 'properties': {'name': {'type': 'string'}}, 'required': ['name']}"
     async with asked(sandbox) as bench:
         bench.data = {"name": "Ada"}
-        result = await bench.run(f"names = [llm_query(f'who {{i}}', schema={schema})['name'].upper() for i in range(5)]")
+        result = await bench.run(
+            f"names = [llm_query(f'who {{i}}', schema={schema})['name'].upper() for i in range(5)]"
+        )
         assert (result.error, result.prefetched, result.prefetches_used) == (None, 4, 4)
         assert await bench.repl.read("names") == ["ADA"] * 5
 

@@ -36,7 +36,10 @@ from .wire import PREFIX
 CPU_S = 5  # of one copy: it does what the original will do again, so there is little to be gained by more
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
 _FATEFUL = (  # what gives the original something else than the copy
-    (time, ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "strftime", "ctime", "localtime", "gmtime")),
+    (
+        time,
+        ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "strftime", "ctime", "localtime", "gmtime"),
+    ),
     (os, ("urandom", "getrandom", "times", "fork")),
     (random, ("_urandom", "seed")),
     (threading, ("_start_new_thread", "_start_joinable_thread")),
@@ -123,7 +126,7 @@ def _replace(namespace: dict[str, Any]) -> None:
             swap(owner, name, leave)
     for name, new in texts.IN_COPIES.items():
         setattr(builtins, name, new)
-    _set_methods(datetime.datetime, {name: leave for name in ("now", "utcnow", "today")})
+    _set_methods(datetime.datetime, dict.fromkeys(("now", "utcnow", "today"), leave))
     _set_methods(datetime.date, {"today": leave})
     _set_methods(re.Pattern, {name: _on_known(getattr(re.Pattern, name)) for name in texts.MATCHING})
     for name, value in list(namespace.items()):

@@ -32,7 +32,7 @@ class Placeholder(str):
     """An unknown text. Every operation gives a new one, since nobody knows which of them are equal."""
 
     __slots__ = ()
-    __class__ = property(leave)  # type: ignore[assignment]  # isinstance asks for it where the true class gives a no
+    __class__ = property(leave)  # isinstance asks for it where the true class gives a no
 
     def __str__(self) -> str:
         return self
@@ -40,48 +40,49 @@ class Placeholder(str):
     def _changed(self) -> Placeholder:
         return unknown_text()
 
-    lower = upper = title = capitalize = casefold = swapcase = __repr__ = _changed  # type: ignore[assignment]
+    lower = upper = title = capitalize = casefold = swapcase = __repr__ = _changed
 
     def _changed_by_texts(self, *texts: object) -> Placeholder:
         return unknown_text() if all(text is None or isinstance(text, str) for text in texts) else leave()
 
-    strip = lstrip = rstrip = removeprefix = removesuffix = _changed_by_texts  # type: ignore[assignment]
+    strip = lstrip = rstrip = removeprefix = removesuffix = _changed_by_texts
 
     def _changed_by_width(self, width: object = 8, fill: object = " ") -> Placeholder:
         return unknown_text() if type(width) is int and type(fill) is str and len(fill) == 1 else leave()
 
-    center = ljust = rjust = zfill = expandtabs = _changed_by_width  # type: ignore[assignment]
+    center = ljust = rjust = zfill = _changed_by_width
 
-    def replace(self, old: object, new: object, count: object = -1) -> Placeholder:  # type: ignore[override]
+    def replace(self, old: object, new: object, count: object = -1) -> Placeholder:
         return unknown_text() if isinstance(old, str) and isinstance(new, str) and type(count) is int else leave()
 
-    def join(self, parts: Iterable[str]) -> Placeholder:  # type: ignore[override]
+    def join(self, parts: Iterable[str]) -> Placeholder:
         return self._changed_by_texts(*parts)
 
-    def __format__(self, spec: str) -> Placeholder:  # type: ignore[override]
+    def __format__(self, spec: str) -> Placeholder:
         if type(spec) is not str:
             leave()
         format("", spec)  # raises where the original will
         return unknown_text()
 
-    def __add__(self, other: object) -> Placeholder:  # type: ignore[override]
+    def __add__(self, other: object) -> Placeholder:
         return unknown_text() if isinstance(other, str) else NotImplemented
 
     __radd__ = __add__
 
-    def __mul__(self, times: object) -> Placeholder:  # type: ignore[override]
+    def __mul__(self, times: object) -> Placeholder:
         return unknown_text() if type(times) is int and times > 0 else leave()
 
-    __rmul__ = __mul__  # type: ignore[assignment]
+    __rmul__ = __mul__
 
-    def __rmod__(self, template: object) -> Placeholder:  # type: ignore[misc]
-        return apply_mod(template, self)
+    def __rmod__(self, template: object) -> Placeholder:
+        made: Placeholder = apply_mod(template, self)
+        return made
 
-    def __getitem__(self, index: object) -> Placeholder:  # type: ignore[override]
-        if type(index) is slice and all(part is None or type(part) is int for part in (index.start, index.stop)):
-            if index.step is None or (type(index.step) is int and index.step != 0):
-                return unknown_text()
-        leave()
+    def __getitem__(self, index: object) -> Placeholder:
+        if type(index) is not slice or index.step == 0:
+            leave()
+        parts = (index.start, index.stop, index.step)
+        return unknown_text() if all(part is None or type(part) is int for part in parts) else leave()
 
     def __getattr__(self, _name: str) -> NoReturn:
         leave()
@@ -91,7 +92,7 @@ class Data:
     """An unknown value that follows a JSON schema: its required fields can be named, everything else ends the copy."""
 
     __slots__ = ("_schema",)
-    __class__ = property(leave)  # type: ignore[assignment]
+    __class__ = property(leave)
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         object.__setattr__(self, "_schema", schema)
@@ -116,7 +117,7 @@ class Moment:
     """An unknown point of time or span of it: it can be computed with and shown, and nothing can be decided by it."""
 
     __slots__ = ()
-    __class__ = property(leave)  # type: ignore[assignment]
+    __class__ = property(leave)
 
     def _computed(self, other: object = 0) -> Moment:
         return Moment() if type(other) in (int, float, Moment) else leave()

@@ -41,7 +41,7 @@ def late_method(owner: Any, name: str) -> Any:
     """A method of a compiled pattern that is looked up when it is called; of anything else, now."""
     if type(owner) is not re.Pattern:
         return getattr(owner, name)
-    return lambda *arguments, **options: getattr(owner, name)(*arguments, **options)
+    return lambda *arguments, **options: getattr(owner, name)(*arguments, **options)  # noqa: PLW0108  looked up late
 
 
 def name_text_operations(tree: ast.Module) -> ast.Module:
@@ -74,7 +74,9 @@ class _Namer(ast.NodeTransformer):
             if function.attr == "format":
                 return _call(_FORMAT, [function.value, *node.args], node.keywords, node)
         if isinstance(function, ast.Attribute) and function.attr in MATCHING and _holds_call(node):
-            node.func = _call(_LATE, [function.value, ast.copy_location(ast.Constant(function.attr), node)], [], function)
+            node.func = _call(
+                _LATE, [function.value, ast.copy_location(ast.Constant(function.attr), node)], [], function
+            )
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
