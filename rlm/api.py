@@ -85,6 +85,7 @@ class RLM:
         budget: limits of the whole run.
         sandbox: ``"auto"`` takes the strongest isolation this machine offers; or the name of a level, which must be there.
         concurrency: calls to one model in flight at once, for the whole tree.
+        requests_per_minute, tokens_per_minute: a provider's limits for one model, kept within each run by spacing calls out.
         retries: further attempts for a call that failed in a way that may pass.
         call_timeout_s: seconds for one attempt of one call.
         cell_seconds: wall time of one cell, waits for sub-calls not counted.
@@ -119,6 +120,8 @@ class RLM:
         budget: Budget | None = None,
         sandbox: str = "auto",
         concurrency: int = 64,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         retries: int = 5,
         call_timeout_s: float = 600.0,
         cell_seconds: float = 120.0,
@@ -143,6 +146,8 @@ class RLM:
             observation_chars=observation_chars,
             max_iterations=max_iterations,
         )
+        if any(limit is not None and limit <= 0 for limit in (requests_per_minute, tokens_per_minute)):
+            raise ConfigurationError("requests_per_minute and tokens_per_minute must be more than 0, or None for no limit.")
         if max_depth < 0 or retries < 0:
             raise ConfigurationError("max_depth and retries must be 0 or more.")
         self._budget = budget or Budget()
@@ -152,6 +157,8 @@ class RLM:
             self._max_turns = min(max_iterations, self._budget.iterations)
         self._sandbox = SHARED.sandbox(sandbox)
         self._concurrency = concurrency
+        self._requests_per_minute = requests_per_minute
+        self._tokens_per_minute = tokens_per_minute
         self._policy = RetryPolicy(retries=retries)
         self._call_timeout_s = call_timeout_s
         self._limits = ReplLimits(
@@ -225,7 +232,12 @@ class RLM:
             setup_code=self._setup_code,
         )
         scheduler = Dispatcher(
-            clock=clock, concurrency=self._concurrency, call_timeout_s=self._call_timeout_s, policy=self._policy
+            clock=clock,
+            concurrency=self._concurrency,
+            call_timeout_s=self._call_timeout_s,
+            policy=self._policy,
+            requests_per_minute=self._requests_per_minute,
+            tokens_per_minute=self._tokens_per_minute,
         )
         return Run(
             RunSetup(

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  programs in one line each
 """For any program of loops, branches, exceptions, text operations and prints: with prefetching it computes the same, prints the
 same, and its answers come from the same calls as without."""
 
