@@ -147,7 +147,9 @@ class RLM:
             max_iterations=max_iterations,
         )
         if any(limit is not None and limit <= 0 for limit in (requests_per_minute, tokens_per_minute)):
-            raise ConfigurationError("requests_per_minute and tokens_per_minute must be more than 0, or None for no limit.")
+            raise ConfigurationError(
+                "requests_per_minute and tokens_per_minute must be more than 0, or None for no limit."
+            )
         if max_depth < 0 or retries < 0:
             raise ConfigurationError("max_depth and retries must be 0 or more.")
         self._budget = budget or Budget()

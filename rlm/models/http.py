@@ -31,6 +31,7 @@ CALL_TIMEOUT_S = 600.0  # a long reply of a reasoning model takes minutes
 CONNECT_TIMEOUT_S = 10.0
 _URL_SAFE = "/?&=%:@!$'()*+,;~-._"
 
+
 @dataclass(frozen=True, slots=True)
 class HttpReply:
     status: int
@@ -152,7 +153,7 @@ def _checked_url(text: str) -> SplitResult:
         url = urlsplit(text)
         usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
     except ValueError:
-        usable = False
+        url, usable = SplitResult("", "", "", "", ""), False
     if not usable:
         raise ConfigurationError(f"{text!r} is no usable base URL. It must look like https://host/v1")
     return url

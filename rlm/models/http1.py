@@ -208,7 +208,8 @@ class Connection(asyncio.Protocol):
                 await self._write_slowly(head, body)
             await waiting
         except BaseException:
-            self.close()
+            self.closed = True
+            self._transport.abort()  # at once, so that the server stops too
             raise
         finally:
             self._waiting = None
@@ -218,7 +219,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.closed = True
-        self._transport.abort()
+        self._transport.close()
 
     async def _write_slowly(self, head: bytes, body: bytes) -> None:
         self._transport.write(head)

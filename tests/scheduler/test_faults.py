@@ -26,7 +26,7 @@ POLICY = RetryPolicy(retries=8, odd_reply_retries=8, first_delay_s=0.01, max_del
 class Trouble:
     """A script that fails by chance, the same chance in every run of the tests; ``hopeless`` prompts always fail."""
 
-    chance: random.Random = field(default_factory=lambda: random.Random(11))  # noqa: S311
+    chance: random.Random = field(default_factory=lambda: random.Random(11))
     quiet: bool = False
     good: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
