@@ -11,7 +11,7 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
@@ -28,11 +28,12 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._work: set[asyncio.Task[Any] | None] = set()
         self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Starts ``work`` on the loop. Cancelling the future cancels it there."""
-        return asyncio.run_coroutine_threadsafe(work, self._running())
+        return asyncio.run_coroutine_threadsafe(self._noted(work), self._running())
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs ``work`` to its end from a thread that may block.
@@ -63,6 +64,14 @@ class BackgroundLoop:
         """Whether the caller runs on the loop itself, where waiting for it would never end."""
         return self._thread is threading.current_thread()
 
+    async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        self._work.add(task)
+        try:
+            return await work
+        finally:
+            self._work.discard(task)
+
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
@@ -78,20 +87,19 @@ class BackgroundLoop:
         if loop is None or thread is None or self._pid != os.getpid() or not thread.is_alive():
             return
         with contextlib.suppress(TimeoutError, CancelledError):
-            asyncio.run_coroutine_threadsafe(_finish(self._closers), loop).result(STOP_SECONDS)
+            asyncio.run_coroutine_threadsafe(self._finish(), loop).result(STOP_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(STOP_SECONDS)
         if not thread.is_alive():
             loop.close()
 
-
-async def _finish(closers: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    current = asyncio.current_task()
-    tasks = [task for task in asyncio.all_tasks() if task is not current]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.gather(*(close() for close in closers), return_exceptions=True)
+    async def _finish(self) -> None:
+        """Stops what was submitted, which ends its own cells and calls; then closes what they shared."""
+        work = [task for task in self._work if task is not None]
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await asyncio.gather(*(close() for close in self._closers), return_exceptions=True)
 
 
 BACKGROUND = BackgroundLoop()

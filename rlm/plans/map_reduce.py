@@ -182,7 +182,8 @@ def ask(texts):
     )
 
 replies = ask(chunks[n] for n in pages)
-failed = [reply for reply in replies if hasattr(reply, "error")]
+# A reply cut by its limit is a small model that has lost its way: no answer, but no page left unread either.
+failed = [reply for reply in replies if hasattr(reply, "error") and "TruncatedReplyError" not in str(reply.error)]
 print(len(replies), "replies,", len(failed), "failed", failed[:1])
 for n, reply in list(zip(pages, replies))[:5]:
     print(f"  chunk {n}: {reply[:100]!r}")
@@ -234,12 +235,26 @@ def bond(reply):
     added = words(reply) - question_words
     return sum(together[word] / math.sqrt(alone[word] + 5) for word in added) / len(added)
 
+NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirt|fift|dozen|hundred|thousand"
+tokens = [word for chunk in chunks for word in re.findall(r"[^\\W_]+", chunk)]
+capital = Counter(word[:6].lower() for word in tokens if word[0].isupper())
+small = Counter(word[:6].lower() for word in tokens if word[0].islower())
+
+def fits(reply):
+    """Whether a reply is of the kind that was asked for: a name for who and where, a number for how many and when."""
+    added = words(reply) - question_words
+    if re.match(r"\\W*(who|whom|whose|where|(in|on|at|to|from) which)\\b", question, re.IGNORECASE):
+        return sum(capital[word] > 4 * small[word] for word in added) / len(added)
+    if re.match(r"\\W*(how (many|much|old|long|far)|when|(in )?what year)\\b", question, re.IGNORECASE):
+        return float(bool(re.search(rf"(?i)\\d|\\b({NUMBERS})", reply)))
+    return 1.0
+
 def likeness(one, other):
     one, other = words(one) - question_words, words(other) - question_words
     return len(one & other) / len(one | other)
 
 def total(reply):
-    return bond(reply) * sum(value * likeness(reply, other) for value, other, _ in votes)
+    return (0.2 + fits(reply)) * bond(reply) * sum(value * likeness(reply, other) for value, other, _ in votes)
 
 missing = f"\\n\\n({len(failed)} of {len(pages)} pages could not be read: {failed[0].error})" if failed else ""
 if votes:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -29,7 +30,8 @@ TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, 
 EXIT_NOT_CONFINED = 71
 SHARED_FD = 4  # under which every REPL of a zygote finds its shared context
 
-END_POLL_S = 0.002  # a killed zygote is gone within a few of these
+END_POLL_S = 0.002  # a zygote is gone within a few of these
+END_TIMEOUT_S = 5.0  # after which one that does not end by itself, because it was stopped, is killed
 
 
 class ZygoteDied(Exception):
@@ -73,6 +75,10 @@ class ZygoteWorker:
         """Told by the zygote's reader, where the REPL may ask for forks."""
         self._gate = ForkGate(gate, self._pid)
 
+    def duplicate_pidfd(self) -> int:
+        """For who waits until the process is gone, whatever is told of it."""
+        return os.dup(self._pidfd)
+
     def end(self, how: str) -> None:
         """Told by the zygote's reader, once."""
         if self._gate is not None:
@@ -90,10 +96,11 @@ class ZygoteLauncher:
     Args:
         level: "strict", "landlock" or "seccomp"; find out before what this machine offers (``levels``).
         packages: importable in cells beside the standard library; imported before confinement.
-        entry: what a REPL runs, ``module:function`` within the package ``worker``.
+        entry: what a REPL runs, ``module:function`` within the package ``worker``; the module's function ``rehearse``,
+            where it has one, is called once before all.
     """
 
-    def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.main:serve") -> None:
+    def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.rehearsal:serve") -> None:
         self._level = level
         self._packages = tuple(packages)
         self._entry = entry
@@ -208,11 +215,21 @@ class _Zygote:
             raise
 
     async def aclose(self) -> None:
-        """Safe to call twice. The kernel ends the REPLs with the zygote."""
-        self._lose()
-        self._process.kill()
-        while self._process.poll() is None:  # no thread: the end of the interpreter, which this may be, allows no new ones
-            await asyncio.sleep(END_POLL_S)
+        """Safe to call twice. The kernel ends the REPLs with the zygote; when this returns, all are gone."""
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            ended = select.poll()
+            lingering = [worker.duplicate_pidfd() for worker in self._workers.values()]
+            for pidfd in lingering:
+                stack.callback(os.close, pidfd)
+                ended.register(pidfd, select.POLLIN)
+            self._lose()
+            deadline = loop.time() + END_TIMEOUT_S
+            # No thread waits: the end of the interpreter, which this may be, allows no new ones.
+            while self._process.poll() is None or len(ended.poll(0)) < len(lingering):
+                if loop.time() > deadline:
+                    self._process.kill()
+                await asyncio.sleep(END_POLL_S)
         end_process(self._process)
 
     def _read(self) -> None:
@@ -270,8 +287,7 @@ class _Zygote:
             return
         self.alive = False
         asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
-        self._process.kill()
+        self._control.close()  # which is the zygote's order to end
         for *_, born in self._asked.values():
             if not born.done():
                 born.set_exception(ZygoteDied())

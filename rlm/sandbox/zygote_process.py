@@ -33,8 +33,8 @@ sys.modules["worker"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["worker"])
 sys.argv[:] = [""]
 module, _, function = entry.partition(":")
-serve = getattr(importlib.import_module(module), function)
-importlib.import_module("worker.zygote").main(int(control), serve)
+program = importlib.import_module(module)
+importlib.import_module("worker.zygote").main(int(control), getattr(program, function), getattr(program, "rehearse", None))
 """
 
 

@@ -34,7 +34,7 @@ def main() -> None:
             rules.append(Rule(name, action=EPERM))
     program = assemble(machine, rules, default=ALLOW, unknown_from=1 << 29, unknown=ALLOW)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    call("seccomp", 1, 0, ctypes.byref(program.as_kernel_struct()))
+    call("seccomp", 1, 0, ctypes.byref(program.kernel_struct))
     os.execv(sys.executable, [sys.executable, *command])
 
 

@@ -29,6 +29,7 @@ from rlm.sandbox.session import LEGAL, Called, Done, Printed, Ready, Session, St
 from rlm.sandbox.worker.values import dump
 from rlm.sandbox.worker.wire import Decoder, Message, pack, pack_message
 
+STEADY = settings(deadline=None)  # a busy machine is no failure
 LIMITS = ReplLimits(open_calls=4, output_chars=100)
 INFO = {
     "echo": None,
@@ -217,7 +218,7 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200)
+@STEADY
 @given(st.sampled_from(list(LEGAL)), st.lists(st.tuples(HEADERS, st.binary(max_size=40)), max_size=6))
 def test_any_messages_are_taken_or_violations(state: State, messages: list[tuple[dict[str, object], bytes]]) -> None:
     session = session_in(state)
@@ -229,6 +230,7 @@ def test_any_messages_are_taken_or_violations(state: State, messages: list[tuple
         pass
 
 
+@STEADY
 @given(st.lists(st.sampled_from(["answer", "fail", "call", "cancel"]), max_size=30), st.data())
 def test_open_calls_are_counted_right(steps: list[str], data: st.DataObject) -> None:
     """A model of the window: whatever the order, the session knows exactly which calls are open."""

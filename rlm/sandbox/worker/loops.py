@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 _stock_run = asyncio.run
@@ -59,25 +60,61 @@ def run_beside(coro: Coroutine[Any, Any, Any]) -> Any:
     return result[0]
 
 
+class _LoopOnDemand(asyncio.DefaultEventLoopPolicy):
+    """The current loop of the main thread is made when somebody asks for it."""
+
+    def __init__(self, demand: Callable[[], None]) -> None:
+        super().__init__()
+        self._demand = demand
+
+    def get_event_loop(self) -> asyncio.AbstractEventLoop:
+        if threading.current_thread() is threading.main_thread():
+            self._demand()
+        return super().get_event_loop()
+
+
 class Loops:
-    """Owns the REPL's loop; replaces it when code closed it or an interrupt went through it."""
+    """Owns the REPL's loop; replaces it when code closed it or an interrupt went through it.
+
+    A loop takes half a megabyte, which most REPLs never need: it is made for the first cell that awaits, or that asks for
+    the current loop. From Python 3.14 on, which has no policies any more, it is made at once.
+    """
 
     def __init__(self) -> None:
-        self._loop = self._make()
+        self._made: ReplLoop | None = None
         asyncio.run = self.run
         asyncio.runners.run = self.run
+        if sys.version_info < (3, 14):
+            asyncio.set_event_loop_policy(_LoopOnDemand(self._set_unless_set))
+        else:
+            self._make()
+
+    @property
+    def _loop(self) -> ReplLoop:
+        return self._make() if self._made is None else self._made
 
     def _make(self) -> ReplLoop:
-        loop = ReplLoop()
-        asyncio.set_event_loop(loop)
-        return loop
+        self._made = ReplLoop()
+        asyncio.set_event_loop(self._made)
+        return self._made
+
+    def _set_unless_set(self) -> None:
+        if self._made is None:
+            self._make()
 
     def ensure(self) -> None:
-        """Before a cell: an open loop, and the current one of this thread."""
-        if self._loop.is_closed():
-            self._loop = self._make()
+        """Before a cell: an open loop, and the current one of this thread, if there was need of one yet."""
+        if self._made is None:
+            return
+        if self._made.is_closed():
+            self._make()
         else:
-            asyncio.set_event_loop(self._loop)
+            asyncio.set_event_loop(self._made)
+
+    def close(self) -> None:
+        """Ends the loop, where one was made."""
+        if self._made is not None:
+            self._made.close()
 
     def run(self, main: Coroutine[Any, Any, Any], **options: Any) -> Any:
         """Stands in for ``asyncio.run``."""
@@ -101,7 +138,8 @@ class Loops:
 
     def _renew(self) -> None:
         """An interrupt may have hit the loop in the middle of its own work: it is not used again."""
-        old, self._loop = self._loop, self._make()
+        old = self._loop
+        self._make()
         old.set_exception_handler(lambda _loop, _context: None)  # what its tasks still raise is no longer of interest
         tasks = [task for task in asyncio.all_tasks(old) if not task.done()]
         for task in tasks:

@@ -41,13 +41,13 @@ _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space th
 _THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
 
 
-def main(control_fd: int, serve: Serve) -> NoReturn:
+def main(control_fd: int, serve: Serve, rehearse: Callable[[], None] | None = None) -> NoReturn:
     """Obeys the host on the control socket until the host is gone."""
     control = socket.socket(fileno=control_fd)
     order, descriptors = _receive(control)
     host_pidfd = descriptors[0]
     try:
-        places = _prepare(order)
+        places = _prepare(order, rehearse)
         os.dup2(0, 2)  # until here, what the interpreter complained about was for the host to read
         confinement = confine_zygote(order["level"], places)
     except (CannotConfineError, preload.MissingPackageError, OSError) as error:
@@ -58,7 +58,7 @@ def main(control_fd: int, serve: Serve) -> NoReturn:
     _Zygote(control, host_pidfd, confinement, serve).run()
 
 
-def _prepare(order: dict[str, Any]) -> list[str]:
+def _prepare(order: dict[str, Any], rehearse: Callable[[], None] | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
     libc = ctypes.CDLL(None)
@@ -69,6 +69,8 @@ def _prepare(order: dict[str, Any]) -> list[str]:
         preload.import_library(everything=order["level"] != "strict")  # later nothing, or less, can be read
     places = preload.import_packages(order["packages"], order["folders"])
     shared.is_trustworthy()  # answered once, for all
+    if rehearse is not None:
+        rehearse()
     gc.collect()
     gc.freeze()  # a collection in a REPL must not touch, and so copy, what it shares with its siblings
     return places

@@ -7,8 +7,9 @@ reads of the flags, commands and ids tested here.
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .machine import Machine
 
@@ -63,24 +64,27 @@ class _SockFilter(ctypes.Structure):
 
 
 class SockProgram(ctypes.Structure):
-    """``struct sock_fprog``, with the array it points to kept alive beside it."""
+    """``struct sock_fprog``; ``keeps`` holds the array that it points to."""
 
+    keeps: object
     _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.POINTER(_SockFilter)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """A finished filter."""
 
     instructions: tuple[Instruction, ...]
-    _array: list[object] = field(default_factory=list, compare=False, repr=False)
 
-    def as_kernel_struct(self) -> SockProgram:
+    @functools.cached_property
+    def kernel_struct(self) -> SockProgram:
+        """As the kernel takes it. Made once in a zygote, all that it forks have it."""
         array = (_SockFilter * len(self.instructions))(
             *(_SockFilter(i.code, i.if_true, i.if_false, i.operand) for i in self.instructions)
         )
-        self._array.append(array)
-        return SockProgram(len(self.instructions), ctypes.cast(array, ctypes.POINTER(_SockFilter)))
+        program = SockProgram(len(self.instructions), ctypes.cast(array, ctypes.POINTER(_SockFilter)))
+        program.keeps = array
+        return program
 
 
 def assemble(machine: Machine, rules: Iterable[Rule], *, default: int, unknown_from: int, unknown: int) -> Program:

@@ -7,9 +7,10 @@ seccomp     seccomp alone: no file can be opened at all
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # no enums: what a REPL touches at birth becomes its own copy
+import functools
 import os
 import resource
-import signal
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from .kernel import PR_SET_PDEATHSIG, prctl
 from .machine import this_machine
 
 LEVELS = ("strict", "landlock", "seccomp")
+
+
+SIGINT, SIGKILL = int(_signal.SIGINT), int(_signal.SIGKILL)
 
 
 class CannotConfineError(Exception):
@@ -104,16 +108,24 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
             version = 0
     except OSError as error:
         raise CannotConfineError(str(error)) from error
-    shared = [policy.build(machine, policy.Policy(files=True, forks=forks)) for forks in (False, True)]
-    filters = shared if level == "strict" else (None, None)
+    if level != "strict":
+        return Confinement(level, version, base_bytes, tasks_before, os.getpid(), None)
+    filters = [policy.build(machine, policy.Policy(files=True, forks=forks)) for forks in (False, True)]
+    for each in (*filters, _gate()):
+        each.kernel_struct  # noqa: B018 - made here, so that no REPL need make it
     return Confinement(level, version, base_bytes, tasks_before, os.getpid(), *filters)
 
 
 def open_gate() -> int:
     """Puts the gate for forks before this process; the descriptor is for the host. Raises OSError."""
+    return privileges.filter_with_gate(_gate())
+
+
+@functools.cache
+def _gate() -> Program:
     machine = this_machine()
     assert machine is not None
-    return privileges.filter_with_gate(policy.gate(machine))
+    return policy.gate(machine)
 
 
 def confine_repl(confinement: Confinement, limits: Limits) -> Program:
@@ -125,10 +137,10 @@ def confine_repl(confinement: Confinement, limits: Limits) -> Program:
     machine = this_machine()
     assert machine is not None
     os.setsid()  # signals to "my group" must not reach the zygote and the siblings
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
     if not confinement.has_namespaces and os.getppid() != confinement.zygote:
         raise OSError(3, "the zygote ended before its end could be made ours")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(SIGINT, _signal.default_int_handler)
     if confinement.has_namespaces:
         privileges.drop_capabilities()  # a new user namespace begins with all of them
     if confinement.landlock >= 6:
@@ -150,7 +162,7 @@ def _fork_under_guard() -> None:
         os.closerange(0, 1024)
         _, status = os.waitpid(pid, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0x7F)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
 
 
 def _without(folders: Sequence[str], hidden: Sequence[str]) -> list[str]:

@@ -75,8 +75,7 @@ def _lower(limit: int, value: int) -> None:
 
 def filter_calls(program: Program) -> None:
     """From here on only the calls that the program allows; nothing undoes it. ``no_new_privs`` must be set."""
-    struct_of_kernel = program.as_kernel_struct()
-    call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(struct_of_kernel))
+    call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(program.kernel_struct))
 
 
 def filter_with_gate(program: Program) -> int:
@@ -85,5 +84,4 @@ def filter_with_gate(program: Program) -> int:
     Raises:
         OSError: where the kernel has no such thing, or an outer filter has one already.
     """
-    struct_of_kernel = program.as_kernel_struct()
-    return call("seccomp", _SECCOMP_SET_MODE_FILTER, _WITH_DESCRIPTOR, ctypes.byref(struct_of_kernel))
+    return call("seccomp", _SECCOMP_SET_MODE_FILTER, _WITH_DESCRIPTOR, ctypes.byref(program.kernel_struct))
