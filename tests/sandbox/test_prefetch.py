@@ -30,7 +30,7 @@ from tests.sandbox.zygote_kit import AVAILABLE, is_alive, sandbox_at, vanish
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
 
 AHEAD = ReplLimits(cell_seconds=20, memory_mb=256, prefetch_ahead=16)
-LATENCY_S = 0.05
+LATENCY_S = 0.2  # a copy on a loaded machine must still be first
 
 
 class Asked:
@@ -116,14 +116,14 @@ LOOPS = {
 @pytest.mark.parametrize("code", LOOPS.values(), ids=LOOPS)
 async def test_ten_calls_in_a_row_take_as_long_as_few(sandbox: WorkerSandbox, code: str) -> None:
     async with asked(sandbox) as bench:
-        bench.latency_s = 0.1
+        bench.latency_s = 0.3
         result = await bench.run(code)
         assert (result.error, result.end) == (None, "ok")
         assert bench.prompts == [f"ask {i}" for i in range(10)]
         assert (result.prefetched, result.prefetches_used) == (9, 9)
         assert [call.prefetched for call in bench.calls] == [False] + [True] * 9
         assert await bench.repl.read("out") == [f"echo:ask {i}" for i in range(10)]
-        assert result.elapsed_s < 0.6
+        assert result.elapsed_s < 1.5
 
 
 async def test_helpers_of_earlier_cells_are_followed(sandbox: WorkerSandbox) -> None:
