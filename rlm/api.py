@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
@@ -30,6 +31,8 @@ from rlm.sandbox.levels import open_launcher
 from rlm.sandbox.repls import WorkerSandbox
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
+
+T = TypeVar("T")
 
 EMBEDDED_MODEL = "plan:map_reduce"
 EMBEDDED_SUB_MODEL = "local:smollm2"
@@ -157,7 +160,7 @@ class RLM:
         self._max_turns = max_iterations
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
-        self._sandbox = SHARED.sandbox(sandbox)
+        opening = _begin(lambda: SHARED.sandbox(sandbox))  # tries what isolation there is, while the models are loaded
         self._concurrency = concurrency
         self._requests_per_minute = requests_per_minute
         self._tokens_per_minute = tokens_per_minute
@@ -183,6 +186,7 @@ class RLM:
             return SHARED.open(name, None, None, window_tokens)
 
         self._models = [open_named(each) if isinstance(each, str) else each for each in named]
+        self._sandbox = opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
 
@@ -332,6 +336,20 @@ def ask(query: str, context: PlainValue = None, *, model: str | Model | None = N
     """Answers one question: ``rlm.ask("Who is the captain?", text)``. Options as for ``RLM``."""
     with RLM(model, **options) as engine:  # type: ignore[arg-type]  # forwarded, and checked there
         return engine.run(query, context)
+
+
+def _begin(work: Callable[[], T]) -> Future[T]:
+    """Starts ``work`` in a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rlm-begin", daemon=True).start()
+    return future
 
 
 class SharedThings:
