@@ -189,7 +189,7 @@ def _take_reply(node: Node, event: Replied) -> Step:
     parsed = parse_reply(event.text)
     node = replace(
         node,
-        messages=(*node.messages, Message("assistant", event.text)),
+        messages=(*node.messages, Message("assistant", event.text[: parsed.heard_chars])),
         final=parsed.final,
         prose=parsed.prose,
         executed=(),

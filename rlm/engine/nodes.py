@@ -42,6 +42,7 @@ from rlm.core.node import (
     ValueRead,
     step,
 )
+from rlm.core.observations import INVENTED
 from rlm.engine.calls import Caller, CallPlace
 from rlm.engine.recorder import Recorder
 from rlm.engine.settings import NodeJob, TreeSettings
@@ -140,6 +141,7 @@ class Tree:
             depth=job.depth,
             temperature=settings.temperature,
             max_output_tokens=settings.max_output_tokens,
+            stop=INVENTED,
             cache_key=f"{self._recorder.run}:{job.id}",
             task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
         )

@@ -82,6 +82,8 @@ async def test_a_conversation_that_was_rewritten_is_noticed() -> None:
     model = ScriptedModel(["one", "two", "three"])
     first = (Message("system", "s"), Message("user", "u"))
     await model.ask(Request(first, role="node", cache_key="run:0"))
-    await model.ask(Request((*first, Message("assistant", "one"), Message("user", "v")), role="node", cache_key="run:0"))
+    await model.ask(
+        Request((*first, Message("assistant", "one"), Message("user", "v")), role="node", cache_key="run:0")
+    )
     with pytest.raises(AssertionError, match="rewritten at message 2"):
         await model.ask(Request((*first, Message("assistant", "One")), role="node", cache_key="run:0"))
