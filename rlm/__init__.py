@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm.api import RLM, DefaultModels, Stream, ask, default_models
-    from rlm.core.budget import Budget
+    from rlm.api import RLM, DefaultModels, RunHandle, Stream, ask, default_models
+    from rlm.core.budget import Budget, LimitUse
     from rlm.core.errors import (
         AuthenticationError,
         BudgetExceededError,
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
         SandboxUnavailableError,
         TruncatedReplyError,
     )
+    from rlm.core.estimates import Estimate
     from rlm.core.messages import Message, Reply, Request, Task, Usage
     from rlm.core.result import Result
-    from rlm.core.tree import CallRecord, NodeRecord
+    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "rlm.api": ("RLM", "DefaultModels", "Stream", "ask", "default_models"),
-    "rlm.core.budget": ("Budget",),
+    "rlm.api": ("RLM", "DefaultModels", "RunHandle", "Stream", "ask", "default_models"),
+    "rlm.core.budget": ("Budget", "LimitUse"),
     "rlm.core.errors": (
         "AuthenticationError",
         "BudgetExceededError",
@@ -85,9 +86,10 @@ _HOMES = {
         "SandboxUnavailableError",
         "TruncatedReplyError",
     ),
+    "rlm.core.estimates": ("Estimate",),
     "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
     "rlm.core.result": ("Result",),
-    "rlm.core.tree": ("CallRecord", "NodeRecord"),
+    "rlm.core.tree": ("CallRecord", "NodeRecord", "Unfinished"),
     "rlm.core.usage": ("Spend", "UsageReport"),
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
@@ -106,7 +108,9 @@ __all__ = [
     "ContextError",
     "DefaultModels",
     "EmptyReplyError",
+    "Estimate",
     "InvalidTransition",
+    "LimitUse",
     "MalformedReplyError",
     "Message",
     "MissingExtraError",
@@ -130,6 +134,7 @@ __all__ = [
     "RequestRejectedError",
     "Result",
     "RunCancelledError",
+    "RunHandle",
     "SandboxDiedError",
     "SandboxError",
     "SandboxUnavailableError",
@@ -138,6 +143,7 @@ __all__ = [
     "Stream",
     "Task",
     "TruncatedReplyError",
+    "Unfinished",
     "Usage",
     "UsageReport",
     "__version__",

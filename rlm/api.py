@@ -17,6 +17,7 @@ from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
 from rlm.core.errors import ConfigurationError
+from rlm.core.estimates import Estimate, estimate_run
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.result import Result
@@ -213,6 +214,22 @@ class RLM:
         """
         return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context)))
 
+    def estimate(self, context: PlainValue) -> Estimate:
+        """What a run over this input may take: its size, calls, tokens and dollars, from low to high. Spends nothing."""
+        settings = self.prepare().tree.settings
+        return estimate_run(
+            context,
+            root=settings.model_at(0).name,
+            leaf=settings.model_at(max(1, self._max_depth)).name,
+            leaf_prompt_chars=settings.sub_prompt_chars(max(0, self._max_depth - 1)),
+            max_depth=self._max_depth,
+            price_of=self._prices.cost_usd,
+        )
+
+    def start(self, query: str | None, context: PlainValue = None, *, sinks: Sequence[Sink] = ()) -> RunHandle:
+        """Starts a run and returns at once; the handle waits for it, has it finish early, or cancels it."""
+        return RunHandle(self.prepare(sinks=sinks), query or DEFAULT_QUESTION, context)
+
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
         """Starts a run and gives its events as they happen: ``async for event in rlm.stream(query, context)``."""
         return Stream(lambda sink: BACKGROUND.submit(self.execute(query, context, sinks=(sink,))))
@@ -279,6 +296,39 @@ class RLM:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class RunHandle:
+    """A run under way. Its methods may be called from any thread."""
+
+    def __init__(self, run: Run, query: str, context: PlainValue) -> None:
+        self._run = run
+        self._future = BACKGROUND.submit(run.answer(query, context))
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """Waits for the run's end.
+
+        Raises:
+            RLMError: there is no answer; RunCancelledError after ``cancel``.
+            TimeoutError: it has not ended within ``timeout_s``. It goes on.
+        """
+        return self._future.result(timeout_s)
+
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
+    def finish(self) -> None:
+        """Has the run answer with what it has: calls, cells and children end at once, and the root gets its last turn.
+
+        The result is partial, its limit ``"stopped"``. A run whose root has not replied yet has nothing to answer from; it is
+        cancelled.
+        """
+        BACKGROUND.call(self._run.finish)
+
+    def cancel(self) -> None:
+        """Stops the run: its cells, calls and children end within a second, nothing more is spent."""
+        BACKGROUND.call(self._run.cancel)
 
 
 class Stream:

@@ -47,7 +47,15 @@ class Model(Protocol):
 
 
 class CallObserver(Protocol):
-    """Is told what becomes of one call on its way."""
+    """Is told what becomes of one call on its way, and may hold up an attempt or forbid it."""
+
+    async def admit(self, attempt: int) -> None:
+        """Is awaited before an attempt, outside its slot and its deadline.
+
+        Raises:
+            RLMError: the attempt must not be made.
+        """
+        ...
 
     def sent(self, attempt: int) -> None:
         """An attempt leaves; they count from 1."""
@@ -93,6 +101,14 @@ class Repl(Protocol):
         Raises:
             KeyError: when there is none of this name.
             SandboxError: when the REPL is gone.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends the cell that runs, if one does: by an interrupt, and soon after by force.
+
+        ``execute`` then returns a result whose end is "interrupted", unless the cell's own was reached first; variables are kept
+        where an interrupt was enough.
         """
         ...
 

@@ -22,8 +22,13 @@ NOTHING_RUN = (
 )
 REPLY_CUT = "[Your reply was cut by its token limit and nothing of it was run. Write a shorter one.]"
 ANSWER_NOW = (
-    "[The limit of {limit} is met. Answer now from what you have: FINAL(your answer), or FINAL_VAR(name) for a variable. "
+    "[{met} Answer now from what you have: FINAL(your answer), or FINAL_VAR(name) for a variable. "
     "Sub-calls are no longer possible.]"
+)
+SUMMARISE = (
+    "[This conversation nears its size limit and will be shortened; the REPL keeps all variables. Write, in at most 400 words "
+    "and without code, what you need to go on: what was found so far and how, what is still to be done, and which variables "
+    "hold what. The variables now: {variables}]"
 )
 NOT_TAKEN = "[Your answer was not taken, because a cell of the same reply did not end well. Look at the output first.]"
 NO_SUCH_VARIABLE = "[FINAL_VAR({name}): there is no variable of this name, so this was not taken as the answer. {hint}]"
@@ -169,6 +174,39 @@ def observation_message(observation: str, turns_left: int) -> str:
         return observation
     turns = "turn" if turns_left == 1 else "turns"
     return f"{observation}\n[{turns_left} {turns} left to answer in.]"
+
+
+def describe_limit(limit: str) -> str:
+    """The sentence that says which limit was met."""
+    if limit == "stopped":
+        return "The user asks to finish now."
+    return "The time is up." if limit == "seconds" else f"The limit of {limit} is met."
+
+
+def answer_now(limit: str) -> str:
+    """What a model is told before its last turn."""
+    return ANSWER_NOW.format(met=describe_limit(limit))
+
+
+def budget_notice(left: Mapping[str, float], allowed: Mapping[str, float]) -> str:
+    """What a model is told when something becomes scarce; nothing when nothing is."""
+    if not left:
+        return ""
+    parts = []
+    for limit, amount in left.items():
+        if limit == "usd":
+            parts.append(f"${amount:.4f} of ${allowed[limit]:.4f}")
+        else:
+            parts.append(f"{amount:,.0f} of {allowed[limit]:,.0f} {limit}")
+    return f"[Scarce: {', '.join(parts)} left; budget() tells. Finish soon.]"
+
+
+def summary_message(summary: str | None, variables: str) -> str:
+    """What stands for the older part of a conversation."""
+    kept = f"All variables are kept: {variables}." if variables else "No variables are defined."
+    if summary is None:
+        return f"[The earlier part of this conversation was left out to make room. {kept}]"
+    return f"[The earlier part of this conversation was replaced by this summary of it. {kept}]\n{summary}"
 
 
 def no_such_variable(name: str, variables: str) -> str:

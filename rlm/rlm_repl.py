@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TypeAlias
 
 from rlm.api import RLM
+from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.result import Result
@@ -30,7 +31,7 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
         enable_logging: tell on stderr what happens.
         track_costs: keep totals for ``cost_summary()``.
         api_key: for the provider; the environment when None.
-        sandbox, base_url: as for ``rlm.RLM``.
+        sandbox, base_url, budget: as for ``rlm.RLM``. The budget is each completion's.
 
     Raises:
         ConfigurationError: an argument cannot be used.
@@ -49,6 +50,7 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
         *,
         sandbox: str = "auto",
         base_url: str | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if depth < 0 or depth > max_depth:
             raise ConfigurationError(f"depth={depth} must be from 0 to max_depth={max_depth}.")
@@ -64,6 +66,7 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
             api_key=api_key,
             base_url=base_url,
             sandbox=sandbox,
+            budget=budget,
         )
         self.last_result: Result | None = None
         self._lock = threading.Lock()

@@ -6,9 +6,10 @@ came of the run into text and an exit status; it decides nothing about how an an
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +20,23 @@ from rich.console import Console
 import rlm
 from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
 from rlm.cli.inputs import STDIN_PATH, Context, Inputs, read_inputs
-from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
+from rlm.cli.output import (
+    OutputError,
+    describe_estimate,
+    describe_failure,
+    describe_result,
+    write_answer,
+    write_json,
+)
 from rlm.core.budget import Budget
-from rlm.core.errors import ConfigurationError, RLMError
+from rlm.core.errors import ConfigurationError, RLMError, RunCancelledError
 from rlm.core.result import Result
 from rlm.views.feed import ThreadedView
 from rlm.views.live import LiveView
 from rlm.views.outline import format_seconds
 from rlm.views.plain import PlainView
+
+CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer
 
 
 def ask(
@@ -37,7 +47,12 @@ def ask(
     sub_model: str | None = None,
     depth: Annotated[int, Parameter(validator=Number(gte=0))] = 1,
     max_iterations: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    budget: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     max_calls: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    max_tokens_total: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    timeout: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    price: Annotated[list[str] | None, Parameter(show_default=False)] = None,
+    estimate: Annotated[bool, Parameter(show_default=False)] = False,
     concurrency: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
     cell_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 120.0,
     sandbox: str = "auto",
@@ -62,8 +77,18 @@ def ask(
         Levels of model calls below the root: 1 plain sub-calls, 2 and more nested RLMs, 0 none.
     max_iterations
         Turns a node may take; then it is asked for its answer.
+    budget
+        Dollars the whole run may spend. Like the next three limits it holds: the root then answers with what there is.
     max_calls
-        Model calls the whole run may make; when they are used up, the root answers with what there is.
+        Model calls the whole run may make.
+    max_tokens_total
+        Tokens the whole run may use, prompts and replies together.
+    timeout
+        Seconds the whole run may take.
+    price
+        MODEL=IN,OUT: dollars for a million tokens, where no price is published. May be repeated.
+    estimate
+        Tell size, calls and cost to expect, and spend nothing.
     concurrency
         Model calls in flight at most, over all depths.
     cell_seconds
@@ -89,7 +114,8 @@ def ask(
             sub_model=sub_model,
             max_depth=depth,
             max_iterations=max_iterations,
-            budget=Budget(calls=max_calls),
+            budget=Budget(usd=budget, tokens=max_tokens_total, calls=max_calls, seconds=timeout),
+            prices=_read_prices(price or []),
             concurrency=concurrency,
             cell_seconds=cell_seconds,
             sandbox=sandbox,
@@ -99,6 +125,8 @@ def ask(
     except RLMError as error:
         return _report_failure(error, (), json_output=json_output)
     with engine:
+        if estimate:
+            return _estimate(engine, inputs.context, json_output=json_output)
         return _run(engine, view, question, inputs.context, json_output=json_output, quiet=quiet)
 
 
@@ -109,7 +137,7 @@ def _run(
     watching: AbstractContextManager[object] = view or nullcontext()
     try:
         with watching:
-            result = engine.run(question, context)
+            result = _wait(engine.start(question, context))
     except KeyboardInterrupt:
         if json_output:
             write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
@@ -117,6 +145,58 @@ def _run(
     except RLMError as error:
         return _report_failure(error, engine.model_names, json_output=json_output)
     return _report(result, engine.model_names, json_output=json_output, quiet=quiet)
+
+
+def _wait(handle: rlm.RunHandle) -> Result:
+    """The run's result. Ctrl-C once: finish with what is there; twice, or a signal that ends the process: stop now."""
+    try:
+        return handle.result()
+    except KeyboardInterrupt as first:
+        if type(first) is not KeyboardInterrupt:
+            _cancel(handle)
+            raise
+        complain("finishing with what there is; Ctrl-C again stops at once")
+        handle.finish()
+    try:
+        return handle.result()
+    except RunCancelledError:
+        raise KeyboardInterrupt from None  # there was nothing yet to finish with
+    except KeyboardInterrupt:
+        _cancel(handle)
+        raise
+
+
+def _cancel(handle: rlm.RunHandle) -> None:
+    handle.cancel()
+    with suppress(RLMError, TimeoutError):
+        handle.result(CANCEL_WAIT_S)
+
+
+def _read_prices(given: list[str]) -> dict[str, tuple[float, ...]]:
+    """``MODEL=IN,OUT``, up to four figures."""
+    prices: dict[str, tuple[float, ...]] = {}
+    for entry in given:
+        model, _, figures = entry.rpartition("=")
+        try:
+            prices[model] = tuple(float(figure) for figure in figures.split(","))
+        except ValueError:
+            model = ""
+        if not model:
+            raise ConfigurationError(f"--price {entry}: give it as MODEL=IN,OUT in dollars for a million tokens.")
+    return prices
+
+
+def _estimate(engine: rlm.RLM, context: Context, *, json_output: bool) -> int:
+    found = engine.estimate(context)
+    try:
+        if json_output:
+            write_json(dataclasses.asdict(found), sys.stdout)
+        else:
+            write_answer(describe_estimate(found, engine.model_names), sys.stdout)
+    except OutputError as error:
+        complain(f"error: {error}")
+        return Exit.FAILED
+    return Exit.COMPLETE
 
 
 def _read(question: str, files: tuple[str, ...], encoding: str) -> Inputs:
@@ -149,7 +229,8 @@ def _choose_view() -> ThreadedView | None:
 def _report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
     code = exit_for_status(result.status)
     if result.status == "partial" and not quiet:
-        complain(f"partial answer after {format_seconds(result.elapsed_s)}: the limit on {result.limit} was met")
+        why = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
+        complain(f"partial answer after {format_seconds(result.elapsed_s)}: {why}{_describe_undone(result)}")
     if result.error:
         complain(f"error: {result.error}")
     try:
@@ -161,6 +242,21 @@ def _report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet
         complain(f"error: {error}")
         return Exit.FAILED
     return code
+
+
+def _describe_undone(result: Result) -> str:
+    undone = result.unfinished
+    parts = [
+        f"{count:,} {what}"
+        for count, what in (
+            (undone.refused_calls, "calls refused"),
+            (undone.cancelled_calls, "calls cut off"),
+            (len(undone.nodes), "nodes not finished"),
+            (len(undone.cells), "cells interrupted"),
+        )
+        if count
+    ]
+    return f"; left undone: {', '.join(parts)}" if parts else ""
 
 
 def _report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:

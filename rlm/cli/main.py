@@ -45,7 +45,7 @@ app.command(
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. It unwinds as Ctrl-C does, so that the run is cancelled and the terminal gets its cursor back."""
+    """SIGTERM came, or the terminal was closed. It unwinds as a second Ctrl-C does, so that the cursor is given back."""
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -57,7 +57,9 @@ def main(tokens: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see ``rlm.cli.exits``.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) is not signal.SIG_IGN:  # nohup
+            signal.signal(name, _terminate)
     given = sys.argv[1:] if tokens is None else tokens
     try:
         # A lone "-" would be taken for an option.

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import TextIO
 
 from rlm.core.cells import PlainValue
+from rlm.core.estimates import Estimate, Range
 from rlm.core.messages import JsonValue
 from rlm.core.result import Result
 from rlm.core.usage import Spend
@@ -64,7 +65,34 @@ def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonVa
             "by_model": {model: _describe_spend(spend) for model, spend in result.usage.by_model.items()},
             "by_depth": {str(depth): _describe_spend(spend) for depth, spend in result.usage.by_depth.items()},
         },
+        "used": {
+            limit: {"used": use.used, "allowed": use.allowed, "left": use.left, "assumed": use.assumed}
+            for limit, use in result.used.items()
+        },
+        "unfinished": {
+            "refused_calls": result.unfinished.refused_calls,
+            "cancelled_calls": result.unfinished.cancelled_calls,
+            "nodes": list(result.unfinished.nodes),
+            "cells": list(result.unfinished.cells),
+        },
     }
+
+
+def describe_estimate(found: Estimate, models: tuple[str, ...]) -> str:
+    """The lines of ``rlm ask --estimate``."""
+
+    def line(name: str, each: Range) -> str:
+        cost = "no price known" if each.usd is None else f"${each.usd:.4f}"
+        return f"{name:<6}{each.calls:>7,} calls  {each.tokens:>13,} tokens  {cost}"
+
+    return "\n".join(
+        [
+            f"input {found.size_bytes:,} bytes, about {found.size_tokens:,} tokens; in {found.pieces:,} pieces for sub-calls",
+            f"models {', '.join(dict.fromkeys(models))}",
+            f"{line('low', found.low)}  (code alone finds the answer)",
+            f"{line('high', found.high)}  (every byte is read once by sub-calls)",
+        ]
+    )
 
 
 def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
@@ -80,6 +108,8 @@ def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
         "elapsed_s": None,
         "cost_usd": None,
         "usage": None,
+        "used": None,
+        "unfinished": None,
     }
 
 

@@ -89,6 +89,7 @@ class Subcall:
 
     ``number`` counts the sub-calls of one cell from 1. ``batch`` is the same for the items of one batch and None for a
     single call. ``context`` is what was given apart from the prompt. ``prefetched``: asked before the cell came to it.
+    ``budget`` asks no model, but what the run has left.
     """
 
     number: int
@@ -100,6 +101,7 @@ class Subcall:
     recursive: bool | None = None
     batch: int | None = None
     prefetched: bool = False
+    budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)

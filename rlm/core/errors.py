@@ -76,11 +76,13 @@ class ModelError(RLMError):
         retryable: whether the same call may succeed later (a class fact, see the tree above).
         ends_run: whether no other call of the run can succeed either (a class fact).
         usage: what the failed call still cost (a reply that was cut, refused or empty is billed), where it was reported.
+        reached: False where the request certainly did not get to the provider.
     """
 
     retryable = False
     ends_run = False
     usage: Usage | None = None
+    reached: bool = True
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.ids import CallId, NodeId, RunId
-from rlm.core.messages import CallRole, Reply, Request
+from rlm.core.messages import CallRole, Reply, Request, Usage
 
 Status: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
 """``complete``: an answer, no limit met. ``partial``: an answer, given because a limit was met. The others have none."""
@@ -113,14 +113,35 @@ class CallFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallBilled(Event):
+    """An attempt that gave no reply is paid for all the same: an empty, cut or refused reply, a call cut off after it was sent.
+
+    ``usage`` and ``cost_usd`` are what was reported. Where nobody reported anything they are empty, and ``assumed_tokens`` and
+    ``assumed_usd`` are the most that it can have cost; the budget counts that.
+    """
+
+    call: CallId
+    role: CallRole
+    depth: int
+    model: str
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
+    assumed_tokens: int = 0
+    assumed_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellStarted(Event):
     cell: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellExecuted(Event):
+    """``notice`` is what the model is told of its budget after this cell, empty while there is plenty."""
+
     cell: Cell
     result: CellResult
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +173,7 @@ AnyEvent: TypeAlias = (
     | CallRetried
     | CallReplied
     | CallFailed
+    | CallBilled
     | CellStarted
     | CellExecuted
     | NodeFinished

@@ -33,3 +33,8 @@ class SubcallPlace:
 def turn_call(node: NodeId, turn: int) -> CallId:
     """The id of the model call that a node's turn makes."""
     return CallId(f"{node}@{turn}")
+
+
+def summary_call(node: NodeId, turn: int) -> CallId:
+    """The id of the call that shortens a node's conversation before a turn."""
+    return CallId(f"{node}@{turn}.summary")

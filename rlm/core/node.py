@@ -4,6 +4,8 @@
                      │                                            ▲
                      └────────── Replied ──> READING ──ValueRead, ValueMissing──> DONE | ASKING
 
+Near the window of its model a node passes through COMPACTING on its way to ASKING.
+
 ``step(node, event)`` looks the pair (state, kind of event) up in one table and returns the node's next value and the one
 action that follows. Nothing here awaits, reads a clock or does I/O; a driver performs the actions and reports back.
 """
@@ -16,7 +18,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.bounds import text_bytes
+from rlm.core.cells import Cell, CellResult, PlainValue, Variable
+from rlm.core.compaction import HEAD, compact, estimate_tokens, find_cut, is_near_window, to_summarise
 from rlm.core.errors import (
     BudgetExceededError,
     InvalidTransition,
@@ -26,13 +30,14 @@ from rlm.core.errors import (
     TruncatedReplyError,
 )
 from rlm.core.messages import Message
-from rlm.core.observations import list_variables, observe
+from rlm.core.observations import cut_middle, list_variables, observe
 from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
 from rlm.prompts import (
-    ANSWER_NOW,
     NOT_TAKEN,
     NOTHING_RUN,
     REPLY_CUT,
+    SUMMARISE,
+    answer_now,
     first_message,
     no_such_variable,
     observation_message,
@@ -44,6 +49,7 @@ MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer: more hav
 class State(Enum):
     NEW = "new"
     ASKING = "asking"
+    COMPACTING = "compacting"
     EXECUTING = "executing"
     READING = "reading"
     DONE = "done"
@@ -59,7 +65,10 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
+    """``tokens``: of the conversation up to and with this reply, as the provider counted them; 0 where it did not."""
+
     text: str
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,28 @@ class AskFailed:
 
 @dataclass(frozen=True, slots=True)
 class LimitMet:
-    """A limit of the run forbids the turn that was asked for; one last turn may still be made."""
+    """A limit of the run forbids the turn that was asked for; one last turn may still be made.
+
+    ``shown_bytes``: how much of the output that the model has not seen yet the last turn can pay for; None: all of it.
+    """
 
     limit: str
+    shown_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
+    """``notice``: what the model is to know of its budget, empty while there is plenty."""
+
     result: CellResult
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """The summary that was asked for."""
+
+    summary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +112,7 @@ class ValueMissing:
     pass
 
 
-NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing
+NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted
 
 
 # Actions: what is to be done next.
@@ -113,6 +136,14 @@ class Execute:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """Ask the node's model for a summary of the older part of the conversation."""
+
+    messages: tuple[Message, ...]
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     name: str
 
@@ -126,26 +157,32 @@ class Finish:
     error: RLMError | None = None
 
 
-Action: TypeAlias = Ask | Execute | Read | Finish
+Action: TypeAlias = Ask | Compact | Execute | Read | Finish
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What a node is asked and how far it may go. ``context`` describes the input in one line."""
+    """What a node is asked and how far it may go. ``context`` describes the input in one line.
+
+    ``window_tokens``: of its model; 0 never compacts the conversation.
+    """
 
     question: str
     context: str
     system: str
     max_turns: int
     observation_chars: int
+    window_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """All that a node knows. ``messages`` only ever grows at its end.
+    """All that a node knows. ``messages`` only grows at its end, unless it is compacted near the model's window.
 
     ``pending`` are the cells of the current turn still to run, ``executed`` those that have. ``final`` is the answer that the
     current reply gives in text; it is looked at once the cells have run. ``limit`` is set from the moment a limit is met.
+    ``counted`` messages have ``counted_tokens``, by the provider's own count. ``variables`` are those after the last cell.
+    ``shortened``: the last turn's newest message was cut to what the budget can pay for.
     """
 
     spec: NodeSpec
@@ -158,6 +195,11 @@ class Node:
     prose: str = ""
     stumbles: int = 0
     limit: str | None = None
+    counted: int = 0
+    counted_tokens: int = 0
+    variables: tuple[Variable, ...] = ()
+    notice: str = ""
+    shortened: bool = False
 
 
 Step: TypeAlias = tuple[Node, Action]
@@ -187,9 +229,13 @@ def _begin(node: Node, event: Begun) -> Step:
 
 def _take_reply(node: Node, event: Replied) -> Step:
     parsed = parse_reply(event.text)
+    messages = (*node.messages, Message("assistant", event.text[: parsed.heard_chars]))
     node = replace(
         node,
-        messages=(*node.messages, Message("assistant", event.text[: parsed.heard_chars])),
+        messages=messages,
+        counted=len(messages) if event.tokens else node.counted,
+        counted_tokens=event.tokens or node.counted_tokens,
+        notice="",
         final=parsed.final,
         prose=parsed.prose,
         executed=(),
@@ -213,15 +259,23 @@ def _fail_ask(node: Node, event: AskFailed) -> Step:
 
 
 def _meet_limit(node: Node, event: LimitMet) -> Step:
-    if node.limit:
+    if node.limit and (event.shown_bytes is None or node.shortened):
         message = f"The limit of {event.limit} was met, and no turn was left to answer in. Raise it and run again."
         return _finish(node, error=BudgetExceededError(message, limit=event.limit))
-    return _last_turn(replace(node, turn=node.turn - 1), event.limit, "")
+    shortened = event.shown_bytes is not None
+    node = replace(node, turn=node.turn - 1, shortened=shortened)
+    return _last_turn(node, node.limit or event.limit, "", event.shown_bytes)
 
 
 def _take_result(node: Node, event: Executed) -> Step:
     cell, result = node.pending[0], event.result
-    node = replace(node, pending=node.pending[1:], executed=(*node.executed, (cell, result)))
+    node = replace(
+        node,
+        pending=node.pending[1:],
+        executed=(*node.executed, (cell, result)),
+        variables=result.variables,
+        notice=event.notice,
+    )
     if result.answer is not None:
         return _finish(node, answer=result.answer.value)
     if result.end == "ok" and node.pending:
@@ -283,22 +337,76 @@ def _next_turn(node: Node, observation: str) -> Step:
     turns_left = node.spec.max_turns - node.turn
     if turns_left <= 0:
         return _last_turn(node, "iterations", observation)
-    told = observation_message(observation, turns_left)
+    told = observation_message(f"{observation}\n{node.notice}".rstrip("\n"), turns_left)
     return _ask(replace(node, messages=(*node.messages, Message("user", told))))
 
 
-def _last_turn(node: Node, limit: str, observation: str) -> Step:
-    told = f"{observation}\n{ANSWER_NOW.format(limit=limit)}".lstrip()
+def _last_turn(node: Node, limit: str, observation: str, shown_bytes: int | None = None) -> Step:
+    told = f"{observation}\n{answer_now(limit)}".lstrip()
     messages = node.messages
     if messages[-1].role == "user":  # the turn that a limit forbade was never made
-        told = f"{messages[-1].content}\n{told}"
+        seen = messages[-1].content.removesuffix(answer_now(limit)).rstrip("\n")
+        if shown_bytes is not None and len(messages) > HEAD:
+            seen = _cut_bytes(seen, shown_bytes)
+        told = f"{seen}\n{told}"
         messages = messages[:-1]
     return _ask(replace(node, messages=(*messages, Message("user", told)), limit=limit))
 
 
 def _ask(node: Node) -> Step:
+    """The next turn; before it, near the model's window, a summary of the older part. A last turn does without the model's."""
+    tokens = node.counted_tokens + estimate_tokens(node.messages[node.counted :])
+    near = is_near_window(tokens, node.spec.window_tokens)
+    if near and (cut := find_cut(node.messages, _window_by_estimate(node))) is not None:
+        if not node.limit:
+            request = SUMMARISE.format(variables=_variables_of(node) or "none")
+            return replace(node, state=State.COMPACTING), Compact(
+                to_summarise(node.messages, cut, request), node.turn + 1
+            )
+        node = _compacted(node, None)
+    return _ask_turn(node)
+
+
+def _ask_turn(node: Node) -> Step:
     node = replace(node, state=State.ASKING, turn=node.turn + 1)
     return node, Ask(node.messages, node.turn, last=node.limit is not None)
+
+
+def _take_summary(node: Node, event: Compacted) -> Step:
+    return _ask_turn(_compacted(node, event.summary))
+
+
+def _go_on_without_summary(node: Node, event: AskFailed | LimitMet) -> Step:
+    return _ask_turn(_compacted(node, None))
+
+
+def _compacted(node: Node, summary: str | None) -> Node:
+    window = _window_by_estimate(node)
+    cut = find_cut(node.messages, window) or len(node.messages)
+    messages = compact(node.messages, cut, summary, _variables_of(node), window)
+    return replace(node, messages=messages, counted=0, counted_tokens=0)
+
+
+def _window_by_estimate(node: Node) -> int:
+    """The window in our own count of tokens, where the provider has counted more of them than we estimate."""
+    estimated = estimate_tokens(node.messages[: node.counted])
+    factor = max(1.0, node.counted_tokens / estimated) if estimated else 1.0
+    return int(node.spec.window_tokens / factor)
+
+
+def _variables_of(node: Node) -> str:
+    return list_variables(node.variables).removeprefix("[variables] ")
+
+
+def _cut_bytes(text: str, limit: int) -> str:
+    """The text with its middle left out until it has about ``limit`` bytes, not counting the mark in its middle."""
+    size = text_bytes(text)
+    if size <= limit:
+        return text
+    chars = limit * len(text) // size
+    while chars > 3 and text_bytes(text[: chars * 2 // 3]) + text_bytes(text[-(chars - chars * 2 // 3) :]) > limit:
+        chars = chars * 9 // 10
+    return cut_middle(text, chars)
 
 
 def _no_answer(node: Node) -> NoAnswerError:
@@ -322,6 +430,9 @@ TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
             (State.ASKING, Replied): _take_reply,
             (State.ASKING, AskFailed): _fail_ask,
             (State.ASKING, LimitMet): _meet_limit,
+            (State.COMPACTING, Compacted): _take_summary,
+            (State.COMPACTING, AskFailed): _go_on_without_summary,
+            (State.COMPACTING, LimitMet): _go_on_without_summary,
             (State.EXECUTING, Executed): _take_result,
             (State.READING, ValueRead): _take_value,
             (State.READING, ValueMissing): _miss_value,

@@ -47,7 +47,9 @@ def list_variables(variables: Sequence[Variable]) -> str:
     """One line that names the variables which code has defined."""
     if not variables:
         return ""
-    shown = [f"{v.name} ({v.type}{'' if v.size is None else f', {v.size}'})" for v in variables[:MAX_VARIABLES]]
+    shown = [
+        f"{v.name[:80]} ({v.type[:80]}{'' if v.size is None else f', {v.size}'})" for v in variables[:MAX_VARIABLES]
+    ]
     more = f" and {len(variables) - MAX_VARIABLES} more: SHOW_VARS()" if len(variables) > MAX_VARIABLES else ""
     return f"[variables] {', '.join(shown)}{more}"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from rlm.core.budget import LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.events import Status
 from rlm.core.ids import RunId
-from rlm.core.tree import NodeRecord
+from rlm.core.tree import NodeRecord, Unfinished
 from rlm.core.usage import UsageReport
 
 
@@ -25,6 +27,8 @@ class Result:
         sandbox: the isolation level its cells ran under.
         limit: which limit was met, for a partial result.
         error: for a failed run, the error in one line.
+        used: by limit (``usd``, ``tokens``, ``calls``, ``seconds``), how much was used, allowed and left.
+        unfinished: what was cut off or refused; empty counts where nothing was.
     """
 
     answer: PlainValue
@@ -36,6 +40,8 @@ class Result:
     sandbox: str
     limit: str | None = None
     error: str | None = None
+    used: Mapping[str, LimitUse] = field(default_factory=dict)
+    unfinished: Unfinished = Unfinished()
 
     @property
     def cost_usd(self) -> float | None:

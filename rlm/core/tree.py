@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.events import (
     AnyEvent,
+    CallBilled,
     CallFailed,
     CallReplied,
     CallStarted,
@@ -77,6 +78,38 @@ class NodeRecord:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a run left undone.
+
+    Attributes:
+        refused_calls: were never sent, because a limit forbade them.
+        cancelled_calls: were ended before their reply.
+        nodes: ended without an answer, or with one from what they had.
+        cells: were interrupted.
+    """
+
+    refused_calls: int = 0
+    cancelled_calls: int = 0
+    nodes: tuple[NodeId, ...] = ()
+    cells: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.refused_calls or self.cancelled_calls or self.nodes or self.cells)
+
+
+def find_unfinished(root: NodeRecord | None, refused_calls: int) -> Unfinished:
+    """What is left undone in a tree. ``cells`` are named by node and cell: ``"0:2.1"``."""
+    nodes = root.walk() if root is not None else []
+    calls = [call for node in nodes for call in node.calls]
+    return Unfinished(
+        refused_calls,
+        sum(call.error is not None and call.error.startswith("CancelledError") for call in calls),
+        tuple(node.id for node in nodes[1:] if node.status not in ("complete", None)),
+        tuple(f"{node.id}:{cell.name}" for node in nodes for cell, result in node.cells if result.end == "interrupted"),
+    )
+
+
 class TreeBuilder:
     """Folds events into records; ``root`` is None until the first node has started."""
 
@@ -94,10 +127,15 @@ class TreeBuilder:
             case CallReplied(call=call_id):
                 call = self.calls[call_id]
                 call.ended_s, call.reply = event.at_s, event.reply.text
-                call.usage, call.cost_usd = event.reply.usage, event.cost_usd
+                call.usage = call.usage + event.reply.usage
+                call.cost_usd = None if event.cost_usd is None else (call.cost_usd or 0.0) + event.cost_usd
             case CallFailed(call=call_id):
                 call = self.calls[call_id]
                 call.ended_s, call.error = event.at_s, f"{event.error}: {event.message}"
+            case CallBilled(call=call_id):
+                call = self.calls[call_id]
+                call.usage = call.usage + event.usage
+                call.cost_usd = None if event.cost_usd is None else (call.cost_usd or 0.0) + event.cost_usd
             case CellExecuted():
                 self.nodes[event.node].cells.append((event.cell, event.result))
             case NodeFinished():

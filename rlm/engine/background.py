@@ -35,6 +35,10 @@ class BackgroundLoop:
         """Starts ``work`` on the loop. Cancelling the future cancels it there."""
         return asyncio.run_coroutine_threadsafe(self._noted(work), self._running())
 
+    def call(self, act: Callable[[], None]) -> None:
+        """Has ``act`` called on the loop, soon."""
+        self._running().call_soon_threadsafe(act)
+
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs ``work`` to its end from a thread that may block.
 

@@ -1,20 +1,23 @@
-"""One model call of a run: its price, its place in the budget, its events. Turns of nodes and leaf calls are made alike."""
+"""One model call of a run: its place in the budget, its price, its events. Turns of nodes and leaf calls are made alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from dataclasses import dataclass
 
-from rlm.core.budget import Ledger
+from rlm.core.billing import is_unbilled
+from rlm.core.budget import Amounts
 from rlm.core.errors import ModelError
-from rlm.core.events import CallFailed, CallReplied, CallRetried, CallSent, CallStarted
+from rlm.core.events import CallBilled, CallFailed, CallReplied, CallRetried, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId
+from rlm.core.ledger import NOTHING, Hold, Need
 from rlm.core.messages import Reply, Request, Usage
+from rlm.engine.holds import Holds
+from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.recorder import Recorder
 from rlm.ports import Model, Scheduler
 
-PriceOf = Callable[[str, Usage], float | None]
-"""Dollars for some tokens of a model, by its full name; None where no price is known."""
+__all__ = ["CallPlace", "Caller", "PriceOf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +35,22 @@ class CallPlace:
 class Caller:
     """Makes the calls of one run."""
 
-    def __init__(self, scheduler: Scheduler, ledger: Ledger, recorder: Recorder, price_of: PriceOf) -> None:
+    def __init__(self, scheduler: Scheduler, holds: Holds, meter: Meter, recorder: Recorder) -> None:
         self._scheduler = scheduler
-        self._ledger = ledger
-        self._recorder = recorder
-        self._price_of = price_of
+        self.recorder = recorder
+        self.holds = holds
+        self.meter = meter
 
-    async def ask(self, model: Model, request: Request, place: CallPlace, *, last_turn: bool = False) -> Reply:
-        """A whole reply.
+    async def ask(self, model: Model, request: Request, place: CallPlace, need: Need) -> Reply:
+        """A whole reply. Whatever becomes of the call, what it costs is counted.
 
         Raises:
-            BudgetExceededError: before anything is sent.
+            BudgetExceededError: before anything is sent, or in place of a further attempt.
             ModelError: after all attempts.
         """
-        self._ledger.spend_call(last_turn=last_turn)
-        recorder, node = self._recorder, place.node
+        hold = await self.holds.take(need)
+        payment = _Payment(self, model, request, place, hold)
+        recorder, node = self.recorder, place.node
         began = recorder.at_s
         recorder.emit(
             CallStarted(
@@ -65,11 +69,12 @@ class Caller:
             )
         )
         try:
-            reply = await self._scheduler.ask(model, request, node=node, observer=_Attempts(recorder, place))
+            reply = await self._scheduler.ask(model, request, node=node, observer=payment)
         except BaseException as error:
+            payment.close(error)
             self._emit_failure(model, request, place, error, began)
             raise
-        cost = reply.cost_usd if reply.cost_usd is not None else self._price_of(model.name, reply.usage)
+        cost = payment.settle(reply)
         recorder.emit(
             CallReplied(
                 run=recorder.run,
@@ -89,7 +94,7 @@ class Caller:
     def _emit_failure(
         self, model: Model, request: Request, place: CallPlace, error: BaseException, began: float
     ) -> None:
-        recorder = self._recorder
+        recorder = self.recorder
         recorder.emit(
             CallFailed(
                 run=recorder.run,
@@ -106,18 +111,37 @@ class Caller:
         )
 
 
-class _Attempts:
-    """Turns what the scheduler tells of one call into events."""
+class _Payment:
+    """Pays for one call, attempt by attempt, and turns what the scheduler tells of it into events.
 
-    def __init__(self, recorder: Recorder, place: CallPlace) -> None:
-        self._recorder = recorder
+    An attempt that was turned away costs nothing; one that failed with a bill costs that; one that was sent and then cut off
+    (a timeout, a broken connection, a cancellation) counts with its whole hold, because nobody says what it cost.
+    """
+
+    def __init__(self, caller: Caller, model: Model, request: Request, place: CallPlace, hold: Hold) -> None:
+        self._holds = caller.holds
+        self._meter = caller.meter
+        self._recorder = caller.recorder
+        self._model = model
+        self._request = request
         self._place = place
+        self._need = hold.need
+        self._hold: Hold | None = hold
+        self._in_flight = False
+        self._billed = False
+
+    async def admit(self, attempt: int) -> None:
+        """Each attempt has a hold of its own; the first one's was there before the call began."""
+        if self._hold is None:
+            self._hold = await self._holds.take(self._need)
 
     def sent(self, attempt: int) -> None:
+        self._in_flight = True
         recorder, place = self._recorder, self._place
         recorder.emit(CallSent(run=recorder.run, node=place.node, at_s=recorder.at_s, call=place.call, attempt=attempt))
 
     def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
+        self._pay(error, NOTHING)
         recorder, place = self._recorder, self._place
         recorder.emit(
             CallRetried(
@@ -128,5 +152,57 @@ class _Attempts:
                 attempt=attempt,
                 delay_s=delay_s,
                 reason=f"{type(error).__name__}: {error}",
+            )
+        )
+
+    def settle(self, reply: Reply) -> float | None:
+        """Pays for the reply; returns its price in dollars, where it has one."""
+        usd, cost = self._meter.cost(self._model.name, reply.usage, reply.cost_usd)
+        self._settle(cost)
+        return usd
+
+    def close(self, error: BaseException) -> None:
+        """Pays for the last attempt of a call that failed. A call that was free still counts as one, so that loops end."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        self._pay(error, NOTHING if self._billed or cancelled else Amounts(calls=1))
+
+    def _pay(self, error: BaseException, if_free: Amounts) -> None:
+        if self._hold is None:
+            return
+        usage = error.usage if isinstance(error, ModelError) else None
+        if usage is not None:
+            usd, cost = self._meter.cost(self._model.name, usage)
+            self._emit_bill(usage, usd, NOTHING)
+            self._settle(cost)
+        elif not self._in_flight or (isinstance(error, ModelError) and is_unbilled(error)):
+            self._settle(if_free)
+        else:
+            worst = self._hold.worst
+            if worst.tokens:
+                self._emit_bill(Usage(), 0.0, worst)
+            self._settle(worst, assumed=True)
+
+    def _settle(self, cost: Amounts, *, assumed: bool = False) -> None:
+        hold, self._hold = self._hold, None
+        self._in_flight = False
+        if hold is not None:
+            self._billed = self._billed or assumed or cost.tokens > 0
+            self._holds.settle(hold, cost, assumed=assumed)
+
+    def _emit_bill(self, usage: Usage, cost_usd: float | None, assumed: Amounts) -> None:
+        recorder, place = self._recorder, self._place
+        recorder.emit(
+            CallBilled(
+                run=recorder.run,
+                node=place.node,
+                at_s=recorder.at_s,
+                call=place.call,
+                role=self._request.role,
+                depth=self._request.depth,
+                model=self._model.name,
+                usage=usage,
+                cost_usd=cost_usd,
+                assumed_tokens=assumed.tokens,
+                assumed_usd=assumed.usd,
             )
         )

@@ -7,7 +7,10 @@ A waiting node holds no slot, and the number of open REPLs is limited for each d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import assert_never
 
 from rlm.core.cells import (
@@ -20,46 +23,49 @@ from rlm.core.cells import (
 )
 from rlm.core.contexts import describe_context
 from rlm.core.depth import can_call, makes_children
-from rlm.core.errors import BudgetExceededError, ModelError
 from rlm.core.events import CellExecuted, CellStarted, NodeFinished, NodeStarted, Status
-from rlm.core.ids import turn_call
-from rlm.core.messages import Request, Task
+from rlm.core.ledger import NOTHING
 from rlm.core.node import (
     Action,
     Ask,
-    AskFailed,
     Begun,
+    Compact,
     Execute,
     Executed,
     Finish,
-    LimitMet,
     Node,
     NodeEvent,
     NodeSpec,
     Read,
-    Replied,
     ValueMissing,
     ValueRead,
     step,
 )
-from rlm.core.observations import INVENTED
-from rlm.engine.calls import Caller, CallPlace
-from rlm.engine.recorder import Recorder
+from rlm.engine.calls import Caller
+from rlm.engine.meter import PromptCount
+from rlm.engine.remaining import RunLimits
 from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.stop import Stopped
 from rlm.engine.subcalls import SubcallServer
+from rlm.engine.turns import Turns
 from rlm.ports import Repl, Sandbox
-from rlm.prompts import PromptFacts
+from rlm.prompts import PromptFacts, describe_limit
+
+# Between the switch and the interrupt of the root's cell: time to catch BudgetExceeded and print what there is.
+CELL_GRACE_S = 0.5
 
 
 class Tree:
     """Drives the nodes of one run."""
 
-    def __init__(self, settings: TreeSettings, sandbox: Sandbox, caller: Caller, recorder: Recorder) -> None:
+    def __init__(self, settings: TreeSettings, sandbox: Sandbox, caller: Caller, limits: RunLimits) -> None:
         self.settings = settings
-        self._subcalls = SubcallServer(settings, caller, self.drive)
+        self._subcalls = SubcallServer(settings, caller, self.drive, limits.remaining)
+        self._turns = Turns(settings, caller, limits)
+        self._limits = limits
         self._sandbox = sandbox
         self._caller = caller
-        self._recorder = recorder
+        self._recorder = caller.recorder
         self._open_repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(settings.max_open_repls))
 
     async def drive(self, job: NodeJob) -> Finish:
@@ -69,15 +75,18 @@ class Tree:
             RLMError: what ends the whole run: the sandbox is gone, a provider refuses the key.
         """
         async with self._open_repls[job.depth]:
-            node = Node(self._node_spec(job))
+            node, count = Node(self._node_spec(job)), PromptCount()
             try:
                 repl = await self.open(job)
                 try:
                     node, action = step(node, Begun())
                     while not isinstance(action, Finish):
-                        node, action = step(node, await self._perform(job, repl, node, action))
+                        node, action = step(node, await self._perform(job, repl, node, action, count))
                 finally:
+                    self._caller.holds.keep(job.id, NOTHING)
                     await repl.aclose()
+                if job.parent is None and action.error is None and action.limit is None:
+                    action = replace(action, limit=self._limit_met())
             except BaseException as error:
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
                 self._emit_finished(job, node, status, Finish(), error)
@@ -107,22 +116,65 @@ class Tree:
         recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell))
 
         async def serve(subcall: Subcall) -> SubcallOutcome:
-            if limit:
-                return SubcallFailure("BudgetExceeded", f"The limit of {limit} is met; no more sub-calls. Answer now.")
-            return await self._subcalls.serve(job, cell, subcall)
+            if limit and not subcall.budget:
+                return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
+            if job.parent is not None or subcall.budget:  # a child ends with the root's sub-call that it serves
+                return await self._subcalls.serve(job, cell, subcall)
+            try:
+                async with self._limits.stop.interrupting():
+                    return await self._subcalls.serve(job, cell, subcall)
+            except Stopped:
+                met = describe_limit(self._limits.stop.limit or "")
+                return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
 
-        result = await repl.execute(cell, serve)
-        recorder.emit(CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result))
+        async with self._stoppable(job, repl):
+            result = await repl.execute(cell, serve)
+        recorder.emit(
+            CellExecuted(
+                run=recorder.run,
+                node=job.id,
+                at_s=recorder.at_s,
+                cell=cell,
+                result=result,
+                notice=self._limits.remaining.notice(),
+            )
+        )
         return result
+
+    @contextlib.asynccontextmanager
+    async def _stoppable(self, job: NodeJob, repl: Repl) -> AsyncIterator[None]:
+        """Interrupts the root's cell a moment after the switch was thrown; cells below end with the calls that wait for them."""
+        if job.parent is not None:
+            yield
+            return
+
+        async def stop_cell() -> None:
+            await self._limits.stop.wait()
+            deadline = self._limits.deadline
+            await asyncio.sleep(CELL_GRACE_S if deadline is None else min(CELL_GRACE_S, deadline.lead_s / 4))
+            repl.stop()
+
+        watcher = asyncio.create_task(stop_cell())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    def _limit_met(self) -> str | None:
+        """The limit that a run met although its root answered in the usual way: work was left undone."""
+        return self._limits.stop.limit or next(iter(self._caller.holds.refused), None)
 
     # The actions of a node.
 
-    async def _perform(self, job: NodeJob, repl: Repl, node: Node, action: Action) -> NodeEvent:
+    async def _perform(self, job: NodeJob, repl: Repl, node: Node, action: Action, count: PromptCount) -> NodeEvent:
         match action:
             case Ask():
-                return await self._ask(job, action)
+                return await self._turns.ask(job, action, count)
+            case Compact():
+                return await self._turns.summarise(job, action)
             case Execute(cell, limit):
-                return Executed(await self.execute(job, repl, cell, limit))
+                result = await self.execute(job, repl, cell, limit)
+                return Executed(result, self._limits.remaining.notice())
             case Read(name):
                 try:
                     return ValueRead(await repl.read(name))
@@ -132,30 +184,6 @@ class Tree:
                 raise AssertionError("a finished node has nothing left to do")
             case _:
                 assert_never(action)
-
-    async def _ask(self, job: NodeJob, action: Ask) -> NodeEvent:
-        settings = self.settings
-        request = Request(
-            action.messages,
-            role="node",
-            depth=job.depth,
-            temperature=settings.temperature,
-            max_output_tokens=settings.max_output_tokens,
-            stop=INVENTED,
-            cache_key=f"{self._recorder.run}:{job.id}",
-            task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
-        )
-        place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn)
-        try:
-            # Only the root's last turn is paid from what was held back.
-            reply = await self._caller.ask(job.model, request, place, last_turn=action.last and job.parent is None)
-        except BudgetExceededError as error:
-            return LimitMet(error.limit)
-        except ModelError as error:
-            if error.ends_run:
-                raise
-            return AskFailed(error)
-        return Replied(reply.text)
 
     # What a node starts with, and its events.
 
@@ -176,6 +204,7 @@ class Tree:
             system=settings.family_of(job.model.name)(facts),
             max_turns=settings.max_turns,
             observation_chars=settings.observation_chars,
+            window_tokens=job.model.window_tokens,
         )
 
     def _emit_started(self, job: NodeJob) -> None:

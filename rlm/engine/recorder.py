@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rlm.core.events import AnyEvent, CallReplied
+from rlm.core.events import AnyEvent, CallBilled, CallReplied
 from rlm.core.ids import RunId
 from rlm.core.tree import TreeBuilder
 from rlm.core.usage import UsageReport, add_call
@@ -36,7 +36,7 @@ class Recorder:
     def emit(self, event: AnyEvent) -> None:
         """A sink that raises is left out from then on: a broken view must not end a run that is being paid for."""
         self._tree.add(event)
-        if isinstance(event, CallReplied):
+        if isinstance(event, CallReplied | CallBilled):
             self.usage = add_call(self.usage, event)
         for sink in list(self._sinks):
             try:

@@ -6,18 +6,24 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlm.core.budget import Budget, Ledger
+from rlm.core.budget import Budget, LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
-from rlm.core.errors import RLMError
+from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError
 from rlm.core.events import RunFinished, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
+from rlm.core.ledger import Ledger
 from rlm.core.node import Finish
 from rlm.core.result import Result
-from rlm.engine.calls import Caller, PriceOf
+from rlm.core.tree import find_unfinished
+from rlm.engine.calls import Caller
+from rlm.engine.holds import Holds
+from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.nodes import Tree
 from rlm.engine.recorder import Recorder
+from rlm.engine.remaining import Remaining, RunLimits
 from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.stop import Deadline, Stop
 from rlm.ports import Clock, Sandbox, Scheduler, Sink
 
 
@@ -42,8 +48,19 @@ class Run:
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
         self.recorder = Recorder(setup.id, setup.clock, setup.sinks)
-        caller = Caller(setup.scheduler, Ledger(setup.budget), self.recorder, setup.price_of)
-        self.tree = Tree(setup.settings, setup.sandbox, caller, self.recorder)
+        settings, budget = setup.settings, setup.budget
+        self.stop = Stop()
+        self.ledger = Ledger(budget)
+        self.holds = Holds(self.ledger, self.stop)
+        meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
+        meter.check_prices(dict.fromkeys(model.name for model in settings.models))
+        caller = Caller(setup.scheduler, self.holds, meter, self.recorder)
+        self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
+        remaining = Remaining(budget, self.ledger, self._deadline)
+        limits = RunLimits(self.stop, self._deadline, remaining)
+        self.tree = Tree(settings, setup.sandbox, caller, limits)
+        self._task: asyncio.Task[object] | None = None
+        self._cancelled = False
 
     def root_job(self, question: str, context: PlainValue) -> NodeJob:
         """The root node."""
@@ -71,25 +88,74 @@ class Run:
 
         Raises:
             RLMError: when there is no answer; its ``result`` says what the run had reached.
-            asyncio.CancelledError: when it was stopped.
+            RunCancelledError: it was stopped by ``cancel``.
+            asyncio.CancelledError: its task was cancelled.
         """
         self.begin(question, context)
         try:
-            finish = await self.tree.drive(self.root_job(question, context))
+            finish = await self._drive_in_time(self.root_job(question, context))
             if finish.error:
                 raise finish.error
         except BaseException as error:
-            status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-            result = self._end(status, None, error)
-            if isinstance(error, RLMError):
-                error.result = result
+            ended = error
+            if self._cancelled and isinstance(error, asyncio.CancelledError):
+                ended = RunCancelledError(
+                    "The run was cancelled before it had an answer. Its result holds what it reached."
+                )
+            stopped = isinstance(ended, asyncio.CancelledError | RunCancelledError)
+            result = self._end("cancelled" if stopped else "failed", None, ended)
+            if isinstance(ended, RLMError):
+                ended.result = result
+            if ended is not error:
+                raise ended from None
             raise
         return self._end("partial" if finish.limit else "complete", finish, None)
+
+    def finish(self) -> None:
+        """Has the run answer with what it has; one that has nothing yet to answer from is cancelled. On the run's loop."""
+        root = self.recorder.tree.root
+        if root is None or not any(call.reply is not None for call in root.turns):
+            self.cancel()
+        else:
+            self.stop.throw("stopped")
+
+    def cancel(self) -> None:
+        """Stops the run now: cells, calls and children end, and ``answer`` raises RunCancelledError. On the run's loop."""
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _drive_in_time(self, job: NodeJob) -> Finish:
+        """Drives the root; at the deadline everything still under way is cancelled, whatever it is.
+
+        Raises:
+            BudgetExceededError: the deadline passed before there was an answer.
+        """
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        seconds = self._setup.budget.seconds
+        if self._deadline is not None:
+            self._deadline.start()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.tree.drive(job)
+        except TimeoutError:
+            raise BudgetExceededError(
+                f"The limit of {seconds:g} s was met before the model had answered. Allow more with Budget(seconds=...).",
+                limit="seconds",
+            ) from None
+        finally:
+            self._task = None
+            if self._deadline is not None:
+                self._deadline.end()
 
     def _end(self, status: Status, finish: Finish | None, error: BaseException | None) -> Result:
         recorder = self.recorder
         answer = finish.answer if finish else None
         limit = finish.limit if finish else None
+        if limit is None and isinstance(error, BudgetExceededError):
+            limit = error.limit
         told = f"{type(error).__name__}: {error}" if error else None
         recorder.emit(
             RunFinished(
@@ -112,4 +178,11 @@ class Run:
             sandbox=self._setup.sandbox.level,
             limit=limit,
             error=told,
+            used=self._uses(),
+            unfinished=find_unfinished(recorder.tree.root, sum(self.holds.refused.values())),
         )
+
+    def _uses(self) -> dict[str, LimitUse]:
+        budget, elapsed = self._setup.budget, self.recorder.at_s
+        left = None if budget.seconds is None else max(0.0, budget.seconds - elapsed)
+        return {**self.ledger.uses(), "seconds": LimitUse(elapsed, budget.seconds, left)}

@@ -7,13 +7,15 @@ from typing import TypeAlias
 
 import orjson
 
+from rlm.core.bounds import least_tokens
 from rlm.core.cells import Cell, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.core.depth import decide_subcall
-from rlm.core.errors import BudgetExceededError, MalformedReplyError, ModelError, NoAnswerError
+from rlm.core.errors import BudgetExceededError, MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
 from rlm.core.node import Finish
 from rlm.engine.calls import Caller, CallPlace
+from rlm.engine.remaining import Remaining
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.ports import Model
 from rlm.prompts import DEFAULT_QUESTION
@@ -24,10 +26,11 @@ DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 class SubcallServer:
     """Answers the sub-calls of every node of a run; ``drive`` runs a child node to its end."""
 
-    def __init__(self, settings: TreeSettings, caller: Caller, drive: DriveNode) -> None:
+    def __init__(self, settings: TreeSettings, caller: Caller, drive: DriveNode, remaining: Remaining) -> None:
         self._settings = settings
         self._caller = caller
         self._drive = drive
+        self._remaining = remaining
 
     async def serve(self, job: NodeJob, cell: Cell, subcall: Subcall) -> SubcallOutcome:
         """The answer to one sub-call, or why there is none.
@@ -35,6 +38,8 @@ class SubcallServer:
         Raises:
             RLMError: what ends the whole run.
         """
+        if subcall.budget:
+            return SubcallAnswer(self._remaining.as_dict(self._settings.max_turns - cell.turn))
         kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
         if isinstance(kind, SubcallFailure):
             return kind
@@ -69,11 +74,12 @@ class SubcallServer:
             role="leaf",
             depth=job.depth + 1,
             temperature=self._settings.temperature,
-            max_output_tokens=self._settings.max_output_tokens,
+            max_output_tokens=self._caller.meter.output_limit(model),
             schema=subcall.schema,
         )
+        check_fits(model, request)
         call_place = CallPlace(CallId(place.path), job.id, place.turn, place.cell, subcall.batch, subcall.prefetched)
-        reply = await self._caller.ask(model, request, call_place)
+        reply = await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
         return SubcallAnswer(reply.text if subcall.schema is None else parse_data(reply))
 
     async def _drive_child(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model) -> SubcallOutcome:
@@ -102,6 +108,23 @@ def leaf_prompt(subcall: Subcall) -> str:
     data = subcall.context
     text = data if isinstance(data, str) else orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return f"{subcall.prompt}\n\n{text}"
+
+
+def check_fits(model: Model, request: Request) -> None:
+    """Spares a call that cannot succeed.
+
+    Raises:
+        PromptTooLongError: the prompt is larger than the model's window, by whatever tokeniser.
+    """
+    least = least_tokens(request.messages)
+    if least > model.window_tokens:
+        chars = sum(len(message.content) for message in request.messages)
+        raise PromptTooLongError(
+            f"the prompt has {chars:,} characters, at least {least:,} tokens; the window of {model.name} is "
+            f"{model.window_tokens:,} tokens. It was not sent: "
+            f"split it into {-(-least * 2 // model.window_tokens)} parts or more",
+            model=model.name,
+        )
 
 
 def parse_data(reply: Reply) -> PlainValue:

@@ -314,6 +314,9 @@ class DirectArm:
 
 
 class _Unobserved:
+    async def admit(self, attempt: int) -> None:
+        pass
+
     def sent(self, attempt: int) -> None:
         pass
 

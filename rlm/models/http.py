@@ -10,7 +10,6 @@ import asyncio
 import base64
 import importlib
 import os
-import socket
 import ssl
 import sys
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from rlm.core.errors import (
     ModelTimeoutError,
     ProviderUnreachableError,
 )
-from rlm.models.http1 import ConnectTimeoutError, NotHttpError, Pool
+from rlm.models.http1 import ConnectFailedError, ConnectTimeoutError, NotHttpError, Pool
 
 CALL_TIMEOUT_S = 600.0  # a long reply of a reasoning model takes minutes
 CONNECT_TIMEOUT_S = 10.0
@@ -86,7 +85,12 @@ class HttpEndpoint:
                 head = b"%sContent-Length: %d\r\n\r\n" % (self._head, len(body))
                 reply = await self._pool().post(head, body, self._connect_timeout_s)
                 return HttpReply(reply.status, reply.headers, reply.text())
-        except (ConnectTimeoutError, NotHttpError, OSError) as error:  # OSError: also TimeoutError and errors of TLS
+        except (
+            ConnectFailedError,
+            ConnectTimeoutError,
+            NotHttpError,
+            OSError,
+        ) as error:  # OSError: also TimeoutError and errors of TLS
             fault = self._translate(error)
         # Raised outside the handler: what is raised inside may hold the request's headers, and with them the key.
         raise fault
@@ -124,10 +128,12 @@ class HttpEndpoint:
     def _translate(self, error: Exception) -> ModelError:
         where = f"{self._model}: "
         if isinstance(error, ConnectTimeoutError):
-            return ProviderUnreachableError(
-                f"{where}no connection to {self.address} within {self._connect_timeout_s:g} s. "
-                "Check the address, the network and any proxy",
-                model=self._model,
+            return _unreached(
+                ProviderUnreachableError(
+                    f"{where}no connection to {self.address} within {self._connect_timeout_s:g} s. "
+                    "Check the address, the network and any proxy",
+                    model=self._model,
+                )
             )
         if isinstance(error, TimeoutError):
             return ModelTimeoutError(
@@ -139,14 +145,24 @@ class HttpEndpoint:
             return MalformedReplyError(
                 f"{where}{self.address} does not answer in HTTP ({error}). Check the address", model=self._model
             )
+        connected = not isinstance(error, ConnectFailedError)
+        if isinstance(error, ConnectFailedError):
+            error = error.cause
         if isinstance(error, ssl.SSLError):
             reason, advice = "the TLS handshake failed", "check the address and the certificates of this machine"
-        elif isinstance(error, ConnectionRefusedError | socket.gaierror) or not isinstance(error, ConnectionError):
+        elif not connected:
             reason = getattr(error, "strerror", None) or type(error).__name__
             advice = "is the server running, and is the address right?"
         else:
             reason, advice = f"the connection broke ({type(error).__name__})", "usually it passes"
-        return ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
+        fault = ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
+        return fault if connected else _unreached(fault)
+
+
+def _unreached(fault: ProviderUnreachableError) -> ProviderUnreachableError:
+    """Marks a fault after which nothing can have been billed: there was no connection to send on."""
+    fault.reached = False
+    return fault
 
 
 def _checked_url(text: str) -> SplitResult:

@@ -289,7 +289,8 @@ class Pool:
         """One exchange.
 
         Raises:
-            OSError, ssl.SSLError, NotHttpError: as they come. ``ConnectTimeoutError`` when no connection was made in time.
+            ConnectFailedError, ConnectTimeoutError: nothing was sent.
+            OSError, NotHttpError: as they come, after that.
         """
         connection = self._take_idle() or await self._connect(connect_timeout_s)
         try:
@@ -327,6 +328,8 @@ class Pool:
                 connection = await self._connect_to_any(await self._resolve())
         except TimeoutError:
             raise ConnectTimeoutError from None
+        except OSError as error:  # also of TLS
+            raise ConnectFailedError(error) from None
         self._open.add(connection)
         return connection
 
@@ -361,6 +364,14 @@ class Pool:
 
 class ConnectTimeoutError(Exception):
     """No connection within the time allowed."""
+
+
+class ConnectFailedError(Exception):
+    """No connection, so nothing was sent. ``cause`` is the socket's own error."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 @cache

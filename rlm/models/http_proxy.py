@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from rlm.models.http1 import WRITE_BYTES, ConnectTimeoutError, NotHttpError
+from rlm.models.http1 import WRITE_BYTES, ConnectFailedError, ConnectTimeoutError, NotHttpError
 
 
 class ProxiedEndpoint:
@@ -26,7 +26,7 @@ class ProxiedEndpoint:
         """Status, headers and body of the reply.
 
         Raises:
-            OSError, ConnectTimeoutError, NotHttpError: as ``http1`` has them.
+            ConnectFailedError, ConnectTimeoutError, NotHttpError, OSError: as ``http1`` has them.
         """
         data = body if len(body) <= WRITE_BYTES else io.BytesIO(body)
         fault: Exception
@@ -35,10 +35,8 @@ class ProxiedEndpoint:
                 return response.status, response.headers, await response.read()
         except aiohttp.ConnectionTimeoutError:
             fault = ConnectTimeoutError()
-        except aiohttp.ClientSSLError as error:
-            fault = error.os_error
-        except aiohttp.ClientConnectorError as error:
-            fault = error.os_error
+        except aiohttp.ClientConnectorError as error:  # also of TLS
+            fault = ConnectFailedError(error.os_error)
         except aiohttp.ClientResponseError as error:
             fault = NotHttpError(error.message)
         except aiohttp.ClientError as error:

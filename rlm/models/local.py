@@ -9,8 +9,12 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import CallRole, Reply, Request
@@ -40,6 +44,15 @@ root ::= "```repl\n" line+ "```"
 line ::= ([^`\n] [^\n]*)? "\n"
 """
 """GBNF: one ```repl block and nothing else; no line of its code begins with a backtick, so the block ends where it says."""
+
+
+# A whole batch waits here while the weights load; in the loop's own pool it would keep everyone else's threads.
+_THREADS = ThreadPoolExecutor(4, "rlm-local")
+T = TypeVar("T")
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +188,10 @@ class LocalModel:
             MissingExtraError, ConfigurationError: the server cannot be started.
             ModelError: see ``rlm.ports.Model``; PromptTooLongError where the prompt does not fit a slot's window.
         """
+        clients: Mapping[CallRole, OpenAIChat] = self._clients
         if self._server is None or not self._server.alive:
-            await self._connect()
-        return await self._clients[request.role].ask(request)
+            clients = await self._connect()
+        return await clients[request.role].ask(request)
 
     async def aclose(self) -> None:
         clients, self._clients, self._server = self._clients, {}, None
@@ -185,19 +199,20 @@ class LocalModel:
             await client.aclose()
         if self._counted:
             self._counted = False
-            await asyncio.to_thread(self._servers.leave, self._order)
+            await _in_thread(partial(self._servers.leave, self._order))
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Mapping[CallRole, OpenAIChat]:
         """Finds or starts the server. A server that died is replaced, and with it the clients, which knew its address."""
         if not self._counted:
             self._counted = True
             self._servers.enter(self._order)
-        server = await asyncio.to_thread(self._servers.get, self._order)
+        server = await _in_thread(partial(self._servers.get, self._order))
         if server is not self._server:
             self._server, stale = server, self._clients
             self._clients = {"leaf": self._client(server, ""), "node": self._client(server, self._node_grammar)}
             for client in stale.values():
                 await client.aclose()
+        return self._clients
 
     def _client(self, server: LocalServer, grammar: str) -> OpenAIChat:
         return OpenAIChat(

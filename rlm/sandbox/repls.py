@@ -99,6 +99,7 @@ class WorkerRepl:
         self._spec = spec
         self._on_close = on_close
         self._worker: _Worker | None = None
+        self._running: RunningCell | None = None
         self._busy = False
         self._closed = False
 
@@ -140,7 +141,7 @@ class WorkerRepl:
         """See ``rlm.ports.Repl.execute``."""
         worker = self._claim()
         try:
-            running = RunningCell(worker.link, worker.process, self._spec.limits, serve)
+            running = self._running = RunningCell(worker.link, worker.process, self._spec.limits, serve)
             try:
                 done = await running.run(cell)
             except WorkerGone:
@@ -151,7 +152,13 @@ class WorkerRepl:
             await asyncio.shield(self.aclose())
             raise
         finally:
+            self._running = None
             self._busy = False
+
+    def stop(self) -> None:
+        """See ``rlm.ports.Repl.stop``."""
+        if self._running is not None:
+            self._running.stop()
 
     async def read(self, name: str) -> PlainValue:
         """See ``rlm.ports.Repl.read``."""
@@ -213,8 +220,10 @@ class WorkerRepl:
             else f"The REPL's process ended in this cell: it {how}"
         )
         lost = "All variables, functions and imports of earlier cells are gone; `context` is loaded again."
+        if running.stopped:
+            why = "The cell was stopped and could not be interrupted, so its process was killed"
         return CellResult(
-            end="timeout" if running.timed_out else "died",
+            end="timeout" if running.timed_out else "interrupted" if running.stopped else "died",
             stdout=running.printed("stdout"),
             stderr=running.printed("stderr"),
             error=f"TimeoutError: the cell ran longer than {limit}" if running.timed_out else f"the process {how}",
@@ -234,7 +243,9 @@ class WorkerRepl:
                 *notes,
                 f"The cell was stopped after {limit} (waits for sub-calls not counted). Variables are kept.",
             )
-        elif end == "interrupted":  # by the code itself: the host sends SIGINT at the time limit only
+        elif end == "interrupted" and running.stopped:
+            error = None
+        elif end == "interrupted":  # by the code itself: else the host sends SIGINT at the time limit only
             end = "error"
         texts = [
             _join(running.printed(stream), omitted, tail)

@@ -71,6 +71,7 @@ class RunningCell:
         self._ending = False
         self.watch = Stopwatch()
         self.timed_out = False
+        self.stopped = False
 
     async def run(self, cell: Cell, name: str | None = None) -> Done:
         """The cell's end, as the worker reports it.
@@ -176,7 +177,18 @@ class RunningCell:
             self._timer = loop.call_later(remaining + 0.001, self._check_time)
             return
         self.timed_out = True
+        self._interrupt()
+
+    def stop(self) -> None:
+        """Ends the cell now: the same ladder as at the time limit."""
+        if not (self.stopped or self.timed_out or self._ending):
+            self.stopped = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
         self._cancel_calls()
+        if self._timer is not None:
+            self._timer.cancel()
         self._stop(INTERRUPTS)
 
     def _stop(self, interrupts: int) -> None:

@@ -306,10 +306,13 @@ def _split(body: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
 
 def _read_options(data: bytes) -> dict[str, Any]:
     options = load("j", data) if data else {}
-    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive"}:
+    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive", "budget"}:
         raise ProtocolViolationError("a worker sent a sub-call with unknown options")
     model, schema, recursive = options.get("model"), options.get("schema"), options.get("recursive")
-    if not (isinstance(schema, dict | None) and isinstance(recursive, bool | None)):
+    if not (isinstance(schema, dict | None) and isinstance(recursive, bool | None)) or options.get("budget") not in (
+        None,
+        True,
+    ):
         raise ProtocolViolationError("a worker sent a sub-call with options of the wrong type")
     if model is not None:
         _text(model, MAX_NAME_CHARS)

@@ -68,6 +68,7 @@ class Dispatcher:
         for attempt in count(1):
             if paced:
                 await self._keep_pace(model.name, request)
+            await observer.admit(attempt)
             sent_in_round = await self._enter(lane, node)
             try:
                 observer.sent(attempt)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from rlm.core.cells import CellEnd
 from rlm.core.events import (
     AnyEvent,
+    CallBilled,
     CallFailed,
     CallReplied,
     CallRetried,
@@ -162,6 +163,8 @@ class Progress:
             case CallReplied():
                 self.spend = self.spend.plus(event.reply.usage, event.cost_usd)
                 self._call_ended(event.call, failed=False)
+            case CallBilled():
+                self.spend = self.spend.plus(event.usage, event.cost_usd)
             case CallFailed():
                 self._call_ended(event.call, failed=True)
             case CallRetried():

@@ -148,13 +148,18 @@ def test_no_model_can_act_on_the_terminal() -> None:
     assert set(re.findall(r"\x1b\[[0-9;?]*([A-Za-z])", shown)) <= set("mAKlh")
 
 
-def test_ctrl_c_on_a_terminal_ends_the_run_and_gives_the_cursor_back() -> None:
+def test_ctrl_c_twice_on_a_terminal_ends_the_run_and_gives_the_cursor_back() -> None:
+    def answer(call: ChatCall) -> str | ScriptedReply:
+        return cell("llm_query('wait')") if call.is_root and call.turn == 1 else ScriptedReply(hang=True)
+
     with (
-        serving(lambda call: cell("llm_query('wait')") if call.is_root else ScriptedReply(hang=True)) as server,
+        serving(answer) as server,
         on_terminal("ask", "q", str(Path(__file__)), *MODEL, server=server) as terminal,
     ):
         terminal.read_until(lambda seen: b"1 running" in seen and b"cell 1.1" in seen)
         began = time.monotonic()
+        terminal.type(b"\x03")
+        time.sleep(0.2)
         terminal.type(b"\x03")
         status = terminal.finish()
         took = time.monotonic() - began
@@ -167,10 +172,27 @@ def test_ctrl_c_on_a_terminal_ends_the_run_and_gives_the_cursor_back() -> None:
     assert "cancelled" in shown
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_the_run_with_their_status(number: signal.Signals, status: int) -> None:
+SLOW_CELL = "found = 7\nprint(found)\nllm_query('wait')"
+
+
+@pytest.mark.parametrize(
+    ("number", "times", "status", "answer_text"),
+    [
+        (signal.SIGINT, 1, 3, b"7\n"),
+        (signal.SIGINT, 2, 130, b""),
+        (signal.SIGTERM, 1, 143, b""),
+        (signal.SIGHUP, 1, 143, b""),
+    ],
+)
+def test_signals_end_the_run_with_their_status(
+    number: signal.Signals, times: int, status: int, answer_text: bytes
+) -> None:
+    """Ctrl-C once gives the answer from what there is; twice, or a signal to end, gives none."""
+
     def answer(call: ChatCall) -> str | ScriptedReply:
-        return cell("llm_query('wait')") if call.is_root else ScriptedReply(hang=True)
+        if not call.is_root:
+            return ScriptedReply(hang=True)
+        return cell(SLOW_CELL) if call.turn == 1 else ScriptedReply("FINAL_VAR(found)", hang=times > 1)
 
     command = [sys.executable, "-m", "rlm", "ask", "q", __file__, *MODEL]
     pipe = subprocess.PIPE
@@ -183,14 +205,19 @@ def test_signals_end_the_run_with_their_status(number: signal.Signals, status: i
         deadline = time.monotonic() + 30
         while len(server.calls) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.3)
         try:
             out, err = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == status
-    assert out == b""
+    assert out == answer_text
     assert b"Traceback" not in err
+    if times == 1 and number == signal.SIGINT:
+        assert b"partial answer" in err
+        assert b"the user asked to finish" in err
 
 
 def test_a_reader_of_the_answer_that_left_is_no_error() -> None:

@@ -17,6 +17,7 @@ from rlm.core.node import (
     Ask,
     AskFailed,
     Begun,
+    Compacted,
     Execute,
     Executed,
     Finish,
@@ -62,9 +63,11 @@ def test_every_pair_is_in_the_table_or_refused() -> None:
         Executed(OK),
         ValueRead(1),
         ValueMissing(),
+        Compacted("so far"),
     ]
+    asked = (Message("system", "s"), Message("user", "q"))
     for state, event in product(State, events):
-        node = replace(Node(SPEC), state=state, messages=(Message("user", "q"),), pending=(Cell(1, 1, "x"),), turn=1)
+        node = replace(Node(SPEC), state=state, messages=asked, pending=(Cell(1, 1, "x"),), turn=1)
         if (state, type(event)) in TABLE:
             step(node, event)
         else:

@@ -293,3 +293,31 @@ async def test_a_repl_of_a_closed_sandbox_is_closed() -> None:
         repl = await sandbox.open(ReplSpec("", limits=SMALL))
     with pytest.raises(SandboxDiedError):
         await run_cell(repl, "1")
+
+
+@EVERY_LEVEL
+async def test_a_package_whose_import_starts_threads_is_refused(
+    level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forked processes would lack them; better an error than a cell that hangs."""
+    (tmp_path / "threaded_package.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    launcher = ZygoteLauncher(level, packages=("threaded_package",))
+    with pytest.raises(ConfigurationError, match="starts 1 threads"):
+        await launcher.launch(SMALL)
+    await launcher.aclose()
+
+
+async def test_tables_of_pandas_work_where_it_is_installed() -> None:
+    pytest.importorskip("pandas", reason="an optional package of cells")
+    code = """
+import numpy as np, pandas as pd
+table = pd.DataFrame({"kind": list("abab"), "count": [1, 2, 3, 4]})
+print(table.groupby("kind")["count"].sum().to_dict(), np.linalg.det(np.eye(3)), np.random.rand())
+"""
+    async with sandbox_at(BEST, ("numpy", "pandas")) as sandbox:
+        first, second = [(await run_once(sandbox, code, ReplLimits(memory_mb=1024))).stdout for _ in range(2)]
+        assert first.startswith("{'a': 4, 'b': 6} 1.0 ")
+        assert first != second  # siblings do not draw the same numbers

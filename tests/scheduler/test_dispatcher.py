@@ -63,6 +63,9 @@ class Attempts:
     def __init__(self) -> None:
         self.told: list[str] = []
 
+    async def admit(self, attempt: int) -> None:
+        pass
+
     def sent(self, attempt: int) -> None:
         self.told.append(f"sent {attempt}")
 

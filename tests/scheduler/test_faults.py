@@ -76,6 +76,8 @@ class Attempts:
     def __init__(self) -> None:
         self.left = 0
 
+    async def admit(self, attempt: int) -> None: ...
+
     def sent(self, attempt: int) -> None:
         self.left += 1
 

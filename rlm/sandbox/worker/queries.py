@@ -50,6 +50,9 @@ def check_prompts(prompts: object) -> Iterable[object]:
     return prompts
 
 
+ASK_BUDGET = dump({"budget": True})[1]
+
+
 class Feed:
     """The prompts of one caller, taken a few at a time; a generator is never run further than there is room."""
 
@@ -184,6 +187,12 @@ class Queries:
         options = self._check_options(model, schema, recursive, on_error)
         feed = Feed(check_prompts(prompts), context)
         return _values_of(await self._run_async(Group(self._calls.number_batch()), feed, options), schema, on_error)
+
+    def budget(self) -> object:
+        """What the run has left: a dict of usd, tokens, calls, seconds and iterations, each None where it has no limit."""
+        if self._channel.guard.entered:
+            raise LLMQueryError("a finalizer or a signal handler cannot ask for the budget", "NotHere")
+        return _value_of(self._run(Group(), Feed([""], None), ASK_BUDGET)[0], None)
 
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
         if not self._can_call:

@@ -52,7 +52,9 @@ class Scaffold:
             "BudgetExceeded": BudgetExceeded,
             "FailedCall": FailedCall,
         }
-        namespace.update(self._names, context=context, answer=self._answer)
+        # A name that programs use for data of their own: it is theirs once they assign it, and never restored.
+        self._budget = queries.budget
+        namespace.update(self._names, context=context, answer=self._answer, budget=self._budget)
 
     def restore(self) -> list[str]:
         """Puts back what code overwrote or deleted; one sentence for each kind."""
@@ -111,7 +113,7 @@ class Scaffold:
 
     def variables(self) -> list[tuple[str, object]]:
         """What code has defined: no scaffold, no modules, no names with an underscore in front."""
-        mine = {**self._names, "context": self._context, "answer": self._answer}
+        mine = {**self._names, "context": self._context, "answer": self._answer, "budget": self._budget}
         return [
             (name, value)
             for name, value in list(self._namespace.items())

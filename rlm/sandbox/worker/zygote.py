@@ -67,7 +67,7 @@ def _prepare(order: dict[str, Any], rehearse: Callable[[], None] | None) -> list
     threading.stack_size(_THREAD_STACK_BYTES)
     if order["imports"]:
         preload.import_library(everything=order["level"] != "strict")  # later nothing, or less, can be read
-    places = preload.import_packages(order["packages"], order["folders"])
+    places = preload.import_packages(order["packages"], order["folders"], everything=order["level"] == "seccomp")
     shared.is_trustworthy()  # answered once, for all
     if rehearse is not None:
         rehearse()

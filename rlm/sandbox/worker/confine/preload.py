@@ -60,8 +60,12 @@ _NOT_LIBRARY = {
 }
 
 
+_THREAD_COUNTS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Libraries that start threads when they are imported: threads do not survive a fork, and forbid new namespaces."""
+
+
 class MissingPackageError(Exception):
-    """A package that the configuration names cannot be imported."""
+    """A package that the configuration names cannot be imported, or not in a process that forks."""
 
 
 def import_library(*, everything: bool) -> None:
@@ -78,8 +82,10 @@ def import_library(*, everything: bool) -> None:
                     importlib.import_module(name)
 
 
-def import_packages(names: Iterable[str], folders: Iterable[str]) -> list[str]:
+def import_packages(names: Iterable[str], folders: Iterable[str], *, everything: bool) -> list[str]:
     """Imports packages that the user asked for, from the given folders of installed packages.
+
+    ``everything``: all their modules, because none can be read later; else those with compiled code.
 
     Returns:
         the files and folders that they consist of: what must stay readable.
@@ -91,13 +97,20 @@ def import_packages(names: Iterable[str], folders: Iterable[str]) -> list[str]:
     if not wanted:
         return []
     before, path = set(sys.modules), list(sys.path)
+    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
     sys.path += [folder for folder in folders if folder not in path]
     for name in wanted:
         try:
             importlib.import_module(name)
         except Exception as error:
             raise MissingPackageError(f"{name}: {type(error).__name__}: {error}") from error
-        _import_extensions_of(name)
+        _import_modules_of(name, (".so", ".py") if everything else (".so",))
+    os.environ.clear()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        raise MissingPackageError(
+            f"{', '.join(wanted)}: importing them starts {threads - 1} threads, which no fork would have; leave them out"
+        )
     sys.path[:] = path  # what else is installed beside them is not there for cells
     tops = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
     return sorted({place for top in tops for place in _places(top)})
@@ -125,15 +138,15 @@ def _codecs() -> Iterator[str]:
             yield name
 
 
-def _import_extensions_of(package: str) -> None:
-    """Loads the compiled submodules of a package: numpy and pandas import some only when they are first used."""
+def _import_modules_of(package: str, endings: tuple[str, ...]) -> None:
+    """Loads submodules of a package: numpy and pandas import some only when they are first used."""
     for folder in getattr(sys.modules[package], "__path__", ()):
         for place, folders, files in os.walk(folder):
-            folders[:] = [name for name in folders if name not in {"tests", "testing", "__pycache__"}]
+            folders[:] = [name for name in folders if name not in {"test", "tests", "testing", "__pycache__"}]
             inner = os.path.relpath(place, folder)
             prefix = package if inner == "." else package + "." + inner.replace(os.sep, ".")
             for file in files:
-                if file.endswith(".so") and not file.startswith("_test"):
+                if file.endswith(endings) and not file.startswith(("_test", "test", "conftest", "setup", "__")):
                     with contextlib.suppress(Exception), warnings.catch_warnings():
                         warnings.simplefilter("ignore")
                         importlib.import_module(f"{prefix}.{file.partition('.')[0]}")

@@ -1,0 +1,111 @@
+"""What a run may take, before anything is spent: a range from plain assumptions, each named here. No promise; a budget is one.
+
+Low: the root finds the answer with code and asks nobody. High: every byte of the input is read once by sub-calls, in pieces half
+as large as they may be, and the root takes as many turns as long runs do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlm.core.bounds import text_bytes
+from rlm.core.cells import PlainValue
+from rlm.core.messages import Usage
+
+BYTES_PER_TOKEN = 4  # prose and code in Latin script
+LOW_TURNS, HIGH_TURNS = 2, 10  # of a node; most runs that were published took 4 to 12
+SYSTEM_TOKENS = 700
+TURN_INPUT_TOKENS = 1_000  # what a turn adds to its node's conversation: a reply and an observation
+TURN_OUTPUT_TOKENS = 500
+LEAF_OUTPUT_TOKENS = 300
+PIECE_SHARE = 0.5
+
+PriceOf = Callable[[str, Usage], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Model calls, tokens and dollars; ``usd`` is None where a price is unknown."""
+
+    calls: int
+    tokens: int
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """``size_bytes`` of the input as text, ``size_tokens`` about; ``pieces`` into which sub-calls would read it."""
+
+    size_bytes: int
+    size_tokens: int
+    pieces: int
+    low: Range
+    high: Range
+
+
+def estimate_run(
+    context: PlainValue, *, root: str, leaf: str, leaf_prompt_chars: int, max_depth: int, price_of: PriceOf
+) -> Estimate:
+    """The range for one input.
+
+    Args:
+        root, leaf: full names of the models of the root and of the lowest level.
+        leaf_prompt_chars: how many characters a sub-prompt may have.
+        max_depth: levels of model calls below the root.
+        price_of: dollars for some tokens of a model.
+    """
+    size = _size(context)
+    piece = max(1, int(leaf_prompt_chars * PIECE_SHARE))
+    pieces = max(1, -(-size // piece)) if size else 0
+    low = _turns(LOW_TURNS)
+    high = _turns(HIGH_TURNS)
+    leaf_calls = pieces if max_depth else 0
+    leaves = Usage(
+        leaf_calls,
+        size // BYTES_PER_TOKEN + 100 * leaf_calls if max_depth else 0,
+        output_tokens=leaf_calls * LEAF_OUTPUT_TOKENS,
+    )
+    each = _turns(LOW_TURNS)
+    between = pieces * max(0, max_depth - 1)  # a node for each piece at every level between
+    nodes = Usage(each.calls * between, each.input_tokens * between, output_tokens=each.output_tokens * between)
+    total = high + nodes + leaves
+    return Estimate(
+        size,
+        size // BYTES_PER_TOKEN,
+        pieces,
+        Range(low.calls, low.total_tokens, _price(price_of, root, low)),
+        Range(
+            total.calls, total.total_tokens, _add(_price(price_of, root, high), _price(price_of, leaf, nodes + leaves))
+        ),
+    )
+
+
+def _turns(count: int) -> Usage:
+    prompts = sum(SYSTEM_TOKENS + turn * TURN_INPUT_TOKENS for turn in range(count))
+    return Usage(count, prompts, output_tokens=count * TURN_OUTPUT_TOKENS)
+
+
+def _size(value: PlainValue) -> int:
+    if isinstance(value, str):
+        return text_bytes(value)
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_size(item) for item in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return sum(_size(item) for item in value)
+    return 0 if value is None else len(json.dumps(value, default=str))
+
+
+def _price(price_of: PriceOf, model: str, usage: Usage) -> float | None:
+    """Call by call: long prompts cost more a token on some providers, and a sum of short ones is no long one."""
+    if not usage.calls:
+        return 0.0
+    one = price_of(model, Usage(1, usage.input_tokens // usage.calls, output_tokens=usage.output_tokens // usage.calls))
+    return None if one is None else one * usage.calls
+
+
+def _add(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second

@@ -1,0 +1,45 @@
+"""A cell that the host stops: interrupted where that is enough, killed where not, its output kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from repl_kit import open_bench
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["x = 1\nprint('before')\nwhile True:\n    pass", "x = 1\nprint('before')\nllm_query('hang')"],
+    ids=["a loop", "a call that hangs"],
+)
+async def test_a_stopped_cell_keeps_its_variables_and_its_output(code: str) -> None:
+    async with open_bench() as bench:
+        running = asyncio.create_task(bench.run(code))
+        await asyncio.sleep(0.4)
+        bench.repl.stop()
+        result = await running
+        assert (result.end, result.stdout, result.state_lost) == ("interrupted", "before\n", False)
+        assert (await bench.run("print(x)")).stdout == "1\n"
+
+
+async def test_a_cell_that_ignores_interrupts_is_killed_and_the_repl_goes_on() -> None:
+    async with open_bench() as bench:
+        running = asyncio.create_task(bench.run("print('before', flush=True)\nsum(range(10**12))"))
+        await asyncio.sleep(0.4)
+        began = time.monotonic()
+        bench.repl.stop()
+        result = await running
+        assert time.monotonic() - began < 10  # 1.5 s on an idle machine
+        assert (result.end, result.state_lost) == ("interrupted", True)
+        assert "before" in result.stdout
+        assert (await bench.run("print(context)")).stdout == "the context\n"
+
+
+async def test_stopping_an_idle_repl_does_nothing() -> None:
+    async with open_bench() as bench:
+        bench.repl.stop()
+        assert (await bench.run("print(1)")).stdout == "1\n"
+        bench.repl.stop()
+        assert (await bench.run("print(2)")).stdout == "2\n"
