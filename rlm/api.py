@@ -161,7 +161,9 @@ class RLM:
         self._max_turns = max_iterations
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
-        opening = _begin(lambda: SHARED.sandbox(sandbox))  # tries what isolation there is, while the models are loaded
+        # A level that is not there is an error now, not at the first run; it is tried while the models are loaded.
+        opening = _begin(lambda: SHARED.sandbox(sandbox))
+        self._sandbox = sandbox
         self._concurrency = concurrency
         self._requests_per_minute = requests_per_minute
         self._tokens_per_minute = tokens_per_minute
@@ -187,7 +189,7 @@ class RLM:
             return SHARED.open(name, None, None, window_tokens)
 
         self._models = [open_named(each) if isinstance(each, str) else each for each in named]
-        self._sandbox = opening.result()
+        opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
 
@@ -266,7 +268,7 @@ class RLM:
             RunSetup(
                 id=RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
                 settings=settings,
-                sandbox=self._sandbox,
+                sandbox=SHARED.sandbox(self._sandbox),
                 scheduler=scheduler,
                 clock=clock,
                 price_of=self._prices.cost_usd,
@@ -410,6 +412,10 @@ class SharedThings:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew, in a forked child: what the parent shares lives on the parent's loop and stays with it."""
         self._lock = threading.Lock()
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
@@ -454,6 +460,7 @@ class SharedThings:
 
 SHARED = SharedThings()
 BACKGROUND.at_end(SHARED.aclose)
+os.register_at_fork(after_in_child=SHARED.forget)
 
 
 def _name_models(

@@ -50,6 +50,8 @@ def run(
     base_url: str | None = None,
     parallel: Annotated[int, Positive] = 4,
     concurrency: Annotated[int, Positive] = 64,
+    max_usd: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    max_tokens: Annotated[int | None, Positive] = None,
     max_calls: Annotated[int | None, Positive] = None,
     max_iterations: Annotated[int, Positive] = 20,
     max_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 3600.0,
@@ -96,6 +98,10 @@ def run(
         Items at once.
     concurrency
         Calls to one model in flight at most, for each item.
+    max_usd
+        Dollars an item may take.
+    max_tokens
+        Tokens an item may take.
     max_calls
         Model calls an item may take.
     max_iterations
@@ -115,7 +121,7 @@ def run(
     sandbox
         Isolation level for model-written code.
     total_usd
-        No item begins once this many dollars are spent.
+        No item begins once this many dollars are spent; never exceeded if --max-usd is given too.
     total_calls
         The same for calls; never exceeded if --max-calls is given too.
     total_seconds
@@ -129,6 +135,8 @@ def run(
         model=model,
         sub_model=sub_model,
         base_url=base_url,
+        usd=max_usd,
+        tokens=max_tokens,
         calls=max_calls,
         iterations=max_iterations,
         seconds=max_seconds,
@@ -148,6 +156,7 @@ def run(
         parallel=parallel,
         budget=TotalBudget(total_usd, total_calls, total_seconds),
         calls_per_item=max_calls,
+        usd_per_item=max_usd,
         retry_errors=retry_errors,
     )
     with ResultsFile(results, describe_terms(terms)) as file:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rlm.core.cells import PlainValue
 
@@ -22,6 +24,8 @@ def describe_context(value: PlainValue) -> str:
             return _describe_mapping(value)
         case Sequence():
             return _describe_sequence(value)
+        case io.IOBase():
+            return f"a str: the text of the file {Path(str(getattr(value, 'name', 'without a name'))).name}"
         case _:
             return f"of type {type(value).__name__}"
 

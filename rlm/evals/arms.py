@@ -57,11 +57,13 @@ class ArmSpec:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is equal for all arms. ``calls``, ``iterations`` and ``seconds`` limit one item; None: no limit."""
+    """What is equal for all arms. ``usd``, ``tokens``, ``calls``, ``iterations`` and ``seconds`` limit one item."""
 
     model: str | None = None
     sub_model: str | None = None
     base_url: str | None = None
+    usd: float | None = None
+    tokens: int | None = None
     calls: int | None = None
     iterations: int = 20
     seconds: float = 3600.0
@@ -73,6 +75,8 @@ class Terms:
     rows_per_prompt: int = 40
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+
+GRACE_S = 60.0  # the engine keeps its own limit of seconds, and its last turn takes time; this is for what hangs
 
 GENERATOR = 1
 """Counted up when the same task, length and seed would give other items than before."""
@@ -180,7 +184,7 @@ def _open_engine(
         max_depth=max_depth,
         setup_code=setup_code,
         max_iterations=terms.iterations,
-        budget=Budget(calls=terms.calls),
+        budget=Budget(usd=terms.usd, tokens=terms.tokens, calls=terms.calls, seconds=terms.seconds),
         sandbox=terms.sandbox,
         concurrency=terms.concurrency,
         retries=terms.retries,
@@ -237,10 +241,10 @@ async def run_engine(engine: RLM, question: str, item: Item, seconds: float) -> 
     """One run of an engine, on the engine's loop."""
     began = time.monotonic()
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds + GRACE_S):
             result = await engine.execute(question, item.context)
     except TimeoutError:
-        return _failure("Timeout", f"no answer within {seconds:g} s", None, item, began)
+        return _failure("Timeout", f"no answer within {seconds + GRACE_S:g} s", None, item, began)
     except RLMError as error:
         if _ends_everything(error):
             raise

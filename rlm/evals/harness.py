@@ -29,7 +29,7 @@ PASSING_ERRORS = frozenset(
 class TotalBudget:
     """Limits of the whole comparison. No new item begins beyond them; items that have begun end.
 
-    ``calls`` is never exceeded where every item has a limit of calls of its own, because that much is held for each.
+    ``calls`` and ``usd`` are never exceeded where every item has such a limit of its own, because that much is held for each.
     """
 
     usd: float | None = None
@@ -39,13 +39,17 @@ class TotalBudget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``items`` may be an iterator that makes them as they are needed. ``calls_per_item`` is what the arms were told."""
+    """``items`` may be an iterator that makes them as they are needed.
+
+    ``calls_per_item`` and ``usd_per_item`` are the limits that the arms were told.
+    """
 
     items: Iterable[Item]
     arms: Mapping[str, Arm]
     parallel: int = 4
     budget: TotalBudget = TotalBudget()
     calls_per_item: int | None = None
+    usd_per_item: float | None = None
     retry_errors: bool = False
 
 
@@ -143,17 +147,18 @@ class Comparison:
 
     async def _wait_for_room(self) -> str | None:
         """The limit that forbids another item, once nothing that runs can still give back what is held for it."""
-        while (limit := self._limit_met()) == "calls" and self._running:
+        while (limit := self._limit_met()) in ("calls", "usd") and self._running:
             self._ended.clear()
             await self._ended.wait()
         return limit
 
     def _limit_met(self) -> str | None:
         budget, tally = self.plan.budget, self.tally
-        held = self._running * (self.plan.calls_per_item or 0)
-        if budget.calls is not None and tally.calls + held + (self.plan.calls_per_item or 1) > budget.calls:
+        items = self._running + 1
+        calls, usd = self.plan.calls_per_item or 0, self.plan.usd_per_item or 0.0
+        if budget.calls is not None and tally.calls + max(1, items * calls) > budget.calls:
             return "calls"
-        if budget.usd is not None and tally.usd >= budget.usd:
+        if budget.usd is not None and (tally.usd >= budget.usd or tally.usd + items * usd > budget.usd):
             return "usd"
         if budget.seconds is not None and time.monotonic() - self._began >= budget.seconds:
             return "seconds"

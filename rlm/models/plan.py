@@ -169,10 +169,10 @@ def _one_reply(text: str) -> Replies:
     return None  # the plan has no more to say
 
 
-def _advance(replies: Replies, observation: str | None) -> str | None:
-    """The next reply, or None at the end. A generator may return its last reply."""
+def _advance(replies: Replies, observation: str | None) -> object:
+    """The next reply, or None at the end; a user's plan may yield anything. A generator may return its last reply."""
     try:
         return next(replies) if observation is None else replies.send(observation)
     except StopIteration as end:
-        value: str | None = end.value
+        value: object = end.value
         return value

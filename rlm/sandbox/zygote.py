@@ -30,6 +30,7 @@ TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, 
 EXIT_NOT_CONFINED = 71
 SHARED_FD = 4  # under which every REPL of a zygote finds its shared context
 
+RAISE_LIMIT = "Raise the limit of open files (`ulimit -n`): each REPL takes two."
 END_POLL_S = 0.002  # a zygote is gone within a few of these
 END_TIMEOUT_S = 5.0  # after which one that does not end by itself, because it was stopped, is killed
 
@@ -195,7 +196,10 @@ class _Zygote:
         """``forks``: the REPL may ask for copies of itself. Raises ZygoteDied, or SandboxUnavailableError when it cannot fork."""
         if not self.alive:
             raise ZygoteDied
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise SandboxUnavailableError(f"no socket for a REPL: {error}. {RAISE_LIMIT}") from error
         ours.setblocking(False)
         number = self._next_id
         self._next_id += 1
@@ -247,8 +251,8 @@ class _Zygote:
         message = json.loads(data)
         match message["is"]:
             case "spawned":
-                self._on_spawned(message["id"], descriptors.pop())
-            case "gated":
+                self._on_spawned(message["id"], descriptors.pop() if descriptors else None)
+            case "gated" if descriptors:
                 self._on_gated(message["id"], descriptors.pop())
             case "unborn":
                 *_, born = self._asked.pop(message["id"])
@@ -261,8 +265,13 @@ class _Zygote:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _on_spawned(self, number: int, pidfd: int) -> None:
+    def _on_spawned(self, number: int, pidfd: int | None) -> None:
         ours, shared_fd, born = self._asked.pop(number)
+        if pidfd is None:  # this process may hold no further descriptor, so the kernel dropped it
+            ours.close()  # at which the process ends
+            if not born.done():
+                born.set_exception(SandboxUnavailableError(f"no descriptor for a REPL. {RAISE_LIMIT}"))
+            return
         worker = ZygoteWorker(ours, pidfd, shared_fd)
         self._workers[number] = worker
         if (gate := self._gates.pop(number, None)) is not None:

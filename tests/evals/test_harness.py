@@ -120,6 +120,14 @@ def test_the_budget_of_calls_is_never_exceeded(tmp_path: Path) -> None:
     assert 30 <= tally.calls <= 40
 
 
+def test_the_budget_of_dollars_is_never_exceeded_where_items_have_one(tmp_path: Path) -> None:
+    arm = CountingArm(wait_s=0.005)
+    budget = TotalBudget(usd=0.155)
+    tally, _ = run(tmp_path, Plan(items(50), {"a": arm}, parallel=8, budget=budget, usd_per_item=0.05))
+    assert tally.stopped == "usd"
+    assert 0.10 <= tally.usd <= 0.155
+
+
 def test_the_budget_of_dollars_begins_no_more_items_and_counts_earlier_runs(tmp_path: Path) -> None:
     budget = TotalBudget(usd=0.095)
     tally, _ = run(tmp_path, Plan(items(5), {"a": CountingArm()}, parallel=1, budget=budget))
@@ -211,7 +219,7 @@ def test_a_provider_that_fails_is_an_error_by_kind(arm: str, tmp_path: Path) -> 
 
 def test_time_is_a_limit_too(tmp_path: Path) -> None:
     (line,) = run_arms(["rlm:1"], tmp_path, lambda call: ScriptedReply(hang=True), Terms(seconds=0.3))
-    assert (line.status, line.error) == ("failed", "Timeout")
+    assert (line.status, line.error, line.score) == ("failed", "BudgetExceededError", 0.0)
 
 
 @pytest.mark.parametrize("text", ["", "rlm", "rlm:x", "reference:0", "direct@", "magic"])

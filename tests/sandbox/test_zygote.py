@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from zygote_kit import AVAILABLE, SMALL, is_alive, linux_only, run_cell, run_once, sandbox_at, vanish
 
 from rlm.core.cells import ReplLimits, ReplSpec
-from rlm.core.errors import ConfigurationError, SandboxDiedError, SandboxError
+from rlm.core.errors import ConfigurationError, SandboxDiedError, SandboxError, SandboxUnavailableError
 from rlm.sandbox.repls import WorkerSandbox
 from rlm.sandbox.zygote import ZygoteLauncher, ZygoteWorker
 
@@ -49,6 +50,37 @@ async def test_an_interrupt_stops_a_cell_that_keeps_its_variables(level: str) ->
         stopped = await run_cell(repl, "kept = 5\nwhile True: pass")
         assert (stopped.end, stopped.state_lost) == ("timeout", False)
         assert (await run_cell(repl, "kept")).echo == "5"
+
+
+async def test_three_hundred_live_at_once() -> None:
+    async with sandbox_at(BEST) as sandbox:
+        repls = await asyncio.gather(*(sandbox.open(ReplSpec(f"context {n}", limits=SMALL)) for n in range(300)))
+        results = await asyncio.gather(*(run_cell(repl, "print(llm_query(context))") for repl in repls))
+        assert [result.stdout for result in results] == [f"echo:context {n}\n" for n in range(300)]
+
+
+async def test_without_descriptors_a_launch_is_a_typed_error() -> None:
+    launcher = ZygoteLauncher(BEST)
+    workers = [await launcher.launch(SMALL)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1
+    refusals: list[str] = []
+    try:
+        for room in range(1, 6):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + room, hard))
+            try:
+                workers.append(await launcher.launch(SMALL))
+            except SandboxUnavailableError as error:
+                refusals.append(str(error))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refusals
+    assert all("ulimit -n" in refusal for refusal in refusals)
+    workers.append(await launcher.launch(SMALL))
+    assert all(is_alive(worker.pid) for worker in workers)
+    for worker in workers:
+        worker.sock.close()
+    await closed(launcher)
 
 
 async def test_a_worker_ends_when_the_host_closes_its_socket() -> None:

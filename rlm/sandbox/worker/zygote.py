@@ -18,6 +18,7 @@ import fcntl
 import gc
 import json
 import os
+import resource
 import select
 import socket
 import sys
@@ -61,6 +62,8 @@ def main(control_fd: int, serve: Serve, rehearse: Callable[[], None] | None = No
 def _prepare(order: dict[str, Any], rehearse: Callable[[], None] | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # it holds one descriptor for each REPL
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_ARENA_MAX, _ARENAS)
@@ -125,14 +128,13 @@ class _Zygote:
 
     def _become_repl(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
         try:
+            with_forks = self._offer_gate(order["id"]) if order.get("forks") else None
+            self._control.detach()
+            _renumber(descriptors)  # while descriptors are not limited yet: a zygote of many REPLs holds many
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
             program = confine_repl(self._confinement, limits)
             preload.reseed()
-            if order.get("forks") and self._confinement.filter_with_forks is not None:
-                program = self._offer_gate(order["id"]) or program
-            self._control.detach()
-            _renumber(descriptors)
-            privileges.filter_calls(program)
+            privileges.filter_calls(with_forks or program)
         except BaseException:  # whatever it was: code must not run in a process that is half confined
             os._exit(EXIT_NOT_CONFINED)
         self._serve(socket.socket(fileno=_REPL_SOCKET))
@@ -140,12 +142,14 @@ class _Zygote:
 
     def _offer_gate(self, number: int) -> Program | None:
         """Hands the host the gate for this REPL's forks. None where there is no such thing: then no fork is possible."""
+        if self._confinement.program_with_forks is None:
+            return None
         try:
             gate = open_gate()
         except OSError:
             return None
         socket.send_fds(self._control, [_encode({"is": "gated", "id": number})], [gate])
-        return self._confinement.filter_with_forks
+        return self._confinement.program_with_forks
 
     def _bury(self, pidfd: int) -> None:
         number, pid = self._children.pop(pidfd)

@@ -86,6 +86,13 @@ class Program:
         program.keeps = array
         return program
 
+    def substitute(self, placeholder: int, value: int) -> None:
+        """Puts a number that is known only now in the place of one that stood for it, where the kernel will read it."""
+        filters = self.kernel_struct.filters
+        for position, instruction in enumerate(self.instructions):
+            if instruction.code == _EQUAL and instruction.operand == placeholder:
+                filters[position].k = value
+
 
 def assemble(machine: Machine, rules: Iterable[Rule], *, default: int, unknown_from: int, unknown: int) -> Program:
     """A filter for one machine; any other instruction set's calls kill the process.

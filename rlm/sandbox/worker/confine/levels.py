@@ -27,6 +27,9 @@ LEVELS = ("strict", "landlock", "seccomp")
 SIGINT, SIGKILL = int(_signal.SIGINT), int(_signal.SIGKILL)
 
 
+_NO_PID = 0x7FFF_FFFF  # a number that no process has
+
+
 class CannotConfineError(Exception):
     """This machine does not allow what the level needs; the text says which step failed."""
 
@@ -50,8 +53,8 @@ class Confinement:
         base_bytes: address space in use before any cell: limits are counted from here.
         tasks_before: tasks that already count against this user's limit.
         zygote: the zygote's process id.
-        filter_of_all: the REPLs' filter, where it is the same for all.
-        filter_with_forks: the same for REPLs that have a gate for forks, where there is a pid namespace to hold these.
+        program: the REPLs' filter; below "strict" each puts its own process id in the place of ``_NO_PID``.
+        program_with_forks: the same for REPLs that have a gate for forks; None where no pid namespace holds these.
     """
 
     level: str
@@ -59,8 +62,8 @@ class Confinement:
     base_bytes: int
     tasks_before: int
     zygote: int
-    filter_of_all: Program | None
-    filter_with_forks: Program | None = None
+    program: Program
+    program_with_forks: Program | None = None
 
     @property
     def has_namespaces(self) -> bool:
@@ -108,12 +111,14 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
             version = 0
     except OSError as error:
         raise CannotConfineError(str(error)) from error
-    if level != "strict":
-        return Confinement(level, version, base_bytes, tasks_before, os.getpid(), None)
-    filters = [policy.build(machine, policy.Policy(files=True, forks=forks)) for forks in (False, True)]
-    for each in (*filters, _gate()):
-        each.kernel_struct  # noqa: B018 - made here, so that no REPL need make it
-    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), *filters)
+    only_pid = None if level == "strict" else _NO_PID
+    program = policy.build(machine, policy.Policy(files=version > 0 or level == "strict", only_pid=only_pid))
+    program.kernel_struct  # noqa: B018 - made here, so that no REPL need make it
+    with_forks = None
+    if level == "strict":
+        with_forks = policy.build(machine, policy.Policy(files=True, forks=True))
+        with_forks.kernel_struct, _gate().kernel_struct
+    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), program, with_forks)
 
 
 def open_gate() -> int:
@@ -134,8 +139,6 @@ def confine_repl(confinement: Confinement, limits: Limits) -> Program:
     Raises:
         OSError: where a step fails; the process must then end.
     """
-    machine = this_machine()
-    assert machine is not None
     os.setsid()  # signals to "my group" must not reach the zygote and the siblings
     prctl(PR_SET_PDEATHSIG, SIGKILL)
     if not confinement.has_namespaces and os.getppid() != confinement.zygote:
@@ -150,9 +153,9 @@ def confine_repl(confinement: Confinement, limits: Limits) -> Program:
         cpu_s=limits.cpu_s,
         tasks=confinement.tasks_before + limits.tasks,
     )
-    if confinement.filter_of_all is not None:
-        return confinement.filter_of_all
-    return policy.build(machine, policy.Policy(files=confinement.landlock > 0, only_pid=os.getpid()))
+    if not confinement.has_namespaces:
+        confinement.program.substitute(_NO_PID, os.getpid())
+    return confinement.program
 
 
 def _fork_under_guard() -> None:
