@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import select
@@ -267,12 +268,17 @@ class _Zygote:
 
     def _on_spawned(self, number: int, pidfd: int | None) -> None:
         ours, shared_fd, born = self._asked.pop(number)
-        if pidfd is None:  # this process may hold no further descriptor, so the kernel dropped it
+        try:
+            if pidfd is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the kernel dropped what did not fit
+            worker = ZygoteWorker(ours, pidfd, shared_fd)
+        except OSError as error:
             ours.close()  # at which the process ends
+            if pidfd is not None:
+                os.close(pidfd)
             if not born.done():
-                born.set_exception(SandboxUnavailableError(f"no descriptor for a REPL. {RAISE_LIMIT}"))
+                born.set_exception(SandboxUnavailableError(f"no descriptor for a REPL: {error}. {RAISE_LIMIT}"))
             return
-        worker = ZygoteWorker(ours, pidfd, shared_fd)
         self._workers[number] = worker
         if (gate := self._gates.pop(number, None)) is not None:
             worker.guard_forks(gate)

@@ -15,7 +15,7 @@ from rlm.evals.scorers import score
 
 ROWS = [
     ("Jan 05, 2023", 11111, "free prize, call now", "spam"),
-    ("Feb 07, 2023", 22222, "see you at 8", "ham"),
+    ("Feb 07, 2023", 22222, "see you at 8 ", "ham"),
     ("Feb 07, 2023", 11111, "ok lar", "ham"),
 ]
 HEADER = (
@@ -103,6 +103,15 @@ def test_our_items_come_back_as_they_were(tmp_path: Path) -> None:
             },
             "the same frequency",
         ),
+        (
+            {
+                "question": "In which month did the label 'ham first occur more often than the label 'spam'? Give your final "
+                "answer in the form 'Answer: [month] [year]'",
+                "answer": "['February 2023']",
+                "answer_type": "ANSWER_TYPE.MONTH_YEAR",
+            },
+            "February 2023",
+        ),
     ],
 )
 def test_rows_of_oolong_are_read_and_answered_by_the_reference(
@@ -110,7 +119,7 @@ def test_rows_of_oolong_are_read_and_answered_by_the_reference(
 ) -> None:
     item = read_row(tmp_path, oolong_row(**changes))
     assert item.gold == (gold,)
-    assert item.labels == {text: label for _, _, text, label in ROWS}
+    assert item.labels == {text.strip(): label for _, _, text, label in ROWS}
     judged = score(item, solve_without_engine(item))
     assert (judged.value, judged.published) == (1.0, 1.0)
 

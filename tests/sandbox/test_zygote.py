@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -65,14 +66,21 @@ async def test_without_descriptors_a_launch_is_a_typed_error() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1
     refusals: list[str] = []
+    held: list[int] = []
     try:
-        for room in range(1, 6):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (used + room, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        for _ in range(6):  # with no descriptor left, then with one more each time
             try:
                 workers.append(await launcher.launch(SMALL))
             except SandboxUnavailableError as error:
                 refusals.append(str(error))
+            os.close(held.pop())
     finally:
+        for descriptor in held:
+            os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert refusals
     assert all("ulimit -n" in refusal for refusal in refusals)

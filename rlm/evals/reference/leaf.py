@@ -62,7 +62,8 @@ class _Careless:
 def _label(prompt: str, truth: Truth, careless: _Careless) -> str:
     labels = sorted(set(truth.values()))
     found = []
-    for number, text in re.findall(r"^(\d+)\. (.*)$", prompt, re.MULTILINE):
+    for number, line in re.findall(r"^(\d+)\. (.*)$", prompt, re.MULTILINE):
+        text = line.strip()
         label = truth[text]
         if careless(text) and len(labels) > 1:
             label = careless.draw(f"other {text}").choice([other for other in labels if other != label])

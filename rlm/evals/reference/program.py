@@ -404,6 +404,10 @@ def answer_months(text: str, rows: Rows) -> str:
     found = re.search(r"does the label '(.+?)' occur more frequently than the label '(.+?)'", text)
     if found:
         return f"Answer: {len([1 for counts in months.values() if counts[found[1]] > counts[found[2]]])}"
+    found = re.search(r"which month did the label '(.+?)'? first occur more often than the label '(.+?)'", text)
+    if found:
+        year, month = min(when for when, counts in months.items() if counts[found[1]] > counts[found[2]])
+        return f"Answer: {MONTHS[month - 1]} {year}"
     label = search(r"is the label '(.+?)' the single most", text)[1]
     number = 0
     for counts in months.values():
