@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from zygote_kit import AVAILABLE, is_alive, sandbox_at, vanish
 
 from rlm.core.cells import (
     Cell,
@@ -25,7 +26,6 @@ from rlm.core.cells import (
     SubcallOutcome,
 )
 from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
-from tests.sandbox.zygote_kit import AVAILABLE, is_alive, sandbox_at, vanish
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
 

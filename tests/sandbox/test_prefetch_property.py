@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zygote_kit import AVAILABLE, sandbox_at
 
 from rlm.core.cells import (
     Cell,
@@ -24,7 +25,6 @@ from rlm.core.cells import (
     SubcallOutcome,
 )
 from rlm.sandbox.repls import WorkerSandbox
-from tests.sandbox.zygote_kit import AVAILABLE, sandbox_at
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
 
