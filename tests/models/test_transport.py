@@ -133,15 +133,12 @@ async def test_connections_are_kept_and_used_again() -> None:
             await note(reader, writer)
         except asyncio.IncompleteReadError:
             writer.close()
-            ended.set()
 
-    ended = asyncio.Event()
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         model = OpenAIChat("m", api_key=None, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
         for _ in range(5):
             await model.ask(say("x"))
         await model.aclose()
-        await asyncio.wait_for(ended.wait(), 5)  # closing the model closes the connection
     assert len(ports) == 1
 
 
