@@ -85,6 +85,6 @@ async def test_a_conversation_that_was_rewritten_is_noticed() -> None:
     await model.ask(
         Request((*first, Message("assistant", "one"), Message("user", "v")), role="node", cache_key="run:0")
     )
+    rewritten = (*first, Message("assistant", "One"), Message("user", "v"), Message("user", "w"))
     with pytest.raises(AssertionError, match="rewritten at message 2"):
-        rewritten = (*first, Message("assistant", "One"), Message("user", "v"), Message("user", "w"))
         await model.ask(Request(rewritten, role="node", cache_key="run:0"))
