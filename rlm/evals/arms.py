@@ -301,8 +301,12 @@ class DirectArm:
             temperature=self._terms.temperature,
             max_output_tokens=self._terms.max_output_tokens,
         )
+        seconds = self._terms.seconds
         try:
-            reply = await self._scheduler.ask(self._model, request, node=ROOT, observer=_Unobserved())
+            async with asyncio.timeout(seconds):
+                reply = await self._scheduler.ask(self._model, request, node=ROOT, observer=_Unobserved())
+        except TimeoutError:
+            return _failure("Timeout", f"no answer within {seconds:g} s", None, item, began)
         except ModelError as error:
             if error.ends_run:
                 raise
