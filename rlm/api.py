@@ -88,6 +88,8 @@ class RLM:
         max_iterations: turns of each node. When they are used up, one last turn is asked for the answer.
         budget: limits of the whole run.
         sandbox: ``"auto"`` takes the strongest isolation this machine offers; or the name of a level, which must be there.
+        sandbox_packages: what cells may import besides the standard library, for instance ``("numpy", "pandas")``; installed
+            here, and imported before the sandbox is closed.
         concurrency: calls to one model in flight at once, for the whole tree.
         requests_per_minute, tokens_per_minute: a provider's limits for one model, kept within each run by spacing calls out.
         retries: further attempts for a call that failed in a way that may pass.
@@ -123,6 +125,7 @@ class RLM:
         max_iterations: int = 20,
         budget: Budget | None = None,
         sandbox: str = "auto",
+        sandbox_packages: Sequence[str] = (),
         concurrency: int = 64,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
@@ -162,8 +165,8 @@ class RLM:
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
         # A level that is not there is an error now, not at the first run; it is tried while the models are loaded.
-        opening = _begin(lambda: SHARED.sandbox(sandbox))
-        self._sandbox = sandbox
+        self._sandbox = (sandbox, tuple(sandbox_packages))
+        opening = _begin(lambda: SHARED.sandbox(*self._sandbox))
         self._concurrency = concurrency
         self._requests_per_minute = requests_per_minute
         self._tokens_per_minute = tokens_per_minute
@@ -268,7 +271,7 @@ class RLM:
             RunSetup(
                 id=RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
                 settings=settings,
-                sandbox=SHARED.sandbox(self._sandbox),
+                sandbox=SHARED.sandbox(*self._sandbox),
                 scheduler=scheduler,
                 clock=clock,
                 price_of=self._prices.cost_usd,
@@ -419,7 +422,7 @@ class SharedThings:
         self._lock = threading.Lock()
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
-        self._sandboxes: dict[str, Sandbox] = {}
+        self._sandboxes: dict[tuple[str, tuple[str, ...]], Sandbox] = {}
 
     def open(self, name: str, api_key: str | None, base_url: str | None, window_tokens: int | None) -> Model:
         """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
@@ -443,12 +446,13 @@ class SharedThings:
             del self._models[key], self._users[id(model)]
         await model.aclose()
 
-    def sandbox(self, name: str) -> Sandbox:
-        """The one sandbox of this name: its REPLs are apart from each other, whoever uses them."""
+    def sandbox(self, name: str, packages: tuple[str, ...] = ()) -> Sandbox:
+        """The one sandbox of this name and these packages: its REPLs are apart from each other, whoever uses them."""
         with self._lock:
-            if name not in self._sandboxes:
-                self._sandboxes[name] = WorkerSandbox(open_launcher(name))
-            return self._sandboxes[name]
+            key = (name, packages)
+            if key not in self._sandboxes:
+                self._sandboxes[key] = WorkerSandbox(open_launcher(name, packages=packages))
+            return self._sandboxes[key]
 
     async def aclose(self) -> None:
         """Closes everything, at the end of the process."""
