@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from rlm.clock import MonotonicClock
 from rlm.core.cells import (
     Answer,
     Cell,
@@ -32,6 +33,7 @@ from rlm.core.errors import (
     SandboxUnavailableError,
 )
 from rlm.ports import ServeSubcall
+from rlm.sandbox.admission import Admission
 from rlm.sandbox.contexts import ContextPool, SharedContext
 from rlm.sandbox.launch import Launcher, WorkerProcess
 from rlm.sandbox.link import Link, WorkerGone
@@ -43,9 +45,8 @@ READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context
 ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
 SETUP = Cell(1, 1, "")
-FORKING_LEVELS = frozenset(
-    {"strict"}
-)  # where forks can be counted and end with their REPL, and no copy can touch anything
+# Where forks can be counted and end with their REPL, and no copy can touch anything.
+FORKING_LEVELS = frozenset({"strict"})
 E = TypeVar("E", bound=SessionEvent)
 
 
@@ -275,6 +276,7 @@ class WorkerSandbox:
         self._launcher = launcher
         self._repls: set[WorkerRepl] = set()
         self._contexts = ContextPool()
+        self._admission = Admission(MonotonicClock())
         self._closed = False
 
     @property
@@ -289,6 +291,7 @@ class WorkerSandbox:
         """
         if self._closed:
             raise SandboxUnavailableError("this sandbox is closed; make a new one")
+        await self._admission.enter()
         shared = await self._contexts.share(spec.context)
         repl = WorkerRepl(self._launcher, spec, self._repls.discard, shared)
         self._repls.add(repl)
