@@ -18,7 +18,7 @@ import rlm
 
 TEXT = Path(__file__).parents[1] / "examples" / "data" / "moby-dick.txt"
 
-# Asked before any was tried on the text; the pattern is what a right answer must hold.
+# Chosen before any was tried; the plan's last rules were then tuned on them, so expect less elsewhere. The pattern: the truth.
 QUESTIONS = (
     ("Who delivered the sermon about Jonah?", r"Mapple"),
     ("Who is the landlord of the Spouter-Inn?", r"Coffin"),

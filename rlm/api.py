@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
@@ -36,6 +37,8 @@ from rlm.sandbox.levels import open_launcher
 from rlm.sandbox.repls import WorkerSandbox
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
+
+T = TypeVar("T")
 
 EMBEDDED_MODEL = "plan:map_reduce"
 EMBEDDED_SUB_MODEL = "local:smollm2"
@@ -90,7 +93,10 @@ class RLM:
         max_iterations: turns of each node. When they are used up, one last turn is asked for the answer.
         budget: limits of the whole run.
         sandbox: ``"auto"`` takes the strongest isolation this machine offers; or the name of a level, which must be there.
+        sandbox_packages: what cells may import besides the standard library, for instance ``("numpy", "pandas")``; installed
+            here, and imported before the sandbox is closed.
         concurrency: calls to one model in flight at once, for the whole tree.
+        requests_per_minute, tokens_per_minute: a provider's limits for one model, kept within each run by spacing calls out.
         retries: further attempts for a call that failed in a way that may pass.
         call_timeout_s: seconds for one attempt of one call.
         cell_seconds: wall time of one cell, waits for sub-calls not counted.
@@ -98,6 +104,8 @@ class RLM:
         observation_chars: characters of output that a model is shown after each turn.
         temperature, max_output_tokens: passed to every call; None leaves them to the provider.
         prompt: a prompt family by name, or a function from ``PromptFacts`` to the system message; by model when None.
+        prefetch: ask the calls of sequential code ahead of time, as far as no answer decides them: a loop over ``llm_query``
+            then takes as long as a batch. Where the sandbox's level allows it ("strict").
         setup_code: Python that runs in every REPL before its first cell.
         prices: ``{model: (input, output)}`` in dollars for a million tokens, with cached input and cache writes as third and
             fourth figure where they differ; they count before published prices.
@@ -126,7 +134,10 @@ class RLM:
         max_iterations: int = 20,
         budget: Budget | None = None,
         sandbox: str = "auto",
+        sandbox_packages: Sequence[str] = (),
         concurrency: int = 64,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         retries: int = 5,
         call_timeout_s: float = 600.0,
         cell_seconds: float = 120.0,
@@ -135,6 +146,7 @@ class RLM:
         temperature: float | None = None,
         max_output_tokens: int | None = None,
         prompt: str | PromptFamily | None = None,
+        prefetch: bool = True,
         setup_code: str | None = None,
         prices: Mapping[str, tuple[float, ...]] | None = None,
         sinks: Sequence[Sink] = (),
@@ -153,6 +165,10 @@ class RLM:
             observation_chars=observation_chars,
             max_iterations=max_iterations,
         )
+        if any(limit is not None and limit <= 0 for limit in (requests_per_minute, tokens_per_minute)):
+            raise ConfigurationError(
+                "requests_per_minute and tokens_per_minute must be more than 0, or None for no limit."
+            )
         if max_depth < 0 or retries < 0:
             raise ConfigurationError("max_depth and retries must be 0 or more.")
         self._budget = budget or Budget()
@@ -160,12 +176,17 @@ class RLM:
         self._max_turns = max_iterations
         if self._budget.iterations is not None:
             self._max_turns = min(max_iterations, self._budget.iterations)
-        SHARED.sandbox(sandbox)  # a level that is not there is an error now, not at the first run
-        self._sandbox = sandbox
+        # A level that is not there is an error now, not at the first run; it is tried while the models are loaded.
+        self._sandbox = (sandbox, tuple(sandbox_packages))
+        opening = _begin(lambda: SHARED.sandbox(*self._sandbox))
         self._concurrency = concurrency
+        self._requests_per_minute = requests_per_minute
+        self._tokens_per_minute = tokens_per_minute
         self._policy = RetryPolicy(retries=retries)
         self._call_timeout_s = call_timeout_s
-        self._limits = ReplLimits(cell_seconds=cell_seconds, memory_mb=memory_mb)
+        self._limits = ReplLimits(
+            cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
+        )
         self._observation_chars = observation_chars
         self._temperature = temperature
         self._max_output_tokens = max_output_tokens
@@ -206,7 +227,11 @@ class RLM:
             "base_url": base_url,
             "window_tokens": window_tokens,
             "cache": cache,
+            "prefetch": prefetch,
+            "sandbox_packages": list(sandbox_packages),
         }
+        opening.result()
+        opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
 
@@ -386,13 +411,18 @@ class RLM:
             setup_code=self._setup_code,
         )
         scheduler = Dispatcher(
-            clock=clock, concurrency=self._concurrency, call_timeout_s=self._call_timeout_s, policy=self._policy
+            clock=clock,
+            concurrency=self._concurrency,
+            call_timeout_s=self._call_timeout_s,
+            policy=self._policy,
+            requests_per_minute=self._requests_per_minute,
+            tokens_per_minute=self._tokens_per_minute,
         )
         return Run(
             RunSetup(
                 id=run_id,
                 settings=settings,
-                sandbox=SHARED.sandbox(self._sandbox),
+                sandbox=SHARED.sandbox(*self._sandbox),
                 scheduler=scheduler,
                 clock=clock,
                 price_of=self._prices.cost_usd,
@@ -532,6 +562,20 @@ def ask(query: str, context: PlainValue = None, *, model: str | Model | None = N
         return engine.run(query, context)
 
 
+def _begin(work: Callable[[], T]) -> Future[T]:
+    """Starts ``work`` in a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rlm-begin", daemon=True).start()
+    return future
+
+
 class SharedThings:
     """What all objects of the process share: models opened by name, and sandboxes.
 
@@ -547,7 +591,7 @@ class SharedThings:
         self._lock = threading.Lock()
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
-        self._sandboxes: dict[str, Sandbox] = {}
+        self._sandboxes: dict[tuple[str, tuple[str, ...]], Sandbox] = {}
 
     def open(self, name: str, api_key: str | None, base_url: str | None, window_tokens: int | None) -> Model:
         """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
@@ -571,12 +615,13 @@ class SharedThings:
             del self._models[key], self._users[id(model)]
         await model.aclose()
 
-    def sandbox(self, name: str) -> Sandbox:
-        """The one sandbox of this name: its REPLs are apart from each other, whoever uses them."""
+    def sandbox(self, name: str, packages: tuple[str, ...] = ()) -> Sandbox:
+        """The one sandbox of this name and these packages: its REPLs are apart from each other, whoever uses them."""
         with self._lock:
-            if name not in self._sandboxes:
-                self._sandboxes[name] = WorkerSandbox(open_launcher(name))
-            return self._sandboxes[name]
+            key = (name, packages)
+            if key not in self._sandboxes:
+                self._sandboxes[key] = WorkerSandbox(open_launcher(name, packages=packages))
+            return self._sandboxes[key]
 
     async def aclose(self) -> None:
         """Closes everything, at the end of the process."""

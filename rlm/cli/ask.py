@@ -56,6 +56,7 @@ def ask(
     concurrency: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
     cell_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 120.0,
     sandbox: str = "auto",
+    sandbox_package: Annotated[list[str] | None, Parameter(negative_iterable="")] = None,
     base_url: str | None = None,
     encoding: str = "utf-8",
     store: str | None = None,
@@ -98,6 +99,8 @@ def ask(
         Time one code cell may take, waits for sub-calls not counted.
     sandbox
         Isolation level for model-written code.
+    sandbox_package
+        What cells may import besides the standard library; may be given several times.
     base_url
         Address of an OpenAI-compatible endpoint.
     encoding
@@ -128,6 +131,7 @@ def ask(
             concurrency=concurrency,
             cell_seconds=cell_seconds,
             sandbox=sandbox,
+            sandbox_packages=sandbox_package or (),
             base_url=base_url,
             store=_choose_store(store),
             store_texts=not no_store_texts,

@@ -18,6 +18,8 @@ from rlm.store.store import SqliteStore
 PLAIN_OPTIONS = (
     "max_depth", "max_iterations", "sandbox", "concurrency", "retries", "call_timeout_s", "cell_seconds", "memory_mb",
     "observation_chars", "temperature", "max_output_tokens", "setup_code",
+    "prefetch",
+    "sandbox_packages",
 )  # fmt: skip
 """Options of a run that are handed to ``RLM`` as they were."""
 

@@ -23,12 +23,14 @@ class Cell:
     """One code block. ``turn`` and ``number`` count from 1 and name it in tracebacks: ``<cell 2.1>``.
 
     ``clock_s`` is the time of day (seconds since 1970) that its code sees when it starts; 0 leaves it the real clock.
+    ``prefetch``: whether its calls may be asked ahead of time.
     """
 
     turn: int
     number: int
     code: str
     clock_s: float = field(default=0.0, compare=False)
+    prefetch: bool = field(default=True, compare=False)
 
     @property
     def name(self) -> str:
@@ -69,6 +71,8 @@ class CellResult:
         killed: its process was killed from outside, not by anything that its code did and not at the time limit.
         rebuilt: the REPL was replaced, and the cells before this one were executed again in the new one.
         elapsed_s: wall time; waited_s: the part of it spent waiting for sub-calls.
+        prefetched: sub-calls that were asked before the cell came to them; prefetches_used: those of them that it came to.
+            The others were wasted.
     """
 
     end: CellEnd
@@ -85,6 +89,8 @@ class CellResult:
     rebuilt: bool = False
     elapsed_s: float = 0.0
     waited_s: float = 0.0
+    prefetched: int = 0
+    prefetches_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ class Subcall:
     """What code in a REPL asks for, as it left the sandbox; every field is untrusted.
 
     ``number`` counts the sub-calls of one cell from 1. ``batch`` is the same for the items of one batch and None for a
-    single call. ``context`` is what was given apart from the prompt. ``budget`` asks no model, but what the run has left.
+    single call. ``context`` is what was given apart from the prompt. ``prefetched``: asked before the cell came to it.
+    ``budget`` asks no model, but what the run has left.
     """
 
     number: int
@@ -103,6 +110,7 @@ class Subcall:
     schema: JsonSchema | None = None
     recursive: bool | None = None
     batch: int | None = None
+    prefetched: bool = False
     budget: bool = False
 
 
@@ -128,12 +136,16 @@ SubcallOutcome: TypeAlias = SubcallAnswer | SubcallFailure
 
 @dataclass(frozen=True, slots=True)
 class ReplLimits:
-    """Limits of one REPL. ``cell_seconds`` is wall time of one cell, waits for sub-calls not counted."""
+    """Limits of one REPL. ``cell_seconds`` is wall time of one cell, waits for sub-calls not counted.
+
+    ``prefetch_ahead``: how many calls of sequential code may be asked before the code comes to them; 0: none.
+    """
 
     cell_seconds: float = 120.0
     memory_mb: int = 2048
     output_chars: int = 2_000_000
     open_calls: int = 2048
+    prefetch_ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

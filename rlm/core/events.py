@@ -56,6 +56,7 @@ class NodeStarted(Event):
     context: str
     batch: int | None = None
     key: str = ""
+    prefetched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,9 @@ class CallStarted(Event):
     """A call to a model was asked for. It may still wait for a slot; ``CallSent`` tells when it left.
 
     For a node's own turn ``role`` is "node" and ``turn`` counts from 1; for a leaf call ``turn`` and ``cell`` say which cell
-    asked, ``batch`` groups the items of one batch, and ``key`` is the hash of the sub-call. ``limit`` is set where a limit made
-    this a node's last turn.
+    asked, ``batch`` groups the items of one batch, and ``key`` is the hash of the sub-call. ``prefetched``: it was asked before
+    the cell came to it; how many of these a cell used and wasted is in its ``CellExecuted``. ``limit`` is set where a limit
+    made this a node's last turn.
     """
 
     call: CallId
@@ -77,6 +79,7 @@ class CallStarted(Event):
     batch: int | None = None
     key: str = ""
     limit: str | None = None
+    prefetched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

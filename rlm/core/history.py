@@ -46,12 +46,14 @@ class RecordedTurn:
 class RecordedCall:
     """A sub-call. A plain reply stands in ``reply``, whatever else the cell was told in ``ended``.
 
+    One that was ``prefetched`` was asked, and perhaps answered, before the cell came to it, or it never did.
     ``rank`` is its place in the order in which the cell was answered, -1 while it was not; ``ended_s`` the time of that.
     """
 
     number: int
     key: str
     batch: int | None = None
+    prefetched: bool = False
     reply: Reply | None = None
     ended: SubcallEnded | None = None
     rank: int = -1
@@ -116,13 +118,13 @@ class History:
             case NodeStarted():
                 self.nodes.setdefault(event.node, RecordedNode(event.parent))
                 if event.parent is not None:
-                    self._begin_call(SubcallPlace.parse(event.node), event.key, event.batch)
+                    self._begin_call(SubcallPlace.parse(event.node), event.key, event.batch, event.prefetched)
             case CallStarted():
                 self._open[event.call] = event
                 if event.cell is None:
                     self._turns(event)[event.turn] = RecordedTurn(event.request, event.limit)
                 else:
-                    self._begin_call(SubcallPlace.parse(event.call), event.key, event.batch)
+                    self._begin_call(SubcallPlace.parse(event.call), event.key, event.batch, event.prefetched)
             case CallReplied():
                 self._note_reply(event)
             case CallFailed():
@@ -148,11 +150,11 @@ class History:
     def _node(self, node: NodeId) -> RecordedNode:
         return self.nodes.setdefault(node, RecordedNode(None))
 
-    def _begin_call(self, place: SubcallPlace, key: str, batch: int | None) -> None:
+    def _begin_call(self, place: SubcallPlace, key: str, batch: int | None, prefetched: bool = False) -> None:
         cell = self._node(place.node).cells.get((place.turn, place.cell))
         if cell is None or place.number in cell.numbers:  # asked again after its process ended
             return
-        call = RecordedCall(place.number, key, batch)
+        call = RecordedCall(place.number, key, batch, prefetched)
         cell.numbers[place.number] = call
         cell.calls.setdefault(key, []).append(call)
 

@@ -233,7 +233,7 @@ def _begin(node: Node, event: Begun) -> Step:
 
 def _take_reply(node: Node, event: Replied) -> Step:
     parsed = parse_reply(event.text)
-    messages = (*node.messages, Message("assistant", event.text))
+    messages = (*node.messages, Message("assistant", event.text[: parsed.heard_chars]))
     node = replace(
         node,
         messages=messages,

@@ -10,6 +10,9 @@ MAX_TRACEBACK_CHARS = 6_000  # a traceback longer than this repeats itself
 MAX_VARIABLES = 40
 MIN_OUTPUT_CHARS = 1_000  # what a cell's output keeps, however many cells share the observation
 
+INVENTED = ("\n[cell ", "\n[variables] ", "\n[no output]", "\n[stderr] ")
+"""How observations begin or go on: a reply that comes to one of these invents what its code printed, and may end there."""
+
 _ENDS = {
     "exit": "The cell called sys.exit; it ended there. Variables are kept.",
     "timeout": "The cell ran into its time limit and was stopped.",

@@ -48,17 +48,24 @@ Final: TypeAlias = FinalText | FinalVariable
 
 @dataclass(frozen=True, slots=True)
 class ParsedReply:
-    """``prose`` is the reply without thoughts and blocks."""
+    """``prose`` is the reply without thoughts and blocks.
+
+    ``heard_chars`` is where the part of the reply ends that its conversation keeps: a model that goes on after its last cell
+    tells of output that it has not seen, and would believe it later. All cells of a reply run, in order; text after an answer
+    is kept.
+    """
 
     cells: tuple[str, ...]
     final: Final | None
     prose: str
+    heard_chars: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
     language: str
     code: str
+    end: int
 
 
 @dataclass(slots=True)
@@ -81,7 +88,9 @@ def parse_reply(text: str) -> ParsedReply:
     position = 0
     while position < len(text):
         position = _scan_line(text, position, scan)
-    return ParsedReply(_choose_cells(scan), scan.final, "\n".join(scan.prose).strip())
+    cells = _choose_cells(scan)
+    heard = cells[-1].end if cells and not scan.final else len(text)
+    return ParsedReply(tuple(cell.code for cell in cells), scan.final, "\n".join(scan.prose).strip(), heard)
 
 
 def _scan_line(text: str, start: int, scan: _Scan) -> int:
@@ -123,26 +132,26 @@ def _take_block(text: str, opening: re.Match[str], scan: _Scan) -> int:
         fence = _FENCE.match(text, position, end)
         if fence and fence["marks"][0] == marks[0] and len(fence["marks"]) >= len(marks):
             if not fence["language"] and not fence["rest"].strip():
-                scan.blocks.append(_Block(language, "\n".join(lines)))
+                scan.blocks.append(_Block(language, "\n".join(lines), end))
                 return end + 1
             nested = language not in REPL_LANGUAGES and fence["language"].lower() in REPL_LANGUAGES
             if nested and not "".join(lines).strip():
                 return _take_block(text, fence, scan)  # a repl block right inside another fence
         lines.append(text[position:end])
         position = end + 1
-    scan.blocks.append(_Block(language, "\n".join(lines)))
+    scan.blocks.append(_Block(language, "\n".join(lines), len(text)))
     return len(text)
 
 
-def _choose_cells(scan: _Scan) -> tuple[str, ...]:
+def _choose_cells(scan: _Scan) -> tuple[_Block, ...]:
     """The blocks that are meant to run: those marked repl, else python, else unmarked ones beside no answer."""
     for languages in (REPL_LANGUAGES, PYTHON_LANGUAGES):
-        cells = tuple(block.code for block in scan.blocks if block.language in languages and block.code.strip())
+        cells = tuple(block for block in scan.blocks if block.language in languages and block.code.strip())
         if cells:
             return cells
     if scan.final:
         return ()
-    return tuple(block.code for block in scan.blocks if not block.language and block.code.strip())
+    return tuple(block for block in scan.blocks if not block.language and block.code.strip())
 
 
 def _take_final(text: str, opening: re.Match[str]) -> tuple[Final, int] | None:

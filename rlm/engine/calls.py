@@ -35,6 +35,7 @@ class CallPlace:
     batch: int | None = None
     key: str = ""
     limit: str | None = None
+    prefetched: bool = False
 
 
 class Caller:
@@ -105,6 +106,7 @@ class Caller:
                 batch=place.batch,
                 key=place.key,
                 limit=place.limit,
+                prefetched=place.prefetched,
             )
         )
         return began

@@ -60,7 +60,7 @@ class CellDriver:
             recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=at_s, cell=cell))
             await recorder.written()  # with its clock: it is executed with the same one again, whatever happens to it
         else:
-            cell = recorded.cell
+            cell = replace(recorded.cell, prefetch=False)
             if recorded.result is not None:
                 return await self._repeat(job, repl, recorded, recorded.result, limit)
         return self._executed(job, cell, await self._execute_safely(job, repl, cell, recorded, limit))
@@ -69,7 +69,7 @@ class CellDriver:
         self, job: NodeJob, repl: Repl, recorded: RecordedCell, before: CellResult, limit: str | None
     ) -> Executed:
         """A finished cell. The conversation goes on with what it gave then, byte for byte."""
-        cell, told = recorded.cell, Executed(before, recorded.notice)
+        cell, told = replace(recorded.cell, prefetch=False), Executed(before, recorded.notice)
         if before.rebuilt:
             return told  # it ended its process; what it had assigned was lost then as well
         if before.state_lost:
@@ -119,7 +119,9 @@ class CellDriver:
                 continue
             run = CellRun(recorded)
             try:
-                after = await repl.execute(recorded.cell, self._serve(job, recorded.cell, run, None, repl))
+                after = await repl.execute(
+                    replace(recorded.cell, prefetch=False), self._serve(job, recorded.cell, run, None, repl)
+                )
                 difference = "its process ended" if after.state_lost else find_difference(before, after)
             except DivergenceError as error:
                 difference = error.difference

@@ -207,6 +207,7 @@ class Tree:
                 context=describe_context(job.context),
                 batch=job.batch,
                 key=job.key,
+                prefetched=job.prefetched,
             )
         )
 

@@ -123,8 +123,11 @@ class CellRun:
         self.stopped = result is not None and result.end in STOPPED
         self._base = recorded.last_number if recorded else 0
         self._unclaimed = {key: deque(calls) for key, calls in recorded.calls.items()} if recorded else {}
+        # What was asked ahead of time was answered ahead of time, too: its order says nothing about the cell.
         self._ranks = (
-            sorted(call.rank for call in recorded.numbers.values() if self.has_answer(call)) if recorded else []
+            sorted(call.rank for call in recorded.numbers.values() if self.has_answer(call) and not call.prefetched)
+            if recorded
+            else []
         )
         self._waiting: dict[int, tuple[RecordedCall, asyncio.Future[None]]] = {}
         self._next = 0
@@ -154,10 +157,13 @@ class CellRun:
 
     def unclaimed(self) -> list[RecordedCall]:
         """What was answered before and not asked for now."""
-        return [call for calls in self._unclaimed.values() for call in calls if self.has_answer(call)]
+        left = [call for calls in self._unclaimed.values() for call in calls]
+        return [call for call in left if self.has_answer(call) and not call.prefetched]
 
     async def in_order(self, call: RecordedCall) -> None:
         """Waits until all that were answered before this one have been handed over."""
+        if call.prefetched:
+            return
         if self._next == len(self._ranks) or call.rank < self._ranks[self._next] or call.rank > self._ranks[-1]:
             await self.after_recorded()  # its turn has passed, or it was answered since this began
             return

@@ -58,3 +58,4 @@ class NodeJob:
     parent: NodeId | None = None
     batch: int | None = None
     key: str = ""
+    prefetched: bool = False

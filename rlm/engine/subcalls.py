@@ -100,12 +100,12 @@ class SubcallServer:
         outcome = await self._try(job, place, subcall, key, limit)
         if isinstance(outcome, Reply):
             recorded = self._repetition.history.call(place)
-            elapsed_s = recorded.elapsed_s if recorded else 0.0
+            elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
             try:
                 return SubcallAnswer(outcome.text if subcall.schema is None else parse_data(outcome), elapsed_s)
             except MalformedReplyError as error:
                 outcome = SubcallFailure(type(error).__name__, str(error))
-        outcome = replace(outcome, elapsed_s=recorder.at_s - began)
+        outcome = replace(outcome, elapsed_s=0.0 if subcall.prefetched else recorder.at_s - began)
         recorder.emit(
             SubcallEnded(
                 run=recorder.run,
@@ -179,7 +179,15 @@ class SubcallServer:
             schema=subcall.schema,
         )
         check_fits(model, request)
-        call_place = CallPlace(CallId(place.path), job.id, place.turn, place.cell, subcall.batch, key)
+        call_place = CallPlace(
+            CallId(place.path),
+            job.id,
+            place.turn,
+            place.cell,
+            subcall.batch,
+            key=key,
+            prefetched=subcall.prefetched,
+        )
         return await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
 
     async def _drive_child(
@@ -191,7 +199,17 @@ class SubcallServer:
         if subcall.schema is not None:
             schema = orjson.dumps(subcall.schema).decode()
             question += f"\nAnswer with FINAL(value) from code, a value that follows this JSON schema: {schema}"
-        child = NodeJob(NodeId(place.path), job.depth + 1, question, context, model, job.id, subcall.batch, key)
+        child = NodeJob(
+            NodeId(place.path),
+            job.depth + 1,
+            question,
+            context,
+            model,
+            job.id,
+            subcall.batch,
+            key=key,
+            prefetched=subcall.prefetched,
+        )
         finish = await self._drive(child)
         if finish.error is None:
             text = isinstance(finish.answer, str) or subcall.schema is not None
@@ -204,15 +222,16 @@ class SubcallServer:
 def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:
     """What the cell was told."""
     ended = recorded.ended
+    elapsed_s = 0.0 if recorded.prefetched else recorded.elapsed_s  # nobody waited for what was asked ahead
     if ended is not None:
-        return ended.failure or SubcallAnswer(ended.value, recorded.elapsed_s)
+        return ended.failure or SubcallAnswer(ended.value, elapsed_s)
     assert recorded.reply is not None
     if subcall.schema is None:
-        return SubcallAnswer(recorded.reply.text, recorded.elapsed_s)
+        return SubcallAnswer(recorded.reply.text, elapsed_s)
     try:
-        return SubcallAnswer(parse_data(recorded.reply), recorded.elapsed_s)
+        return SubcallAnswer(parse_data(recorded.reply), elapsed_s)
     except MalformedReplyError as error:
-        return SubcallFailure(type(error).__name__, str(error), recorded.elapsed_s)
+        return SubcallFailure(type(error).__name__, str(error), elapsed_s)
 
 
 def leaf_prompt(subcall: Subcall) -> str:

@@ -10,6 +10,7 @@ from rlm.core.errors import BudgetExceededError, ModelError, TruncatedReplyError
 from rlm.core.ids import summary_call, turn_call
 from rlm.core.messages import Reply, Request, Task, Usage
 from rlm.core.node import Ask, AskFailed, Compact, Compacted, LimitMet, NodeEvent, Replied
+from rlm.core.observations import INVENTED
 from rlm.engine.calls import Caller, CallPlace
 from rlm.engine.meter import PromptCount
 from rlm.engine.remaining import RunLimits
@@ -40,6 +41,7 @@ class Turns:
             depth=job.depth,
             temperature=settings.temperature,
             max_output_tokens=meter.output_limit(job.model),
+            stop=INVENTED,
             cache_key=f"{self._recorder.run}:{job.id}",
             task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
         )

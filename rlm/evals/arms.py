@@ -157,7 +157,7 @@ def open_arm(spec: ArmSpec, terms: Terms) -> Arm:
     if model is None:
         raise ConfigurationError(f"{spec.name}: which model? Give --model for all arms, or {spec.name}@provider:model.")
     if spec.kind == "direct":
-        return DirectArm(open_model(model, base_url=base_url, timeout_s=terms.seconds), terms)
+        return DirectArm(open_model(model, base_url=base_url, timeout_s=terms.seconds + GRACE_S), terms)
     depth = spec.depth if spec.kind == "rlm" else 0
     names = (model, *([sub_model] if sub_model and depth else []))
     engine = _open_engine(
@@ -290,7 +290,7 @@ class DirectArm:
         self._scheduler = Dispatcher(
             clock=MonotonicClock(),
             concurrency=terms.concurrency,
-            call_timeout_s=terms.seconds,
+            call_timeout_s=terms.seconds + GRACE_S,  # the item's own limit comes first
             policy=RetryPolicy(retries=terms.retries),
         )
 
@@ -301,8 +301,12 @@ class DirectArm:
             temperature=self._terms.temperature,
             max_output_tokens=self._terms.max_output_tokens,
         )
+        seconds = self._terms.seconds
         try:
-            reply = await self._scheduler.ask(self._model, request, node=ROOT, observer=_Unobserved())
+            async with asyncio.timeout(seconds):
+                reply = await self._scheduler.ask(self._model, request, node=ROOT, observer=_Unobserved())
+        except TimeoutError:
+            return _failure("Timeout", f"no answer within {seconds:g} s", None, item, began)
         except ModelError as error:
             if error.ends_run:
                 raise

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -211,6 +210,8 @@ def read_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  20 ms of every start, for what few servers send
+
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:

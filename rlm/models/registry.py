@@ -6,7 +6,6 @@ The table of providers is here; what speaks to them is loaded only when a model 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -123,6 +122,8 @@ def parse_model_name(name: str) -> ModelName:
     if not model:
         raise ConfigurationError(f"{name!r} names no model. Write provider:model, for instance openai:gpt-4o-mini")
     if provider not in PROVIDERS and provider not in _BUILT_IN:
+        import difflib  # noqa: PLC0415  for a mistake only
+
         near = difflib.get_close_matches(provider, known_providers(), n=1)
         hint = f"Did you mean {near[0]}:{model}? " if near else ""
         raise ConfigurationError(

@@ -19,9 +19,9 @@ from rlm.plans import Task, cell
 SMALL_PROMPT_CHARS = 16_000
 # What SmolLM2 reads best at once: with 1,200 characters it invented more, beyond 3,000 it found less.
 SMALL_CHUNK_CHARS = 2_400
-# Two cores read about 800 characters a second with it, so this many pages take them a minute. Of more, those that share the
+# Two idle cores read about 800 characters a second with it, so this many pages take them 40 s. Of more, those that share the
 # rarest words with the question are read, and the plan says so.
-SMALL_MAX_PAGES = 16
+SMALL_MAX_PAGES = 12
 # Single passages, asked about apart: three sentences give a small model less to get lost in than a page.
 PASSAGES = 16
 # Larger chunks save prompts, but what stands in the middle of a very long one is overlooked.
@@ -243,7 +243,7 @@ small = Counter(word[:6].lower() for word in tokens if word[0].islower())
 def fits(reply):
     """Whether a reply is of the kind that was asked for: a name for who and where, a number for how many and when."""
     added = words(reply) - question_words
-    if re.match(r"\\W*(who|whom|whose|where|(in|on|at|to|from) which)\\b", question, re.IGNORECASE):
+    if re.match(r"\\W*(who|whom|whose|where|what(.s| is| was) the name|((in|on|at|to|from) )?which)\\b", question, re.IGNORECASE):
         return sum(capital[word] > 4 * small[word] for word in added) / len(added)
     if re.match(r"\\W*(how (many|much|old|long|far)|when|(in )?what year)\\b", question, re.IGNORECASE):
         return float(bool(re.search(rf"(?i)\\d|\\b({NUMBERS})", reply)))
@@ -254,13 +254,16 @@ def likeness(one, other):
     return len(one & other) / len(one | other)
 
 def total(reply):
-    return (0.2 + fits(reply)) * bond(reply) * sum(value * likeness(reply, other) for value, other, _ in votes)
+    backing = sum(value * likeness(reply, other) for value, other, _ in votes)
+    return (0.05 + fits(reply)) * bond(reply) * backing / math.sqrt(len(words(reply) - question_words))  # short ones first
 
 missing = f"\\n\\n({len(failed)} of {len(pages)} pages could not be read: {failed[0].error})" if failed else ""
 if votes:
     answer = max((reply for _, reply, _ in votes), key=total)
-    passage = max((passage for _, reply, passage in votes if likeness(reply, answer) > 0.5), key=lambda p: support(answer, p))
-    FINAL(f"{answer}\\n\\nThe text says: “{passage}”{missing}")
+    first = max((p for _, reply, p in votes if likeness(reply, answer) > 0.5), key=lambda p: support(answer, p))
+    others = [p for p in best if p not in first and first not in p][:2]
+    shown = "\\n\\n".join(f"“{passage}”" for passage in [first, *others])
+    FINAL(f"{answer}\\n\\nA small model says so; see for yourself:\\n\\n{shown}{missing}")
 else:
     closest = "\\n\\n".join(f"“{passage}”" for passage in best[:3])
     FINAL(f"No passage was found that answers this. Closest to the question:\\n\\n{closest}{missing}")

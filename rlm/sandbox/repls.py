@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
+from rlm.clock import MonotonicClock
 from rlm.core.cells import (
     Answer,
     Cell,
@@ -31,6 +33,7 @@ from rlm.core.errors import (
     SandboxUnavailableError,
 )
 from rlm.ports import ServeSubcall
+from rlm.sandbox.admission import Admission
 from rlm.sandbox.contexts import ContextPool, SharedContext
 from rlm.sandbox.launch import Launcher, WorkerProcess
 from rlm.sandbox.link import Link, WorkerGone
@@ -43,6 +46,8 @@ ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
 SETUP = Cell(1, 1, "")
 KILLED = "signal 9"  # of a process that we did not kill: what a cell does to itself ends otherwise
+# Where forks can be counted and end with their REPL, and no copy can touch anything.
+FORKING_LEVELS = frozenset({"strict"})
 E = TypeVar("E", bound=SessionEvent)
 
 
@@ -102,13 +107,16 @@ class WorkerRepl:
 
     async def start(self) -> None:
         """Starts a process and gives it context and setup code."""
+        limits = self._spec.limits
+        if self._launcher.level not in FORKING_LEVELS:
+            limits = replace(limits, prefetch_ahead=0)
         shared = self._shared
-        process = await self._launcher.launch(self._spec.limits, None if shared is None else shared.fileno())
+        process = await self._launcher.launch(limits, None if shared is None else shared.fileno())
         context: PlainValue | Handed = self._spec.context
         if shared is not None:
             assert process.shared_fd is not None
             context = Handed(shared.header, process.shared_fd)
-        session = Session(self._spec.limits)
+        session = Session(limits)
         worker = self._worker = _Worker(process, await Link.connect(process.sock, session))
         try:
             await worker.link.send_large(session.open(context, self._spec.can_call, self._spec.seed))
@@ -257,6 +265,8 @@ class WorkerRepl:
             notes=notes,
             elapsed_s=running.watch.elapsed(),
             waited_s=running.watch.waited,
+            prefetched=done.prefetched,
+            prefetches_used=done.prefetches_used,
         )
 
 
@@ -267,6 +277,7 @@ class WorkerSandbox:
         self._launcher = launcher
         self._repls: set[WorkerRepl] = set()
         self._contexts = ContextPool()
+        self._admission = Admission(MonotonicClock())
         self._closed = False
 
     @property
@@ -281,6 +292,7 @@ class WorkerSandbox:
         """
         if self._closed:
             raise SandboxUnavailableError("this sandbox is closed; make a new one")
+        await self._admission.enter()
         shared = await self._contexts.share(spec.context)
         repl = WorkerRepl(self._launcher, spec, self._repls.discard, shared)
         self._repls.add(repl)

@@ -97,6 +97,8 @@ class Done:
     omitted: tuple[int, int]
     tails: tuple[str, str]
     answer: tuple[PlainValue] | None
+    prefetched: int = 0
+    prefetches_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Session:
         self._next_id = 1
         self._base = 0  # ids count through a worker's life, Subcall.number within a cell
         self._open: set[int] = set()
-        self._printed = 0
+        self._printed = self._prefetched = 0
         self.state: State = "new"
 
     @property
@@ -136,13 +138,15 @@ class Session:
         self._move("new", "opening")
         limits = {"open_calls": self._limits.open_calls, "output_chars": self._limits.output_chars}
         limits["memory_mb"] = self._limits.memory_mb
+        limits["ahead"] = self._limits.prefetch_ahead
         header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed, **handed}
         return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:
         self._move("idle", "running")
-        self._base, self._printed = self._next_id - 1, 0
-        return pack_message({"t": "cell", "name": name or cell.name, "clock": cell.clock_s}, encode_text(cell.code))
+        self._base, self._printed, self._prefetched = self._next_id - 1, 0, 0
+        header = {"t": "cell", "name": name or cell.name, "clock": cell.clock_s, "prefetch": cell.prefetch}
+        return pack_message(header, encode_text(cell.code))
 
     def ask(self, name: str | None) -> Iterator[bytes]:
         """Asks for one variable, or for all."""
@@ -238,12 +242,15 @@ class Session:
                 context=values[index if len(values) > 1 else 0] if values else None,
                 has_context=bool(values),
                 batch=None if batch is None else _int(batch, 2**53),
+                prefetched=header.get("ahead") is True,
                 **options,
             )
             for index, piece in enumerate(pieces)
         )
         self._open.update(range(self._next_id, self._next_id + len(made)))
         self._next_id += len(made)
+        if header.get("ahead") is True:
+            self._prefetched += len(made)
         return Called(made)
 
     def _on_cancel(self, message: Message) -> Withdrew:
@@ -276,6 +283,8 @@ class Session:
             omitted=(omitted[0], omitted[1]),
             tails=(tails[0], tails[1]),
             answer=None if kind is None else (load(kind, body[info_length:]),),
+            prefetched=self._prefetched,
+            prefetches_used=_int(info.get("used", 0), self._prefetched),
         )
         self._open.clear()
         self.state = "idle"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rlm.core.cells import ReplLimits
 from rlm.core.errors import SandboxError, SandboxUnavailableError
+from rlm.sandbox.forkgate import ForkGate
 from rlm.sandbox.process import describe_status
 from rlm.sandbox.zygote_process import MAX_MESSAGE_BYTES, START_TIMEOUT_S, check_readiness, end_process, start_process
 
@@ -48,6 +49,7 @@ class ZygoteWorker:
         self._pidfd = pidfd
         self._pid = _pid_behind(pidfd)
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._gate: ForkGate | None = None
 
     @property
     def sock(self) -> socket.socket:
@@ -71,12 +73,18 @@ class ZygoteWorker:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def guard_forks(self, gate: int) -> None:
+        """Told by the zygote's reader, where the REPL may ask for forks."""
+        self._gate = ForkGate(gate, self._pid)
+
     def duplicate_pidfd(self) -> int:
         """For who waits until the process is gone, whatever is told of it."""
         return os.dup(self._pidfd)
 
     def end(self, how: str) -> None:
         """Told by the zygote's reader, once."""
+        if self._gate is not None:
+            self._gate.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -122,7 +130,8 @@ class ZygoteLauncher:
             zygote = await self._living_zygote()
             try:
                 async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
-                    return await zygote.spawn(limits.memory_mb * 1024 * 1024, shared)
+                    forks = limits.prefetch_ahead > 0
+                    return await zygote.spawn(limits.memory_mb * 1024 * 1024, shared, forks=forks)
             except ZygoteDied:
                 continue
             except TimeoutError:
@@ -158,6 +167,7 @@ class _Zygote:
         self._next_id = 1
         self._asked: dict[int, tuple[socket.socket, int | None, asyncio.Future[ZygoteWorker]]] = {}
         self._workers: dict[int, ZygoteWorker] = {}
+        self._gates: dict[int, int] = {}
         self.alive = True
 
     @property
@@ -186,8 +196,8 @@ class _Zygote:
         loop.add_reader(control, zygote._read)
         return zygote
 
-    async def spawn(self, memory_bytes: int, shared: int | None) -> ZygoteWorker:
-        """Raises ZygoteDied, or SandboxUnavailableError when it lives and cannot fork."""
+    async def spawn(self, memory_bytes: int, shared: int | None, *, forks: bool) -> ZygoteWorker:
+        """``forks``: the REPL may ask for copies of itself. Raises ZygoteDied, or SandboxUnavailableError when it cannot fork."""
         if not self.alive:
             raise ZygoteDied
         try:
@@ -199,7 +209,14 @@ class _Zygote:
         self._next_id += 1
         born: asyncio.Future[ZygoteWorker] = asyncio.get_running_loop().create_future()
         self._asked[number] = (ours, None if shared is None else SHARED_FD, born)
-        order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS}
+        order = {
+            "do": "spawn",
+            "id": number,
+            "memory_bytes": memory_bytes,
+            "cpu_s": CPU_S,
+            "tasks": TASKS,
+            "forks": forks,
+        }
         try:
             with theirs:
                 descriptors = [theirs.fileno()] if shared is None else [theirs.fileno(), shared]
@@ -246,6 +263,8 @@ class _Zygote:
         match message["is"]:
             case "spawned":
                 self._on_spawned(message["id"], descriptors.pop() if descriptors else None)
+            case "gated" if descriptors:
+                self._on_gated(message["id"], descriptors.pop())
             case "unborn":
                 *_, born = self._asked.pop(message["id"])
                 if not born.done():
@@ -271,10 +290,21 @@ class _Zygote:
                 born.set_exception(SandboxUnavailableError(f"no descriptor for a REPL: {error}. {RAISE_LIMIT}"))
             return
         self._workers[number] = worker
+        if (gate := self._gates.pop(number, None)) is not None:
+            worker.guard_forks(gate)
         if born.done():  # cancelled meanwhile
             worker.kill()
         else:
             born.set_result(worker)
+
+    def _on_gated(self, number: int, gate: int) -> None:
+        """From the REPL before any cell; it may overtake the zygote's own message, or come after the REPL's end."""
+        if (worker := self._workers.get(number)) is not None:
+            worker.guard_forks(gate)
+        elif number in self._asked:
+            self._gates[number] = gate
+        else:
+            os.close(gate)
 
     def _lose(self) -> None:
         """The zygote is gone, or is to go: so are all its REPLs, by the kernel's means."""
@@ -287,6 +317,9 @@ class _Zygote:
             if not born.done():
                 born.set_exception(ZygoteDied())
         self._asked.clear()
+        for gate in self._gates.values():
+            os.close(gate)
+        self._gates.clear()
         for worker in self._workers.values():
             worker.kill()
             worker.end("killed by signal 9 (SIGKILL), because the zygote that had forked it ended")

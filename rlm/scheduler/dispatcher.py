@@ -11,7 +11,11 @@ from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
 from rlm.ports import CallObserver, Clock, Model
 from rlm.scheduler.lanes import Lane
+from rlm.scheduler.pace import Pace
 from rlm.scheduler.retries import RetryPolicy, is_pushback, plan_retry
+
+CHARS_PER_TOKEN = 4
+TYPICAL_OUTPUT_TOKENS = 300  # of a leaf's reply, where the call sets no limit
 
 
 class Dispatcher:
@@ -20,6 +24,8 @@ class Dispatcher:
     Args:
         concurrency: how many calls to one model may be in flight at once.
         call_timeout_s: for one attempt, from leaving to the whole reply.
+        requests_per_minute, tokens_per_minute: for each model; None for no such limit. Tokens are estimated before a call
+            and corrected by what its reply reports.
         jitter: a source of numbers from 0 to 1.
     """
 
@@ -30,6 +36,8 @@ class Dispatcher:
         concurrency: int = 64,
         call_timeout_s: float = 600.0,
         policy: RetryPolicy | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         jitter: random.Random | None = None,
     ) -> None:
         self._clock = clock
@@ -37,11 +45,17 @@ class Dispatcher:
         self._call_timeout_s = call_timeout_s
         self._policy = policy or RetryPolicy()
         self._jitter = jitter or random.Random()  # noqa: S311  spreads retries, guards nothing
+        self._requests_per_minute = requests_per_minute
+        self._tokens_per_minute = tokens_per_minute
         self._lanes: dict[str, Lane] = {}
+        self._paces: dict[str, tuple[Pace | None, Pace | None]] = {}
 
     def lane(self, model: str) -> Lane:
         """The lane of a model, by its full name."""
-        return self._lanes.setdefault(model, Lane(self._concurrency))
+        lane = self._lanes.get(model)
+        if lane is None:
+            lane = self._lanes[model] = Lane(self._concurrency)
+        return lane
 
     async def ask(self, model: Model, request: Request, *, node: NodeId, observer: CallObserver) -> Reply:
         """A whole reply, after as many attempts as are worth it.
@@ -50,7 +64,10 @@ class Dispatcher:
             ModelError: the last attempt's.
         """
         lane = self.lane(model.name)
+        paced = self._requests_per_minute is not None or self._tokens_per_minute is not None
         for attempt in count(1):
+            if paced:
+                await self._keep_pace(model.name, request)
             await observer.admit(attempt)
             sent_in_round = await self._enter(lane, node)
             try:
@@ -66,11 +83,36 @@ class Dispatcher:
                 observer.retried(attempt, delay, error)
             else:
                 lane.succeeded()
+                if self._tokens_per_minute is not None:
+                    self._correct_pace(model.name, request, reply)
                 return reply
             finally:
                 lane.release()
             await self._clock.sleep(delay)
         raise AssertionError  # count() never ends
+
+    async def _keep_pace(self, model: str, request: Request) -> None:
+        """Waits until the limits a minute allow one more call. Holds no slot meanwhile."""
+        now = self._clock.now()
+        requests, tokens = self._pace_of(model)
+        wait = requests.reserve(1, now) if requests else 0.0
+        if tokens:
+            wait = max(wait, tokens.reserve(estimate_tokens(request), now))
+        if wait > 0:
+            await self._clock.sleep(wait)
+
+    def _correct_pace(self, model: str, request: Request, reply: Reply) -> None:
+        _, tokens = self._pace_of(model)
+        if tokens:
+            tokens.correct(estimate_tokens(request) - reply.usage.total_tokens)
+
+    def _pace_of(self, model: str) -> tuple[Pace | None, Pace | None]:
+        paces = self._paces.get(model)
+        if paces is None:
+            limits = (self._requests_per_minute, self._tokens_per_minute)
+            requests, tokens = (None if limit is None else Pace(limit) for limit in limits)
+            paces = self._paces[model] = (requests, tokens)
+        return paces
 
     async def _enter(self, lane: Lane, node: NodeId) -> int:
         """A slot in a lane that is not paused; nobody holds one while it waits for the pause to end."""
@@ -91,3 +133,9 @@ class Dispatcher:
                 f"{model.name} did not reply within {self._call_timeout_s:g} s. Allow more with call_timeout_s.",
                 model=model.name,
             ) from None
+
+
+def estimate_tokens(request: Request) -> int:
+    """What a call may cost against a limit of tokens a minute, before it is known."""
+    prompt = sum(len(message.content) for message in request.messages) // CHARS_PER_TOKEN
+    return 1 + prompt + (request.max_output_tokens or TYPICAL_OUTPUT_TOKENS)

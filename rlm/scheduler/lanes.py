@@ -1,7 +1,7 @@
 """A lane: the calls of one run to one model, at most so many at a time, fair between nodes.
 
 The limit adapts. It starts at the ceiling, halves when the provider pushes back (429, 503, timeouts), at most once for all
-calls that were in flight together, and grows by one for every full round of successes. Knows nothing of requests or retries.
+calls that were in flight together, and grows with every full round of successes. Knows nothing of requests or retries.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 from collections import OrderedDict, deque
 
 from rlm.core.ids import NodeId
+
+GROWTH = 1 / 32  # of the ceiling, for each round of successes, and at least one: a halved limit is back after 16 rounds
 
 
 class FairQueue:
@@ -73,7 +75,7 @@ class Lane:
 
     def succeeded(self) -> None:
         if self.limit < self.ceiling:
-            self.limit = min(float(self.ceiling), self.limit + 1 / self.limit)
+            self.limit = min(float(self.ceiling), self.limit + max(1.0, self.ceiling * GROWTH) / self.limit)
 
     def pushed_back(self, sent_in_round: int, paused_until: float) -> None:
         """The provider asked for less: halve once for each round, and wait where it said how long."""

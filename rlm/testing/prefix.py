@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlm.core.messages import Message
+
 CHARS_PER_TOKEN = 4
 BLOCK_TOKENS = 64
 _BLOCK_CHARS = BLOCK_TOKENS * CHARS_PER_TOKEN
@@ -43,6 +45,27 @@ def _prefix_keys(prompt: str) -> list[int]:
         key = hash((key, prompt[start : start + _BLOCK_CHARS]))
         keys.append(key)
     return keys
+
+
+class AppendOnly:
+    """Watches that conversations only ever grow at their end, byte for byte: the first rule of prefix caching.
+
+    One that was summed up is shorter, and begins anew after its system message.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[str, tuple[Message, ...]] = {}
+
+    def check(self, conversation: str, messages: tuple[Message, ...]) -> None:
+        """Raises AssertionError when ``messages`` do not begin with all that was sent under this name before."""
+        before = self._sent.get(conversation, ())
+        summed_up = len(messages) < len(before) and messages[:1] == before[:1]
+        if messages[: len(before)] != before and not summed_up:
+            at = next(i for i, (old, new) in enumerate(zip(before, (*messages, None), strict=False)) if old != new)
+            raise AssertionError(
+                f"conversation {conversation} was rewritten at message {at}: {before[at].content[:200]!r}"
+            )
+        self._sent[conversation] = messages
 
 
 class AnthropicCache:

@@ -14,7 +14,7 @@ from rlm.clock import MonotonicClock
 from rlm.core.errors import ModelError
 from rlm.core.messages import Reply, Request, Usage
 from rlm.ports import Clock
-from rlm.testing.prefix import PrefixCache, estimate_tokens
+from rlm.testing.prefix import AppendOnly, PrefixCache, estimate_tokens
 
 ScriptedAnswer: TypeAlias = str | Reply | ModelError
 ModelScript: TypeAlias = Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]] | Sequence[ScriptedAnswer]
@@ -26,6 +26,8 @@ class ScriptExhaustedError(AssertionError):
 
 class ScriptedModel:
     """Answers by a function of the request, or with the entries of a list in order. A ``ModelError`` entry is raised.
+
+    A node's conversation that does not grow at its end alone is an AssertionError: in every test, without asking for it.
 
     Args:
         script: what to answer; a function may be async.
@@ -56,6 +58,7 @@ class ScriptedModel:
         self._latency_s = latency_s
         self._clock = clock or MonotonicClock()
         self._cache = PrefixCache()
+        self._conversations = AppendOnly()
         self._in_flight = 0
         self.requests: list[Request] = []
         self.in_flight_max = 0
@@ -71,6 +74,8 @@ class ScriptedModel:
         return self._window_tokens
 
     async def ask(self, request: Request) -> Reply:
+        if request.role == "node" and request.cache_key is not None:
+            self._conversations.check(request.cache_key, request.messages)
         self.requests.append(request)
         self._in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self._in_flight)

@@ -363,3 +363,10 @@ def test_nothing_is_left_when_runs_have_ended() -> None:
     while threading.active_count() > before + 1 and time.monotonic() < deadline:  # the engine's own thread may be new
         time.sleep(0.01)
     assert threading.active_count() <= before + 1
+
+
+def test_packages_that_were_asked_for_can_be_imported_and_others_cannot() -> None:
+    code = "import yarl\ntry:\n    import aiohttp\nexcept ImportError:\n    FINAL(yarl.URL('http://a/b').path)"
+    assert run([cell(code)], sandbox_packages=["yarl"]).answer == "/b"
+    with pytest.raises(rlm.ConfigurationError, match="no_such_package"):
+        run([cell("pass")], sandbox_packages=["no_such_package"])

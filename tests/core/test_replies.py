@@ -95,3 +95,23 @@ def test_any_text_is_read_to_its_end(text: str) -> None:
 def test_strange_replies_take_no_time(line: str) -> None:
     parse_reply("start\n" + line * 50_000)
     parse_reply(line * 50_000)
+
+
+def heard(text: str) -> str:
+    return text[: parse_reply(text).heard_chars]
+
+
+def test_what_follows_the_last_cell_is_not_heard() -> None:
+    """It tells of output that nobody has seen yet."""
+    cell = "Let me look.\n```repl\nprint(1)\n```"
+    assert heard(f"{cell}\nOutput:\n1\n\nSo the answer is 1.") == cell
+    assert heard(cell) == cell
+    two = f"{cell}\nThen:\n```repl\nprint(2)\n```"
+    assert heard(f"{two}\n[variables] x (int)\n2") == two
+
+
+def test_an_answer_after_the_cells_is_heard() -> None:
+    text = "```repl\nx = 1\n```\nFINAL_VAR(x)"
+    assert heard(text) == text
+    assert heard("no cell, no answer") == "no cell, no answer"
+    assert heard("```repl\nprint(1)") == "```repl\nprint(1)"

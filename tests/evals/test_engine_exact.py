@@ -37,7 +37,10 @@ def check_exact(lines: list[Line], count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_every_task_at_32k_scores_exactly_one(depth: int, tmp_path: Path) -> None:
+    """All forms at depths 1 and 2; at 3 every third, unless RLM_EVALS=full asks for all."""
     items = list(every_task(32_768))
+    if depth > 2 and os.environ.get("RLM_EVALS") != "full":
+        items = items[::3]
     check_exact(run_reference(items, (depth,), tmp_path), len(items))
 
 

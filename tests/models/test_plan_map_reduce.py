@@ -123,7 +123,7 @@ async def test_a_small_leaf_is_believed_only_where_the_text_bears_it_out() -> No
     leaf = ScriptedModel(small, name="scripted:leaf", window_tokens=2_048)
     answer, prompts, _ = await run(leaf, "Who is the harbour master of Elmport?", context)
     assert answer.startswith("The harbour master of Elmport is Ida Quist.")
-    assert "The text says: “" in answer
+    assert "see for yourself" in answer
     assert "Grimbold" not in answer
     assert max(map(len, prompts)) <= 2_048 * 0.85 * 3
 

@@ -76,3 +76,15 @@ def test_cancelled_calls_are_counted_and_leave_nothing_in_flight() -> None:
 
     clock.run(main())
     assert (model.cancelled, model.in_flight_max) == (1, 1)
+
+
+async def test_a_conversation_that_was_rewritten_is_noticed() -> None:
+    model = ScriptedModel(["one", "two", "three"])
+    first = (Message("system", "s"), Message("user", "u"))
+    await model.ask(Request(first, role="node", cache_key="run:0"))
+    await model.ask(
+        Request((*first, Message("assistant", "one"), Message("user", "v")), role="node", cache_key="run:0")
+    )
+    rewritten = (*first, Message("assistant", "One"), Message("user", "v"), Message("user", "w"))
+    with pytest.raises(AssertionError, match="rewritten at message 2"):
+        await model.ask(Request(rewritten, role="node", cache_key="run:0"))

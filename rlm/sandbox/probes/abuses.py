@@ -19,6 +19,38 @@ EXHAUSTION: tuple[Probe, ...] = probes(
                     pass
             made
         """,
+        "more copies than one at a time": """
+            import threading, time
+            made = []
+            def multiply():
+                for _ in range(30):
+                    try:
+                        pid = call('clone', 17, 0, 0, 0, 0)
+                    except OSError:
+                        continue
+                    if pid == 0:
+                        time.sleep(2)
+                        os._exit(0)
+                    made.append(pid)
+            multiply()
+            thread = threading.Thread(target=multiply)
+            thread.start()
+            thread.join()
+            len(made) > 1
+        """,
+        "a copy of a copy": """
+            import time
+            reader, writer = os.pipe()
+            if call('clone', 17, 0, 0, 0, 0) == 0:
+                try:
+                    if call('clone', 17, 0, 0, 0, 0):
+                        os.write(writer, b'made')
+                except OSError:
+                    pass
+                os._exit(0)
+            os.close(writer)
+            os.read(reader, 10)
+        """,
         "thread bomb": """
             import threading
             stop = threading.Event()

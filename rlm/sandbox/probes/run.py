@@ -28,7 +28,8 @@ ALL: tuple[Probe, ...] = (*FILES, *MEMORY, *NETWORK, *PROCESSES, *KERNEL, *EXHAU
 
 UNSAFE_UNCONFINED = frozenset(
     {
-        "abuse.fork bomb", "abuse.kill everything", "processes.kill the sibling", "processes.kill the parent",
+        "abuse.fork bomb", "abuse.more copies than one at a time", "abuse.a copy of a copy",
+        "abuse.kill everything", "processes.kill the sibling", "processes.kill the parent",
         "kernel.reboot", "kernel.set the clock", "kernel.set the time", "kernel.set the host name", "kernel.swap",
         "kernel.accounting", "kernel.load another kernel", "files.move the root", "files.mount a tmpfs",
         "files.delete the library", "files.change the library", "files.truncate a file", "files.rename a file",

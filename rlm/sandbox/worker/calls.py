@@ -41,9 +41,14 @@ NO_CELL = "no cell is running: a thread or task left over from an earlier cell c
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What one caller waits for. ``fed``: no more jobs will come; ``taken``: the caller has seen that it is complete."""
+    """What one caller waits for.
+
+    ``fed``: no more jobs will come. ``ahead``: nobody waits for it yet (see ``prefetch``). ``taken``: the caller has seen that
+    it is complete.
+    """
 
     batch: int | None = None
+    ahead: bool = False
     results: dict[int, Outcome] = field(default_factory=dict)
     open: int = 0
     fed: bool = False
@@ -226,7 +231,7 @@ class Calls:
             CLOCK.pass_since(began_ns, took)
             group.results[index] = _decode_outcome(kind, payload)
             group.open -= 1
-            if group.complete:
+            if group.complete and (group.waker or not group.ahead):
                 waker = group.waker or Early(group)
                 self._wake(group)
                 return waker
@@ -260,6 +265,8 @@ class Calls:
             header["contexts"] = [[kind, len(payload)] for kind, payload in job.contexts]
         if job.group.batch is not None:
             header["batch"] = job.group.batch
+        if job.group.ahead:
+            header["ahead"] = True
         self._send(header, b"".join([job.options, *(payload for _, payload in job.contexts), *job.prompts]))
 
     @staticmethod

@@ -33,6 +33,7 @@ class Stream(io.TextIOBase):
         self._limit = CHUNK_CHARS
         self._live = False
         self._late: deque[str] = deque(maxlen=LATE_PIECES)  # printed by finalizers while code of ours ran
+        self.muted = False  # in a copy of the REPL
         self._reset()
 
     def _reset(self) -> None:
@@ -71,6 +72,8 @@ class Stream(io.TextIOBase):
             return "".join(self._kept)
 
     def write(self, text: str) -> int:
+        if self.muted:
+            return 0
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         text = str.__str__(text)
@@ -137,7 +140,7 @@ class Stream(io.TextIOBase):
         self._tail, self._tail_chars = [kept], len(kept)
 
     def flush(self) -> None:
-        if not (self._waiting or self._late) or self._guard.entered:
+        if not (self._waiting or self._late) or self._guard.entered or self.muted:
             return
         with self._guard, self._lock:
             if self._live:

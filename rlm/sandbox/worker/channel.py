@@ -216,6 +216,16 @@ class Channel:
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._on_other: Callable[[], None] | None = None
+
+    def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Has one more descriptor watched by whoever waits."""
+        self._poll.register(fd, select.POLLIN)
+        self._on_other = on_readable
+
+    def detach(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        self._on_other = None
 
     def send(self, header: dict[str, object], body: bytes = b"") -> None:
         """Blocks until the host took it; the host always reads."""
@@ -247,6 +257,14 @@ class Channel:
                 self._hand_over()
                 waker.notice()
 
+    def wait_briefly(self, waker: ThreadWaker, timeout_ms: int) -> None:
+        """As ``wait``, at most so long, and for the main thread when it is alone."""
+        with self.guard:
+            self.guard.check()
+            if not waker.done:
+                self.guard.poll(self._poll.poll, timeout_ms)
+                self.read()
+
     def _wait_once(self, waker: ThreadWaker) -> None:
         with self._roles:
             leads = self._leader is None
@@ -265,6 +283,8 @@ class Channel:
             sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
             self.guard.poll(self._poll.poll, LEADER_POLL_MS if _thread._count() else None)
             self.read()
+            if self._on_other is not None:
+                self._on_other()
         finally:
             with self._roles:
                 self._leader = None

@@ -16,6 +16,7 @@ from .failures import AnswerGiven, CellInterrupted
 from .loops import Loops
 from .reports import describe_error, describe_traceback, remember_source, show_value
 from .scaffold import Scaffold
+from .texts import name_text_operations
 from .values import dump
 
 VALUE = "__cell_value__"  # where the value of a last expression goes on its way to the echo
@@ -157,7 +158,7 @@ def compile_cell(code: str, filename: str) -> types.CodeType:
     if isinstance(last, ast.Expr):
         place = ast.Name(VALUE, ast.Store(), lineno=last.lineno, col_offset=0, end_lineno=last.lineno, end_col_offset=0)
         tree.body[-1] = ast.copy_location(ast.Assign([place], last.value), last)
-    compiled = compile(tree, filename, "exec", flags, dont_inherit=True)
+    compiled = compile(name_text_operations(tree), filename, "exec", flags, dont_inherit=True)
     assert isinstance(compiled, types.CodeType)
     return compiled
 

@@ -21,12 +21,13 @@ import types
 from collections import deque
 from typing import Any, NoReturn
 
-from . import steady
+from . import steady, texts
 from .calls import Calls
 from .capture import Stream
 from .channel import Channel, Guard, ThreadWaker
 from .execution import Executor, Outcome
 from .loops import Loops
+from .prefetch import Prefetcher
 from .queries import Queries
 from .reports import describe_traceback, show_value, size_of
 from .scaffold import Scaffold, patch_builtins
@@ -51,6 +52,7 @@ class Worker:
         self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
         self._output_chars = 0
         self._namespace: dict[str, Any] = {}
+        self._prefetcher: Prefetcher
         self._scaffold: Scaffold
         self._executor: Executor
 
@@ -89,6 +91,7 @@ class Worker:
         """Makes the process's own streams, exits and environment those of a REPL."""
         sys.stdout, sys.stderr = self._stdout, self._stderr
         patch_builtins()
+        texts.install()
         os.environ.clear()
         random.seed()  # siblings of one zygote would all draw the same
         leave = os._exit
@@ -119,7 +122,8 @@ class Worker:
         self._namespace = main.__dict__
         self._calls.window = limits["open_calls"]
         self._output_chars = limits["output_chars"]
-        queries = Queries(self._calls, self._channel, bool(header["can_call"]), self._flush)
+        self._prefetcher = Prefetcher(self._calls, self._channel, self._namespace, limits["ahead"], self._mute)
+        queries = Queries(self._calls, self._channel, self._prefetcher, bool(header["can_call"]), self._flush)
         self._scaffold = Scaffold(self._namespace, queries, context)
         self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
         if header.get("seed") is not None:
@@ -133,9 +137,11 @@ class Worker:
             stream.begin(self._output_chars)
         self._calls.begin()
         steady.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
+        self._prefetcher.begin(allowed=message.header.get("prefetch") is not False)
         outcome = self._executor.execute(str(message.header["name"]), decode_text(message.body))
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the cell forked has come to the cell's end
+        self._prefetcher.end()
         unanswered = self._calls.end()
         if unanswered and outcome.end == "ok" and outcome.answer is None:
             outcome.notes.append(f"{unanswered} sub-calls were still open when the cell ended; they were cancelled.")
@@ -157,6 +163,7 @@ class Worker:
                     "variables": [[name, type(v).__name__, size_of(v)] for name, v in self._scaffold.variables()],
                     "omitted": [cut_out, cut_err],
                     "tails": [tail_out, tail_err],
+                    "used": self._prefetcher.used,
                 },
                 ensure_ascii=False,
             )
@@ -180,6 +187,9 @@ class Worker:
 
     def _send_output(self, stream: int, text: str) -> None:
         self._channel.send({"t": "out", "stream": stream}, encode_text(text))
+
+    def _mute(self) -> None:
+        self._stdout.muted = self._stderr.muted = True
 
     def _flush(self) -> None:
         self._stdout.flush()

@@ -12,6 +12,8 @@ from typing import Literal, TypeVar
 from .calls import FRAME_BYTES, Calls, Group, Job, Outcome, Payload, encode_options, encode_prompt
 from .channel import Channel, LoopWaker, ThreadWaker, Waker
 from .failures import FailedCall, LLMQueryError
+from .placeholders import leave, unknown_value
+from .prefetch import Prefetcher, key_of
 from .schema import find_mismatch
 from .values import dump
 
@@ -100,17 +102,29 @@ class Single:
         self._prompt = encode_prompt(check_prompt(prompt, "prompt"))
         self._contexts = () if context is None else (dump(context),)
 
-    def take(self, group: Group, _limit: int, options: bytes) -> Job | None:
+    def take(self, group: Group, _limit: int, options: bytes) -> Job:
         group.fed = True
         return Job(group, 0, [self._prompt], options, self._contexts)
 
 
 class Queries:
-    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first."""
+    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first.
 
-    def __init__(self, calls: Calls, channel: Channel, can_call: bool, before_wait: Callable[[], None]) -> None:
+    A single call that blocks may have been asked ahead of time, or may make a copy of the REPL that asks the next ones
+    (``prefetch``); in such a copy it only notes the prompt. All other forms are parallel already, and end a copy.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        channel: Channel,
+        prefetcher: Prefetcher,
+        can_call: bool,
+        before_wait: Callable[[], None],
+    ) -> None:
         self._calls = calls
         self._channel = channel
+        self._prefetcher = prefetcher
         self._can_call = can_call
         self._before_wait = before_wait
 
@@ -125,7 +139,7 @@ class Queries:
     ) -> object:
         """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
         options = self._check_options(model, schema, recursive)
-        return _value_of(self._run(Group(), Single(prompt, context), options)[0], schema)
+        return self._ask_one(Single(prompt, context), options, schema)
 
     async def llm_query_async(
         self,
@@ -195,7 +209,33 @@ class Queries:
             raise ValueError('on_error must be "return" or "raise"')
         return encode_options(model, schema, None if recursive is None else bool(recursive))
 
+    def _ask_one(self, feed: Single, options: bytes, schema: dict[str, object] | None) -> object:
+        group, prefetcher = Group(), self._prefetcher
+        job = feed.take(group, 1, options)
+        if prefetcher.copy is not None:
+            prefetcher.copy.ask(key_of(job))
+            return unknown_value(schema)
+        self._before_wait()
+        try:
+            with self._channel.guard:
+                found = prefetcher.take(job)
+                if found is None:
+                    self._calls.start(job)
+                else:
+                    group = found
+            waker = ThreadWaker()
+            if self._calls.park(group, waker):
+                if found is None and prefetcher.fork(waker):
+                    return unknown_value(schema)
+                self._channel.wait(waker)
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        group.taken = True
+        return _value_of(group.results[0], schema)
+
     def _run(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
+        self._end_copy()
         self._before_wait()
         try:
             for waker in self._drive(group, feed, options, ThreadWaker):
@@ -206,6 +246,7 @@ class Queries:
         return group.results
 
     async def _run_async(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
+        self._end_copy()
         loop = asyncio.get_running_loop()
         self._before_wait()
         self._channel.watch(loop)
@@ -218,6 +259,10 @@ class Queries:
         finally:
             self._channel.unwatch(loop)
         return group.results
+
+    def _end_copy(self) -> None:
+        if self._prefetcher.copy is not None:
+            leave()
 
     def _drive(self, group: Group, feed: Feed | Single, options: bytes, make_waker: Callable[[], W]) -> Iterator[W]:
         """Feeds a group until it is complete; what it yields must be waited for before it goes on."""

@@ -17,6 +17,7 @@ from .channel import Channel, Guard
 from .execution import Executor
 from .loops import Loops
 from .main import serve
+from .prefetch import Prefetcher
 from .queries import Queries
 from .scaffold import Scaffold
 
@@ -41,7 +42,9 @@ def _play(sock: socket.socket) -> None:
     channel = Channel(sock, guard, lambda _message: None)
     namespace: dict[str, object] = types.ModuleType("__main__").__dict__
     namespace.update(__builtins__=builtins, asyncio=asyncio, print=lambda *_values: None)
-    scaffold = Scaffold(namespace, Queries(Calls(channel.send, guard), channel, True, lambda: None), "")
+    calls = Calls(channel.send, guard)
+    prefetcher = Prefetcher(calls, channel, namespace, 0, lambda: None)
+    scaffold = Scaffold(namespace, Queries(calls, channel, prefetcher, True, lambda: None), "")
     loops = Loops()
     executor = Executor(namespace, scaffold, loops, guard)
     for cell in CELLS:

@@ -7,6 +7,7 @@ does on its socket is the function ``serve`` that it is started with.
     {"do": "confine", ...} + pidfd of the host             {"is": "ready", ...} or {"is": "unfit", "why": ...}
     {"do": "spawn", "id": n, ...} + the REPL's socket,     {"is": "spawned", "id": n} + pidfd of the REPL, or
       and its shared context where it has one              {"is": "unborn", "id": n, "why": ...}
+                                                           {"is": "gated", "id": n} + descriptor, from the REPL itself
                                                            {"is": "ended", "id": n, "status": as waitpid has it}
 """
 
@@ -27,8 +28,9 @@ from typing import Any, NoReturn
 
 from . import shared
 from .confine import forking, preload, privileges
+from .confine.bpf import Program
 from .confine.kernel import call
-from .confine.levels import CannotConfineError, Confinement, Limits, confine_repl, confine_zygote
+from .confine.levels import CannotConfineError, Confinement, Limits, confine_repl, confine_zygote, open_gate
 
 Serve = Callable[[socket.socket], NoReturn]
 
@@ -126,16 +128,28 @@ class _Zygote:
 
     def _become_repl(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
         try:
+            with_forks = self._offer_gate(order["id"]) if order.get("forks") else None
             self._control.detach()
             _renumber(descriptors)  # while descriptors are not limited yet: a zygote of many REPLs holds many
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
             program = confine_repl(self._confinement, limits)
             preload.reseed()
-            privileges.filter_calls(program)
+            privileges.filter_calls(with_forks or program)
         except BaseException:  # whatever it was: code must not run in a process that is half confined
             os._exit(EXIT_NOT_CONFINED)
         self._serve(socket.socket(fileno=_REPL_SOCKET))
         os._exit(0)
+
+    def _offer_gate(self, number: int) -> Program | None:
+        """Hands the host the gate for this REPL's forks. None where there is no such thing: then no fork is possible."""
+        if self._confinement.program_with_forks is None:
+            return None
+        try:
+            gate = open_gate()
+        except OSError:
+            return None
+        socket.send_fds(self._control, [_encode({"is": "gated", "id": number})], [gate])
+        return self._confinement.program_with_forks
 
     def _bury(self, pidfd: int) -> None:
         number, pid = self._children.pop(pidfd)

@@ -15,6 +15,7 @@ from .machine import Machine
 
 KILL = 0x80000000
 ALLOW = 0x7FFF0000
+ASK = 0x7FC00000  # whoever holds the filter's descriptor decides
 _ERRNO = 0x00050000
 
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06

@@ -8,6 +8,7 @@ seccomp     seccomp alone: no file can be opened at all
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found] # no enums: what a REPL touches at birth becomes its own copy
+import functools
 import os
 import resource
 import sys
@@ -53,6 +54,7 @@ class Confinement:
         tasks_before: tasks that already count against this user's limit.
         zygote: the zygote's process id.
         program: the REPLs' filter; below "strict" each puts its own process id in the place of ``_NO_PID``.
+        program_with_forks: the same for REPLs that have a gate for forks; None where no pid namespace holds these.
     """
 
     level: str
@@ -61,6 +63,7 @@ class Confinement:
     tasks_before: int
     zygote: int
     program: Program
+    program_with_forks: Program | None = None
 
     @property
     def has_namespaces(self) -> bool:
@@ -111,7 +114,23 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
     only_pid = None if level == "strict" else _NO_PID
     program = policy.build(machine, policy.Policy(files=version > 0 or level == "strict", only_pid=only_pid))
     program.kernel_struct  # noqa: B018 - made here, so that no REPL need make it
-    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), program)
+    with_forks = None
+    if level == "strict":
+        with_forks = policy.build(machine, policy.Policy(files=True, forks=True))
+        with_forks.kernel_struct, _gate().kernel_struct
+    return Confinement(level, version, base_bytes, tasks_before, os.getpid(), program, with_forks)
+
+
+def open_gate() -> int:
+    """Puts the gate for forks before this process; the descriptor is for the host. Raises OSError."""
+    return privileges.filter_with_gate(_gate())
+
+
+@functools.cache
+def _gate() -> Program:
+    machine = this_machine()
+    assert machine is not None
+    return policy.gate(machine)
 
 
 def confine_repl(confinement: Confinement, limits: Limits) -> Program:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .bpf import KILL, Program, Rule, Test, assemble, errno_action
+from .bpf import ALLOW, ASK, KILL, Program, Rule, Test, assemble, errno_action
 from .machine import FIRST_UNIFIED, Machine
 
 EPERM, EACCES, ENOSYS = 1, 13, 38
@@ -53,10 +53,18 @@ class Policy:
     Attributes:
         files: reading files may be tried, because an empty root or Landlock decides what there is to read.
         only_pid: signals go to this process alone; None where a pid namespace already confines them.
+        forks: leave forks to the gate (see ``gate``), which must then be in force too.
     """
 
     files: bool
     only_pid: int | None = None
+    forks: bool = False
+
+
+def gate(machine: Machine) -> Program:
+    """A filter beside the other one: whoever holds its descriptor is asked about every fork. Threads pass."""
+    thread = Rule("clone", (Test(0, (_CLONE_THREAD,), mask=_CLONE_THREAD),), otherwise=ASK)
+    return assemble(machine, (thread,), default=ALLOW, unknown_from=1 << 31, unknown=ALLOW)
 
 
 def build(machine: Machine, policy: Policy) -> Program:
@@ -93,11 +101,12 @@ def _descriptors() -> Iterator[Rule]:
 def _processes(policy: Policy) -> Iterator[Rule]:
     """Threads, no forks, and signals to itself.
 
-    ``clone3`` hides its flags behind a pointer: libraries fall back on ``clone``. A fork would double the memory limit,
-    which the kernel counts by process.
+    ``clone3`` hides its flags behind a pointer: libraries fall back on ``clone``. A fork doubles the memory limit, which the
+    kernel counts by process: so each is asked for, at the gate, and the host lets no second copy live beside the first.
     """
     yield Rule("clone3", action=errno_action(ENOSYS))
-    yield Rule("clone", (Test(0, (_CLONE_THREAD,), mask=_CLONE_THREAD | _CLONE_NAMESPACES),))
+    kinds = (_CLONE_THREAD, 0) if policy.forks else (_CLONE_THREAD,)
+    yield Rule("clone", (Test(0, kinds, mask=_CLONE_THREAD | _CLONE_NAMESPACES),))
     target = () if policy.only_pid is None else (Test(0, (policy.only_pid,)),)
     yield Rule("kill", target)
     yield Rule("tgkill", target)

@@ -22,6 +22,7 @@ from .kernel import (
 _CAPABILITY_VERSION_3 = 0x20080522
 _ALL_SECUREBITS_LOCKED = 0b11101111  # noroot, no setuid fixup, no ambient raise, each with its lock
 _SECCOMP_SET_MODE_FILTER = 1
+_WITH_DESCRIPTOR = 8
 
 MAX_DESCRIPTORS = 256
 MAX_PENDING_SIGNALS = 64
@@ -75,3 +76,12 @@ def _lower(limit: int, value: int) -> None:
 def filter_calls(program: Program) -> None:
     """From here on only the calls that the program allows; nothing undoes it. ``no_new_privs`` must be set."""
     call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(program.kernel_struct))
+
+
+def filter_with_gate(program: Program) -> int:
+    """A filter of whose questions the returned descriptor tells, and takes the answers.
+
+    Raises:
+        OSError: where the kernel has no such thing, or an outer filter has one already.
+    """
+    return call("seccomp", _SECCOMP_SET_MODE_FILTER, _WITH_DESCRIPTOR, ctypes.byref(program.kernel_struct))

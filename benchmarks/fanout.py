@@ -1,0 +1,242 @@
+"""Fan-out: how long batches, loops, trees and many runs take, beside the ideal in the same run.
+
+    python -m benchmarks.fanout [--json] [--repeat N] [CASE ...]
+
+The scripted server is a process of its own on the same machine. The ideal is the same calls on raw sockets, without any
+engine. Each case runs N times (default 3) after a warm-up; the best is shown, since everything that can disturb only adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from urllib.request import Request, urlopen
+
+from benchmarks.raw_calls import RawClient
+from rlm import RLM
+from rlm.core.events import AnyEvent, CellExecuted
+
+TARGETS_S = {
+    "batch 20": 0.24,
+    "batch 100": 0.27,
+    "batch 1000": 0.65,
+    "batch 1000, CPU": 0.5,
+    "loop 20": 0.45,
+    "tree": 0.60,
+    "50 runs": 0.9,
+    "turn, 1 KB": 0.003,
+    "turn, 100 MB": 0.003,
+    "cold start": 0.45,
+}
+COLD_START = """
+import sys, time, resource, rlm
+engine = rlm.RLM("openai:bench", base_url=sys.argv[1], api_key="none")
+assert engine.run("nothing", "x").answer == "done"
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured case. ``ideal`` is None where there is nothing to compare with."""
+
+    case: str
+    seconds: float
+    ideal: float | None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.seconds / self.ideal if self.ideal else None
+
+
+@contextmanager
+def server_process() -> Iterator[str]:
+    command = [sys.executable, "-m", "rlm.testing.server", "--script", "benchmarks.fanout_script:answer"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+class CellTimes:
+    """A sink: how long the root's cells took."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.ended_s: list[float] = []
+
+    def emit(self, event: AnyEvent) -> None:
+        if isinstance(event, CellExecuted) and event.node == "0":
+            self.seconds.append(event.result.elapsed_s)
+            self.ended_s.append(event.at_s)
+
+
+class Bench:
+    def __init__(self, base_url: str, repeat: int) -> None:
+        self._base_url = base_url
+        self._repeat = repeat
+        self._engines: list[RLM] = []
+
+    def engine(self, **options: object) -> tuple[RLM, CellTimes]:
+        times = CellTimes()
+        engine = RLM("openai:bench", base_url=self._base_url, api_key="none", sinks=(times,), **options)  # type: ignore[arg-type]
+        self._engines.append(engine)
+        return engine, times
+
+    def reset_server(self) -> None:
+        root = self._base_url.removesuffix("/v1")
+        urlopen(Request(f"{root}/reset", method="POST")).read()
+
+    def calls_at_server(self) -> int:
+        root = self._base_url.removesuffix("/v1")
+        return int(json.loads(urlopen(f"{root}/stats").read())["calls"])
+
+    def ideal(self, work: Callable[[RawClient], Awaitable[object]]) -> tuple[float, float]:
+        """Seconds and CPU seconds of the same calls without an engine."""
+
+        async def measure() -> tuple[float, float]:
+            async with RawClient(self._base_url) as client:
+                await work(client)
+                return await timed(lambda: work(client))
+
+        return min(asyncio.run(measure()) for _ in range(self._repeat))
+
+    def batch(self, count: int) -> list[Row]:
+        engine, times = self.engine(concurrency=max(64, count))
+        engine.run("batch 10", "x")
+        cpus = []
+        for _ in range(self._repeat + 1):
+            cpu = cpu_s()
+            assert engine.run(f"batch {count}", "x").answer == count
+            cpus.append(cpu_s() - cpu)
+        ideal, ideal_cpu = self.ideal(lambda client: client.fan_out(count))
+        rows = [Row(f"batch {count}", min(times.seconds[2:]), ideal)]
+        if count >= 1000:
+            rows.append(Row(f"batch {count}, CPU", min(cpus[1:]), ideal_cpu))
+        return rows
+
+    def loop(self) -> list[Row]:
+        engine, times = self.engine()
+        calls = []
+        for _ in range(self._repeat + 1):
+            self.reset_server()
+            assert engine.run("loop 20", "x").answer == 20
+            calls.append(self.calls_at_server() - 1)
+        ideal, _ = self.ideal(lambda client: client.fan_out(20))
+        return [Row("loop 20", min(times.seconds[1:]), ideal, f"{max(calls)} calls at the server")]
+
+    def tree(self) -> list[Row]:
+        engine, times = self.engine(max_depth=2, concurrency=128)
+        for _ in range(self._repeat + 1):
+            assert engine.run("tree", "x").answer == 100
+        ideal, _ = self.ideal(lambda client: client.tree(10, 10))
+        return [Row("tree", min(times.seconds[1:]), ideal)]
+
+    def runs(self) -> list[Row]:
+        engine, _ = self.engine()
+
+        async def all_at_once() -> None:
+            results = await asyncio.gather(*(engine.arun("batch 10", "x") for _ in range(50)))
+            assert [result.answer for result in results] == [10] * 50
+
+        async def measure() -> list[float]:
+            return [(await timed(all_at_once))[0] for _ in range(self._repeat + 1)]
+
+        seconds = asyncio.run(measure())
+        ideal, _ = self.ideal(lambda client: client.runs(50, 10))
+        return [Row("50 runs", min(seconds[1:]), ideal, f"first time {seconds[0]:.2f} s")]
+
+    def turns(self) -> list[Row]:
+        rows = []
+        for name, context in (("1 KB", "x" * 1000), ("100 MB", "x" * 100_000_000)):
+            engine, times = self.engine()
+            spans = []
+            for _ in range(self._repeat):
+                times.ended_s.clear()
+                engine.run("turns", context)
+                spans.append((times.ended_s[-1] - times.ended_s[0]) / (len(times.ended_s) - 1))
+            rows.append(Row(f"turn, {name}", min(spans), None))
+        return rows
+
+    def cold_start(self) -> list[Row]:
+        seconds, rss = [], "?"
+        for _ in range(self._repeat + 1):
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", COLD_START, self._base_url], check=True, capture_output=True, text=True
+            )
+            seconds.append(time.perf_counter() - began)
+            rss = done.stdout.strip()
+        return [Row("cold start", min(seconds), None, f"{rss} MB resident")]
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.close()
+
+
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+    gc.collect()
+    began, cpu = time.perf_counter(), cpu_s()
+    await work()
+    return time.perf_counter() - began, cpu_s() - cpu
+
+
+def show(row: Row) -> str:
+    target = TARGETS_S.get(row.case)
+    ideal = f"{row.ideal:8.3f} {row.ratio:6.2f}" if row.ideal else f"{'':8} {'':6}"
+    verdict = "" if target is None else ("ok" if row.seconds <= target else "MISSED")
+    return f"{row.case:16} {row.seconds:8.4f} {ideal} {target or 0:8.3f} {verdict:7} {row.note}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fanout")
+    parser.add_argument("cases", nargs="*", help="only cases whose name contains one of these words")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with server_process() as base_url:
+        bench = Bench(base_url, options.repeat)
+        cases: dict[str, Callable[[], list[Row]]] = {
+            "cold-start": bench.cold_start,  # first: a child's peak of memory begins with its parent's
+            "batch-20": lambda: bench.batch(20),
+            "batch-100": lambda: bench.batch(100),
+            "batch-1000": lambda: bench.batch(1000),
+            "loop": bench.loop,
+            "tree": bench.tree,
+            "runs": bench.runs,
+            "turns": bench.turns,
+        }
+        if not options.json:
+            print(f"{'case':16} {'seconds':>8} {'ideal':>8} {'ratio':>6} {'target':>8}")
+        for name, measure in cases.items():
+            if options.cases and not any(word in name for word in options.cases):
+                continue
+            for row in measure():
+                rows.append(row)
+                if not options.json:
+                    print(show(row), flush=True)
+        bench.close()
+    if options.json:
+        print(json.dumps([{**asdict(row), "ratio": row.ratio, "target": TARGETS_S.get(row.case)} for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

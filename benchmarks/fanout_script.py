@@ -1,0 +1,37 @@
+"""What the scripted server answers in the fan-out benchmark: a root per case, and leaves that take 0.2 s. Imports no engine."""
+
+from __future__ import annotations
+
+from rlm.testing.wire import ChatCall, ScriptedReply
+
+LATENCY_S = 0.2
+
+BATCH = "replies = llm_query_batch([f'Label item {i}.' for i in range(%d)])\nassert replies[-1] == 'label', replies[-1]"
+LOOP = "replies = []\nfor i in range(20):\n    replies.append(llm_query(f'Label item {i}.'))"
+CELLS = {
+    "batch 10": BATCH % 10 + "\nFINAL(len(replies))",
+    "batch 20": BATCH % 20 + "\nFINAL(len(replies))",
+    "batch 100": BATCH % 100 + "\nFINAL(len(replies))",
+    "batch 1000": BATCH % 1000 + "\nFINAL(len(replies))",
+    "loop 20": LOOP + "\nFINAL(len(replies))",
+    "tree": "replies = llm_query_batch([f'child {i}' for i in range(10)])\nFINAL(sum(map(int, replies)))",
+    "nothing": "FINAL('done')",
+}
+CHILD_CELL = BATCH % 10 + "\nFINAL(str(len(replies)))"
+
+
+def cell(code: str) -> str:
+    return f"```repl\n{code}\n```"
+
+
+def answer(call: ChatCall) -> ScriptedReply:
+    """A node is told from a leaf by its system prompt, a case from the others by its question."""
+    if not call.is_root:
+        return ScriptedReply("label", latency_s=LATENCY_S)
+    question = call.messages[1].content.partition("Question: ")[2].partition("\n")[0]
+    if question == "turns":
+        last = call.turn == 20
+        return ScriptedReply(cell("FINAL(x)" if last else f"x = {call.turn}\nprint(x, len(context))"), latency_s=0)
+    if question in CELLS:
+        return ScriptedReply(cell(CELLS[question]), latency_s=0)
+    return ScriptedReply(cell(CHILD_CELL), latency_s=LATENCY_S)

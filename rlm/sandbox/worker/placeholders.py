@@ -1,0 +1,247 @@
+"""What a copy of the REPL holds in place of answers that have not come: values without content.
+
+Used in copies only (see ``copies``). A ``Placeholder`` is text to everything that keeps it text: strip, slice, format,
+concatenate, replace, print. Whatever would decide something by its content ends the copy: ``==``, ``in``, ``len``, truth,
+iteration, hashing, ``split``. Most of that is caught by methods; C code that reads the characters of a ``str`` without asking
+any method (``re``, ``json``, ``int``, a join) meets a page of memory that nobody may read, and the copy ends there as well.
+So nothing can ever compute with a content that does not exist. It must not know how prompts travel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import operator
+import os
+import signal
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+_exit = os._exit  # the worker puts its own in place later, which flushes
+_HAS_WSTR = sys.version_info < (3, 12)
+_SIZE, _UTF8_AT, _DATA_AT = (80, 56, 72) if _HAS_WSTR else (64, 48, 56)  # of a ``str`` whose characters lie apart
+
+
+def leave(*_args: object, **_options: object) -> NoReturn:
+    """Ends this copy: from here on it would have to know an answer."""
+    _exit(0)
+
+
+class Placeholder(str):
+    """An unknown text. Every operation gives a new one, since nobody knows which of them are equal."""
+
+    __slots__ = ()
+    __class__ = property(leave)  # isinstance asks for it where the true class gives a no
+
+    def __str__(self) -> str:
+        return self
+
+    def _changed(self) -> Placeholder:
+        return unknown_text()
+
+    lower = upper = title = capitalize = casefold = swapcase = __repr__ = _changed
+
+    def _changed_by_texts(self, *texts: object) -> Placeholder:
+        return unknown_text() if all(text is None or isinstance(text, str) for text in texts) else leave()
+
+    strip = lstrip = rstrip = removeprefix = removesuffix = _changed_by_texts
+
+    def _changed_by_width(self, width: object = 8, fill: object = " ") -> Placeholder:
+        return unknown_text() if type(width) is int and type(fill) is str and len(fill) == 1 else leave()
+
+    center = ljust = rjust = zfill = _changed_by_width
+
+    def replace(self, old: object, new: object, count: object = -1) -> Placeholder:
+        return unknown_text() if isinstance(old, str) and isinstance(new, str) and type(count) is int else leave()
+
+    def join(self, parts: Iterable[str]) -> Placeholder:
+        return self._changed_by_texts(*parts)
+
+    def __format__(self, spec: str) -> Placeholder:
+        if type(spec) is not str:
+            leave()
+        format("", spec)  # raises where the original will
+        return unknown_text()
+
+    def __add__(self, other: object) -> Placeholder:
+        return unknown_text() if isinstance(other, str) else NotImplemented
+
+    __radd__ = __add__
+
+    def __mul__(self, times: object) -> Placeholder:
+        return unknown_text() if type(times) is int and times > 0 else leave()
+
+    __rmul__ = __mul__
+
+    def __rmod__(self, template: object) -> Placeholder:
+        made: Placeholder = apply_mod(template, self)
+        return made
+
+    def __getitem__(self, index: object) -> Placeholder:
+        if type(index) is not slice or index.step == 0:
+            leave()
+        parts = (index.start, index.stop, index.step)
+        return unknown_text() if all(part is None or type(part) is int for part in parts) else leave()
+
+    def __getattr__(self, _name: str) -> NoReturn:
+        leave()
+
+
+class Data:
+    """An unknown value that follows a JSON schema: its required fields can be named, everything else ends the copy."""
+
+    __slots__ = ("_schema",)
+    __class__ = property(leave)
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_schema", schema)
+
+    def __getitem__(self, key: object) -> object:
+        schema = object.__getattribute__(self, "_schema")
+        fields = schema.get("properties")
+        if type(key) is not str or not isinstance(fields, dict) or key not in (schema.get("required") or ()):
+            leave()
+        return unknown_value(fields.get(key))
+
+    def __str__(self) -> str:
+        return unknown_text()
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return unknown_text() if not spec else leave()
+
+
+class Moment:
+    """An unknown point of time or span of it: it can be computed with and shown, and nothing can be decided by it."""
+
+    __slots__ = ()
+    __class__ = property(leave)
+
+    def _computed(self, other: object = 0) -> Moment:
+        return Moment() if type(other) in (int, float, Moment) else leave()
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __round__ = _computed
+
+    def __truediv__(self, other: object) -> Moment:
+        return Moment() if type(other) in (int, float) and other else leave()
+
+    def __str__(self) -> str:
+        return unknown_text()
+
+    __repr__ = __str__
+
+    def __format__(self, _spec: str) -> str:
+        return unknown_text()
+
+
+_MACHINERY = frozenset(
+    "__new__ __init__ __init_subclass__ __subclasshook__ __getattribute__ __setattr__ __delattr__ __slots__ __doc__ "
+    "__module__ __class__ __qualname__ __weakref__ __dict__".split()
+)
+_DECIDING = (
+    "__bool__ __int__ __float__ __complex__ __index__ __hash__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __len__ __iter__ "
+    "__contains__ __getitem__ __reversed__ __call__ __getattr__ __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __mod__ "
+    "__rmod__ __truediv__ __rtruediv__ __floordiv__ __rfloordiv__ __pow__ __neg__ __abs__ __floor__ __ceil__ __trunc__ "
+    "__round__ __fspath__ __enter__ __next__ __await__ __copy__ __deepcopy__ __setitem__ __delitem__ __or__ __and__ __divmod__"
+).split()
+
+
+def _close_all_but_own(kind: type, base: type) -> None:
+    """Every operation that the class does not define itself ends the copy."""
+    for name in {*dir(base), *(_DECIDING if base is object else ("__bool__", "__int__", "__float__", "__rmod__"))}:
+        if name not in _MACHINERY and name not in kind.__dict__:
+            setattr(kind, name, leave)
+
+
+_close_all_but_own(Placeholder, str)
+_close_all_but_own(Data, object)
+_close_all_but_own(Moment, object)
+Placeholder.__name__ = Placeholder.__qualname__ = "str"
+Placeholder.__module__ = "builtins"
+
+_kept: list[object] = []  # freeing one of these would free what was never allocated
+_page: list[int] = []  # the address of the page that nobody may read
+
+
+def unknown_text() -> Placeholder:
+    text = str.__new__(Placeholder, "?")  # of length 1: whoever compares lengths must look at the character too
+    _kept.append(text)
+    word, at = ctypes.c_void_p.from_address, id(text)
+    word(at + _UTF8_AT).value = word(at + _DATA_AT).value = _page[0]
+    return text
+
+
+def unknown_value(schema: object) -> object:
+    """What stands for a reply that follows ``schema``; for one without a schema, text."""
+    if schema is None:
+        return unknown_text()
+    if not isinstance(schema, dict):
+        leave()
+    return unknown_text() if schema.get("type") == "string" else Data(schema)
+
+
+def prepare() -> None:
+    """Once in every copy. Ends it where this interpreter lays out a ``str`` differently."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    handler = ctypes.cast(libc._exit, ctypes.c_void_p)  # called with the signal's number, it ends the process with that
+    for number in (signal.SIGSEGV, signal.SIGBUS):
+        libc.signal(number, handler)
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    _kept.extend((page, libc))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    text = str.__new__(Placeholder, "?")
+    word, at = ctypes.c_void_p.from_address, id(text)
+    characters = word(at + _DATA_AT).value
+    if str.__basicsize__ != _SIZE or not characters or word(at + _UTF8_AT).value != characters:
+        leave()
+    libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if ctypes.string_at(characters, 2) != b"?\0" or libc.mprotect(address, mmap.PAGESIZE, 0):
+        leave()
+    _page.append(address)
+
+
+# What stands in the copy for the operations on texts that cells are compiled to (see ``texts``).
+
+
+def is_unknown(value: object) -> bool:
+    return type(value) in (Placeholder, Data, Moment)
+
+
+def join_parts(parts: tuple[str, ...]) -> str:
+    return unknown_text() if any(type(part) is Placeholder for part in parts) else "".join(parts)
+
+
+def join_with(separator: str, parts: Iterable[str]) -> str:
+    items = list(parts)
+    if any(type(item) is Placeholder for item in items):
+        return unknown_text() if all(isinstance(item, str) for item in items) else leave()
+    return separator.join(items)
+
+
+def apply_format(template: str, *values: object, **fields: object) -> str:
+    if not any(map(is_unknown, (*values, *fields.values()))):
+        return template.format(*values, **fields)
+    try:
+        template.format(
+            *("xy" if is_unknown(value) else value for value in values),
+            **{name: "xy" if is_unknown(value) else value for name, value in fields.items()},
+        )
+    except Exception:
+        leave()
+    return unknown_text()
+
+
+def apply_mod(template: object, values: object) -> Any:
+    found = values if type(values) is tuple else (values,)
+    if not any(map(is_unknown, found)):
+        return operator.mod(template, values)
+    if type(template) is not str or any(type(value) in (Data, Moment) for value in found):
+        leave()
+    try:
+        operator.mod(template, tuple("xy" if is_unknown(value) else value for value in found))
+    except Exception:
+        leave()
+    return unknown_text()

@@ -1,0 +1,214 @@
+"""Sequential code at parallel speed: while the REPL waits for an answer, a copy of it finds the calls that come next.
+
+They are asked ahead of time and kept here by what they ask; when the REPL comes to such a call, it is under way or answered.
+What the REPL computes never depends on any of this: only when its calls leave does.
+
+At most one copy lives at a time, and only while a plain cell runs in the main thread with no other thread and no event loop
+beside it. A copy that brought nothing makes the next ones rarer within the cell.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from . import copies
+from .calls import Calls, Group, Job
+from .channel import Channel, ThreadWaker
+from .copies import Copy
+from .wire import PREFIX
+
+PATIENCE_MS = 2  # an answer that comes sooner is not worth a copy
+MAX_SKIPS = 64
+READ_BYTES = 256 * 1024
+
+
+def key_of(job: Job) -> bytes:
+    """What a job of one prompt asks, as one text: equal for equal questions."""
+    pieces = [job.prompts[0], job.options]
+    for kind, payload in job.contexts:
+        pieces += [kind.encode(), payload]
+    return b"".join(PREFIX.pack(len(piece), 0) + piece for piece in pieces)
+
+
+def job_of(key: bytes) -> Job:
+    pieces: list[bytes] = []
+    at = 0
+    while at < len(key):
+        length, _ = PREFIX.unpack_from(key, at)
+        at += PREFIX.size + length
+        pieces.append(key[at - length : at])
+    contexts = [(pieces[i].decode(), pieces[i + 1]) for i in range(2, len(pieces), 2)]
+    return Job(Group(ahead=True, fed=True), 0, [pieces[0]], pieces[1], contexts)
+
+
+class Prefetcher:
+    """``ahead`` calls may be asked before the REPL comes to them; 0 turns it off. ``mute`` silences a copy.
+
+    Attributes:
+        copy: in a copy, its end of the socket; None in the REPL itself.
+        used: how many calls that were asked ahead the cell has come to.
+    """
+
+    def __init__(
+        self, calls: Calls, channel: Channel, namespace: dict[str, Any], ahead: int, mute: Callable[[], None]
+    ) -> None:
+        self._calls = calls
+        self._channel = channel
+        self._namespace = namespace
+        self._ahead = ahead
+        self._mute = mute
+        self.copy: Copy | None = None
+        self.used = 0
+        self._kept: dict[bytes, deque[Group]] = {}
+        self._overtaken: Counter[bytes] = Counter()  # calls that the REPL made before the copy came to them
+        self._pid = 0
+        self._sock: socket.socket | None = None
+        self._buffer = bytearray()
+        self._has_forked = False
+        self._allowed = True
+        self._used_at_fork = self._penalty = self._skips = 0
+
+    def begin(self, *, allowed: bool = True) -> None:
+        """A cell starts. A cell that runs again has its answers already, and its clock must not depend on copies."""
+        self._allowed = allowed
+        self.used = self._used_at_fork = self._penalty = self._skips = 0
+        self._has_forked = False
+
+    def end(self) -> None:
+        """The cell is over: what was asked ahead in vain is withdrawn."""
+        self._end_copy()
+        for groups in self._kept.values():
+            for group in groups:
+                self._calls.abandon(group)
+        self._kept.clear()
+        self._overtaken.clear()
+
+    def take(self, job: Job) -> Group | None:
+        """The call that was asked ahead for this job, if there is one."""
+        if not self._ahead or not (self._kept or self._sock):
+            return None
+        self._receive()
+        key = key_of(job)
+        groups = self._kept.get(key)
+        if not groups:
+            if self._kept:  # the copy went another way
+                self._end_copy()
+            elif self._sock is not None:
+                self._overtaken[key] += 1
+            return None
+        group = groups.popleft()
+        if not groups:
+            del self._kept[key]
+        self.used += 1
+        self._give_room()
+        return group
+
+    def fork(self, waker: ThreadWaker) -> bool:
+        """Makes a copy, where one is allowed and promises something. True in the copy.
+
+        ``waker`` is that of the call that the REPL waits for; nothing is done when its answer comes at once.
+        """
+        if not self._may_fork():
+            return False
+        self._channel.wait_briefly(waker, PATIENCE_MS)
+        if waker.done:
+            return False
+        with self._channel.guard:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                pid = copies.fork()
+            except OSError:
+                self._ahead = 0
+                ours.close()
+                theirs.close()
+                return False
+            if pid == 0:
+                self._mute()
+                self.copy = copies.become_copy(theirs, self._ahead, self._namespace)
+                return True
+            theirs.close()
+            self._pid, self._sock = pid, ours
+            self._buffer.clear()
+            self._overtaken.clear()
+            self._channel.attach(ours.fileno(), self._receive)
+        self._has_forked, self._used_at_fork = True, self.used
+        return False
+
+    def _may_fork(self) -> bool:
+        if (
+            not (self._ahead and self._allowed)
+            or self._sock is not None
+            or threading.get_ident() != threading.main_thread().ident
+            or _thread._count()
+            or asyncio._get_running_loop() is not None
+        ):
+            return False
+        if self._has_forked:  # and what did the last one bring?
+            self._has_forked = False
+            gained = self.used > self._used_at_fork
+            self._penalty = 0 if gained else min(MAX_SKIPS, 2 * self._penalty or 1)
+            self._skips = self._penalty
+        if self._skips:
+            self._skips -= 1
+            return False
+        return True
+
+    def _receive(self) -> None:
+        """Takes what the copy has sent, and asks it."""
+        sock = self._sock
+        while sock is not None and self._sock is sock:
+            try:
+                data = sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._end_copy()
+                return
+            self._buffer += data
+            self._ask_ahead()
+
+    def _ask_ahead(self) -> None:
+        buffer = self._buffer
+        while len(buffer) >= PREFIX.size:
+            length, _ = PREFIX.unpack_from(buffer)
+            end = PREFIX.size + length
+            if len(buffer) < end:
+                return
+            key = bytes(buffer[PREFIX.size : end])
+            del buffer[:end]
+            if self._overtaken[key]:
+                self._overtaken[key] -= 1
+                self._give_room()
+                continue
+            job = job_of(key)
+            self._calls.start(job)
+            self._kept.setdefault(key, deque()).append(job.group)
+
+    def _give_room(self) -> None:
+        if self._sock is not None:
+            try:
+                self._sock.send(b"+", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except OSError:  # it has ended
+                return
+
+    def _end_copy(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        self._channel.detach(sock.fileno())
+        sock.close()
+        try:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        except (ProcessLookupError, ChildProcessError):  # the cell waited for it itself
+            return
