@@ -16,8 +16,9 @@ import orjson
 
 from rlm.core import cells, events, messages
 from rlm.core.events import AnyEvent, CallStarted
-from rlm.core.ids import CallId, NodeId
+from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
+from rlm.store.brief import FROM_BRIEF, to_brief
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
 CONTENT = frozenset(
@@ -72,9 +73,9 @@ class Encoder:
         self._encoders = {kind: self._of_class(kind) for kind in KINDS.values()}
 
     def encode(self, event: AnyEvent) -> bytes:
-        if self._keep_texts and _is_small(event):
+        if self._keep_texts and (brief := to_brief(event, LONG_CHARS)) is not None:
             try:
-                return orjson.dumps([type(event).__name__, event])
+                return orjson.dumps(brief)
             except TypeError:  # a lone surrogate
                 pass
         encoded = self._encoders[type(event)](event)
@@ -157,19 +158,6 @@ class Encoder:
         return None
 
 
-def _is_small(event: AnyEvent) -> bool:
-    """Whether an event of the kinds that come by the thousand has no text that would stand apart: then it is JSON as it is."""
-    match event:
-        case CallStarted(role="leaf"):
-            return len(event.request.messages) == 1 and len(event.request.messages[0].content) <= LONG_CHARS
-        case events.CallReplied():
-            return len(event.reply.text) <= LONG_CHARS
-        case events.CallSent():
-            return True
-        case _:
-            return False
-
-
 def _is_sound(text: str) -> bool:
     """Whether it can be written as UTF-8: a lone surrogate cannot."""
     try:
@@ -182,8 +170,11 @@ def _is_sound(text: str) -> bool:
 class Decoder:
     """Decodes the events of one run, in order. ``find_text`` gives the bytes behind a hash, or None."""
 
-    def __init__(self, find_text: Callable[[bytes], bytes | None], load: LoadValue, *, lenient: bool = False) -> None:
+    def __init__(
+        self, run: RunId, find_text: Callable[[bytes], bytes | None], load: LoadValue, *, lenient: bool = False
+    ) -> None:
         """``lenient``: a text that was not kept is shown as such instead of being an error."""
+        self._run = run
         self._find_text = find_text
         self._load = load
         self._lenient = lenient
@@ -197,6 +188,8 @@ class Decoder:
             MissingTextError: a text was not kept.
         """
         name, encoded = orjson.loads(data)
+        if name in FROM_BRIEF:
+            return FROM_BRIEF[name](self._run, encoded)
         decode = self._decoders.get(name)
         if decode is None:
             return None
@@ -210,8 +203,7 @@ class Decoder:
     def _talk(self, request: Json) -> tuple[Message, ...]:
         since = request.pop("since", None)
         before = self._talks.get(since[0], ())[: since[1]] if since else ()
-        grown = [each.values() if isinstance(each, dict) else each for each in request["messages"]]
-        return (*before, *(Message(role, self._text(text)) for role, text in grown))
+        return (*before, *(Message(role, self._text(text)) for role, text in request["messages"]))
 
     def _text(self, encoded: Json) -> str:
         if isinstance(encoded, str):

@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 
 from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
-from rlm.core.events import AnyEvent, RunFinished
-from rlm.core.ids import RunId
+from rlm.core.events import AnyEvent, CallSent, CallStarted, RunFinished
+from rlm.core.ids import CallId, RunId
 from rlm.core.messages import JsonValue
 from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError
 from rlm.store.runs import ContextInfo, RunInfo, is_alive, this_process
@@ -21,6 +21,7 @@ from rlm.store.schema import MEMORY, open_database, transaction, translated
 from rlm.store.writer import OpenRun, Writer
 
 MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finished ones
+AT_ONCE_S = 0.001
 MIN_SECRET_CHARS = 8  # shorter ones would be found in ordinary text
 QUESTION_CHARS = 500
 _RUNS = "SELECT number, id, started, touched, status, question, options, context, texts_kept, owner, context_data FROM runs "
@@ -168,7 +169,7 @@ class SqliteStore:
                 raise UnknownRunError(self._no_run(run))
             rows = connection.execute("SELECT data FROM events WHERE run=? ORDER BY seq", found).fetchall()
             texts = dict(connection.execute("SELECT hash, data FROM texts WHERE run=?", found))
-        decoder = Decoder(texts.get, self._load, lenient=lenient)
+        decoder = Decoder(run, texts.get, self._load, lenient=lenient)
         try:
             decoded = [decoder.decode(row[0]) for row in rows]
         except MissingTextError:
@@ -244,7 +245,10 @@ class SqliteStore:
 
 
 class RunJournal:
-    """Implements Journal for one run. ``close`` when the run is over, however it ended."""
+    """Keeps the events of one run. ``close`` when the run is over, however it ended.
+
+    That a call left is kept where it had to wait for it, or left again: else it says nothing that its beginning does not.
+    """
 
     def __init__(self, store: SqliteStore, run: RunId, opened: OpenRun, writer: Writer) -> None:
         self._store = store
@@ -252,9 +256,15 @@ class RunJournal:
         self._opened = opened
         self._writer = writer
         self._status: str | None = None
+        self._begun: dict[CallId, float] = {}
 
     def append(self, event: AnyEvent) -> None:
-        if isinstance(event, RunFinished):
+        if isinstance(event, CallStarted):
+            self._begun[event.call] = event.at_s
+        elif isinstance(event, CallSent):
+            if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
+                return
+        elif isinstance(event, RunFinished):
             self._status = event.status
         self._writer.append(self._opened, event)
 

@@ -55,7 +55,7 @@ def story() -> list[AnyEvent]:
         RunStarted(**common, question="q", context="a str", models=("m", "n"), max_depth=1, sandbox="strict"),
         NodeStarted(**common, parent=None, depth=0, model="m", question="q", context="a str"),
         CallStarted(**common, **call, turn=1, request=Request(talk, "node")),
-        CallSent(**common, call=CallId("0@1"), attempt=1),
+        CallSent(run=RUN, node=ROOT, at_s=0.5, call=CallId("0@1"), attempt=1),
         CallReplied(**common, **call, reply=Reply(LONG, Usage(1, 2, 3), "m", 0.5), cost_usd=0.5, elapsed_s=1.5),
         CellStarted(**common, cell=cell),
         SubcallEnded(**common, call=CallId("0/1.1.1"), key="k", failure=SubcallFailure("Kind", "why", 0.5)),
