@@ -175,7 +175,7 @@ def test_a_proxy_in_the_environment_is_used_no_proxy_respected_and_loopback_spar
         finally:
             await model.aclose()
 
-    with pytest.raises(ProviderUnreachableError, match="here.invalid"):  # asked for directly: no such host
+    with pytest.raises(ProviderUnreachableError, match=r"here\.invalid"):  # asked for directly: no such host
         asyncio.run(ask("http://here.invalid/v1"))
     with ScriptedServer.in_thread("direct") as server:
         assert asyncio.run(ask(server.base_url)) == "direct"  # a loopback address never goes through a proxy
