@@ -180,7 +180,10 @@ class _Zygote:
         process, control = start_process(level, packages, entry)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                answer = await loop.sock_recv(control, MAX_MESSAGE_BYTES)
+                try:
+                    answer = await loop.sock_recv(control, MAX_MESSAGE_BYTES)
+                except ConnectionResetError:  # it was killed with our order unread
+                    answer = b""
             check_readiness(answer, process, level)
         except BaseException as error:
             control.close()
@@ -206,7 +209,14 @@ class _Zygote:
         self._next_id += 1
         born: asyncio.Future[ZygoteWorker] = asyncio.get_running_loop().create_future()
         self._asked[number] = (ours, None if shared is None else SHARED_FD, born)
-        order = {"do": "spawn", "id": number, "memory_bytes": memory_bytes, "cpu_s": CPU_S, "tasks": TASKS, "forks": forks}
+        order = {
+            "do": "spawn",
+            "id": number,
+            "memory_bytes": memory_bytes,
+            "cpu_s": CPU_S,
+            "tasks": TASKS,
+            "forks": forks,
+        }
         try:
             with theirs:
                 descriptors = [theirs.fileno()] if shared is None else [theirs.fileno(), shared]
