@@ -157,6 +157,8 @@ def _checked_url(text: str) -> URL:
 
 
 def _proxy_for(url: URL) -> str | None:
+    if url.host in {"127.0.0.1", "::1"}:
+        return None  # this machine, where local models run: what is asked here must not leave it
     if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
         return None
     return urllib.request.getproxies().get(url.scheme)

@@ -178,6 +178,11 @@ class LocalModel:
     def window_tokens(self) -> int:
         return self._order.window_tokens
 
+    @property
+    def slots(self) -> int:
+        """How many calls are worked on at once; the scheduler sends no more."""
+        return self._order.slots
+
     def __repr__(self) -> str:
         return f"LocalModel({self._order.path!r})"
 

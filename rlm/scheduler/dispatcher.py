@@ -50,11 +50,16 @@ class Dispatcher:
         self._lanes: dict[str, Lane] = {}
         self._paces: dict[str, tuple[Pace | None, Pace | None]] = {}
 
-    def lane(self, model: str) -> Lane:
-        """The lane of a model, by its full name."""
-        lane = self._lanes.get(model)
+    def lane(self, model: Model) -> Lane:
+        """The lane of a model, shared by all that have its full name.
+
+        A model may say in ``slots`` how many calls it can work on at once, as one in this machine's own llama.cpp does: more are
+        not sent, because they would only wait there, with their deadline running.
+        """
+        lane = self._lanes.get(model.name)
         if lane is None:
-            lane = self._lanes[model] = Lane(self._concurrency)
+            slots: int = getattr(model, "slots", self._concurrency)
+            lane = self._lanes[model.name] = Lane(min(self._concurrency, slots))
         return lane
 
     async def ask(self, model: Model, request: Request, *, node: NodeId, observer: CallObserver) -> Reply:
@@ -63,7 +68,7 @@ class Dispatcher:
         Raises:
             ModelError: the last attempt's.
         """
-        lane = self.lane(model.name)
+        lane = self.lane(model)
         paced = self._requests_per_minute is not None or self._tokens_per_minute is not None
         for attempt in count(1):
             if paced:

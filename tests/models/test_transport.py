@@ -162,9 +162,11 @@ def test_one_model_serves_several_event_loops_in_turn() -> None:
         assert [asyncio.run(once()) for _ in range(3)] == ["ok"] * 3
 
 
-def test_a_proxy_in_the_environment_is_used_and_no_proxy_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_in_the_environment_is_used_no_proxy_respected_and_loopback_spared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "here.invalid")
 
     async def ask(base_url: str) -> str:
         model = OpenAIChat("m", api_key=None, base_url=base_url)
@@ -173,7 +175,9 @@ def test_a_proxy_in_the_environment_is_used_and_no_proxy_respected(monkeypatch: 
         finally:
             await model.aclose()
 
+    with pytest.raises(ProviderUnreachableError, match=r"here\.invalid"):  # asked for directly: no such host
+        asyncio.run(ask("http://here.invalid/v1"))
     with ScriptedServer.in_thread("direct") as server:
-        assert asyncio.run(ask(server.base_url)) == "direct"
+        assert asyncio.run(ask(server.base_url)) == "direct"  # a loopback address never goes through a proxy
         with pytest.raises(ProviderUnreachableError):  # nothing listens at the proxy's address
             asyncio.run(ask(server.base_url.replace("127.0.0.1", "localhost")))

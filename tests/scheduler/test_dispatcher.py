@@ -90,6 +90,21 @@ def test_never_more_in_flight_than_allowed_and_nothing_waits_needlessly() -> Non
     assert clock.now() == pytest.approx(10.0)
 
 
+def test_a_model_with_fewer_slots_is_sent_no_more_calls_than_it_can_work_on() -> None:
+    class Small(Provider):
+        slots = 4
+
+    clock = VirtualClock()
+    provider = Small(clock, lambda _: "ok")
+    dispatcher = Dispatcher(clock=clock, concurrency=64)
+
+    async def main() -> None:
+        await asyncio.gather(*(dispatcher.ask(provider, request(), node=A, observer=Attempts()) for _ in range(20)))
+
+    clock.run(main())
+    assert provider.in_flight_max == 4
+
+
 def test_a_small_node_does_not_wait_behind_a_large_batch() -> None:
     clock = VirtualClock()
     provider = Provider(clock, lambda _: "ok")

@@ -108,7 +108,7 @@ async def test_every_answer_arrives_or_its_place_holds_the_error() -> None:
         assert set(trouble.good.values()) == {1}, "a whole answer was asked for again"
         assert len(server.calls) == attempts.left
         assert server.in_flight_max <= LIMIT
-        lane = dispatcher.lane(model.name)
+        lane = dispatcher.lane(model)
         assert lane.in_flight == 0
         assert lane.limit < LIMIT
 
