@@ -14,11 +14,9 @@ from rlm.core.errors import (
     BudgetExceededError,
     ConfigurationError,
     ContextError,
-    IncompleteRecordError,
     NoAnswerError,
     RLMError,
     RunCancelledError,
-    UnknownRunError,
 )
 from rlm.core.events import Status
 from rlm.views.escape import one_line
@@ -63,7 +61,7 @@ def exit_for_status(status: Status) -> Exit:
 def exit_for_error(error: BaseException) -> Exit:
     """The exit status of a run, or of its preparation, that raised."""
     match error:
-        case ConfigurationError() | ContextError() | UnknownRunError() | IncompleteRecordError():
+        case ConfigurationError() | ContextError():
             return Exit.USAGE
         case NoAnswerError() | BudgetExceededError():
             return Exit.NO_ANSWER

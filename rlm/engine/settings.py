@@ -57,5 +57,4 @@ class NodeJob:
     model: Model
     parent: NodeId | None = None
     batch: int | None = None
-    key: str = ""
     prefetched: bool = False

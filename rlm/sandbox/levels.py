@@ -154,7 +154,4 @@ def _receive(sock: socket.socket, level: str) -> bytes:
         raise SandboxUnavailableError(
             f"sandbox level {level!r}: the dry run did not end within {DRY_RUN_TIMEOUT_S:.0f} s"
         )
-    try:
-        return sock.recv(MAX_MESSAGE_BYTES)
-    except ConnectionResetError:  # it was killed with something of ours unread
-        return b""
+    return sock.recv(MAX_MESSAGE_BYTES)

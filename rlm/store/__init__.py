@@ -1,1 +1,0 @@
-"""Where runs are kept: SQLite, one file for as many runs and processes as there are."""
