@@ -230,7 +230,7 @@ async def test_reading_a_variable_cannot_hang() -> None:
 FORGE = """
 import os, socket, stat, struct
 header = %r
-for fd in range(3, 64):
+for fd in range(3, 4096):
     try:
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
             os.write(fd, struct.pack(">II", len(header), 0) + header)
