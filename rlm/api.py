@@ -33,6 +33,7 @@ from rlm.models.registry import open_model, parse_model_name
 from rlm.ports import Journal, Model, Sandbox, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
 from rlm.records import DEFAULT_STORE, STORES, LeafCache, Record, Records
+from rlm.report.page import make_page
 from rlm.sandbox.levels import open_launcher
 from rlm.sandbox.repls import WorkerSandbox
 from rlm.scheduler.dispatcher import Dispatcher
@@ -331,6 +332,16 @@ class RLM:
             IncompleteRecordError: the record ends before the run does.
         """
         return BACKGROUND.wait(self._replay(run_id, context, watch))
+
+    def report_html(self, run_id: str = "last") -> str:
+        """A recorded run as one self-contained HTML page: its tree, its timeline, its cells and calls.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        store = self._records.need_store()
+        info = store.find(run_id)
+        return make_page(info.id, store.events(info.id, lenient=True))
 
     async def execute(
         self,

@@ -68,7 +68,7 @@ async def test_a_cell_that_cannot_be_interrupted_is_killed(name: str) -> None:
         await bench.run("kept = 1")
         result = await bench.run(f"print('before')\n{KILLED[name]}")
         assert (result.end, result.state_lost, result.stdout) == ("timeout", True, "before\n")
-        assert "variables, functions and imports of earlier cells are gone" in result.notes[0]
+        assert "so its process was killed" in result.notes[0]
         assert (await bench.run("context, 'kept' in globals()")).echo == "('the context', False)"
 
 
@@ -314,7 +314,7 @@ async def test_many_repls_at_once() -> None:
 def _children(pid: int) -> list[int]:
     """Living child processes that run a worker."""
     found = subprocess.run(
-        ["ps", "--ppid", str(pid), "-o", "pid=,stat=,args="], capture_output=True, text=True, check=False
+        ["ps", "-ww", "--ppid", str(pid), "-o", "pid=,stat=,args="], capture_output=True, text=True, check=False
     )
     rows = [line.split(None, 2) for line in found.stdout.splitlines()]
     return [int(row[0]) for row in rows if "Z" not in row[1] and "worker" in row[2]]

@@ -206,19 +206,22 @@ class Calls:
             start += length
         self.deliver()
 
-    def deliver(self) -> None:
-        """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more."""
+    def deliver(self) -> bool:
+        """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more.
+
+        Returns whether something is left.
+        """
         if _thread._count() and self._arrived:
             sys.setswitchinterval(TURN_S)
         while True:
             with self._guard, self._lock:
                 if self._first is not None and not self._first.gone:
-                    return
+                    return bool(self._arrived)
                 self._first = self._deliver_some()
                 if not self._arrived:
                     self._go_on()
             if self._first is None or not self._first.hand_over():
-                return
+                return bool(self._arrived)
 
     def _deliver_some(self) -> Waker | None:
         """Up to the first answer that wakes a caller; returns what wakes it."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -32,6 +33,7 @@ from .wire import Decoder, Message, WireError, pack_message
 
 READ_BYTES = 256 * 1024
 TURN_S = sys.getswitchinterval()
+LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
@@ -206,7 +208,7 @@ class Channel:
         self._fd = sock.fileno()
         self._pid = os.getpid()
         self._on_message = on_message
-        self.deliver: Callable[[], None] = lambda: None  # hands out what was read and not yet handed out
+        self.deliver: Callable[[], bool] = lambda: False  # hands out what was read; True where something is left
         self._decoder = Decoder()
         self._sending = threading.Lock()
         self._reading = threading.Lock()
@@ -291,8 +293,18 @@ class Channel:
 
     def _hand_over(self) -> None:
         with self._roles:
-            if self._leader is None and self._followers:
+            if self._leader is not None:
+                return
+            if self._followers:
                 next(iter(self._followers)).nudge()
+            elif self._watched:  # no thread waits any more: a loop has to see to what is left
+                loop = next(iter(self._watched))
+                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                    loop.call_soon_threadsafe(self._deliver_on, loop)
+
+    def _deliver_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.deliver():
+            loop.call_later(LEFT_S, self._deliver_on, loop)
 
     def read(self) -> None:
         """Takes what has arrived, without waiting."""
