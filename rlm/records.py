@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from rlm.core.errors import IncompleteRecordError, StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Reply, Request, Usage
+from rlm.engine.background import BACKGROUND
 from rlm.ports import Model
 from rlm.sandbox.worker.values import NotPlain, dump, load
 from rlm.store.location import default_location
@@ -63,6 +65,8 @@ class Stores:
 
 
 STORES = Stores()
+BACKGROUND.at_end(STORES.aclose)
+os.register_at_fork(after_in_child=STORES.forget)
 
 
 @dataclass(frozen=True, slots=True)

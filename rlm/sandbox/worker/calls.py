@@ -32,7 +32,7 @@ Outcome: TypeAlias = object
 Payload: TypeAlias = tuple[str, bytes]
 """A value as ``values.dump`` wrote it."""
 
-TURN_S = 1.0  # a thread that was woken keeps the interpreter so long, on a busy machine: until it waits again, that is
+TURN_S = 0.1  # a thread that was woken keeps the interpreter so long, on a busy machine: until it waits again, that is
 EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # it comes to its waiting in microseconds, on a busy machine much later
 
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
