@@ -312,12 +312,13 @@ async def test_many_repls_at_once() -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """Living child processes that run a worker."""
-    found = subprocess.run(
-        ["ps", "--ppid", str(pid), "-o", "pid=,stat=,args="], capture_output=True, text=True, check=False
-    )
-    rows = [line.split(None, 2) for line in found.stdout.splitlines()]
-    return [int(row[0]) for row in rows if "Z" not in row[1] and "worker" in row[2]]
+    """Living child processes that run a worker (from /proc: `ps` cuts command lines to the COLUMNS of whoever runs the tests)."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            command = Path(f"/proc/{child}/cmdline").read_bytes()  # empty for a zombie
+            found += [int(child)] if b"worker" in command else []
+    return found
 
 
 def _is_alive(pid: int) -> bool:
