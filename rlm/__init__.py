@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         BudgetExceededError,
         ConfigurationError,
         ContextError,
+        DivergenceError,
         EmptyReplyError,
+        IncompleteRecordError,
         InvalidTransition,
         MalformedReplyError,
         MissingExtraError,
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
         SandboxDiedError,
         SandboxError,
         SandboxUnavailableError,
+        StoreError,
         TruncatedReplyError,
+        UnknownRunError,
     )
     from rlm.core.estimates import Estimate
     from rlm.core.messages import Message, Reply, Request, Task, Usage
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from rlm.core.usage import Spend, UsageReport
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
+    from rlm.records import DEFAULT_STORE
     from rlm.rlm_repl import RLM_REPL
 
 __version__ = "0.1.0"
@@ -63,7 +68,9 @@ _HOMES = {
         "BudgetExceededError",
         "ConfigurationError",
         "ContextError",
+        "DivergenceError",
         "EmptyReplyError",
+        "IncompleteRecordError",
         "InvalidTransition",
         "MalformedReplyError",
         "MissingExtraError",
@@ -84,7 +91,9 @@ _HOMES = {
         "SandboxDiedError",
         "SandboxError",
         "SandboxUnavailableError",
+        "StoreError",
         "TruncatedReplyError",
+        "UnknownRunError",
     ),
     "rlm.core.estimates": ("Estimate",),
     "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
@@ -93,11 +102,13 @@ _HOMES = {
     "rlm.core.usage": ("Spend", "UsageReport"),
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
+    "rlm.records": ("DEFAULT_STORE",),
     "rlm.rlm_repl": ("RLM_REPL",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "DEFAULT_STORE",
     "RLM",
     "RLM_REPL",
     "AuthenticationError",
@@ -107,8 +118,10 @@ __all__ = [
     "ConfigurationError",
     "ContextError",
     "DefaultModels",
+    "DivergenceError",
     "EmptyReplyError",
     "Estimate",
+    "IncompleteRecordError",
     "InvalidTransition",
     "LimitUse",
     "MalformedReplyError",
@@ -140,10 +153,12 @@ __all__ = [
     "SandboxUnavailableError",
     "Sink",
     "Spend",
+    "StoreError",
     "Stream",
     "Task",
     "TruncatedReplyError",
     "Unfinished",
+    "UnknownRunError",
     "Usage",
     "UsageReport",
     "__version__",

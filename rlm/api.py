@@ -9,24 +9,30 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError, IncompleteRecordError
 from rlm.core.estimates import Estimate, estimate_run
-from rlm.core.events import AnyEvent
+from rlm.core.events import AnyEvent, RunFinished, RunStarted
+from rlm.core.history import History
 from rlm.core.ids import RunId
+from rlm.core.messages import JsonValue
 from rlm.core.result import Result
 from rlm.engine.background import BACKGROUND
+from rlm.engine.repetition import CellWatch, OnDivergence, Repetition
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.models.prices import PriceList
 from rlm.models.registry import parse_model_name
-from rlm.ports import Model, Sink
+from rlm.ports import Journal, Model, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
+from rlm.records import DEFAULT_STORE, LeafCache, Record, Records
+from rlm.report.page import make_page
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
 from rlm.shared import SHARED
@@ -105,6 +111,10 @@ class RLM:
         sinks: are told every event of every run, on the engine's thread; they must not block.
         api_key, base_url: for the root's provider and all models of that provider; from the environment when None.
         window_tokens: how many tokens prompt and reply may have together, for models that the built-in table does not know.
+        store: where runs are kept, so that they can be looked at, taken up again and replayed: a path, ``"memory"``, None for
+            nowhere; ``"default"`` is ``RLM_STORE``, else a file among the user's data.
+        store_texts: False keeps hashes and numbers only.
+        cache: answers to leaf calls are taken from earlier runs where exactly the same was asked, the same number of times.
 
     An object may be used from many threads and loops at once; every call is a run of its own. ``close()`` releases
     connections; the end of the process does so too.
@@ -142,6 +152,9 @@ class RLM:
         api_key: str | None = None,
         base_url: str | None = None,
         window_tokens: int | None = None,
+        store: str | Path | None = DEFAULT_STORE,
+        store_texts: bool = True,
+        cache: bool = False,
     ) -> None:
         _check_positive(
             concurrency=concurrency,
@@ -190,6 +203,33 @@ class RLM:
             return SHARED.open(name, None, None, window_tokens)
 
         self._models = [open_named(each) if isinstance(each, str) else each for each in named]
+        keys = [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
+        self._records = Records(store, store_texts, [key for key in (api_key, *keys) if key])
+        self._cache_scope = f"{first}\0{base_url or ''}" if cache else None
+        self._options: dict[str, JsonValue] = {
+            "models": [model.name for model in self._models],
+            "windows": [model.window_tokens for model in self._models],
+            "max_depth": max_depth,
+            "max_iterations": max_iterations,
+            "budget": {name: value for name, value in asdict(self._budget).items() if value is not None},
+            "sandbox": sandbox,
+            "concurrency": concurrency,
+            "retries": retries,
+            "call_timeout_s": call_timeout_s,
+            "cell_seconds": cell_seconds,
+            "memory_mb": memory_mb,
+            "observation_chars": observation_chars,
+            "temperature": temperature,
+            "max_output_tokens": max_output_tokens,
+            "prompt": prompt if isinstance(prompt, str | None) else "custom",
+            "setup_code": setup_code,
+            "base_url": base_url,
+            "window_tokens": window_tokens,
+            "cache": cache,
+            "prefetch": prefetch,
+            "sandbox_packages": list(sandbox_packages),
+        }
+        opening.result()
         opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
@@ -229,22 +269,144 @@ class RLM:
             price_of=self._prices.cost_usd,
         )
 
-    def start(self, query: str | None, context: PlainValue = None, *, sinks: Sequence[Sink] = ()) -> RunHandle:
-        """Starts a run and returns at once; the handle waits for it, has it finish early, or cancels it."""
-        return RunHandle(self.prepare(sinks=sinks), query or DEFAULT_QUESTION, context)
+    def start(
+        self, query: str | None, context: PlainValue = None, *, sinks: Sequence[Sink] = (), sources: Sequence[str] = ()
+    ) -> RunHandle:
+        """Starts a run and returns at once; the handle waits for it, has it finish early, or cancels it.
+
+        ``sources`` are the files that ``context`` was read from: kept on record, for when the run is taken up again.
+        """
+        return RunHandle(self.prepare(sinks=sinks, sources=sources), query or DEFAULT_QUESTION, context)
 
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
         """Starts a run and gives its events as they happen: ``async for event in rlm.stream(query, context)``."""
         return Stream(lambda sink: BACKGROUND.submit(self.execute(query, context, sinks=(sink,))))
 
-    async def execute(
-        self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[Sink] = ()
+    def resume(
+        self,
+        run_id: str,
+        context: PlainValue = None,
+        *,
+        budget: Budget | None = None,
+        on_divergence: OnDivergence = "stop",
     ) -> Result:
-        """One run on the current loop, which must be the engine's. For code that runs there: models, other runs."""
-        return await self.prepare(depth=depth, sinks=sinks).answer(query or DEFAULT_QUESTION, context)
+        """Takes up a run that was killed, cancelled, failed, or met a limit, and waits for its answer. See ``aresume``."""
+        return BACKGROUND.wait(self._resume(run_id, context, budget, on_divergence))
 
-    def prepare(self, *, depth: int = 0, sinks: Sequence[Sink] = ()) -> Run:
-        """A run that has not begun. ``depth`` is where its root stands."""
+    async def aresume(
+        self,
+        run_id: str,
+        context: PlainValue = None,
+        *,
+        budget: Budget | None = None,
+        on_divergence: OnDivergence = "stop",
+    ) -> Result:
+        """Takes up a run where its record ends. Its cells are executed again with the answers they had; no answer is paid twice.
+
+        Args:
+            run_id: its id, or a beginning of it that no other run has; "last" is the newest.
+            context: needed where it was too large to be kept; must be the same.
+            budget: limits of the whole run, what it has spent already included; what this object has when None. A run that
+                ended because a limit was met goes on when one is given here.
+            on_divergence: what happens when a cell does something else than it did: "stop" raises, "pay" goes on and asks
+                anew where it must.
+
+        Raises:
+            UnknownRunError, IncompleteRecordError: there is not enough to go on from.
+            DivergenceError: a cell did something else than it did.
+            RLMError: as ``arun``.
+        """
+        return await asyncio.wrap_future(BACKGROUND.submit(self._resume(run_id, context, budget, on_divergence)))
+
+    def replay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> Result:
+        """Executes a whole recorded run again without asking any model, and checks that everything is the same.
+
+        Args:
+            run_id, context: as for ``resume``.
+            watch: is awaited after each cell, with its node, the cell and the REPL.
+
+        Raises:
+            DivergenceError: names the first cell that did something else, or the first turn that would be asked something else.
+            IncompleteRecordError: the record ends before the run does.
+        """
+        return BACKGROUND.wait(self._replay(run_id, context, watch))
+
+    def report_html(self, run_id: str = "last") -> str:
+        """A recorded run as one self-contained HTML page: its tree, its timeline, its cells and calls.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        store = self._records.need_store()
+        info = store.find(run_id)
+        return make_page(info.id, store.events(info.id, lenient=True))
+
+    async def execute(
+        self,
+        query: str | None,
+        context: PlainValue = None,
+        *,
+        depth: int = 0,
+        sinks: Sequence[Sink] = (),
+        sources: Sequence[str] = (),
+    ) -> Result:
+        """One run on the current loop, which must be the engine's. For code that runs there: models, other runs.
+
+        ``sources`` are the files that ``context`` was read from: kept on record, for when the run is taken up again.
+        """
+        run = self.prepare(depth=depth, sinks=sinks, sources=sources)
+        return await run.answer(query or DEFAULT_QUESTION, context)
+
+    async def _resume(
+        self,
+        run_id: str,
+        context: PlainValue,
+        budget: Budget | None,
+        on_divergence: OnDivergence,
+        sinks: Sequence[Sink] = (),
+    ) -> Result:
+        past = await self._records.recall(run_id, context)
+        if not past.events:
+            raise IncompleteRecordError(f"run {past.info.id} was killed before anything of it was kept: ask again")
+        history = History()
+        repetition = Repetition(history, on_divergence=on_divergence)
+        ended = past.events[-1]
+        stopped = (
+            isinstance(ended, RunFinished) and ended.limit == "stopped"
+        )  # by the caller, who now wants it to go on
+        more = budget is not None or stopped
+        over = past.info.status in ("complete", "partial") and not more
+        journal = None if over else Record(self._records, past.info.id, {}, resumed=True)
+        run = self.prepare(
+            run=past.info.id, journal=journal, past=past.events, repetition=repetition, budget=budget, sinks=sinks
+        )
+        if more:
+            history.reopen()
+        return await run.answer(question_of(past.events), past.context)
+
+    async def _replay(self, run_id: str, context: PlainValue, watch: CellWatch | None) -> Result:
+        past = await self._records.recall(run_id, context)
+        repetition = Repetition(History(keep_all=True), "replay", watch=watch)
+        run = self.prepare(run=past.info.id, past=past.events, repetition=repetition, budget=Budget())
+        return await run.answer(question_of(past.events), past.context)
+
+    def prepare(
+        self,
+        *,
+        depth: int = 0,
+        sinks: Sequence[Sink] = (),
+        sources: Sequence[str] = (),
+        run: RunId | None = None,
+        journal: Journal | None = None,
+        past: Sequence[AnyEvent] = (),
+        repetition: Repetition | None = None,
+        budget: Budget | None = None,
+    ) -> Run:
+        """A run that has not begun. ``depth`` is where its root stands; ``sources`` are the files its context was read from.
+
+        The others take up a run that is on record (``past``), see ``RunSetup``.
+        """
+        run_id = run or new_run_id()
         clock = MonotonicClock()
         settings = TreeSettings(
             models=self._models,
@@ -267,17 +429,26 @@ class RLM:
         )
         return Run(
             RunSetup(
-                id=RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
+                id=run_id,
                 settings=settings,
                 sandbox=SHARED.sandbox(*self._sandbox),
                 scheduler=scheduler,
                 clock=clock,
                 price_of=self._prices.cost_usd,
-                budget=self._budget,
+                budget=budget or self._budget,
                 sinks=(*self._sinks, *sinks),
                 depth=depth,
+                journal=journal if past else Record(self._records, run_id, self._options, sources),
+                past=past,
+                repetition=repetition or Repetition(),
+                epoch_s=time.time() - (past[-1].at_s if past else 0.0),
+                cache=self._cache(),
             )
         )
+
+    def _cache(self) -> LeafCache | None:
+        store = self._records.store() if self._cache_scope is not None else None
+        return LeafCache(store, self._cache_scope) if store is not None and self._cache_scope is not None else None
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -383,6 +554,15 @@ class _QueueSink:
     def _put(self, item: AnyEvent | None) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
+
+
+def new_run_id() -> RunId:
+    return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
+
+
+def question_of(events: Sequence[AnyEvent]) -> str:
+    """What a recorded run was asked."""
+    return next((event.question for event in events if isinstance(event, RunStarted)), DEFAULT_QUESTION)
 
 
 def ask(query: str, context: PlainValue = None, *, model: str | Model | None = None, **options: object) -> Result:

@@ -3,7 +3,8 @@
 engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply
        ──> Scheduler  slots, deadlines and retries around a Model
        ──> Sandbox    opens REPLs, each a confined process that executes cells
-       ──> Sink       is told every event, in order: views, totals, journals
+       ──> Sink       is told every event, in order: views, totals
+       ──> Journal    keeps every event, so that a run can be taken up again
        ──> Clock      the time, so that tests can own it
 """
 
@@ -145,6 +146,42 @@ class Sink(Protocol):
     """Is told every event of a run, in order, on the engine's loop. Must not block."""
 
     def emit(self, event: AnyEvent) -> None: ...
+
+
+class Journal(Protocol):
+    """Keeps the events of one run. Unlike a sink it is part of the run: when it fails, the run ends."""
+
+    async def begin(self, question: str, context: PlainValue) -> None:
+        """Is awaited once, before the first event.
+
+        Raises:
+            StoreError: nothing can be kept.
+        """
+        ...
+
+    async def end(self) -> None:
+        """Is awaited once, after the last event, however the run ended."""
+        ...
+
+    def append(self, event: AnyEvent) -> None:
+        """Takes an event, in order. Must not block; what goes wrong is told by ``written``."""
+        ...
+
+    async def written(self) -> None:
+        """Returns when everything appended so far will survive the end of this process.
+
+        Raises:
+            StoreError: when it cannot be kept.
+        """
+        ...
+
+
+class AnswerCache(Protocol):
+    """Answers of leaf calls, kept across runs. ``occurrence`` counts equal requests of one run, from 1."""
+
+    async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None: ...
+
+    def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None: ...
 
 
 class Clock(Protocol):

@@ -59,6 +59,9 @@ def ask(
     sandbox_package: Annotated[list[str] | None, Parameter(negative_iterable="")] = None,
     base_url: str | None = None,
     encoding: str = "utf-8",
+    store: str | None = None,
+    no_store_texts: Annotated[bool, Parameter(show_default=False)] = False,
+    cache: Annotated[bool, Parameter(show_default=False)] = False,
     json_output: Annotated[bool, Parameter(name="--json", show_default=False)] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False)] = False,
 ) -> int:
@@ -102,6 +105,12 @@ def ask(
         Address of an OpenAI-compatible endpoint.
     encoding
         Of the files and of standard input.
+    store
+        Where the run is kept: a path, "memory" or "none". RLM_STORE, else a file among your data, if not given.
+    no_store_texts
+        Keep hashes and numbers only; such a run cannot be resumed.
+    cache
+        Take answers of sub-calls from earlier runs where exactly the same was asked.
     json_output
         Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error.
     quiet
@@ -111,7 +120,7 @@ def ask(
         inputs = _read(question, files, encoding)
         for note in [] if quiet else [*inputs.notes, *_default_notes(model)]:
             complain(note)
-        view = None if quiet else _choose_view()
+        view = None if quiet else choose_view()
         engine = rlm.RLM(
             model,
             sub_model=sub_model,
@@ -124,31 +133,38 @@ def ask(
             sandbox=sandbox,
             sandbox_packages=sandbox_package or (),
             base_url=base_url,
+            store=_choose_store(store),
+            store_texts=not no_store_texts,
+            cache=cache,
             sinks=[view] if view else [],
         )
     except RLMError as error:
-        return _report_failure(error, (), json_output=json_output)
+        return report_failure(error, (), json_output=json_output)
     with engine:
         if estimate:
             return _estimate(engine, inputs.context, json_output=json_output)
-        return _run(engine, view, question, inputs.context, json_output=json_output, quiet=quiet)
+        return _run(engine, view, question, inputs, json_output=json_output, quiet=quiet)
 
 
 def _run(
-    engine: rlm.RLM, view: ThreadedView | None, question: str, context: Context, *, json_output: bool, quiet: bool
+    engine: rlm.RLM, view: ThreadedView | None, question: str, inputs: Inputs, *, json_output: bool, quiet: bool
 ) -> int:
     """Runs under the view and reports after it, so that the answer never lands in the middle of a tree."""
     watching: AbstractContextManager[object] = view or nullcontext()
     try:
         with watching:
-            result = _wait(engine.start(question, context))
+            result = _wait(engine.start(question, inputs.context, sources=inputs.sources))
     except KeyboardInterrupt:
         if json_output:
             write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
         raise
     except RLMError as error:
-        return _report_failure(error, engine.model_names, json_output=json_output)
-    return _report(result, engine.model_names, json_output=json_output, quiet=quiet)
+        return report_failure(error, engine.model_names, json_output=json_output)
+    return report(result, engine.model_names, json_output=json_output, quiet=quiet)
+
+
+def _choose_store(named: str | None) -> str | None:
+    return rlm.DEFAULT_STORE if named is None else None if named == "none" else named
 
 
 def _wait(handle: rlm.RunHandle) -> Result:
@@ -220,7 +236,7 @@ def _default_notes(model: str | None) -> list[str]:
     return [note] if note else []
 
 
-def _choose_view() -> ThreadedView | None:
+def choose_view() -> ThreadedView | None:
     """The live tree on a terminal that can move its cursor, lines elsewhere, nothing where stderr is closed."""
     if sys.stderr is None:
         return None
@@ -230,7 +246,7 @@ def _choose_view() -> ThreadedView | None:
     return PlainView(sys.stderr)
 
 
-def _report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
+def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
     code = exit_for_status(result.status)
     if result.status == "partial" and not quiet:
         why = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
@@ -263,7 +279,7 @@ def _describe_undone(result: Result) -> str:
     return f"; left undone: {', '.join(parts)}" if parts else ""
 
 
-def _report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
+def report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
     code = exit_for_error(error)
     complain(f"error: {describe_error(error)}", error)
     if json_output:

@@ -14,9 +14,11 @@ from rlm.core.errors import (
     BudgetExceededError,
     ConfigurationError,
     ContextError,
+    IncompleteRecordError,
     NoAnswerError,
     RLMError,
     RunCancelledError,
+    UnknownRunError,
 )
 from rlm.core.events import Status
 from rlm.views.escape import one_line
@@ -61,7 +63,7 @@ def exit_for_status(status: Status) -> Exit:
 def exit_for_error(error: BaseException) -> Exit:
     """The exit status of a run, or of its preparation, that raised."""
     match error:
-        case ConfigurationError() | ContextError():
+        case ConfigurationError() | ContextError() | UnknownRunError() | IncompleteRecordError():
             return Exit.USAGE
         case NoAnswerError() | BudgetExceededError():
             return Exit.NO_ANSWER

@@ -47,10 +47,11 @@ _BYTE_ORDER_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf
 
 @dataclass(slots=True)
 class Inputs:
-    """What was read. ``notes`` are for the person: one line each, fit for a terminal."""
+    """What was read. ``notes`` are for the person: one line each, fit for a terminal; ``sources`` are its paths."""
 
     context: Context
     notes: list[str] = field(default_factory=list)
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -110,9 +111,10 @@ def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str
     if not any(text.strip() for text in texts.values()):
         named = ", ".join(one_line(name) for name in texts) or ", ".join(notes)
         raise ContextError(f"no text in {named}: there is nothing to ask about")
+    kept = tuple(source for source in sources if source not in STDIN_NAMES)
     if len(texts) == 1 and not has_folder:
-        return Inputs(next(iter(texts.values())), notes)
-    return Inputs(texts, notes)
+        return Inputs(next(iter(texts.values())), notes, kept)
+    return Inputs(texts, notes, kept)
 
 
 def _known_encoding(name: str) -> str:

@@ -36,6 +36,14 @@ app.command(
     help="Ask one question over files, folders or standard input.",
     usage="Usage: rlm ask [OPTIONS] QUESTION [FILE...]",
 )
+app.command("rlm.cli.runs:app", name="runs", help="List recorded runs; rlm runs prune deletes them.")
+app.command("rlm.cli.show:show", name="show", help="Show one recorded run: its tree, cells, calls and costs.")
+app.command("rlm.cli.resume:resume", name="resume", help="Take up a recorded run where it ended, without paying twice.")
+app.command("rlm.cli.replay:replay", name="replay", help="Execute a recorded run again without any model, and compare.")
+app.command("rlm.cli.export:export", name="export", help="Write a recorded run as one HTML page, or as JSON lines.")
+app.command(
+    "rlm.cli.debug:debug", name="debug", help="Open a prompt in a recorded node's REPL, after one of its turns."
+)
 app.command("rlm.cli.eval:app", name="eval", help="Compare ways of answering on tasks with exact answers.")
 app.command(
     "rlm.cli.doctor:doctor",

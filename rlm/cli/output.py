@@ -48,6 +48,15 @@ def write_json(report: Mapping[str, JsonValue], stdout: TextIO | None) -> None:
     _write(json.dumps(report) + "\n", stdout)
 
 
+def write_text(text: str, stdout: TextIO | None) -> None:
+    """Writes text as it is.
+
+    Raises:
+        OutputError: it did not get out.
+    """
+    _write(text, stdout)
+
+
 def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonValue]:
     """The JSON object of a run."""
     return {

@@ -20,11 +20,17 @@ memory limit) and was replaced. ``interrupted``: stopped because the run ended."
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One code block. ``turn`` and ``number`` count from 1 and name it in tracebacks: ``<cell 2.1>``."""
+    """One code block. ``turn`` and ``number`` count from 1 and name it in tracebacks: ``<cell 2.1>``.
+
+    ``clock_s`` is the time of day (seconds since 1970) that its code sees when it starts; 0 leaves it the real clock.
+    ``prefetch``: whether its calls may be asked ahead of time.
+    """
 
     turn: int
     number: int
     code: str
+    clock_s: float = field(default=0.0, compare=False)
+    prefetch: bool = field(default=True, compare=False)
 
     @property
     def name(self) -> str:
@@ -62,6 +68,8 @@ class CellResult:
         notes: what the model must be told besides, one sentence each (a restored scaffold name, a coroutine that was
             never awaited, lost state).
         state_lost: the REPL was replaced; variables of earlier cells are gone.
+        killed: its process was killed from outside, not by anything that its code did and not at the time limit.
+        rebuilt: the REPL was replaced, and the cells before this one were executed again in the new one.
         elapsed_s: wall time; waited_s: the part of it spent waiting for sub-calls.
         prefetched: sub-calls that were asked before the cell came to them; prefetches_used: those of them that it came to.
             The others were wasted.
@@ -77,6 +85,8 @@ class CellResult:
     variables: tuple[Variable, ...] = ()
     notes: tuple[str, ...] = ()
     state_lost: bool = False
+    killed: bool = False
+    rebuilt: bool = False
     elapsed_s: float = 0.0
     waited_s: float = 0.0
     prefetched: int = 0
@@ -106,9 +116,10 @@ class Subcall:
 
 @dataclass(frozen=True, slots=True)
 class SubcallAnswer:
-    """The answer to a sub-call: text, or data where a schema was given."""
+    """The answer to a sub-call: text, or data where a schema was given. ``elapsed_s`` is what the cell's clock goes on by."""
 
     value: PlainValue
+    elapsed_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,7 @@ class SubcallFailure:
 
     kind: str
     message: str
+    elapsed_s: float = field(default=0.0, compare=False)
 
 
 SubcallOutcome: TypeAlias = SubcallAnswer | SubcallFailure
@@ -141,13 +153,14 @@ class ReplSpec:
     """What a new REPL is to hold. ``context`` is str, list, dict or other plain data.
 
     ``setup_code`` runs once before the first cell, under the same confinement. ``can_call`` is False where the depth rule
-    allows no sub-calls: the query functions then raise, saying so.
+    allows no sub-calls: the query functions then raise, saying so. ``seed`` decides everything random in it; None draws anew.
     """
 
     context: PlainValue
     setup_code: str | None = None
     can_call: bool = True
     limits: ReplLimits = field(default_factory=ReplLimits)
+    seed: str | None = None
 
 
 ReplVariables: TypeAlias = Mapping[str, PlainValue]

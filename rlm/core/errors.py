@@ -22,6 +22,10 @@
     │   ├── SandboxUnavailableError no worker could be started at the level asked for
     │   ├── SandboxDiedError        a worker ended and could not be replaced
     │   └── ProtocolViolationError  a worker sent what no honest worker sends
+    ├── StoreError                  the journal cannot be opened, written or read
+    │   ├── UnknownRunError         the store has no run of this id
+    │   └── IncompleteRecordError   the run is there, but what is needed of it was not kept
+    ├── DivergenceError             a cell that was run again did not do what it had done
     ├── BudgetExceededError         a limit of the run was met
     ├── NoAnswerError               the run ended without an answer
     ├── RunCancelledError           somebody stopped the run
@@ -186,6 +190,38 @@ class SandboxDiedError(SandboxError):
 
 class ProtocolViolationError(SandboxError):
     """A worker sent a frame that no honest worker sends; it was ended."""
+
+
+class StoreError(RLMError):
+    """The store of runs cannot be opened, written or read; what was written before is whole."""
+
+
+class UnknownRunError(StoreError):
+    """The store has no run of this id."""
+
+
+class IncompleteRecordError(StoreError):
+    """The run cannot be executed again: its texts or its context were not kept, or the one given is another."""
+
+
+class DivergenceError(RLMError):
+    """A cell that was executed again did something else than the journal says.
+
+    Attributes:
+        node, turn, cell: where. ``cell`` is 0 when it is what the model was asked that differs.
+        difference: what differed, in one line.
+    """
+
+    def __init__(self, node: str, turn: int, cell: int, difference: str) -> None:
+        place = f"node {node}, cell {turn}.{cell}" if cell else f"node {node}, turn {turn}"
+        super().__init__(
+            f"{place} did not do again what the journal says: {difference}. Code that depends on more than its input "
+            "cannot be repeated; resume with on_divergence='pay' to ask again, and pay again, where it differs."
+        )
+        self.node = node
+        self.turn = turn
+        self.cell = cell
+        self.difference = difference
 
 
 class BudgetExceededError(RLMError):

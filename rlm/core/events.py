@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.cells import Cell, CellResult, PlainValue, SubcallFailure
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Reply, Request, Usage
 
@@ -36,8 +36,18 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """A process took the run up again. ``lost`` are the calls that were in flight when the one before it ended."""
+
+    lost: tuple[CallId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted(Event):
-    """``parent`` is None for the root. ``context`` describes the input in one line ("str, 120,345 characters")."""
+    """``parent`` is None for the root. ``context`` describes the input in one line ("str, 120,345 characters").
+
+    ``key`` is the hash of the sub-call that asked for a child: with its place it identifies the node when cells run again.
+    """
 
     parent: NodeId | None
     depth: int
@@ -45,6 +55,7 @@ class NodeStarted(Event):
     question: str
     context: str
     batch: int | None = None
+    key: str = ""
     prefetched: bool = False
 
 
@@ -53,8 +64,9 @@ class CallStarted(Event):
     """A call to a model was asked for. It may still wait for a slot; ``CallSent`` tells when it left.
 
     For a node's own turn ``role`` is "node" and ``turn`` counts from 1; for a leaf call ``turn`` and ``cell`` say which cell
-    asked, and ``batch`` groups the items of one batch. ``prefetched``: it was asked before the cell came to it; how many of
-    these a cell used and wasted is in its ``CellExecuted``.
+    asked, ``batch`` groups the items of one batch, and ``key`` is the hash of the sub-call. ``prefetched``: it was asked before
+    the cell came to it; how many of these a cell used and wasted is in its ``CellExecuted``. ``limit`` is set where a limit
+    made this a node's last turn.
     """
 
     call: CallId
@@ -65,6 +77,8 @@ class CallStarted(Event):
     request: Request
     cell: int | None = None
     batch: int | None = None
+    key: str = ""
+    limit: str | None = None
     prefetched: bool = False
 
 
@@ -88,7 +102,10 @@ class CallRetried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallReplied(Event):
-    """``cost_usd`` is the provider's figure where it reports one, else from the price list; None where unknown."""
+    """``cost_usd`` is the provider's figure where it reports one, else from the price list; None where unknown.
+
+    ``cached``: the answer came from the store's cache of earlier runs, and cost nothing.
+    """
 
     call: CallId
     role: CallRole
@@ -97,11 +114,15 @@ class CallReplied(Event):
     reply: Reply
     cost_usd: float | None
     elapsed_s: float
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFailed(Event):
-    """A call ended without a reply, after all its attempts. ``error`` is the class name, ``message`` its text."""
+    """A call ended without a reply, after all its attempts. ``error`` is the class name, ``message`` its text.
+
+    ``text`` is what had arrived of a reply that was cut: the conversation goes on with it.
+    """
 
     call: CallId
     role: CallRole
@@ -110,6 +131,21 @@ class CallFailed(Event):
     error: str
     message: str
     elapsed_s: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubcallEnded(Event):
+    """What a cell was told in place of a plain reply: a child's answer (``value``), or why there is none (``failure``).
+
+    ``call`` names the sub-call's place, as the id of its leaf call or child node does.
+    """
+
+    call: CallId
+    key: str
+    value: PlainValue = None
+    failure: SubcallFailure | None = None
+    elapsed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,12 +203,14 @@ class RunFinished(Event):
 
 AnyEvent: TypeAlias = (
     RunStarted
+    | RunResumed
     | NodeStarted
     | CallStarted
     | CallSent
     | CallRetried
     | CallReplied
     | CallFailed
+    | SubcallEnded
     | CallBilled
     | CellStarted
     | CellExecuted

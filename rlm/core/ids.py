@@ -29,6 +29,13 @@ class SubcallPlace:
     def path(self) -> str:
         return f"{self.node}/{self.turn}.{self.cell}.{self.number}"
 
+    @classmethod
+    def parse(cls, path: str) -> SubcallPlace:
+        """The place that a child node's or a leaf call's id names."""
+        node, _, last = path.rpartition("/")
+        turn, cell, number = last.split(".")
+        return cls(NodeId(node), int(turn), int(cell), int(number))
+
 
 def turn_call(node: NodeId, turn: int) -> CallId:
     """The id of the model call that a node's turn makes."""

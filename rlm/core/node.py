@@ -120,11 +120,15 @@ NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | Value
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the node's model for turn ``turn``. ``last``: there will be no other turn, and it is paid from what was held back."""
+    """Ask the node's model for turn ``turn``.
+
+    ``last``: there will be no other turn, and it is paid from what was held back. ``limit`` says which limit made it the last.
+    """
 
     messages: tuple[Message, ...]
     turn: int
     last: bool
+    limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +373,7 @@ def _ask(node: Node) -> Step:
 
 def _ask_turn(node: Node) -> Step:
     node = replace(node, state=State.ASKING, turn=node.turn + 1)
-    return node, Ask(node.messages, node.turn, last=node.limit is not None)
+    return node, Ask(node.messages, node.turn, last=node.limit is not None, limit=node.limit)
 
 
 def _take_summary(node: Node, event: Compacted) -> Step:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from rlm.core.billing import is_unbilled
 from rlm.core.budget import Amounts
-from rlm.core.errors import ModelError
+from rlm.core.errors import ModelError, TruncatedReplyError
 from rlm.core.events import CallBilled, CallFailed, CallReplied, CallRetried, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId
 from rlm.core.ledger import NOTHING, Hold, Need
@@ -15,27 +16,35 @@ from rlm.core.messages import Reply, Request, Usage
 from rlm.engine.holds import Holds
 from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.recorder import Recorder
-from rlm.ports import Model, Scheduler
+from rlm.ports import AnswerCache, Model, Scheduler
 
 __all__ = ["CallPlace", "Caller", "PriceOf"]
 
 
 @dataclass(frozen=True, slots=True)
 class CallPlace:
-    """Where a call stands: its id, the node that asked, its turn, and for a leaf call its cell and batch."""
+    """Where a call stands: its id, the node that asked, its turn, and for a leaf call its cell, batch and key.
+
+    ``limit``: what makes a turn a node's last one.
+    """
 
     call: CallId
     node: NodeId
     turn: int
     cell: int | None = None
     batch: int | None = None
+    key: str = ""
+    limit: str | None = None
     prefetched: bool = False
 
 
 class Caller:
     """Makes the calls of one run."""
 
-    def __init__(self, scheduler: Scheduler, holds: Holds, meter: Meter, recorder: Recorder) -> None:
+    def __init__(
+        self, scheduler: Scheduler, holds: Holds, meter: Meter, recorder: Recorder, cache: AnswerCache | None = None
+    ) -> None:
+        self._cache = None if cache is None else CountingCache(cache)
         self._scheduler = scheduler
         self.recorder = recorder
         self.holds = holds
@@ -48,14 +57,44 @@ class Caller:
             BudgetExceededError: before anything is sent, or in place of a further attempt.
             ModelError: after all attempts.
         """
+        if self._cache is not None and place.cell is not None:
+            occurrence = self._cache.count(model, request)
+            if (known := await self._cache.get(model, request, occurrence)) is not None:
+                return await self._take_known(model, request, place, known)
+            reply = await self._ask(model, request, place, need)
+            self._cache.put(model, request, occurrence, reply)
+            return reply
+        return await self._ask(model, request, place, need)
+
+    async def _ask(self, model: Model, request: Request, place: CallPlace, need: Need) -> Reply:
         hold = await self.holds.take(need)
         payment = _Payment(self, model, request, place, hold)
         recorder, node = self.recorder, place.node
+        began = self._emit_started(model, request, place)
+        try:
+            reply = await self._scheduler.ask(model, request, node=node, observer=payment)
+        except BaseException as error:
+            payment.close(error)
+            self._emit_failure(model, request, place, error, began)
+            raise
+        self._emit_reply(model, request, place, reply, payment.settle(reply), began, cached=False)
+        await recorder.written()  # before anybody acts on it: what was answered is never paid for again
+        return reply
+
+    async def _take_known(self, model: Model, request: Request, place: CallPlace, known: Reply) -> Reply:
+        """An answer from an earlier run: seen as a call, and free."""
+        began = self._emit_started(model, request, place)
+        self._emit_reply(model, request, place, known, 0.0, began, cached=True)
+        await self.recorder.written()
+        return known
+
+    def _emit_started(self, model: Model, request: Request, place: CallPlace) -> float:
+        recorder = self.recorder
         began = recorder.at_s
         recorder.emit(
             CallStarted(
                 run=recorder.run,
-                node=node,
+                node=place.node,
                 at_s=began,
                 call=place.call,
                 role=request.role,
@@ -65,31 +104,40 @@ class Caller:
                 request=request,
                 cell=place.cell,
                 batch=place.batch,
+                key=place.key,
+                limit=place.limit,
                 prefetched=place.prefetched,
             )
         )
-        try:
-            reply = await self._scheduler.ask(model, request, node=node, observer=payment)
-        except BaseException as error:
-            payment.close(error)
-            self._emit_failure(model, request, place, error, began)
-            raise
-        cost = payment.settle(reply)
+        return began
+
+    def _emit_reply(  # noqa: PLR0917  what a reply's event tells
+        self,
+        model: Model,
+        request: Request,
+        place: CallPlace,
+        reply: Reply,
+        cost_usd: float | None,
+        began: float,
+        *,
+        cached: bool,
+    ) -> None:
+        recorder = self.recorder
         recorder.emit(
             CallReplied(
                 run=recorder.run,
-                node=node,
+                node=place.node,
                 at_s=recorder.at_s,
                 call=place.call,
                 role=request.role,
                 depth=request.depth,
                 model=model.name,
                 reply=reply,
-                cost_usd=cost,
+                cost_usd=cost_usd,
                 elapsed_s=recorder.at_s - began,
+                cached=cached,
             )
         )
-        return reply
 
     def _emit_failure(
         self, model: Model, request: Request, place: CallPlace, error: BaseException, began: float
@@ -107,8 +155,23 @@ class Caller:
                 error=type(error).__name__,
                 message=str(error) or "stopped before its reply came",
                 elapsed_s=recorder.at_s - began,
+                text=error.text if isinstance(error, TruncatedReplyError) else "",
             )
         )
+
+
+class CountingCache:
+    """A cache, with the count of equal requests of one run: asking the same five times takes five answers, not one."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self.get = cache.get
+        self.put = cache.put
+        self._asked = Counter[tuple[str, Request]]()
+
+    def count(self, model: Model, request: Request) -> int:
+        key = (model.name, replace(request, schema=None, depth=0, cache_key=str(request.schema)))
+        self._asked[key] += 1
+        return self._asked[key]
 
 
 class _Payment:

@@ -1,5 +1,8 @@
 """Drives nodes: performs the actions of a node's table one by one, and serves what its cells ask for.
 
+A node that an earlier process had begun is driven from its beginning: its recorded replies are given to the same table, its
+recorded cells executed in a new REPL with the answers they had, and where the record ends it simply goes on.
+
 The tree exists only here, as calls: a cell's sub-call that becomes a child drives that child to its end while the cell waits.
 A waiting node holds no slot, and the number of open REPLs is limited for each depth apart, so nesting cannot deadlock.
 """
@@ -13,17 +16,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import assert_never
 
-from rlm.core.cells import (
-    Cell,
-    CellResult,
-    ReplSpec,
-    Subcall,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Cell, CellResult, ReplSpec
 from rlm.core.contexts import describe_context
 from rlm.core.depth import can_call, makes_children
-from rlm.core.events import CellExecuted, CellStarted, NodeFinished, NodeStarted, Status
+from rlm.core.events import NodeFinished, NodeStarted, Status
 from rlm.core.ledger import NOTHING
 from rlm.core.node import (
     Action,
@@ -42,14 +38,15 @@ from rlm.core.node import (
     step,
 )
 from rlm.engine.calls import Caller
+from rlm.engine.cells import CellDriver
 from rlm.engine.meter import PromptCount
 from rlm.engine.remaining import RunLimits
+from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
-from rlm.engine.stop import Stopped
 from rlm.engine.subcalls import SubcallServer
 from rlm.engine.turns import Turns
 from rlm.ports import Repl, Sandbox
-from rlm.prompts import PromptFacts, describe_limit
+from rlm.prompts import PromptFacts
 
 # Between the switch and the interrupt of the root's cell: time to catch BudgetExceeded and print what there is.
 CELL_GRACE_S = 0.5
@@ -58,10 +55,21 @@ CELL_GRACE_S = 0.5
 class Tree:
     """Drives the nodes of one run."""
 
-    def __init__(self, settings: TreeSettings, sandbox: Sandbox, caller: Caller, limits: RunLimits) -> None:
+    def __init__(  # noqa: PLR0917  the parts of a run
+        self,
+        settings: TreeSettings,
+        sandbox: Sandbox,
+        caller: Caller,
+        limits: RunLimits,
+        repetition: Repetition | None = None,
+        epoch_s: float = 0.0,
+    ) -> None:
+        """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
         self.settings = settings
-        self._subcalls = SubcallServer(settings, caller, self.drive, limits.remaining)
-        self._turns = Turns(settings, caller, limits)
+        self.repetition = repetition or Repetition()
+        subcalls = SubcallServer(settings, caller, self.drive, limits, self.repetition)
+        self._cells = CellDriver(subcalls, caller.recorder, self.repetition, limits.remaining, epoch_s)
+        self._turns = Turns(settings, caller, limits, self.repetition)
         self._limits = limits
         self._sandbox = sandbox
         self._caller = caller
@@ -97,7 +105,8 @@ class Tree:
 
     async def open(self, job: NodeJob) -> Repl:
         """Begins a node: its first event, and its REPL."""
-        self._emit_started(job)
+        if self.repetition.purpose == "replay" or job.id not in self.repetition.history.nodes:
+            self._emit_started(job)
         return await self._sandbox.open(self.repl_spec(job))
 
     def repl_spec(self, job: NodeJob) -> ReplSpec:
@@ -108,38 +117,16 @@ class Tree:
             setup_code=settings.setup_code,
             can_call=can_call(job.depth, settings.max_depth),
             limits=settings.limits,
+            seed=f"{self._recorder.run}:{job.id}",
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
         """Runs one cell of a node, serving its sub-calls. ``limit`` names a limit that forbids them."""
-        recorder = self._recorder
-        recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell))
+        return (await self._execute(job, repl, cell, limit)).result
 
-        async def serve(subcall: Subcall) -> SubcallOutcome:
-            if limit and not subcall.budget:
-                return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
-            if job.parent is not None or subcall.budget:  # a child ends with the root's sub-call that it serves
-                return await self._subcalls.serve(job, cell, subcall)
-            try:
-                async with self._limits.stop.interrupting():
-                    return await self._subcalls.serve(job, cell, subcall)
-            except Stopped:
-                met = describe_limit(self._limits.stop.limit or "")
-                return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
-
+    async def _execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
         async with self._stoppable(job, repl):
-            result = await repl.execute(cell, serve)
-        recorder.emit(
-            CellExecuted(
-                run=recorder.run,
-                node=job.id,
-                at_s=recorder.at_s,
-                cell=cell,
-                result=result,
-                notice=self._limits.remaining.notice(),
-            )
-        )
-        return result
+            return await self._cells.execute(job, repl, cell, limit)
 
     @contextlib.asynccontextmanager
     async def _stoppable(self, job: NodeJob, repl: Repl) -> AsyncIterator[None]:
@@ -173,8 +160,7 @@ class Tree:
             case Compact():
                 return await self._turns.summarise(job, action)
             case Execute(cell, limit):
-                result = await self.execute(job, repl, cell, limit)
-                return Executed(result, self._limits.remaining.notice())
+                return await self._execute(job, repl, cell, limit)
             case Read(name):
                 try:
                     return ValueRead(await repl.read(name))
@@ -220,6 +206,7 @@ class Tree:
                 question=job.question,
                 context=describe_context(job.context),
                 batch=job.batch,
+                key=job.key,
                 prefetched=job.prefetched,
             )
         )

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rlm.core.budget import Budget, LimitUse
+from rlm.core.budget import Amounts, Budget, LimitUse, nanos_of
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
-from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError
-from rlm.core.events import RunFinished, RunStarted, Status
+from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError, StoreError
+from rlm.core.events import (
+    AnyEvent,
+    CallBilled,
+    CallFailed,
+    CallReplied,
+    CallStarted,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    Status,
+)
+from rlm.core.history import LOST
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
 from rlm.core.node import Finish
@@ -22,14 +34,24 @@ from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.nodes import Tree
 from rlm.engine.recorder import Recorder
 from rlm.engine.remaining import Remaining, RunLimits
+from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Deadline, Stop
-from rlm.ports import Clock, Sandbox, Scheduler, Sink
+from rlm.ports import AnswerCache, Clock, Journal, Sandbox, Scheduler, Sink
 
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """Everything a run is made of. ``depth`` is where its root stands: 0, unless an outer tree asked for this run."""
+    """Everything a run is made of.
+
+    Attributes:
+        depth: where its root stands: 0, unless an outer tree asked for this run.
+        journal: keeps its events; None keeps nothing.
+        past: what an earlier process has done of it, from the journal.
+        repetition: how that is done again; its history is made from ``past``.
+        epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
+        cache: answers of leaf calls in earlier runs.
+    """
 
     id: RunId
     settings: TreeSettings
@@ -40,6 +62,11 @@ class RunSetup:
     budget: Budget = Budget()
     sinks: Sequence[Sink] = ()
     depth: int = 0
+    journal: Journal | None = None
+    past: Sequence[AnyEvent] = ()
+    repetition: Repetition = field(default_factory=Repetition)
+    epoch_s: float = 0.0
+    cache: AnswerCache | None = None
 
 
 class Run:
@@ -47,18 +74,22 @@ class Run:
 
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
-        self.recorder = Recorder(setup.id, setup.clock, setup.sinks)
+        repetition = setup.repetition
+        for event in setup.past:
+            repetition.history.note(event)
+        fed = repetition.history if repetition.purpose == "run" else None
+        self.recorder = Recorder(setup.id, setup.clock, setup.sinks, setup.journal, fed)
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
         self.ledger = Ledger(budget)
         self.holds = Holds(self.ledger, self.stop)
-        meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
+        self._meter = meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
-        caller = Caller(setup.scheduler, self.holds, meter, self.recorder)
+        caller = Caller(setup.scheduler, self.holds, meter, self.recorder, setup.cache)
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, remaining)
-        self.tree = Tree(settings, setup.sandbox, caller, limits)
+        self.tree = Tree(settings, setup.sandbox, caller, limits, repetition, setup.epoch_s)
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
 
@@ -68,8 +99,11 @@ class Run:
         return NodeJob(ROOT, setup.depth, question, context, setup.settings.model_at(setup.depth))
 
     def begin(self, question: str, context: PlainValue) -> None:
-        """Emits the run's first event."""
+        """Emits the run's first event, or takes up what there is of it."""
         settings = self._setup.settings
+        if self._setup.past and self._setup.repetition.purpose == "run":
+            self._take_up()
+            return
         self.recorder.emit(
             RunStarted(
                 run=self._setup.id,
@@ -91,6 +125,16 @@ class Run:
             RunCancelledError: it was stopped by ``cancel``.
             asyncio.CancelledError: its task was cancelled.
         """
+        journal = self._setup.journal
+        if journal is None:
+            return await self._answer(question, context)
+        await journal.begin(question, context)
+        try:
+            return await self._answer(question, context)
+        finally:
+            await journal.end()
+
+    async def _answer(self, question: str, context: PlainValue) -> Result:
         self.begin(question, context)
         try:
             finish = await self._drive_in_time(self.root_job(question, context))
@@ -104,12 +148,65 @@ class Run:
                 )
             stopped = isinstance(ended, asyncio.CancelledError | RunCancelledError)
             result = self._end("cancelled" if stopped else "failed", None, ended)
+            with contextlib.suppress(StoreError):  # the error that is under way says more
+                await self.recorder.written()
             if isinstance(ended, RLMError):
                 ended.result = result
             if ended is not error:
                 raise ended from None
             raise
-        return self._end("partial" if finish.limit else "complete", finish, None)
+        result = self._end("partial" if finish.limit else "complete", finish, None)
+        await self.recorder.written()
+        return result
+
+    def _take_up(self) -> None:
+        """Shows what an earlier process did, counts what it cost, and closes the calls that went down with it."""
+        recorder, meter, ledger = self.recorder, self._meter, self.ledger
+        recorder.recall(self._setup.past)
+        for event in self._setup.past:
+            if isinstance(event, CallReplied) and not event.cached:
+                ledger.spent = ledger.spent + meter.cost(event.model, event.reply.usage, event.cost_usd)[1]
+            elif isinstance(event, CallBilled):
+                billed = Amounts(event.usage.calls or 1, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
+                ledger.spent = ledger.spent + billed + Amounts(0, event.assumed_tokens, nanos_of(event.assumed_usd))
+        recorder.emit(RunResumed(run=self._setup.id, node=ROOT, at_s=recorder.at_s))
+        for call in self._setup.repetition.history.lost:
+            self._close_lost(call)
+
+    def _close_lost(self, call: CallStarted) -> None:
+        """Nobody can say what a call that was in flight has cost: the budget counts the most it can have."""
+        recorder = self.recorder
+        model = next((model for model in self._setup.settings.models if model.name == call.model), None)
+        if model is not None and self._setup.budget.counts_tokens:
+            worst = self._meter.call_need(model, call.request).worst
+            self.ledger.spent = self.ledger.spent + worst
+            recorder.emit(
+                CallBilled(
+                    run=self._setup.id,
+                    node=call.node,
+                    at_s=recorder.at_s,
+                    call=call.call,
+                    role=call.role,
+                    depth=call.depth,
+                    model=call.model,
+                    assumed_tokens=worst.tokens,
+                    assumed_usd=worst.usd,
+                )
+            )
+        recorder.emit(
+            CallFailed(
+                run=self._setup.id,
+                node=call.node,
+                at_s=recorder.at_s,
+                call=call.call,
+                role=call.role,
+                depth=call.depth,
+                model=call.model,
+                error=LOST,
+                message="in flight when its process ended",
+                elapsed_s=recorder.at_s - call.at_s,
+            )
+        )
 
     def finish(self) -> None:
         """Has the run answer with what it has; one that has nothing yet to answer from is cancelled. On the run's loop."""

@@ -57,4 +57,5 @@ class NodeJob:
     model: Model
     parent: NodeId | None = None
     batch: int | None = None
+    key: str = ""
     prefetched: bool = False

@@ -1,8 +1,13 @@
-"""Serves what a cell asks for: each sub-call becomes a leaf call or a child node, by the depth rule, with the same errors."""
+"""Serves what a cell asks for: each sub-call becomes a leaf call or a child node, by the depth rule, with the same errors.
+
+What was answered before, in this process or in one that ended, is handed over again instead.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import orjson
@@ -10,15 +15,26 @@ import orjson
 from rlm.core.bounds import least_tokens
 from rlm.core.cells import Cell, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.core.depth import decide_subcall
-from rlm.core.errors import BudgetExceededError, MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError
+from rlm.core.errors import (
+    BudgetExceededError,
+    IncompleteRecordError,
+    MalformedReplyError,
+    ModelError,
+    NoAnswerError,
+    PromptTooLongError,
+)
+from rlm.core.events import SubcallEnded
+from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
 from rlm.core.node import Finish
 from rlm.engine.calls import Caller, CallPlace
-from rlm.engine.remaining import Remaining
+from rlm.engine.remaining import RunLimits
+from rlm.engine.repetition import CellRun, Repetition, subcall_key
 from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.stop import Stopped
 from rlm.ports import Model
-from rlm.prompts import DEFAULT_QUESTION
+from rlm.prompts import DEFAULT_QUESTION, describe_limit
 
 DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 
@@ -26,37 +42,120 @@ DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 class SubcallServer:
     """Answers the sub-calls of every node of a run; ``drive`` runs a child node to its end."""
 
-    def __init__(self, settings: TreeSettings, caller: Caller, drive: DriveNode, remaining: Remaining) -> None:
+    def __init__(
+        self, settings: TreeSettings, caller: Caller, drive: DriveNode, limits: RunLimits, repetition: Repetition
+    ) -> None:
         self._settings = settings
         self._caller = caller
         self._drive = drive
-        self._remaining = remaining
+        self._limits = limits
+        self._recorder = caller.recorder
+        self._repetition = repetition
 
-    async def serve(self, job: NodeJob, cell: Cell, subcall: Subcall) -> SubcallOutcome:
+    async def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
+        self,
+        job: NodeJob,
+        cell: Cell,
+        subcall: Subcall,
+        run: CellRun,
+        limit: str | None,
+        stop: Callable[[], None],
+    ) -> SubcallOutcome:
         """The answer to one sub-call, or why there is none.
+
+        ``limit`` names a limit that forbids new ones; ``stop`` ends the cell, as it was ended when it had waited for a call
+        that was never answered.
 
         Raises:
             RLMError: what ends the whole run.
         """
+        key = subcall_key(subcall)
+        number, recorded = run.claim(key, subcall.number)
+        place = SubcallPlace(job.id, cell.turn, cell.number, number)
+        replays_child = self._repetition.purpose == "replay" and NodeId(place.path) in self._repetition.history.nodes
+        if recorded is not None and run.has_answer(recorded) and not replays_child:
+            await run.in_order(recorded)
+            return _recorded_outcome(recorded, subcall)
+        if run.finished and not replays_child:
+            if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and does not again
+                if run.stopped:
+                    stop()
+                await asyncio.get_running_loop().create_future()
+            self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
+        outcome = await self._answer(job, place, subcall, key, limit)
+        if not replays_child:
+            await run.after_recorded()
+        if replays_child and recorded is not None and run.has_answer(recorded):
+            self._repetition.check_outcome(place, _recorded_outcome(recorded, subcall), outcome)
+            await run.in_order(recorded)
+            return _recorded_outcome(recorded, subcall)
+        return outcome
+
+    async def _answer(
+        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
+    ) -> SubcallOutcome:
+        """A sub-call that is new. What is no plain reply is an event of its own, so that it can be told again."""
+        recorder = self._recorder
+        began = recorder.at_s
+        outcome = await self._try(job, place, subcall, key, limit)
+        if isinstance(outcome, Reply):
+            recorded = self._repetition.history.call(place)
+            elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
+            try:
+                return SubcallAnswer(outcome.text if subcall.schema is None else parse_data(outcome), elapsed_s)
+            except MalformedReplyError as error:
+                outcome = SubcallFailure(type(error).__name__, str(error))
+        outcome = replace(outcome, elapsed_s=0.0 if subcall.prefetched else recorder.at_s - began)
+        recorder.emit(
+            SubcallEnded(
+                run=recorder.run,
+                node=job.id,
+                at_s=recorder.at_s,
+                call=CallId(place.path),
+                key=key,
+                value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
+                failure=outcome if isinstance(outcome, SubcallFailure) else None,
+                elapsed_s=outcome.elapsed_s,
+            )
+        )
+        await recorder.written()
+        return outcome
+
+    async def _try(
+        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
+    ) -> SubcallOutcome | Reply:
+        """A leaf call's reply, or what else comes of a sub-call."""
+        stop = self._limits.stop
         if subcall.budget:
-            return SubcallAnswer(self._remaining.as_dict(self._settings.max_turns - cell.turn))
-        kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
-        if isinstance(kind, SubcallFailure):
-            return kind
-        model = self._model_for(job, subcall)
-        if isinstance(model, SubcallFailure):
-            return model
-        place = SubcallPlace(job.id, cell.turn, cell.number, subcall.number)
+            return SubcallAnswer(self._limits.remaining.as_dict(self._settings.max_turns - place.turn))
+        if limit:
+            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
         try:
-            if kind == "leaf":
-                return await self._ask_leaf(job, place, subcall, model)
-            return await self._drive_child(job, place, subcall, model)
+            if job.parent is not None:
+                return await self._make(job, place, subcall, key)  # ends with the root's sub-call that it serves
+            async with stop.interrupting():
+                return await self._make(job, place, subcall, key)
+        except Stopped:
+            met = describe_limit(stop.limit or "")
+            return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
         except BudgetExceededError as error:
             return SubcallFailure("BudgetExceeded", str(error))
         except ModelError as error:
             if error.ends_run:
                 raise
             return SubcallFailure(type(error).__name__, str(error))
+
+    async def _make(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str) -> SubcallOutcome | Reply:
+        """What the depth rule says."""
+        kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
+        if isinstance(kind, SubcallFailure):
+            return kind
+        model = self._model_for(job, subcall)
+        if isinstance(model, SubcallFailure):
+            return model
+        if kind == "leaf":
+            return await self._ask_leaf(job, place, subcall, model, key)
+        return await self._drive_child(job, place, subcall, model, key)
 
     def _model_for(self, job: NodeJob, subcall: Subcall) -> Model | SubcallFailure:
         """The model of the next depth, or the one asked for by name, where the run has it."""
@@ -68,7 +167,9 @@ class SubcallServer:
         names = ", ".join(sorted({model.name for model in self._settings.models}))
         return SubcallFailure("LLMQueryError", f"model={subcall.model!r} is not one of this run's models: {names}")
 
-    async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model) -> SubcallOutcome:
+    async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str) -> Reply:
+        if self._repetition.purpose == "replay":
+            raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
         request = Request(
             (Message("user", leaf_prompt(subcall)),),
             role="leaf",
@@ -78,11 +179,20 @@ class SubcallServer:
             schema=subcall.schema,
         )
         check_fits(model, request)
-        call_place = CallPlace(CallId(place.path), job.id, place.turn, place.cell, subcall.batch, subcall.prefetched)
-        reply = await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
-        return SubcallAnswer(reply.text if subcall.schema is None else parse_data(reply))
+        call_place = CallPlace(
+            CallId(place.path),
+            job.id,
+            place.turn,
+            place.cell,
+            subcall.batch,
+            key=key,
+            prefetched=subcall.prefetched,
+        )
+        return await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
 
-    async def _drive_child(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model) -> SubcallOutcome:
+    async def _drive_child(
+        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str
+    ) -> SubcallOutcome:
         question, context = (
             (subcall.prompt, subcall.context) if subcall.has_context else (DEFAULT_QUESTION, subcall.prompt)
         )
@@ -90,7 +200,15 @@ class SubcallServer:
             schema = orjson.dumps(subcall.schema).decode()
             question += f"\nAnswer with FINAL(value) from code, a value that follows this JSON schema: {schema}"
         child = NodeJob(
-            NodeId(place.path), job.depth + 1, question, context, model, job.id, subcall.batch, subcall.prefetched
+            NodeId(place.path),
+            job.depth + 1,
+            question,
+            context,
+            model,
+            job.id,
+            subcall.batch,
+            key=key,
+            prefetched=subcall.prefetched,
         )
         finish = await self._drive(child)
         if finish.error is None:
@@ -99,6 +217,21 @@ class SubcallServer:
         if isinstance(finish.error, NoAnswerError | ModelError):
             return SubcallFailure(type(finish.error).__name__, str(finish.error))
         raise finish.error
+
+
+def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:
+    """What the cell was told."""
+    ended = recorded.ended
+    elapsed_s = 0.0 if recorded.prefetched else recorded.elapsed_s  # nobody waited for what was asked ahead
+    if ended is not None:
+        return ended.failure or SubcallAnswer(ended.value, elapsed_s)
+    assert recorded.reply is not None
+    if subcall.schema is None:
+        return SubcallAnswer(recorded.reply.text, elapsed_s)
+    try:
+        return SubcallAnswer(parse_data(recorded.reply), elapsed_s)
+    except MalformedReplyError as error:
+        return SubcallFailure(type(error).__name__, str(error), elapsed_s)
 
 
 def leaf_prompt(subcall: Subcall) -> str:

@@ -1,6 +1,6 @@
 """Makes the turns of nodes: one call each, held together with what the node's last turn will need.
 
-It must not know what a reply means, nor how cells run.
+A turn that was made before, by a process that ended, is not made again. It must not know what a reply means, nor how cells run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rlm.core.observations import INVENTED
 from rlm.engine.calls import Caller, CallPlace
 from rlm.engine.meter import PromptCount
 from rlm.engine.remaining import RunLimits
+from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Stopped
 from rlm.prompts import describe_limit
@@ -22,12 +23,13 @@ from rlm.prompts import describe_limit
 class Turns:
     """Asks the models of nodes; the deadline learns from it how long the root's turns take."""
 
-    def __init__(self, settings: TreeSettings, caller: Caller, limits: RunLimits) -> None:
+    def __init__(self, settings: TreeSettings, caller: Caller, limits: RunLimits, repetition: Repetition) -> None:
         self._settings = settings
         self._caller = caller
         self._recorder = caller.recorder
         self._stop = limits.stop
         self._deadline = limits.deadline
+        self._repetition = repetition
 
     async def ask(self, job: NodeJob, action: Ask, count: PromptCount) -> NodeEvent:
         settings, meter = self._settings, self._caller.meter
@@ -45,7 +47,8 @@ class Turns:
         )
         began = self._recorder.at_s
         try:
-            reply = await self._make_turn(job, action, request, count)
+            repeated = self._repetition.turn(job.id, action, request)
+            reply = repeated or await self._make_turn(job, action, request, count)
         except BudgetExceededError as error:
             return LimitMet(error.limit, self._shown_bytes(job, action, count))
         except ModelError as error:
@@ -55,7 +58,9 @@ class Turns:
                 count.counted(action.messages, error.text, error.usage or Usage())
             return AskFailed(error)
         count.counted(action.messages, reply.text, reply.usage)
-        if self._deadline is not None and job.parent is None:
+        if not action.last and reply.usage.input_tokens:  # programs that play a model count nothing
+            self._caller.holds.keep(job.id, meter.kept_after(job.model, reply.usage))
+        if self._deadline is not None and job.parent is None and repeated is None:
             self._deadline.turn_took(self._recorder.at_s - began)
         return Replied(reply.text, reply.usage.input_tokens and reply.usage.total_tokens)
 
@@ -68,19 +73,15 @@ class Turns:
         caller, root = self._caller, job.parent is None
         final = action.last and root
         need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
-        place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn)
+        place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn, limit=action.limit)
         if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
-            reply = await caller.ask(job.model, request, place, need)
-        else:
-            try:
-                async with self._stop.interrupting():
-                    reply = await caller.ask(job.model, request, place, need)
-            except Stopped:
-                limit = self._stop.limit or ""
-                raise BudgetExceededError(describe_limit(limit), limit=limit) from None
-        if not action.last and reply.usage.input_tokens:  # programs that play a model count nothing
-            caller.holds.keep(job.id, caller.meter.kept_after(job.model, reply.usage))
-        return reply
+            return await caller.ask(job.model, request, place, need)
+        try:
+            async with self._stop.interrupting():
+                return await caller.ask(job.model, request, place, need)
+        except Stopped:
+            limit = self._stop.limit or ""
+            raise BudgetExceededError(describe_limit(limit), limit=limit) from None
 
     def _shown_bytes(self, job: NodeJob, action: Ask, count: PromptCount) -> int | None:
         meter = self._caller.meter
@@ -99,7 +100,8 @@ class Turns:
         )
         place = CallPlace(summary_call(job.id, action.turn), job.id, action.turn)
         try:
-            reply = await self._caller.ask(model, request, place, meter.call_need(model, request))
+            repeated = self._repetition.summary(job.id, action.turn)
+            reply = repeated or await self._caller.ask(model, request, place, meter.call_need(model, request))
         except BudgetExceededError as error:
             return LimitMet(error.limit)
         except ModelError as error:

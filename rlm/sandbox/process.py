@@ -15,9 +15,11 @@ from pathlib import Path
 
 from rlm.core.cells import ReplLimits
 from rlm.core.errors import SandboxUnavailableError
+from rlm.sandbox import zygote_process
 
 WORKER = Path(__file__).with_name("worker")
 ENVIRONMENT = {
+    **zygote_process.ENVIRONMENT,
     "LC_ALL": "C.UTF-8",
     "MALLOC_ARENA_MAX": "2",  # each further arena takes 64 MB of the address space that the memory limit counts
 }
@@ -91,7 +93,15 @@ class ProcessLauncher:
         """The limits reach the worker with its first message, which sets its own rlimits."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
-        command = [sys.executable, "-I", "-S", str(WORKER), "--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
+        command = [
+            sys.executable,
+            *zygote_process.OPTIONS,
+            str(WORKER),
+            "--fd",
+            str(theirs.fileno()),
+            "--parent",
+            str(os.getpid()),
+        ]
         try:
             # From the loop's own thread: the worker dies with the thread that started it (PR_SET_PDEATHSIG).
             process = subprocess.Popen(  # noqa: ASYNC220, S603  returns at exec, in about a millisecond

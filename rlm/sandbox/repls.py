@@ -45,6 +45,7 @@ READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context
 ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
 SETUP = Cell(1, 1, "")
+KILLED = "signal 9"  # of a process that we did not kill: what a cell does to itself ends otherwise
 # Where forks can be counted and end with their REPL, and no copy can touch anything.
 FORKING_LEVELS = frozenset({"strict"})
 E = TypeVar("E", bound=SessionEvent)
@@ -118,7 +119,7 @@ class WorkerRepl:
         session = Session(limits)
         worker = self._worker = _Worker(process, await Link.connect(process.sock, session))
         try:
-            await worker.link.send_large(session.open(context, self._spec.can_call))
+            await worker.link.send_large(session.open(context, self._spec.can_call, self._spec.seed))
         except NotPlain as error:
             raise ContextError(
                 f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
@@ -220,7 +221,6 @@ class WorkerRepl:
             if running.timed_out
             else f"The REPL's process ended in this cell: it {how}"
         )
-        lost = "All variables, functions and imports of earlier cells are gone; `context` is loaded again."
         if running.stopped:
             why = "The cell was stopped and could not be interrupted, so its process was killed"
         return CellResult(
@@ -228,8 +228,9 @@ class WorkerRepl:
             stdout=running.printed("stdout"),
             stderr=running.printed("stderr"),
             error=f"TimeoutError: the cell ran longer than {limit}" if running.timed_out else f"the process {how}",
-            notes=(f"{why}. {lost}",),
+            notes=(f"{why}.",),
             state_lost=True,
+            killed=not (running.timed_out or running.stopped) and KILLED in how,
             elapsed_s=elapsed,
             waited_s=running.watch.waited,
         )

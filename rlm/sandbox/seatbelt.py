@@ -21,6 +21,7 @@ from pathlib import Path
 from rlm.core.cells import ReplLimits
 from rlm.core.errors import SandboxUnavailableError
 from rlm.sandbox.process import ENVIRONMENT, WORKER, PlainProcess
+from rlm.sandbox.zygote_process import OPTIONS
 
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 SAMPLE_S = 0.25
@@ -70,7 +71,7 @@ def seatbelt_reason() -> str | None:
     )
     try:
         ended = subprocess.run(  # noqa: S603 - our own interpreter
-            [*command(), "-I", "-S", "-c", attempt],
+            [*command(), *OPTIONS, "-c", attempt],
             env=ENVIRONMENT,
             cwd="/",
             capture_output=True,
@@ -98,7 +99,7 @@ class SeatbeltLauncher:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
-        program = [*command(), "-I", "-S", str(WORKER), "--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
+        program = [*command(), *OPTIONS, str(WORKER), "--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
         try:
             child = subprocess.Popen(  # noqa: ASYNC220, S603 - returns at exec
                 program,

@@ -127,7 +127,7 @@ class Session:
     def open_calls(self) -> int:
         return len(self._open)
 
-    def open(self, context: PlainValue | Handed, can_call: bool) -> Iterator[bytes]:
+    def open(self, context: PlainValue | Handed, can_call: bool, seed: str | None = None) -> Iterator[bytes]:
         """Raises NotPlain when the context is not plain data."""
         handed: dict[str, object] = {}
         if isinstance(context, Handed):
@@ -139,13 +139,14 @@ class Session:
         limits = {"open_calls": self._limits.open_calls, "output_chars": self._limits.output_chars}
         limits["memory_mb"] = self._limits.memory_mb
         limits["ahead"] = self._limits.prefetch_ahead
-        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, **handed}
+        header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed, **handed}
         return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:
         self._move("idle", "running")
         self._base, self._printed, self._prefetched = self._next_id - 1, 0, 0
-        return pack_message({"t": "cell", "name": name or cell.name}, encode_text(cell.code))
+        header = {"t": "cell", "name": name or cell.name, "clock": cell.clock_s, "prefetch": cell.prefetch}
+        return pack_message(header, encode_text(cell.code))
 
     def ask(self, name: str | None) -> Iterator[bytes]:
         """Asks for one variable, or for all."""
@@ -163,7 +164,8 @@ class Session:
                 continue
             self._open.discard(number + self._base)
             kind, payload = _dump_outcome(outcome)
-            items.append([number + self._base, kind, len(payload)])
+            took = [outcome.elapsed_s] if outcome.elapsed_s else []
+            items.append([number + self._base, kind, len(payload), *took])
             bodies.append(payload)
             size += len(payload)
             if len(items) == REPLY_ITEMS or size > REPLY_BYTES:

@@ -180,7 +180,10 @@ class _Zygote:
         process, control = start_process(level, packages, entry)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                answer = await loop.sock_recv(control, MAX_MESSAGE_BYTES)
+                try:
+                    answer = await loop.sock_recv(control, MAX_MESSAGE_BYTES)
+                except ConnectionResetError:  # it was killed with our order unread
+                    answer = b""
             check_readiness(answer, process, level)
         except BaseException as error:
             control.close()

@@ -62,12 +62,12 @@ def test_what_a_cell_does_to_itself_is_told_and_its_variables_stay(code: str, to
     assert result.answer == 1
 
 
-def test_a_process_that_ends_is_replaced_and_the_model_is_told() -> None:
+def test_a_process_that_ends_is_replaced_with_the_variables_it_had_and_the_model_is_told() -> None:
     result = run(
         [cell("x = 1"), cell("import os; os._exit(1)"), cell("FINAL([context, 'x' in globals()])")], "still here"
     )
-    assert result.answer == ["still here", False]
-    assert "gone" in observation(result, 3)
+    assert result.answer == ["still here", True]
+    assert "are there again" in observation(result, 3)
 
 
 def test_classes_and_dataclasses_work_over_several_cells() -> None:

@@ -25,7 +25,13 @@ WAIT_S = 60
 
 def environment(server: ScriptedServer | None = None, **more: str) -> dict[str, str]:
     """What a child process gets: nothing of ours but the path, and the server as its OpenAI."""
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+    env = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "LANG": "C.UTF-8",
+        "HOME": "/nonexistent",
+        "RLM_STORE": "none",
+    }
     if server is not None:
         env |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "test-key"}
     return env | more

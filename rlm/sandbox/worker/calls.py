@@ -7,15 +7,19 @@ so that a generator of 100,000 prompts is never held as a whole.
 
 from __future__ import annotations
 
+import _thread
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from . import steady
 from .channel import Guard, Waker
 from .failures import LLMQueryError, failure_of
+from .steady import CLOCK
 from .values import dump, load
 from .wire import Message, WireError, encode_text
 
@@ -28,24 +32,56 @@ Outcome: TypeAlias = object
 Payload: TypeAlias = tuple[str, bytes]
 """A value as ``values.dump`` wrote it."""
 
+TURN_S = 0.1  # a thread that was woken keeps the interpreter so long, on a busy machine: until it waits again, that is
+EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # it comes to its waiting in microseconds, on a busy machine much later
+
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
 NO_CELL = "no cell is running: a thread or task left over from an earlier cell cannot make calls"
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What one caller waits for. ``fed``: no more jobs will come. ``ahead``: nobody waits for it yet (see ``prefetch``)."""
+    """What one caller waits for.
+
+    ``fed``: no more jobs will come. ``ahead``: nobody waits for it yet (see ``prefetch``). ``taken``: the caller has seen that
+    it is complete.
+    """
 
     batch: int | None = None
     ahead: bool = False
     results: dict[int, Outcome] = field(default_factory=dict)
     open: int = 0
     fed: bool = False
+    taken: bool = False
     waker: Waker | None = None
 
     @property
     def complete(self) -> bool:
         return self.fed and not self.open
+
+
+class Early:
+    """Stands for a caller that does not wait yet although its answer is there: it is between asking and waiting."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._given_up = False
+
+    @property
+    def gone(self) -> bool:
+        return self._group.taken or self._given_up
+
+    def wake(self) -> None:
+        """It is awake."""
+
+    def hand_over(self) -> bool:
+        """Lets it go on, without the interpreter's lock."""
+        for _ in range(EARLY_TRIES):
+            if self._group.taken:
+                break
+            steady.real_sleep(EARLY_SLEEP_S)
+        self._given_up = True
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -77,9 +113,11 @@ class Calls:
         self._lock = threading.Lock()
         self._active = False
         self._next_id = 1
-        self._open: dict[int, tuple[Group, int]] = {}
+        self._open: dict[int, tuple[Group, int, int]] = {}  # with the cell's time when it was sent
         self._queue: deque[Job] = deque()
         self._starved: list[Group] = []
+        self._arrived: deque[tuple[int, object, bytes, float]] = deque()
+        self._first: Waker | None = None  # whoever was woken last, and goes on before anybody else is
         self._batches = 0
         self.window = 1
 
@@ -91,9 +129,11 @@ class Calls:
         """The cell is over: whoever still waits gets an error. Returns how many calls were unanswered."""
         with self._guard, self._lock:
             self._active = False
-            left = [(group, index) for group, index in self._open.values()]
+            left = [(group, index) for group, index, _ in self._open.values()]
             left += [(job.group, job.first + i) for job in self._queue for i in range(len(job.prompts))]
             self._open.clear()
+            self._arrived.clear()
+            self._first = None
             self._queue.clear()
             for group, index in left:
                 group.results[index] = LLMQueryError(ENDED, "CellEnded")
@@ -150,7 +190,7 @@ class Calls:
         with self._guard, self._lock:
             group.fed, group.waker = True, None
             self._queue = deque(job for job in self._queue if job.group is not group)
-            numbers = [number for number, (owner, _) in self._open.items() if owner is group]
+            numbers = [number for number, (owner, _, _) in self._open.items() if owner is group]
             for number in numbers:
                 del self._open[number]
             if self._active:
@@ -159,20 +199,46 @@ class Calls:
                 self._go_on()
 
     def on_reply(self, message: Message) -> None:
-        """Takes the answers of one frame: ``items`` lists call, kind and length; their bytes follow each other."""
+        """Takes the answers of one frame: ``items`` lists call, kind, length and seconds; their bytes follow each other."""
         start = 0
-        with self._guard, self._lock:
-            for number, kind, length in message.header["items"]:  # type: ignore[attr-defined]
-                found = self._open.pop(number, None)
-                payload = message.body[start : start + length]
-                start += length
-                if found is not None:
-                    group, index = found
-                    group.results[index] = _decode_outcome(kind, payload)
-                    group.open -= 1
-                    if group.complete:
-                        self._wake(group)
-            self._go_on()
+        for number, kind, length, *took in message.header["items"]:  # type: ignore[attr-defined]
+            self._arrived.append((number, kind, message.body[start : start + length], sum(took)))
+            start += length
+        self.deliver()
+
+    def deliver(self) -> bool:
+        """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more.
+
+        Returns whether something is left.
+        """
+        if _thread._count() and self._arrived:
+            sys.setswitchinterval(TURN_S)
+        while True:
+            with self._guard, self._lock:
+                if self._first is not None and not self._first.gone:
+                    return bool(self._arrived)
+                self._first = self._deliver_some()
+                if not self._arrived:
+                    self._go_on()
+            if self._first is None or not self._first.hand_over():
+                return bool(self._arrived)
+
+    def _deliver_some(self) -> Waker | None:
+        """Up to the first answer that wakes a caller; returns what wakes it."""
+        while self._arrived:
+            number, kind, payload, took = self._arrived.popleft()
+            found = self._open.pop(number, None)
+            if found is None:
+                continue
+            group, index, began_ns = found
+            CLOCK.pass_since(began_ns, took)
+            group.results[index] = _decode_outcome(kind, payload)
+            group.open -= 1
+            if group.complete and (group.waker or not group.ahead):
+                waker = group.waker or Early(group)
+                self._wake(group)
+                return waker
+        return None
 
     def _go_on(self) -> None:
         while self._queue and self._fits(self._queue[0]):
@@ -194,7 +260,7 @@ class Calls:
         first = self._next_id
         self._next_id += len(job.prompts)
         for offset in range(len(job.prompts)):
-            self._open[first + offset] = (job.group, job.first + offset)
+            self._open[first + offset] = (job.group, job.first + offset, CLOCK.now_ns)
         header: dict[str, object] = {"t": "call", "first": first, "prompts": [len(prompt) for prompt in job.prompts]}
         if job.options:
             header["options"] = len(job.options)

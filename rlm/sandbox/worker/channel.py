@@ -4,6 +4,10 @@ Whichever thread waits for something reads for all: one leads and polls the sock
 was read or the lead falls to them; event loops watch the socket themselves. So a worker whose cell starts no threads has
 exactly one, and may fork.
 
+Threads go on one after the other, in the order of their answers, each until it waits again: whoever wakes one hands the
+interpreter over to it before the next is woken. Else the system would choose, and a cell that is executed again would not do
+the same.
+
 A SIGINT must not tear a frame in two. ``Guard`` counts how deep a thread is in code of ours; the handler raises in the
 cell's own code only, and is remembered everywhere else. Finalizers of a cell's objects run anywhere, also while a lock of
 ours is held: what they print or ask is told apart by the same count. It must not know what messages mean.
@@ -13,10 +17,12 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import os
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -26,6 +32,9 @@ from .failures import CellInterrupted
 from .wire import Decoder, Message, WireError, pack_message
 
 READ_BYTES = 256 * 1024
+TURN_S = sys.getswitchinterval()
+LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
+HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
 
@@ -106,22 +115,50 @@ class Guard:
 class Waker(Protocol):
     """How a caller that waits is told to look again."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the caller that was woken has gone on."""
+        ...
+
     def wake(self) -> None: ...
+
+    def hand_over(self) -> bool:
+        """Lets the caller that was woken go on. False where nothing more may be handed out before it has."""
+        ...
 
 
 class ThreadWaker:
     """A thread that sleeps. ``done`` once it was woken."""
 
-    __slots__ = ("_token", "done")
+    __slots__ = ("_noticed", "_owner", "_token", "done", "gone")
 
     def __init__(self) -> None:
         self.done = False
+        self.gone = False
+        self._owner = threading.get_ident()
+        self._noticed = _thread.allocate_lock()
+        self._noticed.acquire()
         self._token = _thread.allocate_lock()
         self._token.acquire()
 
     def wake(self) -> None:
         self.done = True
         self.nudge()
+
+    def hand_over(self) -> bool:
+        """After ``wake``: lets that thread run on, until it waits again or has had its share. False where it is our own."""
+        if threading.get_ident() == self._owner:
+            return False
+        self._noticed.acquire(timeout=HAND_OVER_S)
+        return True
+
+    def notice(self) -> None:
+        """Called by the thread that was woken; whoever woke it comes to its turn when this one gives the interpreter up."""
+        self.gone = True
+        try:
+            self._noticed.release()
+        except RuntimeError:  # noticed already
+            return
 
     def nudge(self) -> None:
         """Ends one ``sleep``, also one that has not begun."""
@@ -138,6 +175,7 @@ class LoopWaker:
     """A coroutine that waits in its event loop."""
 
     __slots__ = ("_loop", "_owner", "future")
+    gone = True  # its loop takes what it is given in order
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -153,6 +191,9 @@ class LoopWaker:
         except RuntimeError:  # that loop was closed: nobody waits any more
             return
 
+    def hand_over(self) -> bool:
+        return True
+
     def _resolve(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
@@ -167,6 +208,7 @@ class Channel:
         self._fd = sock.fileno()
         self._pid = os.getpid()
         self._on_message = on_message
+        self.deliver: Callable[[], bool] = lambda: False  # hands out what was read; True where something is left
         self._decoder = Decoder()
         self._sending = threading.Lock()
         self._reading = threading.Lock()
@@ -215,6 +257,7 @@ class Channel:
                 with self._roles:
                     self._followers.discard(waker)
                 self._hand_over()
+                waker.notice()
 
     def wait_briefly(self, waker: ThreadWaker, timeout_ms: int) -> None:
         """As ``wait``, at most so long, and for the main thread when it is alone."""
@@ -236,6 +279,10 @@ class Channel:
             waker.sleep(FOLLOWER_SLEEP_S)
             return
         try:
+            self.deliver()
+            if waker.done:
+                return
+            sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
             self.guard.poll(self._poll.poll, LEADER_POLL_MS if _thread._count() else None)
             self.read()
             if self._on_other is not None:
@@ -246,8 +293,18 @@ class Channel:
 
     def _hand_over(self) -> None:
         with self._roles:
-            if self._leader is None and self._followers:
+            if self._leader is not None:
+                return
+            if self._followers:
                 next(iter(self._followers)).nudge()
+            elif self._watched:  # no thread waits any more: a loop has to see to what is left
+                loop = next(iter(self._watched))
+                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                    loop.call_soon_threadsafe(self._deliver_on, loop)
+
+    def _deliver_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.deliver():
+            loop.call_later(LEFT_S, self._deliver_on, loop)
 
     def read(self) -> None:
         """Takes what has arrived, without waiting."""

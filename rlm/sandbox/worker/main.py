@@ -21,7 +21,7 @@ import types
 from collections import deque
 from typing import Any, NoReturn
 
-from . import texts
+from . import steady, texts
 from .calls import Calls
 from .capture import Stream
 from .channel import Channel, Guard, ThreadWaker
@@ -47,6 +47,7 @@ class Worker:
         self._guard = Guard()
         self._channel = Channel(sock, self._guard, self._on_message)
         self._calls = Calls(self._channel.send, self._guard)
+        self._channel.deliver = self._calls.deliver
         self._stdout = Stream("stdout", lambda text: self._send_output(0, text), self._guard)
         self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
         self._output_chars = 0
@@ -125,6 +126,8 @@ class Worker:
         queries = Queries(self._calls, self._channel, self._prefetcher, bool(header["can_call"]), self._flush)
         self._scaffold = Scaffold(self._namespace, queries, context)
         self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
+        if header.get("seed") is not None:
+            steady.install(str(header["seed"]))
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
         del message
         self._channel.send({"t": "ready"})
@@ -133,7 +136,8 @@ class Worker:
         for stream in (self._stdout, self._stderr):
             stream.begin(self._output_chars)
         self._calls.begin()
-        self._prefetcher.begin()
+        steady.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
+        self._prefetcher.begin(allowed=message.header.get("prefetch") is not False)
         outcome = self._executor.execute(str(message.header["name"]), decode_text(message.body))
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the cell forked has come to the cell's end

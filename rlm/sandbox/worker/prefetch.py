@@ -73,10 +73,12 @@ class Prefetcher:
         self._sock: socket.socket | None = None
         self._buffer = bytearray()
         self._has_forked = False
+        self._allowed = True
         self._used_at_fork = self._penalty = self._skips = 0
 
-    def begin(self) -> None:
-        """A cell starts."""
+    def begin(self, *, allowed: bool = True) -> None:
+        """A cell starts. A cell that runs again has its answers already, and its clock must not depend on copies."""
+        self._allowed = allowed
         self.used = self._used_at_fork = self._penalty = self._skips = 0
         self._has_forked = False
 
@@ -142,7 +144,7 @@ class Prefetcher:
 
     def _may_fork(self) -> bool:
         if (
-            not self._ahead
+            not (self._ahead and self._allowed)
             or self._sock is not None
             or threading.get_ident() != threading.main_thread().ident
             or _thread._count()

@@ -231,6 +231,7 @@ class Queries:
         except BaseException:
             self._calls.abandon(group)
             raise
+        group.taken = True
         return _value_of(group.results[0], schema)
 
     def _run(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
@@ -274,6 +275,7 @@ class Queries:
             waker = make_waker()
             if self._calls.park(group, waker):
                 yield waker
+        group.taken = True
 
 
 def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:

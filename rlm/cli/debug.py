@@ -1,0 +1,94 @@
+"""``rlm debug``: a prompt in a node's REPL as it was after one of its turns, rebuilt from the record. Asks no model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from rlm.cli.exits import Exit, complain
+from rlm.cli.records import engine_of, find_context, open_store
+from rlm.core.cells import Cell, Subcall, SubcallFailure, SubcallOutcome
+from rlm.core.errors import ConfigurationError
+from rlm.core.events import CellExecuted
+from rlm.core.ids import NodeId
+from rlm.ports import Repl
+from rlm.views.escape import safe_text
+
+FIRST_NUMBER = 9001  # of the cells typed here, far from recorded ones
+
+
+class Left(Exception):
+    """The person at the prompt has left."""
+
+
+def debug(run: str = "last", /, *files: str, at: str, encoding: str = "utf-8", store: str | None = None) -> int:
+    """Open a prompt in the rebuilt REPL of a recorded node, as it was after one of its turns.
+
+    Parameters
+    ----------
+    run
+        The run's id or a beginning of it; the newest if not given.
+    files
+        The input again, where it was too large to be kept and is no longer where it was.
+    at
+        NODE/TURN, for instance 0/2: the root after its second turn. rlm show names the nodes.
+    encoding
+        Of the files.
+    store
+        The store; RLM_STORE, else the file among your data, if not given.
+    """
+    opened = open_store(store)
+    info = opened.find(run)
+    node, _, turn = at.rpartition("/")
+    cells = [
+        event.cell
+        for event in opened.events(info.id)
+        if isinstance(event, CellExecuted) and event.node == node and str(event.cell.turn) == turn
+    ]
+    if not cells:
+        raise ConfigurationError(
+            f"run {info.id} has no finished cell at {at!r}: give NODE/TURN, see rlm show {info.id}"
+        )
+    last = cells[-1]
+
+    async def watch(where: NodeId, cell: Cell, repl: Repl) -> None:
+        if where == node and cell == last:
+            await _converse(repl, cell, at)
+            raise Left
+
+    context = find_context(opened, info, files, encoding)
+    with engine_of(info, store, live=False) as engine:
+        try:
+            engine.replay(info.id, context, watch=watch)
+        except Left:
+            return Exit.COMPLETE
+    complain(f"{at} was not reached")
+    return Exit.FAILED
+
+
+async def _converse(repl: Repl, cell: Cell, at: str) -> None:
+    number = FIRST_NUMBER
+    interactive = sys.stdin.isatty()
+    while True:
+        prompt = f"{at}> " if interactive else ""
+        line = await asyncio.to_thread(_read_line, prompt)
+        if line is None:
+            return
+        result = await repl.execute(Cell(cell.turn, number, line, cell.clock_s), _refuse)
+        number += 1
+        shown = [result.stdout.rstrip("\n"), result.echo or "", result.traceback or result.error or "", *result.notes]
+        text = "\n".join(each for each in shown if each)
+        if text:
+            sys.stdout.write(safe_text(text) + "\n")
+            sys.stdout.flush()
+
+
+def _read_line(prompt: str) -> str | None:
+    try:
+        return input(prompt)
+    except EOFError:
+        return None
+
+
+async def _refuse(_subcall: Subcall) -> SubcallOutcome:
+    return SubcallFailure("NoModel", "no model is asked in rlm debug")

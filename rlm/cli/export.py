@@ -1,0 +1,39 @@
+"""``rlm export``: a recorded run as a file: its events line by line, or one HTML page."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from rlm.cli.exits import Exit
+from rlm.cli.output import OutputError, write_text
+from rlm.cli.records import open_store
+from rlm.report.page import event_lines, make_page
+
+
+def export(
+    run: str = "last",
+    /,
+    *,
+    format: Literal["jsonl", "html"] = "html",  # noqa: A002  the option's name
+    store: str | None = None,
+) -> int:
+    """Write a recorded run to standard output.
+
+    Parameters
+    ----------
+    run
+        The run's id or a beginning of it; the newest if not given.
+    format
+        html: one self-contained page with tree, timeline, cells and calls. jsonl: every event as a line of JSON.
+    store
+        The store; RLM_STORE, else the file among your data, if not given.
+    """
+    opened = open_store(store)
+    info = opened.find(run)
+    events = opened.events(info.id, lenient=True)
+    try:
+        write_text("".join(event_lines(events)) if format == "jsonl" else make_page(info.id, events), sys.stdout)
+    except OutputError as error:
+        raise SystemExit(str(error)) from error
+    return Exit.COMPLETE

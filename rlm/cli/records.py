@@ -1,0 +1,101 @@
+"""What the commands on recorded runs share: opening the store, finding a run, making an engine as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import rlm
+from rlm.cli.inputs import read_inputs
+from rlm.core.cells import PlainValue
+from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
+from rlm.core.messages import Reply, Request
+from rlm.ports import Model, Sink
+from rlm.records import DEFAULT_STORE, Records
+from rlm.store.runs import RunInfo
+from rlm.store.store import SqliteStore
+
+PLAIN_OPTIONS = (
+    "max_depth", "max_iterations", "sandbox", "concurrency", "retries", "call_timeout_s", "cell_seconds", "memory_mb",
+    "observation_chars", "temperature", "max_output_tokens", "setup_code",
+    "prefetch",
+    "sandbox_packages",
+)  # fmt: skip
+"""Options of a run that are handed to ``RLM`` as they were."""
+
+
+def place_of(store: str | None) -> str:
+    return DEFAULT_STORE if store is None else store
+
+
+def open_store(store: str | None) -> SqliteStore:
+    """Raises StoreError: there is none, or it cannot be opened."""
+    return Records(place_of(store)).need_store()
+
+
+class RecordedModel:
+    """Stands for a model in a replay, where none is asked."""
+
+    def __init__(self, name: str, window_tokens: int) -> None:
+        self.name = name
+        self.window_tokens = window_tokens
+
+    async def ask(self, request: Request) -> Reply:
+        """Raises IncompleteRecordError."""
+        raise IncompleteRecordError(f"{self.name} is not asked in a replay")
+
+    async def aclose(self) -> None:
+        """Holds nothing."""
+
+
+def engine_of(
+    info: RunInfo, store: str | None, *, live: bool, sinks: Sequence[Sink] = (), **changed: object
+) -> rlm.RLM:
+    """An engine with the options of a recorded run. ``live``: its models are opened, else only named.
+
+    Raises:
+        ConfigurationError: the run was made by a program, with things of its own that no command line can name.
+    """
+    options = info.options
+    prompt = options.get("prompt")
+    if prompt == "custom":
+        raise ConfigurationError(
+            f"run {info.id} had a prompt that is a function: use RLM(...).resume() in that program"
+        )
+    names, windows = options.get("models"), options.get("windows")
+    if not isinstance(names, list) or not isinstance(windows, list):
+        raise StoreError(f"the options of run {info.id} are not readable")
+    models: list[str | Model] = (
+        [*names] if live else [RecordedModel(*each) for each in zip(names, windows, strict=True)]
+    )
+    given: dict[str, object] = {name: options[name] for name in PLAIN_OPTIONS if name in options}
+    if live:
+        given |= {name: options.get(name) for name in ("base_url", "window_tokens", "cache") if options.get(name)}
+    given |= {name: value for name, value in changed.items() if value is not None}
+    budget = options.get("budget")
+    limits = rlm.Budget(**budget) if isinstance(budget, dict) and live else rlm.Budget()
+    return rlm.RLM(
+        models=models,
+        store=place_of(store),
+        budget=limits,
+        prompt=prompt if isinstance(prompt, str) else None,
+        sinks=sinks,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def find_context(store: SqliteStore, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:
+    """The context to give again: None where it was kept; else read from the files named now, or from those named then.
+
+    Raises:
+        IncompleteRecordError: it was not kept, and nobody says where it is.
+        ContextError: the files cannot be read.
+    """
+    if files:
+        return read_inputs(files, None, encoding=encoding).context
+    if info.context.data is not None:
+        return None
+    known = (info.context.path or "").split("\n")
+    if all(path and Path(path).exists() for path in known):
+        return read_inputs(known, None, encoding=encoding).context
+    return store.context(info)

@@ -1,0 +1,39 @@
+"""``rlm replay``: executes a recorded run again without any model, and says whether everything is the same."""
+
+from __future__ import annotations
+
+from rlm.cli.exits import Exit, complain, describe_error
+from rlm.cli.records import engine_of, find_context, open_store
+from rlm.core.errors import DivergenceError
+from rlm.views.escape import one_line
+
+
+def replay(run: str = "last", /, *files: str, encoding: str = "utf-8", store: str | None = None) -> int:
+    """Execute a recorded run again in the real sandbox, without any model, and compare everything it does.
+
+    The exit status is 0 when all is the same and 1 when something differs: a recorded run is a regression test.
+
+    Parameters
+    ----------
+    run
+        The run's id or a beginning of it; the newest if not given.
+    files
+        The input again, where it was too large to be kept and is no longer where it was.
+    encoding
+        Of the files.
+    store
+        The store; RLM_STORE, else the file among your data, if not given.
+    """
+    opened = open_store(store)
+    info = opened.find(run)
+    context = find_context(opened, info, files, encoding)
+    with engine_of(info, store, live=False) as engine:
+        try:
+            result = engine.replay(info.id, context)
+        except DivergenceError as error:
+            complain(f"differs: {describe_error(error)}")
+            return Exit.FAILED
+    complain(
+        f"the same: run {info.id}, {len(result.tree.walk()) if result.tree else 0:,} nodes, answer {one_line(str(result))}"
+    )
+    return Exit.COMPLETE

@@ -1,0 +1,88 @@
+"""``rlm resume``: takes up a run that was killed, stopped, failed or met a limit. What was answered is not paid again."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from rlm.cli.ask import choose_view, report, report_failure
+from rlm.cli.records import engine_of, find_context, open_store
+from rlm.core.budget import Budget
+from rlm.core.errors import RLMError
+
+
+def resume(
+    run: str = "last",
+    /,
+    *files: str,
+    budget: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    max_calls: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    max_tokens_total: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    timeout: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    max_iterations: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    concurrency: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    base_url: str | None = None,
+    on_divergence: Literal["stop", "pay"] = "stop",
+    encoding: str = "utf-8",
+    store: str | None = None,
+    json_output: Annotated[bool, Parameter(name="--json", show_default=False)] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False)] = False,
+) -> int:
+    """Take up a recorded run where it ended; what was answered is not paid for again.
+
+    Parameters
+    ----------
+    run
+        The run's id or a beginning of it; the newest if not given.
+    files
+        The input again, where it was too large to be kept and is no longer where it was.
+    budget
+        Dollars the whole run may spend, what it has spent included. With this or one of the next four, a run goes on that
+        ended because a limit was met.
+    max_calls
+        Model calls the whole run may make.
+    max_tokens_total
+        Tokens the whole run may use.
+    timeout
+        Seconds that it may take from now on.
+    max_iterations
+        Turns a node may take.
+    concurrency
+        Model calls in flight at most.
+    base_url
+        Address of an OpenAI-compatible endpoint, if another than before.
+    on_divergence
+        What happens when a cell does something else than it did: stop, or go on and pay where it differs.
+    encoding
+        Of the files.
+    store
+        The store; RLM_STORE, else the file among your data, if not given.
+    json_output
+        Print one JSON object.
+    quiet
+        Nothing on stderr but errors.
+    """
+    names: tuple[str, ...] = ()
+    try:
+        opened = open_store(store)
+        info = opened.find(run)
+        context = find_context(opened, info, files, encoding)
+        view = None if quiet else choose_view()
+        changed = {"concurrency": concurrency, "base_url": base_url, "max_iterations": max_iterations}
+        limits = Budget(
+            usd=budget, calls=max_calls, tokens=max_tokens_total, seconds=timeout, iterations=max_iterations
+        )
+        with engine_of(info, store, live=True, sinks=[view] if view else [], **changed) as engine:
+            names = engine.model_names
+            with view or nullcontext():
+                result = engine.resume(
+                    info.id, context, budget=limits if limits != Budget() else None, on_divergence=on_divergence
+                )
+    except RLMError as error:
+        return report_failure(error, names, json_output=json_output)
+    sys.stdout.flush()
+    return report(result, names, json_output=json_output, quiet=quiet)

@@ -1,0 +1,95 @@
+"""``rlm runs``: what is on record, and deleting it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from rlm.cli.exits import Exit, complain
+from rlm.cli.records import open_store
+from rlm.store.runs import RunInfo
+from rlm.views.escape import one_line
+
+app = App(help="List recorded runs, the newest first.", help_format="plaintext")
+DAY_S = 86_400
+
+
+@app.default
+def runs(
+    *,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    store: str | None = None,
+    json_output: Annotated[bool, Parameter(name="--json", show_default=False, negative="")] = False,
+) -> int:
+    """List recorded runs, the newest first.
+
+    Parameters
+    ----------
+    limit
+        How many at most.
+    store
+        The store to look into; RLM_STORE, else the file among your data, if not given.
+    json_output
+        Print one JSON object a line.
+    """
+    found = open_store(store).runs()
+    for info in found[:limit]:
+        sys.stdout.write((json.dumps(_as_json(info)) if json_output else _as_line(info)) + "\n")
+    if not found:
+        complain("no runs are on record")
+    return Exit.COMPLETE
+
+
+@app.command
+def prune(
+    *,
+    keep: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
+    older_than: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
+    store: str | None = None,
+) -> int:
+    """Delete runs that have ended or were killed, and give their room back.
+
+    Parameters
+    ----------
+    keep
+        Keep so many of the newest.
+    older_than
+        Delete only what is older than so many days.
+    store
+        The store; RLM_STORE, else the file among your data, if not given.
+    """
+    if keep is None and older_than is None:
+        complain("error: say what to delete: --keep N, --older-than DAYS, or both")
+        return Exit.USAGE
+    opened = open_store(store)
+    latest = time.time() - (older_than or 0) * DAY_S
+    doomed = [info.id for info in opened.runs()[keep or 0 :] if not info.is_running and info.touched <= latest]
+    before = opened.size()
+    opened.delete(doomed)
+    complain(f"deleted {len(doomed):,} runs, {max(0, before - opened.size()) / 1e6:.1f} MB")
+    return Exit.COMPLETE
+
+
+def status_of(info: RunInfo) -> str:
+    return info.status or ("running" if info.is_running else "killed")
+
+
+def _as_line(info: RunInfo) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))
+    return f"{info.id}  {when}  {status_of(info):<9}  {one_line(info.question, 80)}"
+
+
+def _as_json(info: RunInfo) -> dict[str, object]:
+    return {
+        "run_id": info.id,
+        "started": info.started,
+        "status": status_of(info),
+        "question": info.question,
+        "context_bytes": info.context.size,
+        "models": info.options.get("models"),
+    }

@@ -1,0 +1,52 @@
+"""Whether what was done again is what was done before. Addresses of objects in memory are no difference."""
+
+from __future__ import annotations
+
+import re
+
+from rlm.core.cells import CellResult
+from rlm.core.messages import Request
+
+ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+TURNS_LEFT = re.compile(r"\n\[\d+ turns? left to answer in\.\]\Z")  # changes when a run goes on with other limits
+STOPPED = ("timeout", "interrupted")
+MAX_SHOWN = 120  # characters of a difference
+
+
+def without_addresses(text: str) -> str:
+    """The text with every address in memory made the same: processes differ in them, and nothing else should."""
+    return ADDRESS.sub("0x", text) if "0x" in text else text
+
+
+def find_difference(before: CellResult, after: CellResult) -> str | None:
+    """What differs between two executions of one cell, in one line; times do not count."""
+    if before.end in STOPPED:  # where it was stopped is chance
+        return None if after.end in STOPPED else f"it ended with {after.end!r} instead of {before.end!r}"
+    for name in ("end", "error", "stdout", "stderr", "echo", "traceback", "notes", "variables", "answer"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old == new:
+            continue
+        old_text, new_text = (without_addresses(each if isinstance(each, str) else repr(each)) for each in (old, new))
+        if old_text != new_text:
+            return f"its {name} {_show(old_text, new_text)}"
+    return None
+
+
+def find_other_request(before: Request, after: Request) -> str | None:
+    """What differs between two requests of one turn, in one line."""
+    if len(before.messages) != len(after.messages):
+        return f"the conversation has {len(after.messages)} messages instead of {len(before.messages)}"
+    for number, (old, new) in enumerate(zip(before.messages, after.messages, strict=True), 1):
+        if old == new:
+            continue
+        old_text, new_text = (TURNS_LEFT.sub("", without_addresses(each.content)) for each in (old, new))
+        if old.role != new.role or old_text != new_text:
+            return f"message {number} ({new.role}) of its conversation {_show(old_text, new_text)}"
+    return None
+
+
+def _show(old: str, new: str) -> str:
+    """Where two texts part."""
+    start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, start - 20)
+    return f"is {new[start : start + MAX_SHOWN]!r}, was {old[start : start + MAX_SHOWN]!r}"

@@ -1,0 +1,148 @@
+"""Executes the cells of nodes: new ones, those of an earlier process again, and all of a node's when its REPL was lost.
+
+Executing a cell again is safe because everything outside that it can depend on comes from the record: the answers to its
+sub-calls, in their order, the time of day and what is random. A difference all the same is a DivergenceError.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOutcome
+from rlm.core.errors import DivergenceError
+from rlm.core.events import CellExecuted, CellStarted
+from rlm.core.history import RecordedCell
+from rlm.core.node import Executed
+from rlm.core.sameness import STOPPED, find_difference
+from rlm.engine.recorder import Recorder
+from rlm.engine.remaining import Remaining
+from rlm.engine.repetition import CellRun, Repetition
+from rlm.engine.settings import NodeJob
+from rlm.engine.subcalls import SubcallServer
+from rlm.ports import Repl, ServeSubcall
+
+logger = logging.getLogger(__name__)
+
+REBUILT = (
+    "The variables of earlier cells are there again: those cells were run once more. Nothing of this cell was kept."
+)
+MAX_TRIES = 3  # of a cell whose process is killed from outside
+CLEAN_REPL = (
+    "import os\nos._exit(1)"  # the sandbox replaces a process that ended: how a record says "all was lost here"
+)
+
+
+class CellDriver:
+    """One for each run. ``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
+
+    def __init__(
+        self,
+        subcalls: SubcallServer,
+        recorder: Recorder,
+        repetition: Repetition,
+        remaining: Remaining,
+        epoch_s: float,
+    ) -> None:
+        self._subcalls = subcalls
+        self._remaining = remaining
+        self._recorder = recorder
+        self._repetition = repetition
+        self._epoch_s = epoch_s
+
+    async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
+        """Runs one cell, or runs it again as it is recorded. ``limit`` names a limit that forbids its sub-calls."""
+        recorded = self._repetition.history.cell(job.id, cell)
+        if recorded is None:
+            recorder = self._recorder
+            at_s = recorder.at_s
+            cell = replace(cell, clock_s=self._epoch_s + at_s if self._epoch_s else 0.0)
+            recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=at_s, cell=cell))
+            await recorder.written()  # with its clock: it is executed with the same one again, whatever happens to it
+        else:
+            cell = replace(recorded.cell, prefetch=False)
+            if recorded.result is not None:
+                return await self._repeat(job, repl, recorded, recorded.result, limit)
+        return self._executed(job, cell, await self._execute_safely(job, repl, cell, recorded, limit))
+
+    async def _repeat(
+        self, job: NodeJob, repl: Repl, recorded: RecordedCell, before: CellResult, limit: str | None
+    ) -> Executed:
+        """A finished cell. The conversation goes on with what it gave then, byte for byte."""
+        cell, told = replace(recorded.cell, prefetch=False), Executed(before, recorded.notice)
+        if before.rebuilt:
+            return told  # it ended its process; what it had assigned was lost then as well
+        if before.state_lost:
+            await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
+            return told
+        run = CellRun(recorded)
+        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl))
+        if after.state_lost:  # not its own doing: then its record would say so
+            after = await self._execute_safely(job, repl, cell, recorded, limit)
+        if after.end == "interrupted":  # the run is told to stop while it is being taken up
+            return told
+        difference = find_difference(before, after)
+        if difference is None and before.end not in STOPPED and (left := run.unclaimed()):
+            difference = f"it no longer made {len(left)} of its sub-calls"
+        if difference is None:
+            if self._repetition.watch is not None:
+                await self._repetition.watch(job.id, cell, repl)
+            return told
+        if self._repetition.strict:
+            raise DivergenceError(job.id, cell.turn, cell.number, difference)
+        return self._executed(job, cell, after)
+
+    async def _execute_safely(
+        self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
+    ) -> CellResult:
+        """A cell to its end. Killed from outside it is tried again; when it ends its process, only its own work is lost."""
+        tries_left = MAX_TRIES
+        while True:
+            tries_left -= 1
+            result = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), limit, repl))
+            if not result.state_lost or not await self._rebuild(job, repl, cell):
+                return result
+            if not (result.killed and tries_left):
+                return replace(result, state_lost=False, rebuilt=True, notes=(*result.notes, REBUILT))
+            recorded = self._repetition.history.cell(job.id, cell)
+
+    async def _rebuild(self, job: NodeJob, repl: Repl, until: Cell) -> bool:
+        """Executes the node's finished cells again in a new REPL. False where that did not give the same."""
+        node = self._repetition.history.nodes.get(job.id)
+        place = (until.turn, until.number)
+        for recorded in [each for key, each in sorted(node.cells.items()) if key < place] if node else []:
+            before = recorded.result
+            if before is None or before.rebuilt:
+                continue
+            if before.state_lost:  # what came before was lost once, and is again
+                await repl.execute(replace(recorded.cell, code=CLEAN_REPL), _refuse)
+                continue
+            run = CellRun(recorded)
+            try:
+                after = await repl.execute(
+                    replace(recorded.cell, prefetch=False), self._serve(job, recorded.cell, run, None, repl)
+                )
+                difference = "its process ended" if after.state_lost else find_difference(before, after)
+            except DivergenceError as error:
+                difference = error.difference
+            if difference is not None:
+                logger.warning("node %s: cell %s cannot be repeated: %s", job.id, recorded.cell.name, difference)
+                return False
+        return True
+
+    def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None, repl: Repl) -> ServeSubcall:
+        async def serve(subcall: Subcall) -> SubcallOutcome:
+            return await self._subcalls.serve(job, cell, subcall, run, limit, repl.stop)
+
+        return serve
+
+    def _executed(self, job: NodeJob, cell: Cell, result: CellResult) -> Executed:
+        recorder, notice = self._recorder, self._remaining.notice()
+        recorder.emit(
+            CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result, notice=notice)
+        )
+        return Executed(result, notice)
+
+
+async def _refuse(_subcall: Subcall) -> SubcallOutcome:
+    return SubcallFailure("Repeated", "this cell is not being executed")

@@ -1,0 +1,158 @@
+"""Makes the page: the run as data in a JSON block, the program that draws it, and a policy that lets nothing else run.
+
+Everything in the data is untrusted text. It reaches the page as JSON in a block that browsers do not execute, and the program
+puts it there as text content only. Style and program are allowed by their hashes, so nothing that slipped in could run or load.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+
+import orjson
+
+from rlm.core.cells import PlainValue
+from rlm.core.events import AnyEvent, CallReplied, CallSent, CellStarted
+from rlm.core.ids import CallId, NodeId, SubcallPlace
+from rlm.core.tree import CallRecord, NodeRecord, TreeBuilder
+from rlm.core.usage import sum_usage
+
+Json = object
+
+
+def make_page(run: str, events: Sequence[AnyEvent]) -> str:
+    """One self-contained page, for any browser of the last years."""
+    style, program = _part("page.css"), _part("page.js")
+    data = orjson.dumps(describe_run(run, events), default=str).decode()
+    return (
+        _part("page.html")
+        .replace(
+            "{{policy}}", f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(program)}; base-uri 'none'"
+        )
+        .replace("{{title}}", escape(f"run {run}"))
+        .replace("{{style}}", style)
+        .replace("{{program}}", program)
+        # Last, so that nothing in it is taken for a place to fill; and so written that it cannot end its block.
+        .replace("{{data}}", data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+    )
+
+
+def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
+    """Each event as a line of JSON."""
+    for event in events:
+        fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
+        line = orjson.dumps({"event": type(event).__name__, **fields}, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+        yield line.decode() + "\n"
+
+
+def describe_run(run: str, events: Sequence[AnyEvent]) -> dict[str, Json]:
+    """What the page shows, as JSON: nodes with their cells, and calls, each naming its node by index."""
+    tree, sent, cached = TreeBuilder(), dict[CallId, float](), set[CallId]()
+    cells_began: dict[tuple[str, str], float] = {}
+    cells_ended: dict[tuple[str, str], float] = {}
+    for event in events:
+        tree.add(event)
+        if isinstance(event, CallSent):
+            sent.setdefault(event.call, event.at_s)
+        elif isinstance(event, CallReplied) and event.cached:
+            cached.add(event.call)
+        elif isinstance(event, CellStarted):
+            cells_began[event.node, event.cell.name] = event.at_s
+        elif type(event).__name__ == "CellExecuted":
+            cells_ended[event.node, event.cell.name] = event.at_s  # type: ignore[union-attr]
+    nodes = tree.root.walk() if tree.root else []
+    index = {node.id: number for number, node in enumerate(nodes)}
+    spend = sum_usage(events).total
+    return {
+        "run": run,
+        "ends": max((event.at_s for event in events), default=0.0),
+        "tokens": spend.usage.total_tokens,
+        "cost": None if spend.unpriced_calls else spend.cost_usd,
+        "nodes": [_describe_node(node, index, cells_began, cells_ended) for node in nodes],
+        "calls": [_describe_call(call, index[node.id], sent, cached) for node in nodes for call in node.calls],
+    }
+
+
+def _describe_node(
+    node: NodeRecord,
+    index: dict[NodeId, int],
+    began: dict[tuple[str, str], float],
+    ended: dict[tuple[str, str], float],
+) -> dict[str, Json]:
+    parent = SubcallPlace.parse(node.id).node if "/" in node.id else None
+    return {
+        "id": node.id,
+        "parent": None if parent is None else index.get(parent),
+        "depth": node.depth,
+        "model": node.model,
+        "question": node.question,
+        "context": node.context,
+        "starts": node.started_s,
+        "ends": node.ended_s,
+        "status": node.status,
+        "answer": _text_of(node.answer),
+        "error": node.error,
+        "cells": [
+            {
+                "name": cell.name,
+                "turn": cell.turn,
+                "number": cell.number,
+                "code": cell.code,
+                "end": result.end,
+                "output": "\n".join(
+                    part
+                    for part in (result.stdout, result.echo, result.stderr, result.traceback, *result.notes)
+                    if part
+                ),
+                "starts": began.get((node.id, cell.name)),
+                "ends": ended.get((node.id, cell.name)),
+            }
+            for cell, result in node.cells
+        ],
+    }
+
+
+def _describe_call(call: CallRecord, node: int, sent: dict[CallId, float], cached: set[CallId]) -> dict[str, Json]:
+    usage = call.usage
+    return {
+        "id": call.id,
+        "node": node,
+        "role": call.role,
+        "model": call.model,
+        "turn": call.turn,
+        "cell": call.cell,
+        "batch": call.batch,
+        "starts": call.started_s,
+        "sent": sent.get(call.id),
+        "ends": call.ended_s,
+        "prompt": call.prompt,
+        "reply": call.reply,
+        "error": call.error,
+        "in": usage.input_tokens,
+        "prefix": usage.cached_tokens,
+        "out": usage.output_tokens,
+        "cost": call.cost_usd,
+        "cached": call.id in cached,
+    }
+
+
+def _text_of(value: PlainValue) -> str | None:
+    return value if isinstance(value, str | None) else repr(value)
+
+
+def _plain(value: object) -> object:
+    return sorted(map(repr, value)) if isinstance(value, set | frozenset) else repr(value)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _part(name: str) -> str:
+    return files("rlm.report").joinpath(name).read_text(encoding="utf-8")

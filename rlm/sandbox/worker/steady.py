@@ -1,0 +1,180 @@
+"""What makes a cell repeatable: the time of day that it sees, and everything random in it.
+
+A cell may be executed again, in another process, after its host was killed; it must then ask the same questions. So its clock
+starts where the host says and goes on only by what the host can say again: by the time that answers took, by sleeping, and a
+little with every look at it. Computing takes no time on it. Everything random comes from one seed. Only code of cells sees
+this clock; libraries, and their timeouts, live in real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import ctypes
+import datetime as dt
+import gc
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+TICK_NS = 1_000  # by which each look at the clock moves it: a loop that waits for a time to come ends
+_SECOND_NS = 1_000_000_000
+_ID_STEP = 16  # as far apart as addresses of objects are at least
+_SEEN_BY = ("<cell ", uuid.__file__)  # who sees the cell's clock: files of the calling frames
+
+real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
+
+
+class CellClock:
+    """Nanoseconds since 1970 as a cell sees them; 0 before the host has set it, which leaves the real time."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def start(self, at_s: float) -> None:
+        """A cell begins. The clock never goes back."""
+        self.now_ns = max(self.now_ns, int(at_s * _SECOND_NS)) if at_s else 0
+
+    def look(self) -> int:
+        self.now_ns += TICK_NS
+        return self.now_ns
+
+    def pass_until(self, ns: int) -> None:
+        self.now_ns = max(self.now_ns, ns)
+
+    def pass_since(self, start_ns: int, seconds: float) -> None:
+        """Something that began at ``start_ns`` has taken so long. What went on at the same time takes no time again."""
+        if start_ns:
+            self.pass_until(start_ns + int(seconds * _SECOND_NS))
+
+
+CLOCK = CellClock()
+
+
+def install(seed: str) -> None:
+    """Makes everything random in this process follow from ``seed``, and gives cells their clock."""
+    source = random.Random(f"bytes {seed}")
+    random.seed(f"random {seed}")
+    os.urandom = random._urandom = source.randbytes  # type: ignore[attr-defined]
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(random.Random(f"numpy {seed}").getrandbits(32))
+    uuid._generate_time_safe = None  # type: ignore[attr-defined]
+    uuid.getnode = lambda: 0x020000000000 | source.getrandbits(40)
+    _install_clock()
+    _install_sleep()
+    _install_dates()
+    builtins.id = _steady_id()
+
+
+def _in_cell() -> bool:
+    """Whether the caller of our caller is code of a cell."""
+    return bool(CLOCK.now_ns) and sys._getframe(2).f_code.co_filename.startswith(_SEEN_BY)
+
+
+def _install_clock() -> None:
+    for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time"):
+        for suffix, unit in (("", _SECOND_NS), ("_ns", 0)):
+            if hasattr(time, name + suffix):
+                setattr(time, name + suffix, _steady_clock(getattr(time, name + suffix), unit))
+    for name in ("localtime", "gmtime", "ctime"):
+        setattr(time, name, _steady_view(getattr(time, name)))
+    asctime, strftime, localtime = time.asctime, time.strftime, time.localtime
+
+    def now(in_cell: bool) -> Any:
+        return localtime(CLOCK.look() // _SECOND_NS) if in_cell else localtime()
+
+    def steady_asctime(t: Any = None) -> str:
+        return asctime(now(_in_cell()) if t is None else t)
+
+    def steady_strftime(form: str, t: Any = None) -> str:
+        return strftime(form, now(_in_cell()) if t is None else t)
+
+    time.asctime, time.strftime = steady_asctime, steady_strftime
+
+
+def _steady_clock(real: Callable[[], Any], unit: int) -> Callable[[], Any]:
+    def clock() -> Any:
+        if not _in_cell():
+            return real()
+        return CLOCK.look() / unit if unit else CLOCK.look()
+
+    clock.__name__ = real.__name__
+    return clock
+
+
+def _steady_view(real: Callable[..., Any]) -> Callable[..., Any]:
+    def view(seconds: float | None = None) -> Any:
+        if seconds is None and _in_cell():
+            seconds = CLOCK.look() // _SECOND_NS
+        return real(seconds)
+
+    view.__name__ = real.__name__
+    return view
+
+
+def _install_sleep() -> None:
+    def sleep(seconds: Any, /) -> None:
+        began = CLOCK.now_ns
+        real_sleep(seconds)
+        CLOCK.pass_since(began, seconds)
+
+    async def async_sleep(delay: float, result: Any = None) -> Any:
+        began = CLOCK.now_ns
+        await _real_async_sleep(delay)
+        CLOCK.pass_since(began, delay)
+        return result
+
+    time.sleep = sleep
+    coroutine: Callable[..., Coroutine[Any, Any, Any]] = async_sleep
+    asyncio.sleep = coroutine
+
+
+def _install_dates() -> None:
+    """In the types themselves: a subclass in their place would not be equal to what libraries have imported already."""
+
+    def seconds() -> float:
+        return CLOCK.look() / _SECOND_NS
+
+    real_now, real_utcnow, real_today = (
+        vars(dt.datetime)["now"],
+        vars(dt.datetime)["utcnow"],
+        vars(dt.date)["today"],
+    )
+
+    def steady(real: Any, make: Callable[[Any, Any], Any]) -> Any:
+        def method(cls: Any, tz: Any = None) -> Any:
+            if _in_cell():
+                return make(cls, tz)
+            return real.__get__(None, cls)(*(() if tz is None else (tz,)))
+
+        return classmethod(method)
+
+    _put(dt.datetime, "now", steady(real_now, lambda cls, tz: cls.fromtimestamp(seconds(), tz)))
+    _put(dt.datetime, "utcnow", steady(real_utcnow, lambda cls, _: cls.utcfromtimestamp(seconds())))
+    _put(dt.datetime, "today", steady(real_today, lambda cls, _: cls.fromtimestamp(seconds())))
+    _put(dt.date, "today", steady(real_today, lambda cls, _: cls.fromtimestamp(seconds())))
+
+
+def _put(cls: type, name: str, value: Any) -> None:
+    """Sets an attribute of a type that is written in C. Its dict is behind a read-only view, which the collector sees through."""
+    gc.get_referents(vars(cls))[0][name] = value
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
+
+
+def _steady_id() -> Callable[[object], int]:
+    """Numbers in the order of asking instead of addresses; as unique among living objects as those are."""
+    real, seen = builtins.id, dict[int, int]()
+
+    def steady_id(thing: object, /) -> int:
+        address = real(thing)
+        if not _in_cell():
+            return address
+        return seen.setdefault(address, (len(seen) + 1) * _ID_STEP)
+
+    steady_id.__name__ = "id"
+    return steady_id

@@ -1,0 +1,20 @@
+"""Where the store is when nobody says: a file among the user's data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "RLM_STORE"
+
+
+def default_location(env: Mapping[str, str] | None = None) -> str | None:
+    """``RLM_STORE`` (a path, "memory", or "none" for no store), else ``rlm/runs.db`` in ``XDG_DATA_HOME``."""
+    env = os.environ if env is None else env
+    named = env.get(VARIABLE)
+    if named:
+        return None if named == "none" else named
+    home = env.get("XDG_DATA_HOME") or ""
+    base = Path(home) if Path(home).is_absolute() else Path(env.get("HOME") or "~").expanduser() / ".local" / "share"
+    return str(base / "rlm" / "runs.db")

@@ -1,0 +1,173 @@
+"""The tables, their versions, and how a database is opened. Knows nothing of events.
+
+PRAGMA choices, and why:
+- ``journal_mode=WAL``: readers (``rlm show``, a second run) never wait for a writer, and a commit is one append.
+- ``synchronous=NORMAL``: a commit is in the kernel's hands when it returns, so ``kill -9`` loses nothing. It is not forced to
+  the disk: a power cut may lose the last commits, never the order or the consistency. ``FULL`` would cost an fsync (1 to 10 ms)
+  for each group of answers, to protect seconds of work against an event that ends the run anyway.
+- ``busy_timeout``: several processes share one store; a commit takes about a millisecond, so seconds mean that something hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlm.core.errors import StoreError
+
+BUSY_TIMEOUT_S = 10.0
+MEMORY = "memory"
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        started REAL NOT NULL,         -- seconds since 1970
+        touched REAL NOT NULL,
+        status TEXT,                   -- NULL while it runs, or when its process was killed
+        question TEXT NOT NULL,        -- its first line
+        options TEXT NOT NULL,         -- JSON: what is needed to run it again
+        context TEXT NOT NULL,         -- JSON: kind, bytes, hash, and the path it came from
+        context_data BLOB,             -- NULL where it was too large to keep
+        texts_kept INTEGER NOT NULL,
+        owner TEXT                     -- the process that writes it: host and process id
+    ) STRICT;
+    CREATE TABLE events (
+        run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+        seq INTEGER NOT NULL,
+        data BLOB NOT NULL,            -- JSON: kind and fields; long texts as {"#": hash}
+        PRIMARY KEY (run, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE texts (               -- each once for a run, so that a run can be deleted by itself
+        run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+        hash BLOB NOT NULL,
+        data BLOB NOT NULL,
+        UNIQUE (run, hash)
+    ) STRICT;
+    CREATE TABLE answers (             -- the cache of leaf answers
+        key BLOB PRIMARY KEY,
+        made REAL NOT NULL,
+        reply TEXT NOT NULL
+    ) STRICT;
+    """,
+)
+"""Entry n leads from version n to n + 1. Entries are never changed once released: add one."""
+
+VERSION = len(MIGRATIONS)
+
+
+def open_database(place: str | Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to a store of this version, made or brought up to it where needed. To be used by one thread at a time.
+
+    Raises:
+        StoreError: saying what is wrong with the file, and what to do.
+    """
+    with translated(place):
+        if place == MEMORY:
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        else:
+            path = Path(place)
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people ask is nobody else's business
+            address = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+            connection = sqlite3.connect(
+                address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
+            )
+        try:
+            _prepare(connection, place, read_only)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, place: str | Path, read_only: bool) -> None:
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(
+        "PRAGMA auto_vacuum=INCREMENTAL"
+    )  # counts for a new file only: deleted runs give their room back
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    version = _version(connection)
+    if version > VERSION:
+        raise StoreError(
+            f"the store {place} was written by a newer version of this program (schema {version}, this one knows {VERSION}). "
+            "Upgrade rlm-arbor, or name another store."
+        )
+    if version < VERSION and not read_only:
+        _migrate(connection)
+    elif version < VERSION:
+        raise StoreError(
+            f"the store {place} holds no runs yet, or was written by an older version: run something first"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """In one transaction: two processes that open a new store at once make it once, and a killed one leaves it as it was."""
+    with transaction(connection):
+        for step in MIGRATIONS[_version(connection) :]:
+            for statement in step.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={VERSION}")
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def translated(place: str | Path) -> Iterator[None]:
+    """Errors of SQLite and of the system, put as what is wrong and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {place} {_explain(error)}") from error
+    except OSError as error:
+        raise StoreError(
+            f"the store {place} cannot be opened: {error.strerror}. Name another with --store or store=."
+        ) from error
+
+
+def _explain(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None
+    match primary:
+        case sqlite3.SQLITE_FULL:
+            return (
+                "cannot grow: the disk is full. What was written before is whole; make room, then `rlm resume` the run."
+            )
+        case sqlite3.SQLITE_READONLY:
+            return "cannot be written: it is read-only. Name another with --store or store=."
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return (
+                f"has been locked by another process for {BUSY_TIMEOUT_S:g} s. End that process, or name another store."
+            )
+        case sqlite3.SQLITE_CANTOPEN:
+            return "cannot be opened: no such file, or no right to read it."
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return f"is not a store, or is damaged ({error}). Move it away, or name another."
+        case sqlite3.SQLITE_IOERR:
+            return (
+                f"cannot be read or written ({error}): the disk failed, or is full. What was written before is whole."
+            )
+        case _:
+            return f"failed: {error}"

@@ -1,0 +1,163 @@
+"""Writes events in groups: what arrives while one transaction is under way goes into the next.
+
+One thread for each store, so that the event loop never waits for a disk; one transaction for all runs of the process. It
+knows how rows are written, not what they say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rlm.core.errors import StoreError
+from rlm.core.events import AnyEvent
+from rlm.store.codec import Encoder
+from rlm.store.schema import transaction, translated
+
+logger = logging.getLogger(__name__)
+
+LAZY_S = 0.05  # how long events that nobody waits for may gather
+GATHER_S = 0.004  # how long answers gather when many come: a commit costs as much as twenty of them
+ROWS = (256, 64, 16, 4, 1)  # of one INSERT: few sizes, so that their statements stay compiled
+Redact = Callable[[bytes], bytes]
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """A run that this process writes. ``pending`` are events that are not written yet."""
+
+    number: int
+    next_seq: int
+    encoder: Encoder
+    redact: Redact
+    pending: list[AnyEvent] = field(default_factory=list)
+    failure: StoreError | None = None
+
+
+class Writer:
+    """``lock`` guards the connection, for whoever uses it besides."""
+
+    def __init__(self, connection: sqlite3.Connection, place: str, lock: threading.RLock) -> None:
+        self._connection = connection
+        self._place = place
+        self._lock = lock
+        self._wake = threading.Condition()
+        self._runs: list[OpenRun] = []
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None], OpenRun]] = []
+        self._closing = False
+        self._busy = False  # the thread is not waiting to be told
+        self._thread: threading.Thread | None = None
+
+    def append(self, run: OpenRun, event: AnyEvent) -> None:
+        with self._wake:
+            if not run.pending:
+                self._runs.append(run)
+                if not self._busy:
+                    self._wake.notify()
+            run.pending.append(event)
+
+    async def written(self, run: OpenRun) -> None:
+        """Raises StoreError."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        with self._wake:
+            if self._closing:
+                raise StoreError("the store was closed while a run went on")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
+                self._thread.start()
+            self._waiting.append((loop, future, run))
+            if not self._busy and len(self._waiting) == 1:
+                self._wake.notify()
+        await future
+
+    def close(self) -> None:
+        """Writes what is left and ends the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        else:
+            self._write_group()
+
+    def _work(self) -> None:
+        closing = many = False
+        while not closing:
+            if many:
+                time.sleep(GATHER_S)
+            with self._wake:
+                self._busy = False
+                while not (self._runs or self._waiting or self._closing):
+                    self._wake.wait()
+                if not (self._waiting or self._closing):
+                    self._wake.wait(LAZY_S)
+                closing, many = self._closing, len(self._waiting) > 1
+                self._busy = True
+            self._write_group()
+
+    def _write_group(self) -> None:
+        with self._wake:
+            waiting, self._waiting = self._waiting, []
+            groups = [(run, run.pending) for run in self._runs]
+            for run in self._runs:
+                run.pending = []
+            self._runs = []
+        if groups:
+            self._write(groups)
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], StoreError | None]]] = {}
+        for loop, future, run in waiting:
+            by_loop.setdefault(loop, []).append((future, run.failure))
+        for loop, ended in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, ended)
+
+    def _write(self, groups: list[tuple[OpenRun, list[AnyEvent]]]) -> None:
+        try:
+            with self._lock, translated(self._place), transaction(self._connection):
+                for run, events in groups:
+                    if run.failure is None:  # after a gap nothing may follow
+                        self._write_run(run, events)
+        except Exception as error:
+            failure = (
+                error if isinstance(error, StoreError) else StoreError(f"the store {self._place} failed: {error!r}")
+            )
+            if not isinstance(error, StoreError):
+                logger.exception("the journal failed")
+            for run, _ in groups:
+                run.failure = run.failure or failure
+
+    def _write_run(self, run: OpenRun, events: list[AnyEvent]) -> None:
+        rows = [run.redact(run.encoder.encode(event)) for event in events]
+        texts = [(digest, run.redact(data)) for digest, data in run.encoder.take_texts().items()]
+        _insert(
+            self._connection, "INSERT OR IGNORE INTO texts (run, hash, data)", [(run.number, *each) for each in texts]
+        )
+        numbered = [(run.number, seq, row) for seq, row in enumerate(rows, run.next_seq)]
+        _insert(self._connection, "INSERT INTO events (run, seq, data)", numbered)
+        run.next_seq += len(rows)
+
+
+def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[int, object, bytes]]) -> None:
+    """Many rows with one statement: each statement gives up the interpreter's lock, and may wait long to get it back."""
+    start = 0
+    for size in ROWS:
+        while len(rows) - start >= size:
+            values = [value for row in rows[start : start + size] for value in row]
+            connection.execute(f"{statement} VALUES {', '.join(['(?, ?, ?)'] * size)}", values)
+            start += size
+
+
+def _resolve(ended: list[tuple[asyncio.Future[None], StoreError | None]]) -> None:
+    for future, failure in ended:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(StoreError(str(failure)))

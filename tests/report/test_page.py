@@ -1,0 +1,112 @@
+"""The report: text stays text, nothing loads or runs that is not ours, and ten thousand calls are drawn at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browser import browsing, needs_browser
+
+import rlm
+from rlm.core.errors import ModelError, RequestRejectedError
+from rlm.core.events import AnyEvent
+from rlm.core.messages import Request
+from rlm.report.page import event_lines, make_page
+from rlm.testing.scripted import ScriptedModel
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \u2028 {{data}}"
+)
+
+
+class Collector:
+    def __init__(self) -> None:
+        self.events: list[AnyEvent] = []
+
+    def emit(self, event: AnyEvent) -> None:
+        self.events.append(event)
+
+
+def record(leaves: int, depth: int = 2) -> list[AnyEvent]:
+    def script(request: Request) -> str | ModelError:
+        if request.role == "node" and request.depth == 0:
+            first = f"x = llm_query_batch([f'leaf {{i}} ' + context for i in range({leaves})], recursive=False)\nprint(x[0])"
+            turn = sum(message.role == "assistant" for message in request.messages)
+            return f"```repl\n{[first, 'y = llm_query_batch([context] * 2); FINAL(y)'][turn]}\n```"
+        if request.role == "node":
+            return "```repl\nFINAL(llm_query('below ' + context))\n```"
+        if "leaf 3 " in request.messages[-1].content:
+            return RequestRejectedError(HOSTILE)
+        return "reply " + HOSTILE
+
+    sink = Collector()
+    with rlm.RLM(ScriptedModel(script), max_depth=depth, sinks=[sink], store=None) as engine:
+        engine.run("Who? " + HOSTILE, HOSTILE)
+    return sink.events
+
+
+def test_the_page_is_one_file_whose_data_cannot_leave_its_block() -> None:
+    page = make_page("r1", record(5))
+    assert page.count("<script") == page.count("</script>") == 2
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert block is not None
+    data = json.loads(block[1])
+    assert len(data["calls"]) == 2 + 5 + 2 * 2
+    assert any(HOSTILE in (call["reply"] or "") for call in data["calls"])
+    assert "unsafe" not in page.split("</head>", maxsplit=1)[0].split("Content-Security-Policy")[1].split(">")[0]
+
+
+def test_lines_are_json_each() -> None:
+    events = record(3)
+    lines = [json.loads(line) for line in event_lines(events)]
+    assert len(lines) == len(events)
+    assert lines[0]["event"] == "RunStarted"
+
+
+@needs_browser
+def test_in_a_browser_everything_is_text_and_found(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(make_page("r1", record(40)), encoding="utf-8")
+    with browsing(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "page.html").as_uri())
+        assert browser.run("return document.title") == "run r1"
+        assert browser.run("return document.querySelectorAll('img, b, #detail script').length") == 0
+        assert "3 nodes" in str(browser.run("return document.getElementById('summary').textContent"))
+        browser.run("reveal(itemOfCall.get(data.calls.find((call) => call.error)))")
+        assert HOSTILE in str(browser.run("return document.getElementById('detail').textContent"))
+        assert "RequestRejectedError" in str(browser.run("return document.getElementById('detail').textContent"))
+        browser.run(
+            "const box = document.getElementById('search'); box.value = 'LEAF 7 '; box.dispatchEvent(new Event('input'))"
+        )
+        found = (
+            "return new Promise((done) => setTimeout(() => done(document.getElementById('found').textContent), 400))"
+        )
+        assert browser.run(found) == "1 found"
+        assert browser.complaints() == []
+        # What the policy is for: had something got in, it would not run.
+        browser.run(
+            "const s = document.createElement('script'); s.textContent = \"document.title='owned'\"; document.body.append(s)"
+        )
+        assert browser.run("return document.title") == "run r1"
+        assert any("Content Security Policy" in line for line in browser.complaints())
+
+
+@needs_browser
+@pytest.mark.slow
+def test_ten_thousand_calls_stay_smooth(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(make_page("r1", record(10_000)), encoding="utf-8")
+    with browsing(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "page.html").as_uri())
+        assert browser.run("return document.querySelectorAll('.row').length < 200 && data.calls.length > 10000")
+        browser.run("items.forEach((item) => { item.open = true; }); listItems()")
+        frame_ms = browser.run(
+            "const began = performance.now();"
+            "for (let i = 0; i < 30; i++) { tree.scrollTop = i * 3000; drawRows(); lanes.scrollTop = i * 50; drawLanes(); }"
+            "return (performance.now() - began) / 30"
+        )
+        assert isinstance(frame_ms, float | int)
+        assert frame_ms < 150  # 18 ms on an idle machine without a graphics card
+        browser.screenshot(tmp_path / "page.png")
+        assert (tmp_path / "page.png").stat().st_size > 10_000

@@ -1,0 +1,191 @@
+"""Runs on record, through the engine: taken up after limits and errors, replayed, rebuilt, diverging, cached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import rlm
+from rlm.core.errors import DivergenceError, IncompleteRecordError, ModelError, OutOfCreditError, StoreError
+from rlm.core.messages import Request
+from rlm.core.result import Result
+from rlm.prompts import answer_now
+from rlm.testing.scripted import ScriptedModel
+
+ROOT = Path(__file__).parents[2]
+
+
+def cells(*codes: str) -> Callable[[Request], str]:
+    """A root that writes these cells in turn, and leaves that say what they were asked."""
+
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return f"<{request.messages[-1].content[:40]}>"
+        turn = sum(message.role == "assistant" for message in request.messages)
+        return f"```repl\n{codes[min(turn, len(codes) - 1)]}\n```"
+
+    return script
+
+
+def engine(
+    script: Callable[[Request], str | ModelError], store: Path, **options: object
+) -> tuple[rlm.RLM, ScriptedModel]:
+    model = ScriptedModel(script)
+    return rlm.RLM(model, store=store, **options), model  # type: ignore[arg-type]
+
+
+def total(result: Result) -> int:
+    return result.usage.total.usage.calls
+
+
+UNSTEADY = """
+import random, time, uuid, datetime, os, secrets
+seen = [random.random(), time.time(), str(uuid.uuid4()), str(datetime.datetime.now()), os.urandom(4).hex(), secrets.token_hex(4)]
+class Thing: pass
+print(seen, {"a", "b", "c", frozenset({1, "x"})}, Thing(), id(seen) == id(seen), hash("text"))
+answers = [llm_query(f"{i} {seen}") for i in range(3)]
+"""
+
+
+def test_what_is_random_or_timed_is_the_same_when_it_is_done_again(tmp_path: Path) -> None:
+    codes = (UNSTEADY, "print(time.time() - seen[1] >= 0, seen)", "FINAL([seen, answers])")
+    first, _ = engine(cells(*codes), tmp_path / "runs.db")
+    result = first.run("q", "context")
+    again, model = engine(cells(*codes), tmp_path / "runs.db")
+    assert again.replay(result.run_id).answer == result.answer
+    assert again.resume("last").answer == result.answer
+    assert model.requests == []
+    other = first.run("q", "context")
+    assert other.answer != result.answer  # another run draws anew
+
+
+def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
+    codes = (
+        "a = [llm_query(f'a{i}') for i in range(3)]\nprint(a)",
+        "b = llm_query('b')\nprint(b)",  # refused the first time: that stays so, and the model is told what it was told
+        "b = llm_query('b again')\nFINAL([a, b])",
+    )
+
+    def script(request: Request) -> str:
+        if request.messages[-1].content.endswith(answer_now("calls")):
+            return "FINAL(partly)"
+        return cells(*codes)(request)
+
+    first, model = engine(script, tmp_path / "runs.db", budget=rlm.Budget(calls=6))
+    partial = first.run("q", "context")
+    assert (partial.status, partial.answer) == ("partial", "partly")
+    paid = len(model.requests)
+    same, same_model = engine(script, tmp_path / "runs.db", budget=rlm.Budget(calls=6))
+    assert same.resume("last").answer == "partly"
+    assert same_model.requests == []
+    more, more_model = engine(script, tmp_path / "runs.db")
+    whole = more.resume("last", budget=rlm.Budget(calls=20))
+    assert (whole.status, whole.answer) == ("complete", [["<a0>", "<a1>", "<a2>"], "<b again>"])
+    assert total(whole) == paid + len(more_model.requests)
+    assert not {str(each.messages[-1].content) for each in more_model.requests} & {"a0", "a1", "a2"}
+
+
+def test_a_failed_run_is_taken_up_where_it_failed(tmp_path: Path) -> None:
+    broke = True
+
+    def script(request: Request) -> str | ModelError:
+        if broke and "later" in request.messages[-1].content:
+            return OutOfCreditError("no credit left")
+        return cells("x = [llm_query('early'), llm_query('later')]\nFINAL(x)")(request)
+
+    run, model = engine(script, tmp_path / "runs.db")
+    with pytest.raises(OutOfCreditError):
+        run.run("q", "context")
+    broke = False
+    seen = len(model.requests)
+    result = run.resume("last")
+    assert result.answer == ["<early>", "<later>"]
+    assert [request.messages[-1].content for request in model.requests[seen:]] == ["later"]
+
+
+def test_a_divergence_is_named_and_may_be_paid_for(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    code = f"seen = open({str(outside)!r}).read()\nprint(seen)\nmore = llm_query('about ' + seen)"
+    run, model = engine(cells(code, "FINAL([seen, more])"), tmp_path / "runs.db", sandbox="unconfined")
+    assert run.run("q", "context").answer == ["one", "<about one>"]
+    outside.write_text("two")
+    seen = len(model.requests)
+    with pytest.raises(DivergenceError, match=r"node 0, cell 1\.1 .*'about two'") as caught:
+        run.resume("last")
+    assert (caught.value.node, caught.value.turn, caught.value.cell) == ("0", 1, 1)
+    with pytest.raises(DivergenceError):
+        run.replay("last")
+    assert len(model.requests) == seen
+    paying, paid = engine(cells(code, "FINAL([seen, more])"), tmp_path / "runs.db", sandbox="unconfined")
+    assert paying.resume("last", on_divergence="pay").answer == ["two", "<about two>"]
+    assert paid.requests
+
+
+def test_a_killed_repl_is_rebuilt_without_paying_again(tmp_path: Path) -> None:
+    codes = (
+        "import random\na = llm_query('first')\nb = random.random()\nprint(b)",
+        "import os\nc = llm_query('second')\nos._exit(1)",
+        "FINAL([a, b, 'c' in globals()])",
+    )
+    run, model = engine(cells(*codes), tmp_path / "runs.db")
+    result = run.run("q", "context")
+    assert isinstance(result.answer, list)
+    assert result.answer[0] == "<first>"
+    assert result.answer[2] is False
+    assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
+    assert run.replay("last").answer == result.answer
+
+
+def test_answers_of_earlier_runs_are_taken_only_where_asked_for(tmp_path: Path) -> None:
+    code = "x = [llm_query('same') for _ in range(3)] + llm_query_batch(['other'] * 2)\nFINAL(x)"
+    run, model = engine(cells(code), tmp_path / "runs.db", cache=True)
+    first = run.run("q", "context")
+    assert len(model.requests) == 6  # re-sampling is never merged
+    second = run.run("q", "context")
+    assert len(model.requests) == 7
+    assert second.answer == first.answer
+    assert total(second) == 1
+    plain, plain_model = engine(cells(code), tmp_path / "runs.db")
+    plain.run("q", "context")
+    assert len(plain_model.requests) == 6
+
+
+def test_a_large_context_is_not_copied_and_must_be_the_same(tmp_path: Path) -> None:
+    text = "word " * 600_000
+    run, _ = engine(cells("print(len(context))", "FINAL(len(context))"), tmp_path / "runs.db")
+    result = run.run("q", text)
+    assert (tmp_path / "runs.db").stat().st_size < 500_000
+    with pytest.raises(IncompleteRecordError, match="give it again"):
+        run.replay("last")
+    with pytest.raises(IncompleteRecordError, match="not the context"):
+        run.replay("last", text + "!")
+    assert run.replay("last", text).answer == result.answer
+
+
+def test_a_store_that_was_asked_for_must_work_and_the_default_need_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run, model = engine(cells("FINAL(1)"), tmp_path / "file" / "runs.db")
+    with pytest.raises(StoreError):
+        run.run("q", "context")
+    assert model.requests == []
+    code = "import rlm; from rlm.testing.scripted import ScriptedModel\n"
+    code += "print(rlm.RLM(ScriptedModel(['FINAL(fine)'])).run('q', 'c').answer)"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "file")}
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == "fine", ended.stderr
+    assert "runs are not kept" in ended.stderr
+
+
+def test_in_memory(tmp_path: Path) -> None:
+    model = ScriptedModel(cells("FINAL(llm_query('x'))"))
+    run = rlm.RLM(model, store="memory")
+    result = run.run("q", "context")
+    assert run.replay(result.run_id).answer == "<x>"
+    assert result.run_id in run.report_html()
+    assert list(tmp_path.iterdir()) == []

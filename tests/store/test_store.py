@@ -1,0 +1,235 @@
+"""The store by itself: what it keeps comes back, torn files open to an earlier state, and what cannot be is said clearly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm.core.cells import Answer, Cell, CellResult, SubcallFailure, Variable
+from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
+from rlm.core.events import (
+    AnyEvent,
+    CallFailed,
+    CallReplied,
+    CallSent,
+    CallStarted,
+    CellExecuted,
+    CellStarted,
+    NodeFinished,
+    NodeStarted,
+    RunFinished,
+    RunStarted,
+    SubcallEnded,
+)
+from rlm.core.ids import CallId, NodeId, RunId
+from rlm.core.messages import Message, Reply, Request, Usage
+from rlm.sandbox.worker.values import dump, load
+from rlm.store.location import default_location
+from rlm.store.runs import ContextInfo, digest_context, is_alive, this_process
+from rlm.store.schema import VERSION
+from rlm.store.store import SqliteStore
+
+RUN, ROOT = RunId("r1"), NodeId("0")
+SMALL = ContextInfo("s", 3, digest_context("abc")[1], None, b"abc")
+LONG = "long text é \ud800 " * 200
+
+
+def story() -> list[AnyEvent]:
+    """One event of nearly every kind, with everything in it that is hard to keep."""
+    talk = (Message("system", "be good"), Message("user", LONG))
+    more = (*talk, Message("assistant", "```repl\nx\n```"), Message("user", "[no output]"))
+    common: Any = {"run": RUN, "node": ROOT, "at_s": 0.25}
+    cell = Cell(1, 1, "print(1)\n" * 300, 1.7e9)
+    result = CellResult(
+        "ok", LONG, echo="'\ud800'", answer=Answer({"a": (1, {2}), 3: b"\0"}), variables=(Variable("x", "int"),)
+    )
+    call: Any = {"call": CallId("0@1"), "role": "node", "depth": 0, "model": "m"}
+    return [
+        RunStarted(**common, question="q", context="a str", models=("m", "n"), max_depth=1, sandbox="strict"),
+        NodeStarted(**common, parent=None, depth=0, model="m", question="q", context="a str"),
+        CallStarted(**common, **call, turn=1, request=Request(talk, "node")),
+        CallSent(run=RUN, node=ROOT, at_s=0.5, call=CallId("0@1"), attempt=1),
+        CallReplied(**common, **call, reply=Reply(LONG, Usage(1, 2, 3), "m", 0.5), cost_usd=0.5, elapsed_s=1.5),
+        CellStarted(**common, cell=cell),
+        SubcallEnded(**common, call=CallId("0/1.1.1"), key="k", failure=SubcallFailure("Kind", "why", 0.5)),
+        SubcallEnded(**common, call=CallId("0/1.1.2"), key="k", value=[1, (2,), {"$": "tuple"}], elapsed_s=0.125),
+        CellExecuted(**common, cell=cell, result=result, notice="little left"),
+        CallStarted(**common, **{**call, "call": CallId("0@2")}, turn=2, request=Request(more, "node")),
+        CallFailed(**common, **{**call, "call": CallId("0@2")}, error="X", message="m", elapsed_s=0.0, text="cut"),
+        NodeFinished(**common, status="complete", answer={"a": (1,)}, turns=2),
+        RunFinished(**common, status="complete", answer={"a": (1,)}),
+    ]
+
+
+def keep(store: SqliteStore, events: list[AnyEvent], run: RunId = RUN, **options: Any) -> None:
+    async def write() -> None:
+        journal = store.begin(run, "q", {"models": ["m"]}, SMALL, **options)
+        for event in events:
+            journal.append(event)
+        await journal.written()
+        journal.close()
+
+    asyncio.run(write())
+
+
+def open_store(place: Path | str) -> SqliteStore:
+    return SqliteStore(place, dump, load)
+
+
+def test_events_come_back_as_they_were(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "new" / "runs.db")
+    keep(store, story())
+    assert store.events(RUN) == story()
+    info = store.find("last")
+    assert (info.id, info.status, info.options) == (RUN, "complete", {"models": ["m"]})
+    assert store.context(info) == "abc"
+    assert stat.S_IMODE((tmp_path / "new" / "runs.db").stat().st_mode) == 0o600
+    store.close()
+
+
+def test_a_message_is_kept_once_however_often_it_is_sent(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story())
+    store.close()
+    raw = sqlite3.connect(tmp_path / "runs.db")
+    texts = [row[0] for row in raw.execute("SELECT data FROM texts")]
+    assert texts.count(LONG.encode("utf-8", "surrogatepass")) == 1
+    second = raw.execute("SELECT data FROM events WHERE seq=9").fetchone()[0]
+    assert b'"since":["0@1",0]' in second or b'"since":["0@1",2]' in second
+    raw.close()
+
+
+def test_without_texts_nothing_that_was_written_is_kept(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story(), keep_texts=False)
+    with pytest.raises(IncompleteRecordError):
+        store.events(RUN)
+    assert len(store.events(RUN, lenient=True)) == len(story())
+    store.close()
+    found = b"".join(each.read_bytes() for each in tmp_path.iterdir())
+    for secret in ("long text é".encode(), b"print(1)", b"be good", b"little left"):
+        assert secret not in found
+
+
+def test_secrets_are_taken_out(tmp_path: Path) -> None:
+    events = story()
+    events[3:3] = [CallFailed(run=RUN, node=ROOT, at_s=0, call=CallId("0@1"), role="node", depth=0, model="m", error="E",
+                              message="bad key sk-123456789", elapsed_s=0)]  # fmt: skip
+    store = open_store(tmp_path / "runs.db")
+    keep(store, events, secrets=["sk-123456789"])
+    store.close()
+    assert b"sk-123456789" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("step", [611])
+def test_a_torn_log_opens_to_an_earlier_state(tmp_path: Path, step: int) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story()[:1], RunId("r0"))
+
+    async def write() -> None:
+        journal = store.begin(RUN, "q", {}, SMALL)
+        for event in story():
+            journal.append(event)
+            await journal.written()
+
+    asyncio.run(write())
+    whole = (tmp_path / "runs.db-wal").read_bytes()
+    seen = set()
+    for size in range(0, len(whole), step):
+        torn = tmp_path / "torn"
+        shutil.rmtree(torn, ignore_errors=True)
+        torn.mkdir()
+        shutil.copy(tmp_path / "runs.db", torn / "runs.db")
+        garbage = os.urandom(200) if size % 2 else b""
+        (torn / "runs.db-wal").write_bytes(whole[:size] + garbage)
+        opened = open_store(torn / "runs.db")
+        known = [info.id for info in opened.runs()]
+        events = opened.events(RUN) if RUN in known else []
+        assert events == story()[: len(events)]
+        seen.add(len(events))
+        opened.close()
+    store.close()
+    assert len(seen) >= len(story()) // 2
+
+
+def test_errors_say_what_to_do(tmp_path: Path) -> None:
+    place = tmp_path / "runs.db"
+    store = open_store(place)
+    keep(store, story())
+    with pytest.raises(UnknownRunError, match="rlm runs"):
+        store.find("nothing")
+    with pytest.raises(UnknownRunError):
+        store.events(RunId("nothing"))
+    store.close()
+    raw = sqlite3.connect(place)
+    raw.execute(f"PRAGMA user_version={VERSION + 1}")
+    raw.commit()
+    raw.close()
+    with pytest.raises(StoreError, match="newer version"):
+        open_store(place)
+    (tmp_path / "text.db").write_text("no database, but longer than a header of one is " * 20)
+    with pytest.raises(StoreError, match="is not a store"):
+        open_store(tmp_path / "text.db")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        open_store(tmp_path / "file" / "runs.db")
+
+
+def test_a_full_disk_ends_the_run_and_leaves_it_whole(tmp_path: Path) -> None:
+    place = tmp_path / "runs.db"
+    store = open_store(place)
+    store._connection.execute("PRAGMA max_page_count=40")  # SQLite's own way to be out of room
+
+    async def write() -> None:
+        journal = store.begin(RUN, "q", {}, SMALL)
+        for number in range(100):
+            text = f"{number} " * 4000
+            journal.append(CellStarted(run=RUN, node=ROOT, at_s=0.0, cell=Cell(1, number + 1, text)))
+            await journal.written()
+
+    with pytest.raises(StoreError, match="disk is full"):
+        asyncio.run(write())
+    store.close()
+    again = open_store(place)
+    kept = again.events(RUN)
+    assert kept
+    assert [event.cell.number for event in kept if isinstance(event, CellStarted)] == list(range(1, len(kept) + 1))
+    again.close()
+
+
+def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    store.begin(RUN, "q", {}, SMALL)
+    with pytest.raises(StoreError, match="being executed"):
+        store.resume(RUN)
+    assert is_alive(this_process())
+    assert not is_alive(this_process().rpartition(":")[0] + ":1")
+    store.close()
+
+
+def test_old_runs_make_room(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "runs.db", dump, load, max_bytes=200_000)
+    big = CellStarted(run=RUN, node=ROOT, at_s=0.0, cell=Cell(1, 1, os.urandom(40_000).hex()))
+    for number in range(8):
+        keep(
+            store, [big, RunFinished(run=RUN, node=ROOT, at_s=0.0, status="complete", answer=None)], RunId(f"r{number}")
+        )
+    left = [info.id for info in store.runs()]
+    assert left[0] == "r7"
+    assert "r0" not in left
+    assert store.size() < 400_000
+    store.close()
+
+
+def test_where_the_store_is(tmp_path: Path) -> None:
+    assert default_location({"RLM_STORE": "none"}) is None
+    assert default_location({"RLM_STORE": "/x/y.db"}) == "/x/y.db"
+    assert default_location({"XDG_DATA_HOME": "/data"}) == "/data/rlm/runs.db"
+    assert default_location({"HOME": "/home/me"}) == "/home/me/.local/share/rlm/runs.db"
