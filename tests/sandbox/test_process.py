@@ -21,7 +21,7 @@ from rlm.core.errors import (
     SandboxDiedError,
     SandboxUnavailableError,
 )
-from rlm.sandbox.process import ProcessLauncher
+from rlm.sandbox.process import WORKER, ProcessLauncher
 from rlm.sandbox.repls import WorkerSandbox
 from rlm.sandbox.running import MAX_WAIT_FACTOR, Stopwatch
 
@@ -312,12 +312,12 @@ async def test_many_repls_at_once() -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """Living child processes that run a worker (from /proc: `ps` cuts command lines to the COLUMNS of whoever runs the tests)."""
+    """Living child processes that run a worker (from /proc: `ps` cuts command lines at a width that is not ours to choose)."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes()  # empty for a zombie
-            found += [int(child)] if b"worker" in command else []
+            arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")  # none for a zombie
+            found += [int(child)] if os.fsencode(WORKER) in arguments else []
     return found
 
 
