@@ -317,7 +317,8 @@ def _children(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")  # none for a zombie
-            found += [int(child)] if os.fsencode(WORKER) in arguments else []
+            if {os.fsencode(WORKER), b"--parent"} <= set(arguments):  # a zygote has no parent to watch
+                found.append(int(child))
     return found
 
 
