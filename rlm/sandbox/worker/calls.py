@@ -7,7 +7,6 @@ so that a generator of 100,000 prompts is never held as a whole.
 
 from __future__ import annotations
 
-import _thread
 import json
 import sys
 import threading
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from . import steady
-from .channel import Guard, Waker
+from .channel import Guard, Waker, has_threads
 from .failures import LLMQueryError, failure_of
 from .steady import CLOCK
 from .values import dump, load
@@ -211,7 +210,7 @@ class Calls:
 
         Returns whether something is left.
         """
-        if _thread._count() and self._arrived:
+        if has_threads() and self._arrived:
             sys.setswitchinterval(TURN_S)
         while True:
             with self._guard, self._lock:

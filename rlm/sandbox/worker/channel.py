@@ -39,6 +39,11 @@ LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event l
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
 
 
+def has_threads() -> bool:
+    """Whether there are others than the main thread, also those that were told to start and have not begun to."""
+    return bool(_thread._count()) or threading.active_count() > 1
+
+
 class Guard:
     """Marks code of ours: defers SIGINT in the main thread, and is known to finalizers. A context manager that may nest."""
 
@@ -283,7 +288,7 @@ class Channel:
             if waker.done:
                 return
             sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
-            self.guard.poll(self._poll.poll, LEADER_POLL_MS if _thread._count() else None)
+            self.guard.poll(self._poll.poll, LEADER_POLL_MS if has_threads() else None)
             self.read()
             if self._on_other is not None:
                 self._on_other()

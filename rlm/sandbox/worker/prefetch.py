@@ -9,7 +9,6 @@ beside it. A copy that brought nothing makes the next ones rarer within the cell
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import os
 import signal
@@ -21,7 +20,7 @@ from typing import Any
 
 from . import copies
 from .calls import Calls, Group, Job
-from .channel import Channel, ThreadWaker
+from .channel import Channel, ThreadWaker, has_threads
 from .copies import Copy
 from .wire import PREFIX
 
@@ -147,7 +146,7 @@ class Prefetcher:
             not (self._ahead and self._allowed)
             or self._sock is not None
             or threading.get_ident() != threading.main_thread().ident
-            or _thread._count()
+            or has_threads()
             or asyncio._get_running_loop() is not None
         ):
             return False
