@@ -230,7 +230,6 @@ class RLM:
             "sandbox_packages": list(sandbox_packages),
         }
         opening.result()
-        opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
 

@@ -138,7 +138,8 @@ class CallFailed(Event):
 class SubcallEnded(Event):
     """What a cell was told in place of a plain reply: a child's answer (``value``), or why there is none (``failure``).
 
-    ``call`` names the sub-call's place, as the id of its leaf call or child node does.
+    ``call`` names the sub-call's place, as the id of its leaf call or child node does. ``prefetched`` as for ``CallStarted``:
+    what was refused has no other event.
     """
 
     call: CallId
@@ -146,6 +147,7 @@ class SubcallEnded(Event):
     value: PlainValue = None
     failure: SubcallFailure | None = None
     elapsed_s: float = 0.0
+    prefetched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

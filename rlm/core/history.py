@@ -173,7 +173,8 @@ class History:
 
     def _note_end(self, event: SubcallEnded) -> None:
         place = SubcallPlace.parse(event.call)
-        self._begin_call(place, event.key, None)  # what was refused has not begun in any other event
+        # What was refused has not begun in any other event.
+        self._begin_call(place, event.key, None, event.prefetched)
         call = self.call(place)
         if call is not None:
             call.ended, call.elapsed_s = event, event.elapsed_s

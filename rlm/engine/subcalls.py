@@ -116,6 +116,7 @@ class SubcallServer:
                 value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
                 failure=outcome if isinstance(outcome, SubcallFailure) else None,
                 elapsed_s=outcome.elapsed_s,
+                prefetched=subcall.prefetched,
             )
         )
         await recorder.written()

@@ -90,6 +90,23 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     assert not {str(each.messages[-1].content) for each in more_model.requests} & {"a0", "a1", "a2"}
 
 
+def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: Path) -> None:
+    codes = ("out = [llm_query(f'a{i}') for i in range(10)]", "out = [llm_query(f'b{i}') for i in range(3)]\nFINAL(out)")
+
+    def script(request: Request) -> str:
+        if request.messages[-1].content.endswith(answer_now("calls")):
+            return "FINAL(partly)"
+        return cells(*codes)(request)
+
+    first, _ = engine(script, tmp_path / "runs.db", budget=rlm.Budget(calls=8))
+    partial = first.run("q", "context")
+    assert (partial.status, partial.answer) == ("partial", "partly")
+    more, model = engine(script, tmp_path / "runs.db")
+    assert more.resume("last", budget=rlm.Budget(calls=40)).answer == ["<b0>", "<b1>", "<b2>"]
+    assert [each.messages[-1].content for each in model.requests if each.role == "leaf"] == ["b0", "b1", "b2"]
+    assert more.replay("last").answer == ["<b0>", "<b1>", "<b2>"]
+
+
 def test_a_failed_run_is_taken_up_where_it_failed(tmp_path: Path) -> None:
     broke = True
 
