@@ -450,6 +450,11 @@ class RLM:
         return LeafCache(store, self._cache_scope) if store is not None and self._cache_scope is not None else None
 
     @property
+    def can_resume(self) -> bool:
+        """Whether this object's runs are kept so that they can be taken up again."""
+        return self._records.keep_texts and self._records.is_kept
+
+    @property
     def model_names(self) -> tuple[str, ...]:
         """The full names of the models, by depth."""
         return tuple(model.name for model in self._models)
@@ -486,6 +491,10 @@ class RunHandle:
             TimeoutError: it has not ended within ``timeout_s``. It goes on.
         """
         return self._future.result(timeout_s)
+
+    @property
+    def run_id(self) -> RunId:
+        return self._run.id
 
     @property
     def done(self) -> bool:

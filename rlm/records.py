@@ -27,6 +27,7 @@ from rlm.ports import Model
 from rlm.sandbox.worker.values import NotPlain, dump, load
 from rlm.store.location import default_location
 from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, digest_context
+from rlm.store.schema import MEMORY
 from rlm.store.store import RunJournal, SqliteStore
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,14 @@ class Records:
         """
         place = default_location() if self.place == DEFAULT_STORE else self.place
         return None if place is None else STORES.open(place)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether runs are kept beyond the end of this process."""
+        return not self._warned and (default_location() if self.place == DEFAULT_STORE else self.place) not in (
+            None,
+            MEMORY,
+        )
 
     def need_store(self) -> SqliteStore:
         """Raises StoreError where there is none."""

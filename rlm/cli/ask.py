@@ -37,6 +37,14 @@ from rlm.views.outline import format_seconds
 from rlm.views.plain import PlainView
 
 CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer
+LIMIT_OPTIONS = {
+    "usd": " --budget DOLLARS",
+    "tokens": " --max-tokens-total TOKENS",
+    "calls": " --max-calls CALLS",
+    "seconds": " --timeout SECONDS",
+    "iterations": " --max-iterations TURNS",
+}
+"""What raises a limit that was met."""
 
 
 def ask(
@@ -151,16 +159,32 @@ def _run(
 ) -> int:
     """Runs under the view and reports after it, so that the answer never lands in the middle of a tree."""
     watching: AbstractContextManager[object] = view or nullcontext()
+    handle: rlm.RunHandle | None = None
     try:
         with watching:
-            result = _wait(engine.start(question, inputs.context, sources=inputs.sources))
+            handle = engine.start(question, inputs.context, sources=inputs.sources)
+            result = _wait(handle)
     except KeyboardInterrupt:
         if json_output:
             write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
+        if handle is not None and not quiet:
+            _tell_how_to_go_on(engine, handle.run_id)
         raise
     except RLMError as error:
-        return report_failure(error, engine.model_names, json_output=json_output)
-    return report(result, engine.model_names, json_output=json_output, quiet=quiet)
+        code = report_failure(error, engine.model_names, json_output=json_output)
+        if handle is not None and error.result is not None and not quiet:
+            _tell_how_to_go_on(engine, handle.run_id, getattr(error, "limit", None))
+        return code
+    code = report(result, engine.model_names, json_output=json_output, quiet=quiet)
+    if result.status != "complete" and not quiet:
+        _tell_how_to_go_on(engine, result.run_id, result.limit)
+    return code
+
+
+def _tell_how_to_go_on(engine: rlm.RLM, run: str, limit: str | None = None) -> None:
+    """What was paid for is not lost, and a person has to know."""
+    if engine.can_resume:
+        complain(f"to go on without paying twice: rlm resume {run}{LIMIT_OPTIONS.get(limit or '', '')}")
 
 
 def _choose_store(named: str | None) -> str | None:

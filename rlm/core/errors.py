@@ -237,7 +237,15 @@ class BudgetExceededError(RLMError):
 
 
 class NoAnswerError(RLMError):
-    """The run ended and no answer had been given."""
+    """The run ended and no answer had been given.
+
+    Attributes:
+        limit: which limit made its last turn the last, if one did.
+    """
+
+    def __init__(self, message: str, limit: str | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class RunCancelledError(RLMError):

@@ -415,7 +415,8 @@ def _cut_bytes(text: str, limit: int) -> str:
 
 def _no_answer(node: Node) -> NoAnswerError:
     return NoAnswerError(
-        f"The limit of {node.limit} was met and the model gave no answer in its last turn. Raise the limit and run again."
+        f"The limit of {node.limit} was met and the model gave no answer in its last turn. Raise the limit and run again.",
+        node.limit,
     )
 
 

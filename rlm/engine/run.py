@@ -93,6 +93,10 @@ class Run:
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
 
+    @property
+    def id(self) -> RunId:
+        return self._setup.id
+
     def root_job(self, question: str, context: PlainValue) -> NodeJob:
         """The root node."""
         setup = self._setup
