@@ -62,9 +62,10 @@ def is_alive(owner: str) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """From the kernel; where it does not tell, "-" for a process that is there."""
+    """From the kernel; where it does not tell, "-" for a process that is there. "" for one that is not, or has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(") ")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(") ")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         pass
     try:

@@ -24,6 +24,7 @@ MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finis
 AT_ONCE_S = 0.001
 MIN_SECRET_CHARS = 8  # shorter ones would be found in ordinary text
 QUESTION_CHARS = 500
+NO_TEXTS = "run {} was recorded without its texts (--no-store-texts), so it cannot be executed again"
 _RUNS = "SELECT number, id, started, touched, status, question, options, context, texts_kept, owner, context_data FROM runs "
 
 
@@ -173,17 +174,19 @@ class SqliteStore:
         try:
             decoded = [decoder.decode(row[0]) for row in rows]
         except MissingTextError:
-            raise IncompleteRecordError(f"run {run} was recorded without its texts (--no-store-texts)") from None
+            raise IncompleteRecordError(NO_TEXTS.format(run)) from None
         return [event for event in decoded if event is not None]
 
     def context(self, info: RunInfo) -> object:
         """The context of a run.
 
         Raises:
-            IncompleteRecordError: it was too large to keep.
+            IncompleteRecordError: it was too large to keep, or no texts were to be kept.
         """
         context = info.context
         if context.data is None:
+            if not info.texts_kept:
+                raise IncompleteRecordError(NO_TEXTS.format(info.id))
             source = f" It was read from {context.path}." if context.path else ""
             raise IncompleteRecordError(
                 f"the context of run {info.id} ({context.size:,} bytes) was not kept: give it again.{source}"
