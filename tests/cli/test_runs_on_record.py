@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ CODES = (
     "FINAL(parts[0] + ' ' + more[-1].split()[0])",
 )
 ANSWER = b"<part 0> <more\n"
+TEXT = b"some text"
 
 
 def answer(call: ChatCall) -> str:
@@ -57,7 +57,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
     folder = tmp_path_factory.mktemp("store")
     with serving(answer) as server:
         env = {"RLM_STORE": str(folder / "runs.db")}
-        ended = rlm("ask", "-m", "openai:m", "What is \x1b[31mit?", server=server, stdin=b"some text", env=env)
+        ended = rlm("ask", "-m", "openai:m", "What is \x1b[31mit?", server=server, stdin=TEXT, env=env)
         assert (ended.returncode, ended.stdout) == (0, ANSWER), ended.stderr
         yield env, server
 
@@ -118,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     with serving(answer) as server:
-        first = rlm("ask", "-m", "openai:m", "--max-calls", "4", "What?", server=server, stdin=b"some text", env=env)
+        first = rlm("ask", "-m", "openai:m", "--max-calls", "4", "What?", server=server, stdin=TEXT, env=env)
         assert first.returncode in (3, 4), first.stderr
         assert b" --max-calls CALLS\n" in first.stderr
         ended = rlm("resume", "--max-calls", "50", "--json", server=server, env=env)
@@ -179,11 +179,14 @@ def test_without_texts_and_with_the_cache(tmp_path: Path) -> None:
 
     with serving(counted) as server:
         for _ in range(2):
-            ended = rlm("ask", "-m", "openai:m", "--cache", "What?", server=server, stdin=b"some text", env=env)
+            ended = rlm("ask", "-m", "openai:m", "--cache", "What?", server=server, stdin=TEXT, env=env)
             assert ended.returncode == 0, ended.stderr
         assert asked.count("the same") == 1
-        os.unlink(env["RLM_STORE"])
-        assert rlm("ask", "-m", "openai:m", "--no-store-texts", "A secret?", server=server, stdin=b"some text", env=env).returncode == 0
+        Path(env["RLM_STORE"]).unlink()
+        assert (
+            rlm("ask", "-m", "openai:m", "--no-store-texts", "A secret?", server=server, stdin=TEXT, env=env).returncode
+            == 0
+        )
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"nobody may read" not in kept
     assert b"A secret?" not in kept
@@ -196,7 +199,7 @@ def test_prune_deletes_what_it_is_told(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     with serving(lambda _: "FINAL(yes)") as server:
         for _ in range(3):
-            rlm("ask", "-m", "openai:m", "What?", server=server, stdin=b"some text", env=env)
+            rlm("ask", "-m", "openai:m", "What?", server=server, stdin=TEXT, env=env)
     assert rlm("runs", "prune", env=env).returncode == 2
     assert b"deleted 2 runs" in rlm("runs", "prune", "--keep", "1", env=env).stderr
     assert rlm("runs", env=env).stdout.count(b"\n") == 1
@@ -206,7 +209,9 @@ def test_prune_deletes_what_it_is_told(tmp_path: Path) -> None:
 def test_no_store_keeps_nothing(tmp_path: Path) -> None:
     env = {"XDG_DATA_HOME": str(tmp_path), "RLM_STORE": ""}
     with serving(lambda _: "FINAL(yes)") as server:
-        assert rlm("ask", "-m", "openai:m", "--store", "none", "What?", server=server, stdin=b"some text", env=env).returncode == 0
+        assert (
+            rlm("ask", "-m", "openai:m", "--store", "none", "What?", server=server, stdin=TEXT, env=env).returncode == 0
+        )
         assert list(tmp_path.iterdir()) == []
-        assert rlm("ask", "-m", "openai:m", "What?", server=server, stdin=b"some text", env=env).returncode == 0
+        assert rlm("ask", "-m", "openai:m", "What?", server=server, stdin=TEXT, env=env).returncode == 0
     assert (tmp_path / "rlm" / "runs.db").stat().st_mode & 0o777 == 0o600

@@ -91,7 +91,10 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
 
 
 def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: Path) -> None:
-    codes = ("out = [llm_query(f'a{i}') for i in range(10)]", "out = [llm_query(f'b{i}') for i in range(3)]\nFINAL(out)")
+    codes = (
+        "out = [llm_query(f'a{i}') for i in range(10)]",
+        "out = [llm_query(f'b{i}') for i in range(3)]\nFINAL(out)",
+    )
 
     def script(request: Request) -> str:
         if request.messages[-1].content.endswith(answer_now("calls")):
