@@ -57,8 +57,9 @@ class CellDriver:
             recorder = self._recorder
             at_s = recorder.at_s
             cell = replace(cell, clock_s=self._epoch_s + at_s if self._epoch_s else 0.0)
+            # With its clock, to be executed with the same one again. Nobody waits until it is written: it is before anything
+            # that the cell is answered, and a cell that was answered nothing may as well begin anew.
             recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=at_s, cell=cell))
-            await recorder.written()  # with its clock: it is executed with the same one again, whatever happens to it
         else:
             cell = replace(recorded.cell, prefetch=False)
             if recorded.result is not None:

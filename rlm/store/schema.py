@@ -38,8 +38,8 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE TABLE events (
         run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
-        seq INTEGER NOT NULL,
-        data BLOB NOT NULL,            -- JSON: kind and fields; long texts as {"#": hash}
+        seq INTEGER NOT NULL,          -- of the first event in this row; the others follow
+        data BLOB NOT NULL,            -- a line of JSON for each event: kind and fields; long texts as {"#": hash}
         PRIMARY KEY (run, seq)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE texts (               -- each once for a run, so that a run can be deleted by itself

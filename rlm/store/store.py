@@ -112,8 +112,10 @@ class SqliteStore:
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=? WHERE number=?", [this_process(), time.time(), number]
             )
-            last = connection.execute("SELECT max(seq) FROM events WHERE run=?", [number]).fetchone()[0]
-        return self._journal(run, number, 0 if last is None else last + 1, bool(keep_texts), redactor(secrets))
+            query = "SELECT seq, data FROM events WHERE run=? ORDER BY seq DESC LIMIT 1"
+            last = connection.execute(query, [number]).fetchone()
+        next_seq = 0 if last is None else last[0] + last[1].count(b"\n") + 1
+        return self._journal(run, number, next_seq, bool(keep_texts), redactor(secrets))
 
     def _journal(
         self, run: RunId, number: int, next_seq: int, keep_texts: bool, redact: Callable[[bytes], bytes]
@@ -172,7 +174,7 @@ class SqliteStore:
             texts = dict(connection.execute("SELECT hash, data FROM texts WHERE run=?", found))
         decoder = Decoder(run, texts.get, self._load, lenient=lenient)
         try:
-            decoded = [decoder.decode(row[0]) for row in rows]
+            decoded = [decoder.decode(line) for row in rows for line in row[0].split(b"\n")]
         except MissingTextError:
             raise IncompleteRecordError(NO_TEXTS.format(run)) from None
         return [event for event in decoded if event is not None]

@@ -11,7 +11,8 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rlm.core.errors import StoreError
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 LAZY_S = 0.05  # how long events that nobody waits for may gather
 GATHER_S = 0.004  # how long answers gather when many come: a commit costs as much as twenty of them
-ROWS = (256, 64, 16, 4, 1)  # of one INSERT: few sizes, so that their statements stay compiled
 Redact = Callable[[bytes], bytes]
 
 
@@ -35,7 +35,8 @@ class OpenRun:
     next_seq: int
     encoder: Encoder
     redact: Redact
-    pending: list[AnyEvent] = field(default_factory=list)
+    pending: deque[AnyEvent] = field(default_factory=deque)
+    listed: bool = False  # the writer knows that something is pending
     failure: StoreError | None = None
 
 
@@ -54,12 +55,14 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def append(self, run: OpenRun, event: AnyEvent) -> None:
+        run.pending.append(event)
+        if run.listed:
+            return
         with self._wake:
-            if not run.pending:
-                self._runs.append(run)
-                if not self._busy:
-                    self._wake.notify()
-            run.pending.append(event)
+            run.listed = True
+            self._runs.append(run)
+            if not self._busy:
+                self._wake.notify()
 
     async def written(self, run: OpenRun) -> None:
         """Raises StoreError."""
@@ -104,12 +107,11 @@ class Writer:
     def _write_group(self) -> None:
         with self._wake:
             waiting, self._waiting = self._waiting, []
-            groups = [(run, run.pending) for run in self._runs]
-            for run in self._runs:
-                run.pending = []
-            self._runs = []
-        if groups:
-            self._write(groups)
+            runs, self._runs = self._runs, []
+            for run in runs:
+                run.listed = False  # before it is emptied: what is appended meanwhile lists it anew
+        if runs:
+            self._write([(run, _take(run.pending)) for run in runs])
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], StoreError | None]]] = {}
         for loop, future, run in waiting:
             by_loop.setdefault(loop, []).append((future, run.failure))
@@ -133,24 +135,22 @@ class Writer:
                 run.failure = run.failure or failure
 
     def _write_run(self, run: OpenRun, events: list[AnyEvent]) -> None:
-        rows = [run.redact(run.encoder.encode(event)) for event in events]
-        texts = [(digest, run.redact(data)) for digest, data in run.encoder.take_texts().items()]
-        _insert(
-            self._connection, "INSERT OR IGNORE INTO texts (run, hash, data)", [(run.number, *each) for each in texts]
+        """A group is one row, a line for each event: a row for each would cost twice as much as making its line."""
+        if not events:
+            return
+        lines = run.redact(b"\n".join(run.encoder.encode(event) for event in events))
+        texts = [(run.number, digest, run.redact(data)) for digest, data in run.encoder.take_texts().items()]
+        if texts:
+            self._connection.executemany("INSERT OR IGNORE INTO texts (run, hash, data) VALUES (?, ?, ?)", texts)
+        self._connection.execute(
+            "INSERT INTO events (run, seq, data) VALUES (?, ?, ?)", (run.number, run.next_seq, lines)
         )
-        numbered = [(run.number, seq, row) for seq, row in enumerate(rows, run.next_seq)]
-        _insert(self._connection, "INSERT INTO events (run, seq, data)", numbered)
-        run.next_seq += len(rows)
+        run.next_seq += len(events)
 
 
-def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[int, object, bytes]]) -> None:
-    """Many rows with one statement: each statement gives up the interpreter's lock, and may wait long to get it back."""
-    start = 0
-    for size in ROWS:
-        while len(rows) - start >= size:
-            values = [value for row in rows[start : start + size] for value in row]
-            connection.execute(f"{statement} VALUES {', '.join(['(?, ?, ?)'] * size)}", values)
-            start += size
+def _take(pending: deque[AnyEvent]) -> list[AnyEvent]:
+    """What is there now, in order; others may append at the same time."""
+    return [pending.popleft() for _ in range(len(pending))]
 
 
 def _resolve(ended: list[tuple[asyncio.Future[None], StoreError | None]]) -> None:
