@@ -1,0 +1,91 @@
+"""What the journal costs: client CPU and time of the fan-out cases with a store and without, and taking a run up again.
+
+    python -m benchmarks.journal [--repeat N]
+
+The two are measured alternately in one process, so that what else the machine does hits both; the least CPU of each is
+compared, since all that disturbs only adds. "Again" executes the recorded run once more without asking anything, which is what
+`rlm resume` does before it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.fanout import cpu_s, server_process
+from rlm import RLM
+
+CASES: dict[str, tuple[str, object, dict[str, object]]] = {
+    "batch 100": ("batch 100", 100, {"concurrency": 100}),
+    "batch 1000": ("batch 1000", 1000, {"concurrency": 1000}),
+    "tree": ("tree", 100, {"concurrency": 128, "max_depth": 2}),
+    "20 turns": ("turns", 19, {}),
+}
+MAX_COST = 0.05
+LARGE_BYTES = 1_000_000_000
+
+
+def spend(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds and CPU seconds."""
+    began, cpu = time.perf_counter(), cpu_s()
+    work()
+    time.sleep(0.06)  # events that nobody waits for are written within 50 ms: they belong to this run
+    return time.perf_counter() - began - 0.06, cpu_s() - cpu
+
+
+def measure(case: str, base_url: str, store: Path, repeat: int) -> None:
+    question, expected, options = CASES[case]
+
+    def engine(place: Path | None) -> RLM:
+        return RLM("openai:bench", base_url=base_url, api_key="none", store=place, **options)  # type: ignore[arg-type]
+
+    with engine(None) as without, engine(store) as kept:
+
+        def ask(which: RLM) -> None:
+            assert which.run(question, "x").answer == expected
+
+        ask(without)
+        ask(kept)
+        pairs = [(spend(lambda: ask(without)), spend(lambda: ask(kept))) for _ in range(repeat)]
+        plain, journalled = (min(pair[i][1] for pair in pairs) for i in (0, 1))
+        slower = statistics.median(b[0] for _, b in pairs) - statistics.median(a[0] for a, _ in pairs)
+        again = min(spend(lambda: kept.replay("last"))[0] for _ in range(3))
+    cost = journalled / plain - 1
+    verdict = "ok" if cost <= MAX_COST else "MISSED"
+    print(
+        f"{case:12} CPU {plain * 1000:7.1f} ms  kept {journalled * 1000:7.1f} ms  {cost:+6.1%} {verdict:6} "
+        f"time {slower * 1000:+6.1f} ms  again {again * 1000:6.1f} ms",
+        flush=True,
+    )
+
+
+def measure_large(base_url: str, store: Path) -> None:
+    """A context of a gigabyte is not copied into the store, and the run does not wait for its hash."""
+    context = "x" * LARGE_BYTES
+
+    def ask(place: Path | None) -> float:
+        with RLM("openai:bench", base_url=base_url, api_key="none", store=place) as engine:
+            began = time.perf_counter()
+            engine.run("nothing", context)
+            return time.perf_counter() - began
+
+    without, kept = ask(None), ask(store)
+    print(f"1 GB context: {without:.2f} s without, {kept:.2f} s kept; the store has {store.stat().st_size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.journal")
+    parser.add_argument("--repeat", type=int, default=15)
+    options = parser.parse_args()
+    with server_process() as base_url, tempfile.TemporaryDirectory() as folder:
+        for case in CASES:
+            measure(case, base_url, Path(folder) / f"{case}.db", options.repeat)
+        measure_large(base_url, Path(folder) / "large.db")
+
+
+if __name__ == "__main__":
+    main()
