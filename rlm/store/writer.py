@@ -23,7 +23,8 @@ from rlm.store.schema import transaction, translated
 logger = logging.getLogger(__name__)
 
 LAZY_S = 0.05  # how long events that nobody waits for may gather
-GATHER_S = 0.004  # how long answers gather when many come: a commit costs as much as twenty of them
+GATHER_S, GATHER_MANY_S = 0.004, 0.012  # how long answers gather when more come: a commit costs as much as twenty of them
+MANY = 32
 Redact = Callable[[bytes], bytes]
 
 
@@ -90,17 +91,17 @@ class Writer:
             self._write_group()
 
     def _work(self) -> None:
-        closing = many = False
+        closing, waiters = False, 0
         while not closing:
-            if many:
-                time.sleep(GATHER_S)
+            if waiters > 1:
+                time.sleep(GATHER_S if waiters < MANY else GATHER_MANY_S)
             with self._wake:
                 self._busy = False
                 while not (self._runs or self._waiting or self._closing):
                     self._wake.wait()
                 if not (self._waiting or self._closing):
                     self._wake.wait(LAZY_S)
-                closing, many = self._closing, len(self._waiting) > 1
+                closing, waiters = self._closing, len(self._waiting)
                 self._busy = True
             self._write_group()
 
