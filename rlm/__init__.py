@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
     from rlm.records import DEFAULT_STORE
+    from rlm.report.page import report_html
     from rlm.rlm_repl import RLM_REPL
 
 __version__ = "0.1.0"
@@ -103,6 +104,7 @@ _HOMES = {
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
     "rlm.records": ("DEFAULT_STORE",),
+    "rlm.report.page": ("report_html",),
     "rlm.rlm_repl": ("RLM_REPL",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -164,6 +166,7 @@ __all__ = [
     "__version__",
     "ask",
     "default_models",
+    "report_html",
 ]
 
 

@@ -32,7 +32,7 @@ from rlm.models.registry import parse_model_name
 from rlm.ports import Journal, Model, Sink
 from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
 from rlm.records import DEFAULT_STORE, LeafCache, Record, Records
-from rlm.report.page import make_page
+from rlm.report.page import page_of_events
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
 from rlm.shared import SHARED
@@ -338,7 +338,7 @@ class RLM:
         """
         store = self._records.need_store()
         info = store.find(run_id)
-        return make_page(info.id, store.events(info.id, lenient=True))
+        return page_of_events(info.id, store.events(info.id, lenient=True))
 
     async def execute(
         self,

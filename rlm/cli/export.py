@@ -8,7 +8,7 @@ from typing import Literal
 from rlm.cli.exits import Exit
 from rlm.cli.output import OutputError, write_text
 from rlm.cli.records import open_store
-from rlm.report.page import event_lines, make_page
+from rlm.report.page import event_lines, page_of_events
 
 
 def export(
@@ -33,7 +33,7 @@ def export(
     info = opened.find(run)
     events = opened.events(info.id, lenient=True)
     try:
-        write_text("".join(event_lines(events)) if format == "jsonl" else make_page(info.id, events), sys.stdout)
+        write_text("".join(event_lines(events)) if format == "jsonl" else page_of_events(info.id, events), sys.stdout)
     except OutputError as error:
         raise SystemExit(str(error)) from error
     return Exit.COMPLETE

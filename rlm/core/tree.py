@@ -10,6 +10,7 @@ from rlm.core.events import (
     CallBilled,
     CallFailed,
     CallReplied,
+    CallSent,
     CallStarted,
     CellExecuted,
     NodeFinished,
@@ -22,7 +23,11 @@ from rlm.core.messages import CallRole, Usage
 
 @dataclass(slots=True)
 class CallRecord:
-    """One model call. ``error`` is the class name and message of a failed one; both it and ``reply`` are None while open."""
+    """One model call. ``error`` is the class name and message of a failed one; both it and ``reply`` are None while open.
+
+    ``sent_s`` is when it first left, None while it waits for a slot or where it left at once. ``cached``: the answer came from
+    an earlier run.
+    """
 
     id: CallId
     role: CallRole
@@ -38,6 +43,8 @@ class CallRecord:
     usage: Usage = Usage()
     cost_usd: float | None = None
     error: str | None = None
+    sent_s: float | None = None
+    cached: bool = False
 
 
 @dataclass(slots=True)
@@ -124,9 +131,12 @@ class TreeBuilder:
                 self._add_node(event)
             case CallStarted():
                 self._add_call(event)
+            case CallSent(call=call_id):
+                call = self.calls[call_id]
+                call.sent_s = event.at_s if call.sent_s is None else call.sent_s
             case CallReplied(call=call_id):
                 call = self.calls[call_id]
-                call.ended_s, call.reply = event.at_s, event.reply.text
+                call.ended_s, call.reply, call.cached = event.at_s, event.reply.text, event.cached
                 call.usage = call.usage + event.reply.usage
                 call.cost_usd = None if event.cost_usd is None else (call.cost_usd or 0.0) + event.cost_usd
             case CallFailed(call=call_id):

@@ -148,7 +148,7 @@ function choose(item) {
   const thing = item.thing;
   const parts = [element("h2", "", `${item.kind}`)];
   if (thing.cell && thing.node) {
-    parts.push(element("p", "", `${thing.cell.end}, ${seconds(thing.cell.ends - thing.cell.starts)}`));
+    parts.push(element("p", "", `${thing.cell.end}, ${seconds(thing.cell.took)}`));
     parts.push(...part("Code", thing.cell.code), ...part("Output", thing.cell.output));
   } else if (item.kind === "calls") {
     parts.push(element("p", "", item.label));

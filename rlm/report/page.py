@@ -17,18 +17,19 @@ from importlib.resources import files
 import orjson
 
 from rlm.core.cells import PlainValue
-from rlm.core.events import AnyEvent, CallReplied, CallSent, CellStarted
-from rlm.core.ids import CallId, NodeId, SubcallPlace
+from rlm.core.events import AnyEvent
+from rlm.core.ids import NodeId, SubcallPlace
+from rlm.core.result import Result
 from rlm.core.tree import CallRecord, NodeRecord, TreeBuilder
-from rlm.core.usage import sum_usage
+from rlm.core.usage import Spend, sum_usage
 
 Json = object
 
 
-def make_page(run: str, events: Sequence[AnyEvent]) -> str:
+def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
     """One self-contained page, for any browser of the last years."""
     style, program = _part("page.css"), _part("page.js")
-    data = orjson.dumps(describe_run(run, events), default=str).decode()
+    data = orjson.dumps(describe_run(run, root, spend), default=str).decode()
     return (
         _part("page.html")
         .replace(
@@ -42,6 +43,22 @@ def make_page(run: str, events: Sequence[AnyEvent]) -> str:
     )
 
 
+def report_html(result: Result) -> str:
+    """A run as one self-contained HTML page: its tree, its timeline, its cells and calls. Needs no store.
+
+    In a notebook: ``Path("run.html").write_text(rlm.report_html(result))``, and open that file.
+    """
+    return make_page(result.run_id, result.tree, result.usage.total)
+
+
+def page_of_events(run: str, events: Sequence[AnyEvent]) -> str:
+    """The same of a run on record."""
+    tree = TreeBuilder()
+    for event in events:
+        tree.add(event)
+    return make_page(run, tree.root, sum_usage(events).total)
+
+
 def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
     """Each event as a line of JSON."""
     for event in events:
@@ -50,40 +67,23 @@ def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
         yield line.decode() + "\n"
 
 
-def describe_run(run: str, events: Sequence[AnyEvent]) -> dict[str, Json]:
+def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, Json]:
     """What the page shows, as JSON: nodes with their cells, and calls, each naming its node by index."""
-    tree, sent, cached = TreeBuilder(), dict[CallId, float](), set[CallId]()
-    cells_began: dict[tuple[str, str], float] = {}
-    cells_ended: dict[tuple[str, str], float] = {}
-    for event in events:
-        tree.add(event)
-        if isinstance(event, CallSent):
-            sent.setdefault(event.call, event.at_s)
-        elif isinstance(event, CallReplied) and event.cached:
-            cached.add(event.call)
-        elif isinstance(event, CellStarted):
-            cells_began[event.node, event.cell.name] = event.at_s
-        elif type(event).__name__ == "CellExecuted":
-            cells_ended[event.node, event.cell.name] = event.at_s  # type: ignore[union-attr]
-    nodes = tree.root.walk() if tree.root else []
+    nodes = root.walk() if root else []
     index = {node.id: number for number, node in enumerate(nodes)}
-    spend = sum_usage(events).total
+    calls = [call for node in nodes for call in node.calls]
+    things: list[NodeRecord | CallRecord] = [*nodes, *calls]
     return {
         "run": run,
-        "ends": max((event.at_s for event in events), default=0.0),
+        "ends": max((each.ended_s or each.started_s for each in things), default=0.0),
         "tokens": spend.usage.total_tokens,
         "cost": None if spend.unpriced_calls else spend.cost_usd,
-        "nodes": [_describe_node(node, index, cells_began, cells_ended) for node in nodes],
-        "calls": [_describe_call(call, index[node.id], sent, cached) for node in nodes for call in node.calls],
+        "nodes": [_describe_node(node, index) for node in nodes],
+        "calls": [_describe_call(call, index[node.id]) for node in nodes for call in node.calls],
     }
 
 
-def _describe_node(
-    node: NodeRecord,
-    index: dict[NodeId, int],
-    began: dict[tuple[str, str], float],
-    ended: dict[tuple[str, str], float],
-) -> dict[str, Json]:
+def _describe_node(node: NodeRecord, index: dict[NodeId, int]) -> dict[str, Json]:
     parent = SubcallPlace.parse(node.id).node if "/" in node.id else None
     return {
         "id": node.id,
@@ -109,15 +109,14 @@ def _describe_node(
                     for part in (result.stdout, result.echo, result.stderr, result.traceback, *result.notes)
                     if part
                 ),
-                "starts": began.get((node.id, cell.name)),
-                "ends": ended.get((node.id, cell.name)),
+                "took": result.elapsed_s,
             }
             for cell, result in node.cells
         ],
     }
 
 
-def _describe_call(call: CallRecord, node: int, sent: dict[CallId, float], cached: set[CallId]) -> dict[str, Json]:
+def _describe_call(call: CallRecord, node: int) -> dict[str, Json]:
     usage = call.usage
     return {
         "id": call.id,
@@ -128,7 +127,7 @@ def _describe_call(call: CallRecord, node: int, sent: dict[CallId, float], cache
         "cell": call.cell,
         "batch": call.batch,
         "starts": call.started_s,
-        "sent": sent.get(call.id),
+        "sent": call.sent_s,
         "ends": call.ended_s,
         "prompt": call.prompt,
         "reply": call.reply,
@@ -137,7 +136,7 @@ def _describe_call(call: CallRecord, node: int, sent: dict[CallId, float], cache
         "prefix": usage.cached_tokens,
         "out": usage.output_tokens,
         "cost": call.cost_usd,
-        "cached": call.id in cached,
+        "cached": call.cached,
     }
 
 

@@ -23,7 +23,10 @@ from rlm.store.schema import transaction, translated
 logger = logging.getLogger(__name__)
 
 LAZY_S = 0.05  # how long events that nobody waits for may gather
-GATHER_S, GATHER_MANY_S = 0.004, 0.012  # how long answers gather when more come: a commit costs as much as twenty of them
+GATHER_S, GATHER_MANY_S = (
+    0.004,
+    0.012,
+)  # how long answers gather when more come: a commit costs as much as twenty of them
 MANY = 32
 Redact = Callable[[bytes], bytes]
 

@@ -13,7 +13,7 @@ import rlm
 from rlm.core.errors import ModelError, RequestRejectedError
 from rlm.core.events import AnyEvent
 from rlm.core.messages import Request
-from rlm.report.page import event_lines, make_page
+from rlm.report.page import event_lines, page_of_events
 from rlm.testing.scripted import ScriptedModel
 
 HOSTILE = (
@@ -48,7 +48,7 @@ def record(leaves: int, depth: int = 2) -> list[AnyEvent]:
 
 
 def test_the_page_is_one_file_whose_data_cannot_leave_its_block() -> None:
-    page = make_page("r1", record(5))
+    page = page_of_events("r1", record(5))
     assert page.count("<script") == page.count("</script>") == 2
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
     block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
@@ -68,7 +68,7 @@ def test_lines_are_json_each() -> None:
 
 @needs_browser
 def test_in_a_browser_everything_is_text_and_found(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(make_page("r1", record(40)), encoding="utf-8")
+    (tmp_path / "page.html").write_text(page_of_events("r1", record(40)), encoding="utf-8")
     with browsing(tmp_path / "profile") as browser:
         browser.open((tmp_path / "page.html").as_uri())
         assert browser.run("return document.title") == "run r1"
@@ -96,7 +96,7 @@ def test_in_a_browser_everything_is_text_and_found(tmp_path: Path) -> None:
 @needs_browser
 @pytest.mark.slow
 def test_ten_thousand_calls_stay_smooth(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(make_page("r1", record(10_000)), encoding="utf-8")
+    (tmp_path / "page.html").write_text(page_of_events("r1", record(10_000)), encoding="utf-8")
     with browsing(tmp_path / "profile") as browser:
         browser.open((tmp_path / "page.html").as_uri())
         assert browser.run("return document.querySelectorAll('.row').length < 200 && data.calls.length > 10000")
@@ -110,3 +110,11 @@ def test_ten_thousand_calls_stay_smooth(tmp_path: Path) -> None:
         assert frame_ms < 150  # 18 ms on an idle machine without a graphics card
         browser.screenshot(tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_a_result_makes_the_same_page_as_its_record(tmp_path: Path) -> None:
+    with rlm.RLM(ScriptedModel(lambda _: "FINAL(yes)"), store=tmp_path / "runs.db") as engine:
+        result = engine.run("q", "context")
+        pages = (rlm.report_html(result), engine.report_html(result.run_id))
+        # When a call left is not kept where it left at once.
+        assert len({re.sub(r'"sent":[^,]*', "", page) for page in pages}) == 1
