@@ -76,6 +76,7 @@ def main(control_fd: int, serve: Serve, rehearse: Rehearse | None = None) -> NoR
 def _prepare(order: dict[str, Any], rehearse: Rehearse | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
+    privileges.die_first()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # it holds one descriptor for each REPL
     libc = ctypes.CDLL(None)
