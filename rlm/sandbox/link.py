@@ -11,6 +11,8 @@ from typing import Protocol
 from rlm.core.errors import SandboxError
 from rlm.sandbox.session import Session, SessionEvent
 
+READ_BYTES = 32 * 1024  # kept by each link: a new buffer for each read costs more than the reading
+
 
 class WorkerGone(Exception):
     """The worker's end of the socket is closed. Handled within this package."""
@@ -24,7 +26,7 @@ class Listener(Protocol):
     def on_failure(self, error: BaseException) -> None: ...
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """Made by ``connect``."""
 
     def __init__(self, session: Session) -> None:
@@ -36,6 +38,7 @@ class Link(asyncio.Protocol):
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport
         self._listener: Listener | None = None
+        self._read = memoryview(bytearray(READ_BYTES))
 
     @classmethod
     async def connect(cls, sock: socket.socket, session: Session) -> Link:
@@ -103,9 +106,12 @@ class Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            events = self.session.receive(data)
+            events = self.session.receive(bytes(self._read[:nbytes]))
         except SandboxError as error:
             self.fail(error)
             self._transport.abort()

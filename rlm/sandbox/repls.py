@@ -37,6 +37,8 @@ from rlm.sandbox.admission import Admission
 from rlm.sandbox.contexts import ContextPool, SharedContext
 from rlm.sandbox.launch import Launcher, WorkerProcess
 from rlm.sandbox.link import Link, WorkerGone
+from rlm.sandbox.memory import Memory, MemoryMeter, own_memory_mb
+from rlm.sandbox.pressure import MemoryWatch
 from rlm.sandbox.running import RunningCell
 from rlm.sandbox.session import Done, Handed, Ready, Session, SessionEvent, Told
 from rlm.sandbox.worker.values import NotPlain
@@ -94,12 +96,15 @@ class WorkerRepl:
         launcher: Launcher,
         spec: ReplSpec,
         on_close: Callable[[WorkerRepl], None],
+        watch: MemoryWatch,
         shared: SharedContext | None = None,
     ) -> None:
         self._launcher = launcher
         self._shared = shared
         self._spec = spec
         self._on_close = on_close
+        self._watch = watch
+        self._starved_mb = 0
         self._worker: _Worker | None = None
         self._running: RunningCell | None = None
         self._busy = False
@@ -145,7 +150,8 @@ class WorkerRepl:
         try:
             running = self._running = RunningCell(worker.link, worker.process, self._spec.limits, serve)
             try:
-                done = await running.run(cell)
+                with self._watch.over_cell():
+                    done = await running.run(cell)
             except WorkerGone:
                 how = await worker.end()
                 return await self._replace(running, how)
@@ -161,6 +167,21 @@ class WorkerRepl:
         """See ``rlm.ports.Repl.stop``."""
         if self._running is not None:
             self._running.stop()
+
+    def memory_mb(self) -> int:
+        """See ``pressure.Holder``."""
+        return 0 if self._worker is None else own_memory_mb(self._worker.process.pid)
+
+    @property
+    def starving(self) -> bool:
+        """See ``pressure.Holder``."""
+        return self._starved_mb > 0
+
+    def starve(self, held_mb: int) -> None:
+        """See ``pressure.Holder``. What was lost is told where the next cell ends, or the one that runs."""
+        if self._worker is not None:
+            self._starved_mb = held_mb
+            self._worker.process.kill()
 
     async def read(self, name: str) -> PlainValue:
         """See ``rlm.ports.Repl.read``."""
@@ -215,25 +236,28 @@ class WorkerRepl:
             await self.start()
         except (SandboxError, ConfigurationError) as error:
             raise SandboxDiedError(f"a REPL's process ended ({how}) and could not be replaced: {error}") from error
-        limit = f"{self._spec.limits.cell_seconds:g} s"
-        why = (
-            f"The cell ran longer than {limit} and could not be interrupted, so its process was killed"
-            if running.timed_out
-            else f"The REPL's process ended in this cell: it {how}"
-        )
-        if running.stopped:
-            why = "The cell was stopped and could not be interrupted, so its process was killed"
+        shortage = self._shortage(how)
+        end, what, why = _why_ended(running, how, f"{self._spec.limits.cell_seconds:g} s", shortage)
         return CellResult(
-            end="timeout" if running.timed_out else "interrupted" if running.stopped else "died",
+            end=end,
             stdout=running.printed("stdout"),
             stderr=running.printed("stderr"),
-            error=f"TimeoutError: the cell ran longer than {limit}" if running.timed_out else f"the process {how}",
-            notes=(f"{why}.",),
+            error=what,
+            notes=(why,),
             state_lost=True,
-            killed=not (running.timed_out or running.stopped) and KILLED in how,
+            killed=end == "died" and not shortage and KILLED in how,
             elapsed_s=elapsed,
             waited_s=running.watch.waited,
         )
+
+    def _shortage(self, how: str) -> str:
+        """Where it was for want of memory that the process was killed: what there is to say about that."""
+        starved_mb, self._starved_mb = self._starved_mb, 0
+        if starved_mb:
+            return f"the machine ran out of memory, and of all REPLs this one held most ({starved_mb} MiB)"
+        if KILLED in how and self._watch.system_was_first():
+            return "the machine ran out of memory"
+        return ""
 
     def _result(self, running: RunningCell, done: Done) -> CellResult:
         end: CellEnd = done.end
@@ -271,13 +295,18 @@ class WorkerRepl:
 
 
 class WorkerSandbox:
-    """Implements Sandbox with the processes of a launcher, which it owns."""
+    """Implements Sandbox with the processes of a launcher, which it owns.
 
-    def __init__(self, launcher: Launcher) -> None:
+    ``read_memory`` tells what is left of the machine's memory, and None where that is unknown.
+    """
+
+    def __init__(self, launcher: Launcher, read_memory: Callable[[], Memory | None] | None = None) -> None:
         self._launcher = launcher
         self._repls: set[WorkerRepl] = set()
         self._contexts = ContextPool()
-        self._admission = Admission(MonotonicClock())
+        read_memory = read_memory or MemoryMeter().read
+        self._admission = Admission(MonotonicClock(), read_memory)
+        self._watch = MemoryWatch(self._repls, read_memory)
         self._closed = False
 
     @property
@@ -294,7 +323,7 @@ class WorkerSandbox:
             raise SandboxUnavailableError("this sandbox is closed; make a new one")
         await self._admission.enter()
         shared = await self._contexts.share(spec.context)
-        repl = WorkerRepl(self._launcher, spec, self._repls.discard, shared)
+        repl = WorkerRepl(self._launcher, spec, self._repls.discard, self._watch, shared)
         self._repls.add(repl)
         try:
             await repl.start()
@@ -310,6 +339,19 @@ class WorkerSandbox:
         self._closed = True
         await asyncio.gather(*(repl.aclose() for repl in list(self._repls)))
         await self._launcher.aclose()
+
+
+def _why_ended(running: RunningCell, how: str, limit: str, shortage: str) -> tuple[CellEnd, str, str]:
+    """How a cell whose process is gone ended, its error, and a sentence for the model."""
+    if running.timed_out:
+        why = f"The cell ran longer than {limit} and could not be interrupted, so its process was killed."
+        return "timeout", f"TimeoutError: the cell ran longer than {limit}", why
+    if running.stopped:
+        why = "The cell was stopped and could not be interrupted, so its process was killed."
+        return "interrupted", f"the process {how}", why
+    if shortage:
+        return "died", f"MemoryError: {shortage}", f"The process was killed: {shortage}. Keep less in variables."
+    return "died", f"the process {how}", f"The REPL's process ended in this cell: it {how}."
 
 
 async def _refuse(_subcall: Subcall) -> SubcallOutcome:

@@ -307,7 +307,9 @@ def _split(body: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
 
 
 def _read_options(data: bytes) -> dict[str, Any]:
-    options = load("j", data) if data else {}
+    if not data:
+        return {}
+    options = load("j", data)
     if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive", "budget"}:
         raise ProtocolViolationError("a worker sent a sub-call with unknown options")
     model, schema, recursive = options.get("model"), options.get("schema"), options.get("recursive")

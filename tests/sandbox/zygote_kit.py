@@ -15,6 +15,7 @@ import pytest
 
 from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.core.errors import SandboxUnavailableError
+from rlm.sandbox.launch import WorkerProcess
 from rlm.sandbox.levels import LINUX_LEVELS, open_launcher, try_level
 from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
 
@@ -80,6 +81,12 @@ def run_program(program: Path, *arguments: str, ordinary: bool = False, timeout_
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
     return ended.stdout
+
+
+def children_of(worker: WorkerProcess) -> set[int]:
+    """All processes whose parent is the worker's: the zygote's REPLs, and its spare."""
+    parent = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return {int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()}
 
 
 def is_alive(pid: int) -> bool:

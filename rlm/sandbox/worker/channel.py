@@ -31,7 +31,9 @@ from typing import Protocol
 from .failures import CellInterrupted
 from .wire import Decoder, Message, WireError, pack_message
 
-READ_BYTES = 256 * 1024
+READ_BYTES = (
+    64 * 1024
+)  # the C library maps memory anew for a buffer of 128 KB or more, which costs more than the reading
 TURN_S = sys.getswitchinterval()
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine

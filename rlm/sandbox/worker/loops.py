@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -60,34 +60,38 @@ def run_beside(coro: Coroutine[Any, Any, Any]) -> Any:
     return result[0]
 
 
-class _LoopOnDemand(asyncio.DefaultEventLoopPolicy):
-    """The current loop of the main thread is made when somebody asks for it."""
+with (
+    warnings.catch_warnings()
+):  # deprecated since Python 3.14; what takes its place, from 3.16 on, cannot be told a default
+    warnings.simplefilter("ignore", DeprecationWarning)
 
-    def __init__(self, demand: Callable[[], None]) -> None:
-        super().__init__()
-        self._demand = demand
+    class _LoopOnDemand(asyncio.DefaultEventLoopPolicy):
+        """The current loop of the main thread is made when somebody asks for it."""
 
-    def get_event_loop(self) -> asyncio.AbstractEventLoop:
-        if threading.current_thread() is threading.main_thread():
-            self._demand()
-        return super().get_event_loop()
+        def __init__(self, demand: Callable[[], None]) -> None:
+            super().__init__()
+            self._demand = demand
+
+        def get_event_loop(self) -> asyncio.AbstractEventLoop:
+            if threading.current_thread() is threading.main_thread():
+                self._demand()
+            return super().get_event_loop()
 
 
 class Loops:
     """Owns the REPL's loop; replaces it when code closed it or an interrupt went through it.
 
     A loop takes half a megabyte, which most REPLs never need: it is made for the first cell that awaits, or that asks for
-    the current loop. From Python 3.14 on, which has no policies any more, it is made at once.
+    the current loop.
     """
 
     def __init__(self) -> None:
         self._made: ReplLoop | None = None
         asyncio.run = self.run
         asyncio.runners.run = self.run
-        if sys.version_info < (3, 14):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
             asyncio.set_event_loop_policy(_LoopOnDemand(self._set_unless_set))
-        else:
-            self._make()
 
     @property
     def _loop(self) -> ReplLoop:

@@ -26,7 +26,7 @@ from .wire import PREFIX
 
 PATIENCE_MS = 2  # an answer that comes sooner is not worth a copy
 MAX_SKIPS = 64
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024  # see channel
 
 
 def key_of(job: Job) -> bytes:

@@ -11,6 +11,7 @@ import builtins
 import socket
 import types
 import warnings
+from collections.abc import Sequence
 
 from .calls import Calls
 from .channel import Channel, Guard
@@ -25,19 +26,24 @@ __all__ = ["rehearse", "serve"]
 
 ROUNDS = 3  # the interpreter specialises what it meets again
 CELLS = ("1 + 1", "x = [n for n in range(9)]; print(x)", "def f(a): return a\nf(1)", "1 / 0", "await asyncio.sleep(0)")
+COMMON = CELLS[:2]  # what nearly every REPL will do; a loop and a traceback would be pages of its own for nothing
 
 
-def rehearse() -> None:
-    """Runs a few cells in a REPL that is connected to nobody."""
+def rehearse(*, briefly: bool = False) -> None:
+    """Runs a few cells in a REPL that is connected to nobody.
+
+    Args:
+        briefly: once, in a process that is to become a REPL: it then has its own copies of the pages that REPLs write to.
+    """
     kept = asyncio.run, asyncio.runners.run, warnings.showwarning
     ours, theirs = socket.socketpair()
     with ours, theirs, warnings.catch_warnings():
-        for _ in range(ROUNDS):
-            _play(ours)
+        for _ in range(1 if briefly else ROUNDS):
+            _play(ours, COMMON if briefly else CELLS)
     asyncio.run, asyncio.runners.run, warnings.showwarning = kept
 
 
-def _play(sock: socket.socket) -> None:
+def _play(sock: socket.socket, cells: Sequence[str]) -> None:
     guard = Guard()
     channel = Channel(sock, guard, lambda _message: None)
     namespace: dict[str, object] = types.ModuleType("__main__").__dict__
@@ -47,6 +53,6 @@ def _play(sock: socket.socket) -> None:
     scaffold = Scaffold(namespace, Queries(calls, channel, prefetcher, True, lambda: None), "")
     loops = Loops()
     executor = Executor(namespace, scaffold, loops, guard)
-    for cell in CELLS:
+    for cell in cells:
         executor.execute("0.0", cell)
     loops.close()

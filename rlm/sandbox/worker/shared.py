@@ -35,7 +35,6 @@ ENTRY_WORDS = 2  # of the table: offset * 4 + form, length in characters
 
 _TEMPLATE_CHARS = ("a", "\xe9", "\u0416", "\U0001f600")
 _TEMPLATE_LENGTH = 7919  # a prime that no other field of a fresh header holds
-_kept: list[object] = []  # headers: their strings may live anywhere, and never die
 
 
 class _Elsewhere(str):
@@ -102,7 +101,7 @@ def _behaves(text: str) -> bool:
     form = next(form for form in range(4) if _fits(text, form))
     body = text.encode(CODECS[form], ERRORS if form >= UCS2 else "strict")
     buffer = ctypes.create_string_buffer(body + bytes(4))
-    _kept.append(buffer)
+    _keep(buffer)
     made = _strings_at(ctypes.addressof(buffer), array("Q", [form, len(text)]))[0]
     if type(made) is not str or made is text:
         return False
@@ -152,11 +151,17 @@ def _strings_at(address: int, table: Sequence[int]) -> list[str]:
             words[column :: len(header)] = array("q", [lengths[index] for index in members])
         for column in bodies_at:
             words[column :: len(header)] = array("q", [address + (places[index] >> 2) for index in members])
-        _kept.append(words)
+        _keep(words)
         start, size = words.buffer_info()[0], 8 * len(header)
         for number, index in enumerate(members):
             pointers[index] = start + number * size
     return list((ctypes.py_object * len(pointers)).from_buffer(pointers)) if pointers else []
+
+
+def _keep(memory: object) -> None:
+    """For ever: strings in it may live anywhere. A mere reference is not enough, because an interpreter that ends looks
+    through interned strings after it has cleared all modules."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
 
 
 @functools.cache

@@ -20,6 +20,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 PART_BYTES = 4 * 1024 * 1024  # small enough that a writer need not hold a second copy of a large body
 PART = "part"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_DECODER = json.JSONDecoder()
 
 
 class WireError(ValueError):
@@ -68,9 +69,12 @@ def pack_message(header: dict[str, object], body: bytes) -> Iterator[bytes]:
 
 def _read_header(data: bytes) -> dict[str, object]:
     try:
-        header = json.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        header, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise WireError(f"header is not JSON: {error}") from None
+    if end != len(text):
+        raise WireError("header is not JSON: something follows it")
     if not isinstance(header, dict) or not isinstance(header.get("t"), str):
         raise WireError("header is not an object with a type")
     return header
@@ -84,35 +88,40 @@ class Decoder:
         self._buffer = bytearray()
         self._parts = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes | bytearray) -> list[Message]:
         """The messages that ``data`` completes.
 
         Raises:
             WireError: for lengths over the limits and headers that are not headers.
         """
-        buffer, found, start = self._buffer, [], 0
-        buffer += data
-        while len(buffer) - start >= PREFIX.size:
-            head_len, body_len = PREFIX.unpack_from(buffer, start)
+        if self._buffer:
+            self._buffer += data
+            data = self._buffer
+        found: list[Message] = []
+        start, size = 0, len(data)
+        while size - start >= PREFIX.size:
+            head_len, body_len = PREFIX.unpack_from(data, start)
             self._check(head_len, body_len)
-            head_at = start + PREFIX.size
-            body_at, end = head_at + head_len, head_at + head_len + body_len
-            if len(buffer) < end:
+            body_at = start + PREFIX.size + head_len
+            end = body_at + body_len
+            if size < end:
                 break
-            header = _read_header(bytes(buffer[head_at:body_at]))
+            header = _read_header(bytes(data[start + PREFIX.size : body_at]))
             start = end
             if header["t"] == PART:
-                self._parts += memoryview(buffer)[body_at:end]
+                self._parts += memoryview(data)[body_at:end]
             else:
-                found.append(Message(header, self._whole_body(body_at, end)))
-        if start:
-            del buffer[:start]
+                found.append(Message(header, self._whole_body(data, body_at, end)))
+        if data is self._buffer:
+            del self._buffer[:start]
+        elif start < size:  # most often whole frames arrive, and nothing is kept
+            self._buffer += memoryview(data)[start:]
         return found
 
-    def _whole_body(self, body_at: int, end: int) -> bytes:
+    def _whole_body(self, data: bytes | bytearray, body_at: int, end: int) -> bytes:
         if not self._parts:
-            return bytes(memoryview(self._buffer)[body_at:end])
-        self._parts += memoryview(self._buffer)[body_at:end]
+            return bytes(memoryview(data)[body_at:end])
+        self._parts += memoryview(data)[body_at:end]
         body, self._parts = bytes(self._parts), bytearray()
         return body
 

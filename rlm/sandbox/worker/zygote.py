@@ -13,6 +13,7 @@ does on its socket is the function ``serve`` that it is started with.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import gc
@@ -23,18 +24,31 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol
 
 from . import shared
 from .confine import forking, preload, privileges
 from .confine.bpf import Program
 from .confine.kernel import call
-from .confine.levels import CannotConfineError, Confinement, Limits, confine_repl, confine_zygote, open_gate
+from .confine.levels import (
+    CannotConfineError,
+    Confinement,
+    Limits,
+    begin_repl,
+    confine_zygote,
+    limit_repl,
+    open_gate,
+)
+from .spare import Spare, receive
 
 Serve = Callable[[socket.socket], NoReturn]
 
-MAX_MESSAGE_BYTES = 64 * 1024
+
+class Rehearse(Protocol):
+    def __call__(self, *, briefly: bool = False) -> None: ...
+
+
 EXIT_NOT_CONFINED = 71
 _REPL_SOCKET, _LAST_DESCRIPTOR = 3, 0xFFFFFFFF
 _ABOVE_ALL_OURS = 16  # where descriptors wait that must not be overwritten while others are renumbered
@@ -42,10 +56,10 @@ _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space th
 _THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
 
 
-def main(control_fd: int, serve: Serve, rehearse: Callable[[], None] | None = None) -> NoReturn:
+def main(control_fd: int, serve: Serve, rehearse: Rehearse | None = None) -> NoReturn:
     """Obeys the host on the control socket until the host is gone."""
     control = socket.socket(fileno=control_fd)
-    order, descriptors = _receive(control)
+    order, descriptors = receive(control)
     host_pidfd = descriptors[0]
     try:
         places = _prepare(order, rehearse)
@@ -56,12 +70,13 @@ def main(control_fd: int, serve: Serve, rehearse: Callable[[], None] | None = No
         os._exit(EXIT_NOT_CONFINED)
     version = ".".join(map(str, sys.version_info[:3]))
     _send(control, {"is": "ready", "landlock": confinement.landlock, "python": version})
-    _Zygote(control, host_pidfd, confinement, serve).run()
+    _Zygote(control, host_pidfd, confinement, serve, rehearse).run()
 
 
-def _prepare(order: dict[str, Any], rehearse: Callable[[], None] | None) -> list[str]:
+def _prepare(order: dict[str, Any], rehearse: Rehearse | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
+    privileges.die_first()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # it holds one descriptor for each REPL
     libc = ctypes.CDLL(None)
@@ -80,21 +95,37 @@ def _prepare(order: dict[str, Any], rehearse: Callable[[], None] | None) -> list
 
 
 class _Zygote:
-    """The loop after confinement."""
+    """The loop after confinement.
 
-    def __init__(self, control: socket.socket, host_pidfd: int, confinement: Confinement, serve: Serve) -> None:
+    ``rehearse`` is what a spare does while it waits; without it there are no spares.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        host_pidfd: int,
+        confinement: Confinement,
+        serve: Serve,
+        rehearse: Rehearse | None,
+    ) -> None:
         self._control = control
         self._host_pidfd = host_pidfd
         self._confinement = confinement
         self._serve = serve
-        self._children: dict[int, tuple[int, int]] = {}  # pidfd -> the host's id, pid
+        self._rehearse = rehearse
+        self._children: dict[int, tuple[int | None, int]] = {}  # pidfd -> the host's id, None for a spare; pid
+        self._spare: Spare | None = None
+        self._wants_spare = rehearse is not None
         self._poll = select.poll()
 
     def run(self) -> NoReturn:
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._host_pidfd, select.POLLIN)
         while True:
-            for descriptor, _ in self._poll.poll():
+            ready = self._poll.poll(0 if self._wants_spare else None)
+            if not ready:
+                self._make_spare()
+            for descriptor, _ in ready:
                 if descriptor == self._host_pidfd:
                     os._exit(0)  # the host may leave copies of its socket behind; its death is what counts
                 if descriptor == self._control.fileno():
@@ -103,7 +134,7 @@ class _Zygote:
                     self._bury(descriptor)
 
     def _obey(self) -> None:
-        order, descriptors = _receive(self._control)
+        order, descriptors = receive(self._control)
         try:
             if order["do"] == "spawn":
                 self._spawn(order, descriptors)
@@ -112,35 +143,69 @@ class _Zygote:
                 os.close(descriptor)
 
     def _spawn(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        try:
-            if self._confinement.has_namespaces:
-                pid, pidfd = forking.fork_into_namespaces()
-            else:
-                pid, pidfd = forking.fork_plainly()
-        except OSError as error:
-            _send(self._control, {"is": "unborn", "id": order["id"], "why": str(error)})
-            return
-        if pid == 0:
-            self._become_repl(order, descriptors)
-        self._children[pidfd] = (order["id"], pid)
-        self._poll.register(pidfd, select.POLLIN)
+        pidfd = self._take_spare(order, descriptors)
+        if pidfd is None:
+            try:
+                pidfd = self._fork(order, descriptors)
+            except OSError as error:
+                _send(self._control, {"is": "unborn", "id": order["id"], "why": str(error)})
+                return
         socket.send_fds(self._control, [_encode({"is": "spawned", "id": order["id"]})], [pidfd])
 
-    def _become_repl(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    def _fork(self, order: dict[str, Any], descriptors: list[int]) -> int:
+        pid, pidfd = forking.fork_into_namespaces() if self._confinement.has_namespaces else forking.fork_plainly()
+        if pid == 0:
+            with _or_exit():
+                begin_repl(self._confinement)
+            self._become_repl(order, descriptors, self._control.detach())
+        self._adopt(order["id"], pid, pidfd)
+        return pidfd
+
+    def _make_spare(self) -> None:
+        """Only when nothing else is to be done: an order that comes meanwhile waits for one fork."""
+        self._wants_spare = False
         try:
-            with_forks = self._offer_gate(order["id"]) if order.get("forks") else None
+            self._spare = Spare.fork(self._confinement.has_namespaces, self._become_spare)
+        except OSError:
+            return  # so does the next order find, and says so
+        self._adopt(None, self._spare.pid, self._spare.pidfd)
+
+    def _take_spare(self, order: dict[str, Any], descriptors: list[int]) -> int | None:
+        spare, self._spare = self._spare, None
+        self._wants_spare = self._rehearse is not None
+        if spare is None or not spare.hand(order, [self._control.fileno(), *descriptors]):
+            return None
+        self._children[spare.pidfd] = (order["id"], spare.pid)
+        return spare.pidfd
+
+    def _adopt(self, number: int | None, pid: int, pidfd: int) -> None:
+        self._children[pidfd] = (number, pid)
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _become_spare(self, sock: socket.socket) -> NoReturn:
+        with _or_exit():
             self._control.detach()
+            _renumber([sock.detach()])
+            begin_repl(self._confinement)
+            if self._rehearse is not None:
+                self._rehearse(briefly=True)
+            waiting = socket.socket(fileno=_REPL_SOCKET)
+            order, (control, *descriptors) = receive(waiting)
+            waiting.detach()  # its number is the REPL's socket's from now on
+        self._become_repl(order, descriptors, control)
+
+    def _become_repl(self, order: dict[str, Any], descriptors: list[int], control: int) -> NoReturn:
+        with _or_exit():
+            with_forks = self._offer_gate(order["id"], control) if order.get("forks") else None
             _renumber(descriptors)  # while descriptors are not limited yet: a zygote of many REPLs holds many
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
-            program = confine_repl(self._confinement, limits)
+            program = limit_repl(self._confinement, limits)
             preload.reseed()
             privileges.filter_calls(with_forks or program)
-        except BaseException:  # whatever it was: code must not run in a process that is half confined
-            os._exit(EXIT_NOT_CONFINED)
         self._serve(socket.socket(fileno=_REPL_SOCKET))
         os._exit(0)
 
-    def _offer_gate(self, number: int) -> Program | None:
+    def _offer_gate(self, number: int, control: int) -> Program | None:
         """Hands the host the gate for this REPL's forks. None where there is no such thing: then no fork is possible."""
         if self._confinement.program_with_forks is None:
             return None
@@ -148,7 +213,8 @@ class _Zygote:
             gate = open_gate()
         except OSError:
             return None
-        socket.send_fds(self._control, [_encode({"is": "gated", "id": number})], [gate])
+        with socket.socket(fileno=control) as host:
+            socket.send_fds(host, [_encode({"is": "gated", "id": number})], [gate])
         return self._confinement.program_with_forks
 
     def _bury(self, pidfd: int) -> None:
@@ -156,7 +222,20 @@ class _Zygote:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        _send(self._control, {"is": "ended", "id": number, "status": status})
+        if number is not None:
+            _send(self._control, {"is": "ended", "id": number, "status": status})
+        elif self._spare is not None and self._spare.pidfd == pidfd:
+            self._spare.close()
+            self._spare = None  # and no other before the next order: whatever ended it may end that one too
+
+
+@contextlib.contextmanager
+def _or_exit() -> Iterator[None]:
+    """Whatever goes wrong in it, code must not run in a process that is half confined."""
+    try:
+        yield
+    except BaseException:
+        os._exit(EXIT_NOT_CONFINED)
 
 
 def _renumber(descriptors: list[int]) -> None:
@@ -165,13 +244,6 @@ def _renumber(descriptors: list[int]) -> None:
     for number, descriptor in enumerate(high, start=_REPL_SOCKET):
         os.dup2(descriptor, number)
     call("close_range", _REPL_SOCKET + len(high), _LAST_DESCRIPTOR, 0)
-
-
-def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    data, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 8)
-    if not data:
-        os._exit(0)  # the host is gone
-    return json.loads(data), descriptors
 
 
 def _send(control: socket.socket, message: dict[str, Any]) -> None:

@@ -133,8 +133,8 @@ def _gate() -> Program:
     return policy.gate(machine)
 
 
-def confine_repl(confinement: Confinement, limits: Limits) -> Program:
-    """Takes everything from a REPL but the calls themselves; the filter that is returned must be put on last.
+def begin_repl(confinement: Confinement) -> None:
+    """The first steps of a REPL's confinement, which depend on nothing; ``limit_repl`` and its filter must follow.
 
     Raises:
         OSError: where a step fails; the process must then end.
@@ -148,6 +148,14 @@ def confine_repl(confinement: Confinement, limits: Limits) -> Program:
         privileges.drop_capabilities()  # a new user namespace begins with all of them
     if confinement.landlock >= 6:
         landlock.separate()
+
+
+def limit_repl(confinement: Confinement, limits: Limits) -> Program:
+    """Sets the limits of a REPL; the filter that is returned must be put on last.
+
+    Raises:
+        OSError: where a step fails; the process must then end.
+    """
     privileges.limit_resources(
         memory_bytes=confinement.base_bytes + limits.memory_bytes,
         cpu_s=limits.cpu_s,

@@ -1,0 +1,125 @@
+"""How much memory this machine, or the container around this process, still has, and how much one process holds.
+
+It must not know what REPLs are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGES_PER_MB = 1024 * 1024 // os.sysconf("SC_PAGE_SIZE")
+MB = 1024 * 1024
+UNLIMITED_MB = 2**40  # version 1 writes "no limit" as a huge number
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """In MiB. ``free`` is what can be used without swapping and without taking it from others."""
+
+    free: int
+    total: int
+
+
+def _field(text: str, name: str) -> int:
+    """The number behind a name at the beginning of a line. Raises ValueError where there is none."""
+    found = re.search(rf"^{name}\s+(\d+)", text, re.MULTILINE)
+    if found is None:
+        raise ValueError(name)
+    return int(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A control group with a limit of its own, and the names that its version of the interface gives to its files."""
+
+    folder: Path
+    limit: str
+    usage: str
+    cache: str
+
+    def limit_mb(self) -> int:
+        text = (self.folder / self.limit).read_text(encoding="ascii").strip()
+        return UNLIMITED_MB if text == "max" else int(text) // MB
+
+    def read(self) -> Memory:
+        limit = self.limit_mb()
+        used = int((self.folder / self.usage).read_text(encoding="ascii")) // MB
+        cached = _field((self.folder / "memory.stat").read_text(encoding="ascii"), self.cache) // MB
+        return Memory(max(0, limit - used + cached), limit)
+
+
+class MemoryMeter:
+    """Reads the smallest of what is left: of the machine, and of each control group that limits this process.
+
+    Args:
+        root: where ``proc`` and ``sys`` are; for tests.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._meminfo = root / "proc/meminfo"
+        self._groups = [group for group in _find_groups(root) if _is_limited(group)]
+
+    def read(self) -> Memory | None:
+        """None where the system does not tell (macOS)."""
+        try:
+            text = self._meminfo.read_text(encoding="ascii")
+            least = Memory(_field(text, "MemAvailable:") // 1024, _field(text, "MemTotal:") // 1024)
+        except (OSError, ValueError):
+            return None
+        for group in self._groups:
+            try:
+                found = group.read()
+            except (OSError, ValueError):  # it was removed, or its limit lifted
+                continue
+            if found.free < least.free:
+                least = found
+        return least
+
+
+def _find_groups(root: Path) -> list[_Group]:
+    """This process's groups up to the outermost that can be seen, of both versions."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    groups: list[_Group] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top = root / "sys/fs/cgroup"
+            names = ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            top = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        here = Path(path.lstrip("/"))
+        groups += [_Group(top / folder, *names) for folder in (here, *here.parents)]
+    return groups
+
+
+def _is_limited(group: _Group) -> bool:
+    try:
+        return group.limit_mb() < UNLIMITED_MB
+    except (OSError, ValueError):  # a container may not see where it is
+        return False
+
+
+def own_memory_mb(pid: int) -> int:
+    """What ends with this process: its memory without files and what it shares; 0 where it has ended."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) // PAGES_PER_MB
+
+
+def count_oom_kills() -> int:
+    """How many processes the system has ended since its start because memory ran out, here or in a control group."""
+    try:
+        return _field(Path("/proc/vmstat").read_text(encoding="ascii"), "oom_kill")
+    except (OSError, ValueError):
+        return 0

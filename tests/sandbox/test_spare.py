@@ -1,0 +1,101 @@
+"""Processes that a zygote forks before they are asked for: there is one, the next REPL is that one, and nothing hangs on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_cell, vanish
+
+from rlm.core.cells import ReplSpec
+from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.zygote import ZygoteLauncher, ZygoteWorker
+
+pytestmark = linux_only
+EVERY_LEVEL = pytest.mark.parametrize("level", AVAILABLE)
+
+
+async def spare_beside(worker: ZygoteWorker, *others: ZygoteWorker) -> int:
+    """The one child of the worker's zygote that is nobody's REPL; waits until there is one."""
+    known = {worker.pid, *(other.pid for other in others)}
+    deadline = time.monotonic() + 10
+    while not (found := children_of(worker) - known):
+        assert time.monotonic() < deadline, "the zygote made no spare"
+        await asyncio.sleep(0.01)
+    (spare,) = found
+    return spare
+
+
+@EVERY_LEVEL
+async def test_the_next_repl_is_the_spare_and_another_takes_its_place(level: str) -> None:
+    launcher = ZygoteLauncher(level)
+    first = await launcher.launch(SMALL)
+    spare = await spare_beside(first)
+    second = await launcher.launch(SMALL)
+    assert second.pid == spare
+    assert is_alive(await spare_beside(first, second))
+    for worker in (first, second):
+        worker.kill()
+        assert await worker.wait() == "killed by signal 9 (SIGKILL)"
+        worker.sock.close()
+    await launcher.aclose()
+
+
+@EVERY_LEVEL
+async def test_a_spare_that_is_killed_costs_nothing(level: str) -> None:
+    launcher = ZygoteLauncher(level)
+    sandbox = WorkerSandbox(launcher)
+    first = await launcher.launch(SMALL)
+    spare = await spare_beside(first)
+    os.kill(spare, signal.SIGKILL)
+    assert await vanish(spare) == []
+    await asyncio.sleep(0.05)
+    assert children_of(first) == {first.pid}  # none before it is needed: what ended this one may end the next
+    repl = await sandbox.open(ReplSpec("context", limits=SMALL))
+    assert (await run_cell(repl, "print(llm_query(context))")).stdout == "echo:context\n"
+    first.sock.close()
+    await sandbox.aclose()
+
+
+@EVERY_LEVEL
+async def test_spares_end_with_their_zygote(level: str) -> None:
+    launcher = ZygoteLauncher(level)
+    first = await launcher.launch(SMALL)
+    spare = await spare_beside(first)
+    assert launcher.zygote_pid is not None
+    os.kill(launcher.zygote_pid, signal.SIGKILL)
+    assert await vanish(spare, first.pid) == []
+    first.sock.close()
+    await launcher.aclose()
+
+
+@EVERY_LEVEL
+async def test_siblings_born_of_spares_share_nothing_that_should_differ(level: str) -> None:
+    sandbox = WorkerSandbox(ZygoteLauncher(level))
+    drawn = []
+    for _ in range(4):
+        repl = await sandbox.open(ReplSpec("", limits=SMALL))
+        drawn.append((await run_cell(repl, "import random, threading\nrandom.random(), threading.active_count()")).echo)
+        await asyncio.sleep(0.03)
+    assert len(set(drawn)) == len(drawn)
+    assert all(each and each.endswith(", 1)") for each in drawn)
+    await sandbox.aclose()
+
+
+@EVERY_LEVEL
+async def test_limits_are_those_of_the_order(level: str) -> None:
+    """Whatever the spare was made under."""
+    sandbox = WorkerSandbox(ZygoteLauncher(level))
+    code = "import resource\n[resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)]"
+    told = []
+    for _ in range(3):
+        repl = await sandbox.open(ReplSpec("", limits=SMALL))
+        told.append((await run_cell(repl, code)).echo)
+        big = await run_cell(repl, "x = bytearray(600_000_000)")
+        assert big.error == "MemoryError"
+        await asyncio.sleep(0.03)
+    assert set(told) == {"[(256, 256), (14400, 14400)]"}
+    await sandbox.aclose()
