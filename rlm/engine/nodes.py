@@ -191,6 +191,7 @@ class Tree:
             max_turns=settings.max_turns,
             observation_chars=settings.observation_chars,
             window_tokens=job.model.window_tokens,
+            cut_replies=settings.cut_replies,
         )
 
     def _emit_started(self, job: NodeJob) -> None:

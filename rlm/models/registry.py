@@ -41,6 +41,7 @@ class Provider:
         local: a server on one's own machine: its window is small unless told otherwise, and its calls cost nothing.
         schema_mode: how it is told a JSON schema, see ``rlm.models.schema``.
         extra_body: sent with every request.
+        stream_body: sent with those that are streamed.
     """
 
     base_url: str
@@ -51,6 +52,7 @@ class Provider:
     api: Api = "openai_chat"
     schema_mode: str = "json_schema"
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    stream_body: Mapping[str, Any] = field(default_factory=dict)
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -84,9 +86,21 @@ PROVIDERS: Mapping[str, Provider] = {
     "ollama": Provider(
         "http://localhost:11434/v1", ("OLLAMA_API_KEY",), "OLLAMA_BASE_URL", key_needed=False, local=True
     ),
-    "vllm": Provider("http://localhost:8000/v1", ("VLLM_API_KEY",), "VLLM_BASE_URL", key_needed=False, local=True),
+    "vllm": Provider(
+        "http://localhost:8000/v1",
+        ("VLLM_API_KEY",),
+        "VLLM_BASE_URL",
+        key_needed=False,
+        local=True,
+        stream_body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    ),
     "llamacpp": Provider(
-        "http://localhost:8080/v1", ("LLAMA_API_KEY",), "LLAMACPP_BASE_URL", key_needed=False, local=True
+        "http://localhost:8080/v1",
+        ("LLAMA_API_KEY",),
+        "LLAMACPP_BASE_URL",
+        key_needed=False,
+        local=True,
+        stream_body={"timings_per_token": True},
     ),
 }
 
@@ -179,6 +193,8 @@ def open_model(
         options["timeout_s"] = timeout_s
     if provider.api == "openai_chat":
         options["schema_mode"] = provider.schema_mode
+        options["stream_body"] = provider.stream_body
+        options["own_machine"] = provider.local
     return cast("Callable[..., Model]", _load(_ADAPTERS[provider.api]))(parsed.model, **options)
 
 
