@@ -171,7 +171,7 @@ def find_end(text: str, rule: CutRule) -> int:
 
 
 def thinks_aloud(model: str, messages: Sequence[Message]) -> bool:
-    """Whether the next reply may begin inside a thought that it does not open: its earlier replies tell, else its model's name."""
+    """Whether the next reply may begin inside a thought that it does not open: its earlier ones tell, else its model's name."""
     said = [message.content for message in messages if message.role == "assistant"]
     return any(map(_closes_unopened, said)) if said else _THINKS_ALOUD.search(model) is not None
 
