@@ -28,6 +28,7 @@ from rlm.engine.background import BACKGROUND
 from rlm.engine.repetition import CellWatch, OnDivergence, Repetition
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
+from rlm.engine.warming import WarmRule
 from rlm.models.prices import PriceList
 from rlm.models.registry import parse_model_name
 from rlm.ports import Journal, Model, Sink
@@ -105,6 +106,9 @@ class RLM:
         cut_replies: where a turn ends whose reply goes on after its cells. ``"invented"``: where it tells of output that it has
             not seen; cells in a row run. ``"first_cell"``: after its first cell. ``"never"``: replies are taken whole. But for
             ``"never"``, replies of nodes are streamed where the provider can, and their cells start as soon as the end is known.
+        warm_prefixes: whether a batch whose prompts share a long beginning sends one call first, and the others when that
+            begins to answer: they read the beginning from the provider's prefix cache. ``"auto"``: where the model is known to
+            have one, or has reported cached tokens in this run; ``"always"``, ``"never"``.
         temperature, max_output_tokens: passed to every call; None leaves them to the provider.
         prompt: a prompt family by name, or a function from ``PromptFacts`` to the system message; by model when None.
         prefetch: ask the calls of sequential code ahead of time, as far as no answer decides them: a loop over ``llm_query``
@@ -147,6 +151,7 @@ class RLM:
         memory_mb: int = 2048,
         observation_chars: int = 16_000,
         cut_replies: CutRule = "invented",
+        warm_prefixes: WarmRule = "auto",
         temperature: float | None = None,
         max_output_tokens: int | None = None,
         prompt: str | PromptFamily | None = None,
@@ -192,9 +197,10 @@ class RLM:
             cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
         )
         self._observation_chars = observation_chars
-        if cut_replies not in get_args(CutRule):
-            raise ConfigurationError(f"cut_replies={cut_replies!r} is none of {', '.join(get_args(CutRule))}.")
+        _check_choice("cut_replies", cut_replies, get_args(CutRule))
+        _check_choice("warm_prefixes", warm_prefixes, get_args(WarmRule))
         self._cut_replies: CutRule = cut_replies
+        self._warm_prefixes: WarmRule = warm_prefixes
         self._temperature = temperature
         self._max_output_tokens = max_output_tokens
         self._setup_code = setup_code
@@ -228,6 +234,7 @@ class RLM:
             "memory_mb": memory_mb,
             "observation_chars": observation_chars,
             "cut_replies": cut_replies,
+            "warm_prefixes": warm_prefixes,
             "temperature": temperature,
             "max_output_tokens": max_output_tokens,
             "prompt": prompt if isinstance(prompt, str | None) else "custom",
@@ -428,6 +435,7 @@ class RLM:
             max_output_tokens=self._max_output_tokens,
             setup_code=self._setup_code,
             cut_replies=self._cut_replies,
+            warm_prefixes=self._warm_prefixes,
         )
         scheduler = Dispatcher(
             clock=clock,
@@ -623,6 +631,11 @@ def _family_chooser(prompt: str | PromptFamily | None) -> Callable[[str], Prompt
     else:
         family = prompt
     return lambda _: family
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(known)}.")
 
 
 def _check_positive(**values: float) -> None:

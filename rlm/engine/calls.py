@@ -16,7 +16,7 @@ from rlm.core.events import CallBilled, CallFailed, CallReplied, CallRetried, Ca
 from rlm.core.ids import CallId, NodeId
 from rlm.core.ledger import NOTHING, Hold, Need
 from rlm.core.messages import Reply, Request, Usage
-from rlm.engine.hearing import Hearing, Rests
+from rlm.engine.hearing import FirstWord, Hearing, Rests
 from rlm.engine.holds import Holds
 from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.recorder import Recorder
@@ -55,8 +55,10 @@ class Caller:
         self.meter = meter
         self.rests = Rests()
 
-    async def ask(self, model: Model, request: Request, place: CallPlace, need: Need) -> Reply:
-        """A whole reply. Whatever becomes of the call, what it costs is counted.
+    async def ask(
+        self, model: Model, request: Request, place: CallPlace, need: Need, first_word: asyncio.Event | None = None
+    ) -> Reply:
+        """A whole reply. Whatever becomes of the call, what it costs is counted. ``first_word`` is set when the reply begins.
 
         Raises:
             BudgetExceededError: before anything is sent, or in place of a further attempt.
@@ -66,10 +68,10 @@ class Caller:
             occurrence = self._cache.count(model, request)
             if (known := await self._cache.get(model, request, occurrence)) is not None:
                 return await self._take_known(model, request, place, known)
-            reply = await self._ask(model, request, place, need)
+            reply = await self._ask(model, request, place, need, first_word=first_word)
             self._cache.put(model, request, occurrence, reply)
             return reply
-        return await self._ask(model, request, place, need)
+        return await self._ask(model, request, place, need, first_word=first_word)
 
     async def ask_turn(
         self,
@@ -90,7 +92,7 @@ class Caller:
             return await self._ask(model, request, place, need)
         taken: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         turn = _Aloud(rule, taken, billed)
-        task = asyncio.create_task(self._ask(model, request, place, need, turn))
+        task = asyncio.create_task(self._ask(model, request, place, need, aloud=turn))
         try:
             await asyncio.wait((task, taken), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -104,7 +106,14 @@ class Caller:
         return taken.result()
 
     async def _ask(
-        self, model: Model, request: Request, place: CallPlace, need: Need, aloud: _Aloud | None = None
+        self,
+        model: Model,
+        request: Request,
+        place: CallPlace,
+        need: Need,
+        *,
+        aloud: _Aloud | None = None,
+        first_word: asyncio.Event | None = None,
     ) -> Reply:
         hold = await self.holds.take(need)
         payment = _Payment(self, model, request, place, hold)
@@ -116,6 +125,8 @@ class Caller:
             if aloud is not None and not aloud.taken.done():
                 aloud.taken.set_result(reply)
 
+        if first_word is not None:
+            payment.hearing = FirstWord(first_word)
         if aloud is not None:
             thinking = thinks_aloud(model.name, request.messages)
             payment.hearing = Hearing(aloud.rule, thinking=thinking, decide=take)
@@ -256,7 +267,7 @@ class _Payment:
         self._hold: Hold | None = hold
         self._in_flight = False
         self._billed = False
-        self.hearing: Hearing | None = None
+        self.hearing: Hearing | FirstWord | None = None
 
     @property
     def decided(self) -> bool:

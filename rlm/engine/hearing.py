@@ -42,6 +42,22 @@ class Hearing:
         return hear
 
 
+class FirstWord:
+    """Hears no more than that a reply begins."""
+
+    decided = False
+
+    def __init__(self, begins: asyncio.Event) -> None:
+        self._begins = begins
+
+    def listen(self) -> Callable[[str], bool]:
+        def hear(_piece: str) -> bool:
+            self._begins.set()
+            return False
+
+        return hear
+
+
 class Rests:
     """Calls of one run whose reply was taken and whose stream goes on. Each ends by itself and pays for itself."""
 

@@ -33,6 +33,7 @@ from rlm.engine.remaining import RunLimits
 from rlm.engine.repetition import CellRun, Repetition, subcall_key
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Stopped
+from rlm.engine.warming import Warming
 from rlm.ports import Model
 from rlm.prompts import DEFAULT_QUESTION, describe_limit
 
@@ -51,6 +52,7 @@ class SubcallServer:
         self._limits = limits
         self._recorder = caller.recorder
         self._repetition = repetition
+        self._warming = Warming(settings.warm_prefixes)
 
     async def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
         self,
@@ -170,8 +172,9 @@ class SubcallServer:
     async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str) -> Reply:
         if self._repetition.purpose == "replay":
             raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
+        prompt = leaf_prompt(subcall)
         request = Request(
-            (Message("user", leaf_prompt(subcall)),),
+            (Message("user", prompt),),
             role="leaf",
             depth=job.depth + 1,
             temperature=self._settings.temperature,
@@ -188,7 +191,15 @@ class SubcallServer:
             key=key,
             prefetched=subcall.prefetched,
         )
-        return await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
+        need = self._caller.meter.call_need(model, request)
+        batch = None
+        if subcall.batch is not None and subcall.schema is None:  # JSON is not streamed: its beginning cannot be heard
+            batch = (job.id, place.turn, place.cell, subcall.batch)
+        async with self._warming.join(model, batch, prompt) as ticket:
+            if ticket.shared_chars:
+                request = replace(request, shared_chars=ticket.shared_chars)
+            ticket.reply = await self._caller.ask(model, request, call_place, need, ticket.first_word)
+        return ticket.reply
 
     async def _drive_child(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str

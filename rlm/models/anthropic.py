@@ -31,6 +31,12 @@ _OLD = re.compile(r"claude-3-(opus|sonnet|haiku)")
 # Newer models reject sampling parameters (since Opus 4.7), older ones know no structured outputs (before 4.5).
 _TAKES_TEMPERATURE = re.compile(r"claude-(3|(opus|sonnet|haiku)-4-([0-6]|\d{8})(-|$))")
 _HAS_STRUCTURED_OUTPUT = re.compile(r"claude-(opus|sonnet|haiku|mythos)-(4-[5-9]|[5-9]|\d\d)(-|$)")
+# From how many tokens on a marked prompt is cached; a mark on less is ignored.
+_PREFIX_TOKENS = (
+    (re.compile(r"claude-(3-7-sonnet|(opus|sonnet)-4(-[015])?(-\d{8})?$|opus-4-1)"), 1024),
+    (re.compile(r"claude-(3-|sonnet-4-6)"), 2048),
+)
+_MOST_PREFIX_TOKENS = 4096
 _CUT = frozenset({"max_tokens", "model_context_window_exceeded"})
 _WHOLE = frozenset({"end_turn", "stop_sequence"})
 _MARK = {"type": "ephemeral"}
@@ -64,6 +70,9 @@ class AnthropicMessages:
         key_variable: str | None = None,
     ) -> None:
         self._id = model_id
+        self.prefix_tokens = next(
+            (least for family, least in _PREFIX_TOKENS if family.match(model_id)), _MOST_PREFIX_TOKENS
+        )
         self._name = f"{provider}:{model_id}"
         self._window_tokens = window_tokens or known_window(model_id)
         self._extra_body = dict(extra_body or {})
@@ -121,7 +130,9 @@ class AnthropicMessages:
             else:
                 messages = instruct(messages, wire)
         system, turns = _split_system(messages)
-        blocks = [[{"type": "text", "text": message.content}] for message in turns]
+        blocks: list[list[dict[str, Any]]] = [[{"type": "text", "text": message.content}] for message in turns]
+        if 0 < request.shared_chars < len(turns[-1].content):
+            blocks[-1] = _split_block(turns[-1].content, request.shared_chars)
         system_block: dict[str, Any] = {"type": "text", "text": system}
         for block in _blocks_to_mark(request, system_block if system else None, [group[-1] for group in blocks]):
             block["cache_control"] = _MARK
@@ -204,6 +215,12 @@ class MessageStream(ReplyStream):
     def as_body(self) -> dict[str, Any]:
         content = [{"type": "text", "text": "".join(self.text)}]
         return {**self._head, "content": content, "stop_reason": self._reason, "usage": self._usage}
+
+
+def _split_block(text: str, shared_chars: int) -> list[dict[str, Any]]:
+    """The same message in two blocks, with a mark at the end of the one that siblings share."""
+    shared = {"type": "text", "text": text[:shared_chars], "cache_control": _MARK}
+    return [shared, {"type": "text", "text": text[shared_chars:]}]
 
 
 def _split_system(messages: tuple[Message, ...]) -> tuple[str, list[Message]]:

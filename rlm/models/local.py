@@ -134,6 +134,9 @@ def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:
 class LocalModel:
     """A GGUF file as a model.
 
+    Attributes:
+        prefix_tokens: 0, since each slot of its server pays for a beginning once, whoever came before.
+
     Args:
         weights: from ``find_weights``.
         slots: how many requests llama.cpp works on together.
@@ -143,6 +146,8 @@ class LocalModel:
             an empty text for none.
         servers: where running servers are found; by default those of this process.
     """
+
+    prefix_tokens = 0
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class OpenAIChat:
         schema_mode: how this provider is told a JSON schema.
         stream_body: added to requests that are streamed.
         own_machine: nobody bills what is written after a call is hung up.
+        prefix_tokens: from how many tokens on a beginning that calls share is cached; 0: to no use; None: not known.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class OpenAIChat:
         schema_mode: SchemaMode = "json_schema",
         stream_body: Mapping[str, Any] | None = None,
         own_machine: bool = False,
+        prefix_tokens: int | None = None,
     ) -> None:
         self._id = model_id
+        self.prefix_tokens = prefix_tokens
         self._stream_body = {"stream": True, "stream_options": {"include_usage": True}, **(stream_body or {})}
         self._own_machine = own_machine
         self._streams = True
@@ -158,6 +161,8 @@ class OpenAIChat:
             body["prompt_cache_key"] = request.cache_key
             if request.role == "leaf" and _MARKED_CACHE.match(self._id):
                 _mark_shared_part(body["messages"])
+        if self._is_openai and request.shared_chars and _MARKED_CACHE.match(self._id):
+            _mark_beginning(body["messages"][-1], request.shared_chars)
         return body | self._extra_body
 
     def _response_format(self, wire: WireSchema) -> dict[str, Any]:
@@ -302,6 +307,14 @@ def _content_text(content: object) -> str:
             if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str)
         )
     return ""
+
+
+def _mark_beginning(message: dict[str, Any], shared_chars: int) -> None:
+    """The same message in two parts, with a mark at the end of the one that siblings share."""
+    text: str = message["content"]
+    shared = {"type": "text", "text": text[:shared_chars], "prompt_cache_breakpoint": {"mode": "explicit"}}
+    rest = [{"type": "text", "text": text[shared_chars:]}] if text[shared_chars:] else []
+    message["content"] = [shared, *rest]
 
 
 def _mark_shared_part(messages: list[dict[str, Any]]) -> None:
