@@ -150,6 +150,14 @@ class Bench:
         ideal, _ = self.ideal(lambda client: client.fan_out(20))
         return [Row("loop 20", min(times.seconds[1:]), ideal, f"{max(calls)} calls at the server")]
 
+    def groups(self) -> list[Row]:
+        """A loop over batches: 6 of 10 calls each, one after the other."""
+        engine, times = self.engine()
+        for _ in range(self._repeat + 1):
+            assert engine.run("groups", "x").answer == 60
+        ideal, _ = self.ideal(lambda client: client.fan_out(60))
+        return [Row("groups 6 x 10", min(times.seconds[1:]), ideal, "1.2 s if each waited for the one before")]
+
     def tree(self) -> list[Row]:
         engine, times = self.engine(max_depth=2, concurrency=128)
         for _ in range(self._repeat + 1):
@@ -234,6 +242,7 @@ def main() -> None:
             "batch-1000": lambda: bench.batch(1000),
             "shared": bench.shared,
             "loop": bench.loop,
+            "groups": bench.groups,
             "tree": bench.tree,
             "runs": bench.runs,
             "turns": bench.turns,

@@ -8,6 +8,9 @@ LATENCY_S = 0.2
 
 BATCH = "replies = llm_query_batch([f'Label item {i}.' for i in range(%d)])\nassert replies[-1] == 'label', replies[-1]"
 LOOP = "replies = []\nfor i in range(20):\n    replies.append(llm_query(f'Label item {i}.'))"
+GROUPS = (
+    "replies = []\nfor g in range(6):\n    replies += llm_query_batch([f'Label item {10 * g + i}.' for i in range(10)])"
+)
 CELLS = {
     "batch 10": BATCH % 10 + "\nFINAL(len(replies))",
     "batch 20": BATCH % 20 + "\nFINAL(len(replies))",
@@ -15,6 +18,7 @@ CELLS = {
     "batch 1000": BATCH % 1000 + "\nFINAL(len(replies))",
     "loop 20": LOOP + "\nFINAL(len(replies))",
     "shared 20": "replies = llm_query_batch([context + f'Item {i}' for i in range(20)])\nFINAL(len(replies))",
+    "groups": GROUPS + "\nFINAL(len(replies))",
     "tree": "replies = llm_query_batch([f'child {i}' for i in range(10)])\nFINAL(sum(map(int, replies)))",
     "nothing": "FINAL('done')",
 }
