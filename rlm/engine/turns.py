@@ -5,6 +5,7 @@ A turn that was made before, by a process that ended, is not made again. It must
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from rlm.core.bounds import text_bytes
@@ -75,6 +76,8 @@ class Turns:
         caller, root = self._caller, job.parent is None
         final = action.last and root
         need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
+        if job.prefetched and action.turn == 1:
+            need = replace(need, ahead=True)
         place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn, limit=action.limit)
         ask = partial(
             caller.ask_turn,
