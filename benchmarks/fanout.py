@@ -127,6 +127,19 @@ class Bench:
             rows.append(Row(f"batch {count}, CPU", min(cpus[1:]), ideal_cpu))
         return rows
 
+    def shared(self) -> list[Row]:
+        """A batch with a shared beginning, warmed first; beside it the same batch sent at once, and what each read cached."""
+        seconds, read = {}, {}
+        for rule in ("never", "always"):
+            engine, times = self.engine(warm_prefixes=rule)
+            for number in range(self._repeat + 1):
+                rules = f"Rules {rule} {number}. " + "a line of the rules. " * 400  # new to the cache
+                usage = engine.run("shared 20", rules).usage.by_depth[1].usage
+                read[rule] = usage.cached_tokens / usage.input_tokens
+            seconds[rule] = min(times.seconds[1:])
+        note = f"{read['always']:.0%} of the prompts from the cache, {read['never']:.0%} when sent at once"
+        return [Row("shared 20", seconds["always"], seconds["never"], note)]
+
     def loop(self) -> list[Row]:
         engine, times = self.engine()
         calls = []
@@ -136,6 +149,14 @@ class Bench:
             calls.append(self.calls_at_server() - 1)
         ideal, _ = self.ideal(lambda client: client.fan_out(20))
         return [Row("loop 20", min(times.seconds[1:]), ideal, f"{max(calls)} calls at the server")]
+
+    def groups(self) -> list[Row]:
+        """A loop over batches: 6 of 10 calls each, one after the other."""
+        engine, times = self.engine()
+        for _ in range(self._repeat + 1):
+            assert engine.run("groups", "x").answer == 60
+        ideal, _ = self.ideal(lambda client: client.fan_out(60))
+        return [Row("groups 6 x 10", min(times.seconds[1:]), ideal, "1.2 s if each waited for the one before")]
 
     def tree(self) -> list[Row]:
         engine, times = self.engine(max_depth=2, concurrency=128)
@@ -219,7 +240,9 @@ def main() -> None:
             "batch-20": lambda: bench.batch(20),
             "batch-100": lambda: bench.batch(100),
             "batch-1000": lambda: bench.batch(1000),
+            "shared": bench.shared,
             "loop": bench.loop,
+            "groups": bench.groups,
             "tree": bench.tree,
             "runs": bench.runs,
             "turns": bench.turns,

@@ -8,12 +8,17 @@ LATENCY_S = 0.2
 
 BATCH = "replies = llm_query_batch([f'Label item {i}.' for i in range(%d)])\nassert replies[-1] == 'label', replies[-1]"
 LOOP = "replies = []\nfor i in range(20):\n    replies.append(llm_query(f'Label item {i}.'))"
+GROUPS = (
+    "replies = []\nfor g in range(6):\n    replies += llm_query_batch([f'Label item {10 * g + i}.' for i in range(10)])"
+)
 CELLS = {
     "batch 10": BATCH % 10 + "\nFINAL(len(replies))",
     "batch 20": BATCH % 20 + "\nFINAL(len(replies))",
     "batch 100": BATCH % 100 + "\nFINAL(len(replies))",
     "batch 1000": BATCH % 1000 + "\nFINAL(len(replies))",
     "loop 20": LOOP + "\nFINAL(len(replies))",
+    "shared 20": "replies = llm_query_batch([context + f'Item {i}' for i in range(20)])\nFINAL(len(replies))",
+    "groups": GROUPS + "\nFINAL(len(replies))",
     "tree": "replies = llm_query_batch([f'child {i}' for i in range(10)])\nFINAL(sum(map(int, replies)))",
     "nothing": "FINAL('done')",
 }
@@ -26,6 +31,8 @@ def cell(code: str) -> str:
 
 def answer(call: ChatCall) -> ScriptedReply:
     """A node is told from a leaf by its system prompt, a case from the others by its question."""
+    if not call.is_root and len(call.prompt) > 1000:  # a quarter of the time to the first token, as after a long prompt
+        return ScriptedReply("label and reason", latency_s=LATENCY_S / 4, slow_body_s=LATENCY_S * 3 / 4)
     if not call.is_root:
         return ScriptedReply("label", latency_s=LATENCY_S)
     question = call.messages[1].content.partition("Question: ")[2].partition("\n")[0]

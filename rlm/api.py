@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
+from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError, IncompleteRecordError
 from rlm.core.estimates import Estimate, estimate_run
 from rlm.core.events import AnyEvent, RunFinished, RunStarted
@@ -27,6 +28,7 @@ from rlm.engine.background import BACKGROUND
 from rlm.engine.repetition import CellWatch, OnDivergence, Repetition
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
+from rlm.engine.warming import WarmRule
 from rlm.models.prices import PriceList
 from rlm.models.registry import parse_model_name
 from rlm.ports import Journal, Model, Sink
@@ -101,6 +103,12 @@ class RLM:
         cell_seconds: wall time of one cell, waits for sub-calls not counted.
         memory_mb: memory of one REPL, in MiB.
         observation_chars: characters of output that a model is shown after each turn.
+        cut_replies: where a turn ends whose reply goes on after its cells. ``"invented"``: where it tells of output that it has
+            not seen; cells in a row run. ``"first_cell"``: after its first cell. ``"never"``: replies are taken whole. But for
+            ``"never"``, replies of nodes are streamed where the provider can, and their cells start as soon as the end is known.
+        warm_prefixes: whether a batch whose prompts share a long beginning sends one call first, and the others when that
+            begins to answer: they read the beginning from the provider's prefix cache. ``"auto"``: where the model is known to
+            have one, or has reported cached tokens in this run; ``"always"``, ``"never"``.
         temperature, max_output_tokens: passed to every call; None leaves them to the provider.
         prompt: a prompt family by name, or a function from ``PromptFacts`` to the system message; by model when None.
         prefetch: ask the calls of sequential code ahead of time, as far as no answer decides them: a loop over ``llm_query``
@@ -142,6 +150,8 @@ class RLM:
         cell_seconds: float = 120.0,
         memory_mb: int = 2048,
         observation_chars: int = 16_000,
+        cut_replies: CutRule = "invented",
+        warm_prefixes: WarmRule = "auto",
         temperature: float | None = None,
         max_output_tokens: int | None = None,
         prompt: str | PromptFamily | None = None,
@@ -187,6 +197,10 @@ class RLM:
             cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
         )
         self._observation_chars = observation_chars
+        _check_choice("cut_replies", cut_replies, get_args(CutRule))
+        _check_choice("warm_prefixes", warm_prefixes, get_args(WarmRule))
+        self._cut_replies: CutRule = cut_replies
+        self._warm_prefixes: WarmRule = warm_prefixes
         self._temperature = temperature
         self._max_output_tokens = max_output_tokens
         self._setup_code = setup_code
@@ -219,6 +233,8 @@ class RLM:
             "cell_seconds": cell_seconds,
             "memory_mb": memory_mb,
             "observation_chars": observation_chars,
+            "cut_replies": cut_replies,
+            "warm_prefixes": warm_prefixes,
             "temperature": temperature,
             "max_output_tokens": max_output_tokens,
             "prompt": prompt if isinstance(prompt, str | None) else "custom",
@@ -417,6 +433,8 @@ class RLM:
             temperature=self._temperature,
             max_output_tokens=self._max_output_tokens,
             setup_code=self._setup_code,
+            cut_replies=self._cut_replies,
+            warm_prefixes=self._warm_prefixes,
         )
         scheduler = Dispatcher(
             clock=clock,
@@ -621,6 +639,11 @@ def _family_chooser(prompt: str | PromptFamily | None) -> Callable[[str], Prompt
     else:
         family = prompt
     return lambda _: family
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(known)}.")
 
 
 def _check_positive(**values: float) -> None:

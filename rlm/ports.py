@@ -1,6 +1,6 @@
 """The ports: the whole architecture on one page. The engine knows these Protocols and nothing behind them.
 
-engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply
+engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply, heard as it comes where it streams
        ──> Scheduler  slots, deadlines and retries around a Model
        ──> Sandbox    opens REPLs, each a confined process that executes cells
        ──> Sink       is told every event, in order: views, totals
@@ -11,7 +11,7 @@ engine ──> Model      a provider, a local model, a plan, a script: one attem
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rlm.core.cells import Cell, CellResult, PlainValue, ReplSpec, ReplVariables, Subcall, SubcallOutcome
 from rlm.core.errors import ModelError
@@ -47,8 +47,38 @@ class Model(Protocol):
         ...
 
 
+Hear = Callable[[str], bool]
+"""Is told each piece of a reply's text as it arrives; True says that no more of it is needed."""
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that can be heard while it speaks."""
+
+    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+        """As ``ask``, with ``hear`` told every piece of the text; none where the reply comes in one.
+
+        Once ``hear`` has said that it needs no more, what still comes is read for the usage at its end alone, or not at all where
+        the usage so far is exact; the reply's text may end there. A stream that breaks off is an error even then: nobody
+        reported what it costs.
+
+        Raises:
+            ModelError: as ``ask``.
+        """
+        ...
+
+
 class CallObserver(Protocol):
     """Is told what becomes of one call on its way, and may hold up an attempt or forbid it."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether enough of a reply was heard: the call is not made again, whatever becomes of the rest."""
+        ...
+
+    def listen(self) -> Hear | None:
+        """What hears the next attempt's reply while it arrives; None where nobody needs it before it is whole."""
+        ...
 
     async def admit(self, attempt: int) -> None:
         """Is awaited before an attempt, outside its slot and its deadline.

@@ -17,7 +17,7 @@ from rlm.store.store import SqliteStore
 
 PLAIN_OPTIONS = (
     "max_depth", "max_iterations", "sandbox", "concurrency", "retries", "call_timeout_s", "cell_seconds", "memory_mb",
-    "observation_chars", "temperature", "max_output_tokens", "setup_code",
+    "observation_chars", "temperature", "max_output_tokens", "setup_code", "cut_replies", "warm_prefixes",
     "prefetch",
     "sandbox_packages",
 )  # fmt: skip

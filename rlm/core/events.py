@@ -104,7 +104,8 @@ class CallRetried(Event):
 class CallReplied(Event):
     """``cost_usd`` is the provider's figure where it reports one, else from the price list; None where unknown.
 
-    ``cached``: the answer came from the store's cache of earlier runs, and cost nothing.
+    ``cached``: the answer came from the store's cache of earlier runs, and cost nothing. ``billed`` is False for a reply that was
+    taken while it still arrived: what it costs follows in a ``CallBilled``, and ``usage`` is empty until then.
     """
 
     call: CallId
@@ -115,6 +116,7 @@ class CallReplied(Event):
     cost_usd: float | None
     elapsed_s: float
     cached: bool = False
+    billed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,7 @@ class SubcallEnded(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBilled(Event):
     """An attempt that gave no reply is paid for all the same: an empty, cut or refused reply, a call cut off after it was sent.
+    So is a reply that was taken while it still arrived.
 
     ``usage`` and ``cost_usd`` are what was reported. Where nobody reported anything they are empty, and ``assumed_tokens`` and
     ``assumed_usd`` are the most that it can have cost; the budget counts that.

@@ -26,12 +26,14 @@ class Need:
         node: for a node's turn, the node: its own kept amount may be used.
         keep: what is kept for that node's last turn from then on; nothing where this is the last turn.
         final: the root's last turn, which is made even after the run was told to stop.
+        ahead: nobody has come to this call yet: where it is refused, it is not known whether that leaves anything undone.
     """
 
     worst: Amounts
     node: NodeId | None = None
     keep: Amounts = NOTHING
     final: bool = False
+    ahead: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -77,6 +77,8 @@ class Request:
         schema: a JSON schema that the reply must follow; the reply's text is then JSON.
         stop: texts at which the provider should end the reply.
         cache_key: equal for calls that share a long prefix.
+        shared_chars: how many characters at the start of the newest message calls beside this one have as well, where that is
+            worth a place in the provider's cache. It changes nothing of what is said.
         task: for a node's turn, what the node was asked; not part of what is sent.
     """
 
@@ -88,6 +90,7 @@ class Request:
     schema: JsonSchema | None = None
     stop: tuple[str, ...] = ()
     cache_key: str | None = None
+    shared_chars: int = field(default=0, compare=False)
     task: Task | None = field(default=None, compare=False)
 
 

@@ -21,6 +21,7 @@ from typing import TypeAlias, cast
 from rlm.core.bounds import text_bytes
 from rlm.core.cells import Cell, CellResult, PlainValue, Variable
 from rlm.core.compaction import HEAD, compact, estimate_tokens, find_cut, is_near_window, to_summarise
+from rlm.core.endings import CutRule, find_end
 from rlm.core.errors import (
     BudgetExceededError,
     InvalidTransition,
@@ -168,7 +169,7 @@ Action: TypeAlias = Ask | Compact | Execute | Read | Finish
 class NodeSpec:
     """What a node is asked and how far it may go. ``context`` describes the input in one line.
 
-    ``window_tokens``: of its model; 0 never compacts the conversation.
+    ``window_tokens``: of its model; 0 never compacts the conversation. ``cut_replies``: where its replies end.
     """
 
     question: str
@@ -177,6 +178,7 @@ class NodeSpec:
     max_turns: int
     observation_chars: int
     window_tokens: int = 0
+    cut_replies: CutRule = "invented"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,9 @@ def _begin(node: Node, event: Begun) -> Step:
 
 
 def _take_reply(node: Node, event: Replied) -> Step:
-    parsed = parse_reply(event.text)
-    messages = (*node.messages, Message("assistant", event.text[: parsed.heard_chars]))
+    text = event.text[: find_end(event.text, node.spec.cut_replies)]
+    parsed = parse_reply(text)
+    messages = (*node.messages, Message("assistant", text[: parsed.heard_chars]))
     node = replace(
         node,
         messages=messages,

@@ -15,10 +15,10 @@ REPL_LANGUAGES = frozenset({"repl"})
 # What models write instead of "repl" (facts gathered from public trajectories).
 PYTHON_LANGUAGES = frozenset({"python", "py", "python3", "ipython", "tool_code", "repl-python", "python-repl", "pycon"})
 
-_FENCE = re.compile(r"[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)(?P<rest>[^\n]*)")
-_FINAL = re.compile(r"[ \t]*\**(?P<word>FINAL_VAR|FINAL)[ \t]*\(")
-_THOUGHT_OPENS = re.compile(r"<(think|thinking|thought|reasoning)>", re.IGNORECASE)
-_THOUGHT_CLOSES = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
+FENCE = re.compile(r"[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)(?P<rest>[^\n]*)")
+FINAL_LINE = re.compile(r"[ \t]*\**(?P<word>FINAL_VAR|FINAL)[ \t]*\(")
+THOUGHT_OPENS = re.compile(r"<(think|thinking|thought|reasoning)>", re.IGNORECASE)
+THOUGHT_CLOSES = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _LINE_END = re.compile(r"[ \t*.;`]*(?:\n|\Z)")
 _STRING = re.compile(
     r"""(?:"{3}(?:\\.|[^\\])*?"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL
@@ -96,19 +96,19 @@ def parse_reply(text: str) -> ParsedReply:
 def _scan_line(text: str, start: int, scan: _Scan) -> int:
     """Takes in what begins at ``start`` (the start of a line, or what follows a thought) and returns where it ends."""
     end = _line_end(text, start)
-    fence = _FENCE.match(text, start, end)
+    fence = FENCE.match(text, start, end)
     if fence and "`" not in fence["rest"]:
         return _take_block(text, fence, scan)
-    final = _FINAL.match(text, start, end)
+    final = FINAL_LINE.match(text, start, end)
     if final and scan.finals_tried < MAX_FINALS:
         scan.finals_tried += 1
         if found := _take_final(text, final):
             scan.final = scan.final or found[0]
             return found[1]
-    opens, closes = _THOUGHT_OPENS.search(text, start, end), _THOUGHT_CLOSES.search(text, start, end)
+    opens, closes = THOUGHT_OPENS.search(text, start, end), THOUGHT_CLOSES.search(text, start, end)
     if opens and not (closes and closes.start() < opens.start()):
         scan.prose.append(text[start : opens.start()])
-        closing = _THOUGHT_CLOSES.search(text, opens.end())
+        closing = THOUGHT_CLOSES.search(text, opens.end())
         return closing.end() if closing else len(text)
     if closes:
         scan.forget()
@@ -129,7 +129,7 @@ def _take_block(text: str, opening: re.Match[str], scan: _Scan) -> int:
     position = _line_end(text, opening.start()) + 1
     while position < len(text):
         end = _line_end(text, position)
-        fence = _FENCE.match(text, position, end)
+        fence = FENCE.match(text, position, end)
         if fence and fence["marks"][0] == marks[0] and len(fence["marks"]) >= len(marks):
             if not fence["language"] and not fence["rest"].strip():
                 scan.blocks.append(_Block(language, "\n".join(lines), end))

@@ -1,22 +1,26 @@
-"""One model call of a run: its place in the budget, its price, its events. Turns of nodes and leaf calls are made alike."""
+"""One model call of a run: its place in the budget, its price, its events. Turns of nodes and leaf calls are made alike, but that
+a turn may be taken while it still arrives: it is then one event, and its bill, when the stream has ended, another."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rlm.core.billing import is_unbilled
 from rlm.core.budget import Amounts
+from rlm.core.endings import CutRule, thinks_aloud
 from rlm.core.errors import ModelError, TruncatedReplyError
 from rlm.core.events import CallBilled, CallFailed, CallReplied, CallRetried, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId
 from rlm.core.ledger import NOTHING, Hold, Need
 from rlm.core.messages import Reply, Request, Usage
+from rlm.engine.hearing import FirstWord, Hearing, Rests
 from rlm.engine.holds import Holds
 from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.recorder import Recorder
-from rlm.ports import AnswerCache, Model, Scheduler
+from rlm.ports import AnswerCache, Hear, Model, Scheduler, StreamingModel
 
 __all__ = ["CallPlace", "Caller", "PriceOf"]
 
@@ -49,9 +53,12 @@ class Caller:
         self.recorder = recorder
         self.holds = holds
         self.meter = meter
+        self.rests = Rests()
 
-    async def ask(self, model: Model, request: Request, place: CallPlace, need: Need) -> Reply:
-        """A whole reply. Whatever becomes of the call, what it costs is counted.
+    async def ask(
+        self, model: Model, request: Request, place: CallPlace, need: Need, first_word: asyncio.Event | None = None
+    ) -> Reply:
+        """A whole reply. Whatever becomes of the call, what it costs is counted. ``first_word`` is set when the reply begins.
 
         Raises:
             BudgetExceededError: before anything is sent, or in place of a further attempt.
@@ -61,24 +68,81 @@ class Caller:
             occurrence = self._cache.count(model, request)
             if (known := await self._cache.get(model, request, occurrence)) is not None:
                 return await self._take_known(model, request, place, known)
-            reply = await self._ask(model, request, place, need)
+            reply = await self._ask(model, request, place, need, first_word=first_word)
             self._cache.put(model, request, occurrence, reply)
             return reply
-        return await self._ask(model, request, place, need)
+        return await self._ask(model, request, place, need, first_word=first_word)
 
-    async def _ask(self, model: Model, request: Request, place: CallPlace, need: Need) -> Reply:
+    async def ask_turn(
+        self,
+        model: Model,
+        request: Request,
+        place: CallPlace,
+        need: Need,
+        *,
+        rule: CutRule = "never",
+        billed: Callable[[Reply], None] = lambda _: None,
+    ) -> Reply:
+        """As ``ask``, for a node's turn: its reply is taken as soon as it is known where it ends, by ``rule``.
+
+        What then still comes is read beside whatever the turn goes on with; the slot and the hold are kept until it has ended.
+        ``usage`` of the reply is empty in that case, and ``billed`` is told the reply with its usage later.
+        """
+        if rule == "never" or not isinstance(model, StreamingModel):
+            return await self._ask(model, request, place, need)
+        taken: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        turn = _Aloud(rule, taken, billed)
+        task = asyncio.create_task(self._ask(model, request, place, need, aloud=turn))
+        try:
+            await asyncio.wait((task, taken), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        if not taken.done():
+            return await task
+        self.rests.add(task)
+        await self.recorder.written()
+        return taken.result()
+
+    async def _ask(
+        self,
+        model: Model,
+        request: Request,
+        place: CallPlace,
+        need: Need,
+        *,
+        aloud: _Aloud | None = None,
+        first_word: asyncio.Event | None = None,
+    ) -> Reply:
         hold = await self.holds.take(need)
         payment = _Payment(self, model, request, place, hold)
-        recorder, node = self.recorder, place.node
         began = self._emit_started(model, request, place)
+
+        def take(text: str) -> None:
+            reply = Reply(text, Usage(), model.name)
+            self._emit_reply(model, request, place, reply, 0.0, began, billed=False)
+            if aloud is not None and not aloud.taken.done():
+                aloud.taken.set_result(reply)
+
+        if first_word is not None:
+            payment.hearing = FirstWord(first_word)
+        if aloud is not None:
+            thinking = thinks_aloud(model.name, request.messages)
+            payment.hearing = Hearing(aloud.rule, thinking=thinking, decide=take)
         try:
-            reply = await self._scheduler.ask(model, request, node=node, observer=payment)
+            reply = await self._scheduler.ask(model, request, node=place.node, observer=payment)
         except BaseException as error:
             payment.close(error)
-            self._emit_failure(model, request, place, error, began)
+            if not payment.decided:
+                self._emit_failure(model, request, place, error, began)
             raise
-        self._emit_reply(model, request, place, reply, payment.settle(reply), began, cached=False)
-        await recorder.written()  # before anybody acts on it: what was answered is never paid for again
+        if aloud is not None and payment.decided:
+            payment.settle_later(reply)
+            aloud.billed(replace(reply, text=aloud.taken.result().text))
+            return reply
+        self._emit_reply(model, request, place, reply, payment.settle(reply), began)
+        await self.recorder.written()  # before anybody acts on it: what was answered is never paid for again
         return reply
 
     async def _take_known(self, model: Model, request: Request, place: CallPlace, known: Reply) -> Reply:
@@ -120,7 +184,8 @@ class Caller:
         cost_usd: float | None,
         began: float,
         *,
-        cached: bool,
+        cached: bool = False,
+        billed: bool = True,
     ) -> None:
         recorder = self.recorder
         recorder.emit(
@@ -136,6 +201,7 @@ class Caller:
                 cost_usd=cost_usd,
                 elapsed_s=recorder.at_s - began,
                 cached=cached,
+                billed=billed,
             )
         )
 
@@ -158,6 +224,15 @@ class Caller:
                 text=error.text if isinstance(error, TruncatedReplyError) else "",
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Aloud:
+    """How a turn is heard: ``taken`` is its reply once its end is known, ``billed`` is told what it cost."""
+
+    rule: CutRule
+    taken: asyncio.Future[Reply]
+    billed: Callable[[Reply], None]
 
 
 class CountingCache:
@@ -192,6 +267,14 @@ class _Payment:
         self._hold: Hold | None = hold
         self._in_flight = False
         self._billed = False
+        self.hearing: Hearing | FirstWord | None = None
+
+    @property
+    def decided(self) -> bool:
+        return self.hearing is not None and self.hearing.decided
+
+    def listen(self) -> Hear | None:
+        return None if self.hearing is None else self.hearing.listen()
 
     async def admit(self, attempt: int) -> None:
         """Each attempt has a hold of its own; the first one's was there before the call began."""
@@ -224,6 +307,12 @@ class _Payment:
         self._settle(cost)
         return usd
 
+    def settle_later(self, reply: Reply) -> None:
+        """Pays for a reply that was taken before it was whole."""
+        usd, cost = self._meter.cost(self._model.name, reply.usage, reply.cost_usd)
+        self._emit_bill(reply.usage, usd, NOTHING)
+        self._settle(cost)
+
     def close(self, error: BaseException) -> None:
         """Pays for the last attempt of a call that failed. A call that was free still counts as one, so that loops end."""
         cancelled = isinstance(error, asyncio.CancelledError)
@@ -237,12 +326,12 @@ class _Payment:
             usd, cost = self._meter.cost(self._model.name, usage)
             self._emit_bill(usage, usd, NOTHING)
             self._settle(cost)
-        elif not self._in_flight or (isinstance(error, ModelError) and is_unbilled(error)):
+        elif not self._in_flight or (isinstance(error, ModelError) and is_unbilled(error) and not self.decided):
             self._settle(if_free)
         else:
             worst = self._hold.worst
-            if worst.tokens:
-                self._emit_bill(Usage(), 0.0, worst)
+            if worst.tokens or self.decided:
+                self._emit_bill(Usage(calls=int(self.decided)), 0.0, worst)
             self._settle(worst, assumed=True)
 
     def _settle(self, cost: Amounts, *, assumed: bool = False) -> None:

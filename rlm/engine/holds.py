@@ -18,7 +18,7 @@ from rlm.engine.stop import Stop
 
 
 class Holds:
-    """The budget of one run, as its calls see it. ``refused`` counts the calls that each limit forbade."""
+    """The budget of one run, as its calls see it. ``refused`` counts the calls that each limit forbade and that were needed."""
 
     def __init__(self, ledger: Ledger, stop: Stop) -> None:
         self.ledger = ledger
@@ -70,7 +70,8 @@ class Holds:
             limit = self.ledger.lacking(need, ignore_held=True)
         if limit is None:
             return None
-        self.refused[limit] += 1
+        if not need.ahead:
+            self.refused[limit] += 1
         return BudgetExceededError(self._explain(limit, need), limit=limit)
 
     def _explain(self, limit: str, need: Need) -> str:

@@ -67,7 +67,7 @@ class Tree:
         """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
         self.settings = settings
         self.repetition = repetition or Repetition()
-        subcalls = SubcallServer(settings, caller, self.drive, limits, self.repetition)
+        self._subcalls = subcalls = SubcallServer(settings, caller, self.drive, limits, self.repetition)
         self._cells = CellDriver(subcalls, caller.recorder, self.repetition, limits.remaining, epoch_s)
         self._turns = Turns(settings, caller, limits, self.repetition)
         self._limits = limits
@@ -126,7 +126,9 @@ class Tree:
 
     async def _execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
         async with self._stoppable(job, repl):
-            return await self._cells.execute(job, repl, cell, limit)
+            executed = await self._cells.execute(job, repl, cell, limit)
+        self._subcalls.count_refused(job.id, cell, executed.result)
+        return executed
 
     @contextlib.asynccontextmanager
     async def _stoppable(self, job: NodeJob, repl: Repl) -> AsyncIterator[None]:
@@ -191,6 +193,7 @@ class Tree:
             max_turns=settings.max_turns,
             observation_chars=settings.observation_chars,
             window_tokens=job.model.window_tokens,
+            cut_replies=settings.cut_replies,
         )
 
     def _emit_started(self, job: NodeJob) -> None:

@@ -23,12 +23,14 @@ from rlm.core.events import (
     Status,
 )
 from rlm.core.history import LOST
-from rlm.core.ids import ROOT, RunId
+from rlm.core.ids import ROOT, CallId, RunId
 from rlm.core.ledger import Ledger
+from rlm.core.messages import Usage
 from rlm.core.node import Finish
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
 from rlm.engine.calls import Caller
+from rlm.engine.hearing import LAST_WORDS_S
 from rlm.engine.holds import Holds
 from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.nodes import Tree
@@ -69,6 +71,20 @@ class RunSetup:
     cache: AnswerCache | None = None
 
 
+def find_unbilled(events: Sequence[AnyEvent]) -> list[CallStarted]:
+    """The calls whose reply was taken while it still arrived, and whose process ended before it was told what they cost."""
+    started: dict[CallId, CallStarted] = {}
+    unbilled: dict[CallId, CallStarted] = {}
+    for event in events:
+        if isinstance(event, CallStarted) and event.role == "node":
+            started[event.call] = event
+        elif isinstance(event, CallReplied) and not event.billed:
+            unbilled[event.call] = started[event.call]
+        elif isinstance(event, CallBilled):
+            unbilled.pop(event.call, None)
+    return list(unbilled.values())
+
+
 class Run:
     """``tree`` drives its nodes; ``recorder`` holds what has happened so far."""
 
@@ -86,6 +102,7 @@ class Run:
         self._meter = meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
         caller = Caller(setup.scheduler, self.holds, meter, self.recorder, setup.cache)
+        self._rests = caller.rests
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, remaining)
@@ -144,7 +161,9 @@ class Run:
             finish = await self._drive_in_time(self.root_job(question, context))
             if finish.error:
                 raise finish.error
+            await self._rests.end(LAST_WORDS_S if self._deadline is None else min(LAST_WORDS_S, self._deadline.left_s))
         except BaseException as error:
+            await self._rests.end(patience_s=0.0)
             ended = error
             if self._cancelled and isinstance(error, asyncio.CancelledError):
                 ended = RunCancelledError(
@@ -168,22 +187,26 @@ class Run:
         recorder, meter, ledger = self.recorder, self._meter, self.ledger
         recorder.recall(self._setup.past)
         for event in self._setup.past:
-            if isinstance(event, CallReplied) and not event.cached:
+            if isinstance(event, CallReplied) and event.billed and not event.cached:
                 ledger.spent = ledger.spent + meter.cost(event.model, event.reply.usage, event.cost_usd)[1]
             elif isinstance(event, CallBilled):
                 billed = Amounts(event.usage.calls or 1, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
                 ledger.spent = ledger.spent + billed + Amounts(0, event.assumed_tokens, nanos_of(event.assumed_usd))
         recorder.emit(RunResumed(run=self._setup.id, node=ROOT, at_s=recorder.at_s))
+        for call in find_unbilled(self._setup.past):
+            self._assume(call, calls=1)
         for call in self._setup.repetition.history.lost:
             self._close_lost(call)
 
-    def _close_lost(self, call: CallStarted) -> None:
+    def _assume(self, call: CallStarted, calls: int = 0) -> None:
         """Nobody can say what a call that was in flight has cost: the budget counts the most it can have."""
         recorder = self.recorder
         model = next((model for model in self._setup.settings.models if model.name == call.model), None)
+        worst = Amounts(calls)
         if model is not None and self._setup.budget.counts_tokens:
             worst = self._meter.call_need(model, call.request).worst
-            self.ledger.spent = self.ledger.spent + worst
+        self.ledger.spent = self.ledger.spent + worst
+        if worst.tokens or calls:
             recorder.emit(
                 CallBilled(
                     run=self._setup.id,
@@ -193,10 +216,15 @@ class Run:
                     role=call.role,
                     depth=call.depth,
                     model=call.model,
+                    usage=Usage(calls),
                     assumed_tokens=worst.tokens,
                     assumed_usd=worst.usd,
                 )
             )
+
+    def _close_lost(self, call: CallStarted) -> None:
+        recorder = self.recorder
+        self._assume(call)
         recorder.emit(
             CallFailed(
                 run=self._setup.id,

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rlm.core.cells import PlainValue, ReplLimits
+from rlm.core.endings import CutRule
 from rlm.core.ids import NodeId
+from rlm.engine.warming import WarmRule
 from rlm.ports import Model
 from rlm.prompts import PromptFamily
 
@@ -23,6 +25,8 @@ class TreeSettings:
     Attributes:
         models: the model of each depth; the last entry serves all deeper levels.
         family_of: chooses the prompt family for a model's name.
+        cut_replies: where a node's reply ends that goes on after its cells.
+        warm_prefixes: whether batches whose prompts share a long beginning send one call first.
         max_open_repls: how many nodes of one depth may have a REPL at once.
     """
 
@@ -36,6 +40,8 @@ class TreeSettings:
     max_output_tokens: int | None = None
     max_open_repls: int = 64
     setup_code: str | None = None
+    cut_replies: CutRule = "invented"
+    warm_prefixes: WarmRule = "auto"
 
     def model_at(self, depth: int) -> Model:
         return self.models[min(depth, len(self.models) - 1)]

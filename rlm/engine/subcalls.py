@@ -6,6 +6,7 @@ What was answered before, in this process or in one that ended, is handed over a
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeAlias
@@ -13,7 +14,7 @@ from typing import TypeAlias
 import orjson
 
 from rlm.core.bounds import least_tokens
-from rlm.core.cells import Cell, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.cells import Cell, CellResult, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.core.depth import decide_subcall
 from rlm.core.errors import (
     BudgetExceededError,
@@ -33,6 +34,7 @@ from rlm.engine.remaining import RunLimits
 from rlm.engine.repetition import CellRun, Repetition, subcall_key
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Stopped
+from rlm.engine.warming import Warming
 from rlm.ports import Model
 from rlm.prompts import DEFAULT_QUESTION, describe_limit
 
@@ -51,6 +53,21 @@ class SubcallServer:
         self._limits = limits
         self._recorder = caller.recorder
         self._repetition = repetition
+        self._warming = Warming(settings.warm_prefixes)
+        self._refused_ahead = defaultdict[tuple[NodeId, int, int], Counter[str]](Counter)
+
+    def count_refused(self, node: NodeId, cell: Cell, result: CellResult) -> None:
+        """A cell is over: of its calls that were asked ahead and refused, those count that it came to.
+
+        It comes to them in the order of asking, in which the budget also serves them: to the refused ones last.
+        """
+        refused = self._refused_ahead.pop((node, cell.turn, cell.number), Counter())
+        granted = result.prefetched - refused.total()
+        came_to = min(result.prefetches_used, max(0, result.prefetches_used - granted))
+        for limit, calls in refused.items():
+            counted = min(calls, came_to)
+            self._caller.holds.refused += Counter({limit: counted})
+            came_to -= counted
 
     async def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
         self,
@@ -140,6 +157,8 @@ class SubcallServer:
             met = describe_limit(stop.limit or "")
             return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
         except BudgetExceededError as error:
+            if subcall.prefetched:
+                self._refused_ahead[job.id, place.turn, place.cell][error.limit] += 1
             return SubcallFailure("BudgetExceeded", str(error))
         except ModelError as error:
             if error.ends_run:
@@ -171,8 +190,9 @@ class SubcallServer:
     async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str) -> Reply:
         if self._repetition.purpose == "replay":
             raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
+        prompt = leaf_prompt(subcall)
         request = Request(
-            (Message("user", leaf_prompt(subcall)),),
+            (Message("user", prompt),),
             role="leaf",
             depth=job.depth + 1,
             temperature=self._settings.temperature,
@@ -189,7 +209,15 @@ class SubcallServer:
             key=key,
             prefetched=subcall.prefetched,
         )
-        return await self._caller.ask(model, request, call_place, self._caller.meter.call_need(model, request))
+        need = replace(self._caller.meter.call_need(model, request), ahead=subcall.prefetched)
+        batch = None
+        if subcall.batch is not None and subcall.schema is None:  # JSON is not streamed: its beginning cannot be heard
+            batch = (job.id, place.turn, place.cell, subcall.batch)
+        async with self._warming.join(model, batch, prompt) as ticket:
+            if ticket.shared_chars:
+                request = replace(request, shared_chars=ticket.shared_chars)
+            ticket.reply = await self._caller.ask(model, request, call_place, need, ticket.first_word)
+        return ticket.reply
 
     async def _drive_child(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str

@@ -5,6 +5,9 @@ A turn that was made before, by a process that ended, is not made again. It must
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from rlm.core.bounds import text_bytes
 from rlm.core.errors import BudgetExceededError, ModelError, TruncatedReplyError
 from rlm.core.ids import summary_call, turn_call
@@ -73,12 +76,20 @@ class Turns:
         caller, root = self._caller, job.parent is None
         final = action.last and root
         need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
+        if job.prefetched and action.turn == 1:
+            need = replace(need, ahead=True)
         place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn, limit=action.limit)
+        ask = partial(
+            caller.ask_turn,
+            *(job.model, request, place, need),
+            rule=self._settings.cut_replies,
+            billed=lambda reply: count.counted(action.messages, reply.text, reply.usage),
+        )
         if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
-            return await caller.ask(job.model, request, place, need)
+            return await ask()
         try:
             async with self._stop.interrupting():
-                return await caller.ask(job.model, request, place, need)
+                return await ask()
         except Stopped:
             limit = self._stop.limit or ""
             raise BudgetExceededError(describe_limit(limit), limit=limit) from None

@@ -322,6 +322,11 @@ class DirectArm:
 
 
 class _Unobserved:
+    decided = False
+
+    def listen(self) -> None:
+        return None
+
     async def admit(self, attempt: int) -> None:
         pass
 

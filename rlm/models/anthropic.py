@@ -17,7 +17,9 @@ from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
 from rlm.models.http import CALL_TIMEOUT_S, HttpEndpoint
 from rlm.models.schema import WireSchema, instruct, prepare_schema, read_json
+from rlm.models.streams import ReplyStream
 from rlm.models.windows import window_tokens as known_window
+from rlm.ports import Hear
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 _API_VERSION = "2023-06-01"
@@ -29,6 +31,12 @@ _OLD = re.compile(r"claude-3-(opus|sonnet|haiku)")
 # Newer models reject sampling parameters (since Opus 4.7), older ones know no structured outputs (before 4.5).
 _TAKES_TEMPERATURE = re.compile(r"claude-(3|(opus|sonnet|haiku)-4-([0-6]|\d{8})(-|$))")
 _HAS_STRUCTURED_OUTPUT = re.compile(r"claude-(opus|sonnet|haiku|mythos)-(4-[5-9]|[5-9]|\d\d)(-|$)")
+# From how many tokens on a marked prompt is cached; a mark on less is ignored.
+_PREFIX_TOKENS = (
+    (re.compile(r"claude-(3-7-sonnet|(opus|sonnet)-4(-[015])?(-\d{8})?$|opus-4-1)"), 1024),
+    (re.compile(r"claude-(3-|sonnet-4-6)"), 2048),
+)
+_MOST_PREFIX_TOKENS = 4096
 _CUT = frozenset({"max_tokens", "model_context_window_exceeded"})
 _WHOLE = frozenset({"end_turn", "stop_sequence"})
 _MARK = {"type": "ephemeral"}
@@ -62,6 +70,9 @@ class AnthropicMessages:
         key_variable: str | None = None,
     ) -> None:
         self._id = model_id
+        self.prefix_tokens = next(
+            (least for family, least in _PREFIX_TOKENS if family.match(model_id)), _MOST_PREFIX_TOKENS
+        )
         self._name = f"{provider}:{model_id}"
         self._window_tokens = window_tokens or known_window(model_id)
         self._extra_body = dict(extra_body or {})
@@ -92,6 +103,20 @@ class AnthropicMessages:
             raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
         return self._read(reply.body, wire)
 
+    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+        """As ``ask``, streamed."""
+        if request.schema is not None:
+            return await self.ask(request)
+        stream = MessageStream(self._speaker, hear)
+        body = orjson.dumps(self._body(request, None) | {"stream": True})
+        reply = await self._endpoint.post_for_stream(body, stream.take)
+        if not 200 <= reply.status < 300:
+            raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
+        if not stream.began:
+            return self._read(reply.body, None)
+        stream.finish()
+        return self._read(orjson.dumps(stream.as_body()), None)
+
     async def aclose(self) -> None:
         await self._endpoint.aclose()
 
@@ -105,7 +130,9 @@ class AnthropicMessages:
             else:
                 messages = instruct(messages, wire)
         system, turns = _split_system(messages)
-        blocks = [[{"type": "text", "text": message.content}] for message in turns]
+        blocks: list[list[dict[str, Any]]] = [[{"type": "text", "text": message.content}] for message in turns]
+        if 0 < request.shared_chars < len(turns[-1].content):
+            blocks[-1] = _split_block(turns[-1].content, request.shared_chars)
         system_block: dict[str, Any] = {"type": "text", "text": system}
         for block in _blocks_to_mark(request, system_block if system else None, [group[-1] for group in blocks]):
             block["cache_control"] = _MARK
@@ -156,6 +183,44 @@ class AnthropicMessages:
             error = read_error_object(data)
             raise make_fault(self._speaker, error.status or 502, error)
         return data
+
+
+class MessageStream(ReplyStream):
+    """A message in events. What it costs is told in two parts: the prompt at its beginning, the reply at its end."""
+
+    def __init__(self, speaker: Speaker, hear: Hear) -> None:
+        super().__init__(speaker, hear)
+        self._head: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._reason: str | None = None
+
+    def add(self, name: str, data: dict[str, Any]) -> None:
+        match data.get("type", name):
+            case "message_start":
+                self._head = {"model": data["message"].get("model")}
+                self._usage |= data["message"].get("usage") or {}
+            case "content_block_start":
+                self._say(data["content_block"].get("text"))
+            case "content_block_delta" if data["delta"].get("type") == "text_delta":
+                self._say(data["delta"]["text"])
+            case "message_delta":
+                self._reason = data["delta"].get("stop_reason") or self._reason
+                self._usage |= {key: count for key, count in (data.get("usage") or {}).items() if count is not None}
+                self.whole = self._reason is not None
+            case "message_stop":
+                self.whole = True
+            case _:
+                pass  # pings, thoughts, and whatever they add next
+
+    def as_body(self) -> dict[str, Any]:
+        content = [{"type": "text", "text": "".join(self.text)}]
+        return {**self._head, "content": content, "stop_reason": self._reason, "usage": self._usage}
+
+
+def _split_block(text: str, shared_chars: int) -> list[dict[str, Any]]:
+    """The same message in two blocks, with a mark at the end of the one that siblings share."""
+    shared = {"type": "text", "text": text[:shared_chars], "cache_control": _MARK}
+    return [shared, {"type": "text", "text": text[shared_chars:]}]
 
 
 def _split_system(messages: tuple[Message, ...]) -> tuple[str, list[Message]]:

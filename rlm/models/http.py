@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ from rlm.core.errors import (
 CALL_TIMEOUT_S = 600.0  # a long reply of a reasoning model takes minutes
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
+_EVENTS = "text/event-stream"
 _ONE_WRITE_BYTES = 1 << 20  # aiohttp warns about larger bodies in one piece, since writing them holds up the loop
 
 
@@ -81,6 +82,31 @@ class HttpEndpoint:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = self._translate(error)
         # Raised outside the handler: aiohttp's errors hold the request's headers, and with them the key.
+        raise fault
+
+    async def post_for_stream(self, body: bytes, take: Callable[[bytes], bool]) -> HttpReply:
+        """Sends ``body``; where events come back, ``take`` is given their bytes as they arrive, and says when to hang up.
+
+        What is no stream of events (an error, a server that does not stream) is read whole, as by ``post``; of a stream the reply
+        holds no body.
+
+        Raises:
+            ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: when no HTTP reply came back, or it broke off.
+        """
+        fault: ModelError
+        data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
+        headers = {"Accept": _EVENTS}
+        try:
+            async with self._session().post(self._url, data=data, headers=headers, allow_redirects=False) as response:
+                if response.status != 200 or response.content_type != _EVENTS:
+                    return HttpReply(response.status, response.headers, await response.read())
+                async for piece in response.content.iter_any():
+                    if take(piece):
+                        response.close()
+                        break
+                return HttpReply(response.status, response.headers, b"")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            fault = self._translate(error)
         raise fault
 
     async def aclose(self) -> None:

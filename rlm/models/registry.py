@@ -41,6 +41,8 @@ class Provider:
         local: a server on one's own machine: its window is small unless told otherwise, and its calls cost nothing.
         schema_mode: how it is told a JSON schema, see ``rlm.models.schema``.
         extra_body: sent with every request.
+        stream_body: sent with those that are streamed.
+        prefix_tokens: from how many tokens on a beginning that calls share is cached; 0: to no use; None: not known.
     """
 
     base_url: str
@@ -51,10 +53,12 @@ class Provider:
     api: Api = "openai_chat"
     schema_mode: str = "json_schema"
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    stream_body: Mapping[str, Any] = field(default_factory=dict)
+    prefix_tokens: int | None = None
 
 
 PROVIDERS: Mapping[str, Provider] = {
-    "openai": Provider("https://api.openai.com/v1", ("OPENAI_API_KEY",), "OPENAI_BASE_URL"),
+    "openai": Provider("https://api.openai.com/v1", ("OPENAI_API_KEY",), "OPENAI_BASE_URL", prefix_tokens=1024),
     "anthropic": Provider("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), "ANTHROPIC_BASE_URL", api="anthropic"),
     "gemini": Provider(
         "https://generativelanguage.googleapis.com/v1beta/openai",
@@ -76,17 +80,39 @@ PROVIDERS: Mapping[str, Provider] = {
     "together": Provider("https://api.together.xyz/v1", ("TOGETHER_API_KEY",), "TOGETHER_BASE_URL"),
     "fireworks": Provider("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), "FIREWORKS_BASE_URL"),
     "deepseek": Provider(
-        "https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",), "DEEPSEEK_BASE_URL", schema_mode="json_object"
+        "https://api.deepseek.com/v1",
+        ("DEEPSEEK_API_KEY",),
+        "DEEPSEEK_BASE_URL",
+        schema_mode="json_object",
+        prefix_tokens=1024,
     ),
     "mistral": Provider("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), "MISTRAL_BASE_URL"),
     "xai": Provider("https://api.x.ai/v1", ("XAI_API_KEY",), "XAI_BASE_URL"),
     "cerebras": Provider("https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",), "CEREBRAS_BASE_URL"),
     "ollama": Provider(
-        "http://localhost:11434/v1", ("OLLAMA_API_KEY",), "OLLAMA_BASE_URL", key_needed=False, local=True
+        "http://localhost:11434/v1",
+        ("OLLAMA_API_KEY",),
+        "OLLAMA_BASE_URL",
+        key_needed=False,
+        local=True,
+        prefix_tokens=0,
     ),
-    "vllm": Provider("http://localhost:8000/v1", ("VLLM_API_KEY",), "VLLM_BASE_URL", key_needed=False, local=True),
+    "vllm": Provider(
+        "http://localhost:8000/v1",
+        ("VLLM_API_KEY",),
+        "VLLM_BASE_URL",
+        key_needed=False,
+        local=True,
+        stream_body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    ),
     "llamacpp": Provider(
-        "http://localhost:8080/v1", ("LLAMA_API_KEY",), "LLAMACPP_BASE_URL", key_needed=False, local=True
+        "http://localhost:8080/v1",
+        ("LLAMA_API_KEY",),
+        "LLAMACPP_BASE_URL",
+        key_needed=False,
+        local=True,
+        stream_body={"timings_per_token": True},
+        prefix_tokens=0,  # each of its slots pays for a beginning once
     ),
 }
 
@@ -179,6 +205,10 @@ def open_model(
         options["timeout_s"] = timeout_s
     if provider.api == "openai_chat":
         options["schema_mode"] = provider.schema_mode
+        options["stream_body"] = provider.stream_body
+        options["own_machine"] = provider.local
+        # What stands behind another address than the provider's own is not known.
+        options["prefix_tokens"] = provider.prefix_tokens if is_own_address or provider.local else None
     return cast("Callable[..., Model]", _load(_ADAPTERS[provider.api]))(parsed.model, **options)
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
-from rlm.ports import CallObserver, Clock, Model
+from rlm.ports import CallObserver, Clock, Hear, Model, StreamingModel
 from rlm.scheduler.lanes import Lane
 from rlm.scheduler.pace import Pace
 from rlm.scheduler.retries import RetryPolicy, is_pushback, plan_retry
@@ -77,12 +77,14 @@ class Dispatcher:
             sent_in_round = await self._enter(lane, node)
             try:
                 observer.sent(attempt)
-                reply = await self._attempt(model, request)
+                reply = await self._attempt(model, request, observer.listen())
             except ModelError as error:
                 if is_pushback(error):
                     wait = min(error.retry_after_s or 0.0, self._policy.max_retry_after_s)
                     lane.pushed_back(sent_in_round, self._clock.now() + wait)
                 delay = plan_retry(error, attempt, self._policy, self._jitter.random())
+                if observer.decided:
+                    raise
                 if delay is None:
                     raise
                 observer.retried(attempt, delay, error)
@@ -129,9 +131,11 @@ class Dispatcher:
                 return sent_in_round
             lane.release()
 
-    async def _attempt(self, model: Model, request: Request) -> Reply:
+    async def _attempt(self, model: Model, request: Request, hear: Hear | None) -> Reply:
         try:
             async with asyncio.timeout(self._call_timeout_s):
+                if hear is not None and isinstance(model, StreamingModel):
+                    return await model.ask_aloud(request, hear)
                 return await model.ask(request)
         except TimeoutError:
             raise ModelTimeoutError(

@@ -24,7 +24,7 @@ def to_brief(event: AnyEvent, max_chars: int) -> tuple[str, Fields] | None:
         return LEFT, [event.node, event.at_s, event.call, event.attempt]
     if isinstance(event, CallReplied):
         reply = event.reply
-        if len(reply.text) > max_chars:
+        if len(reply.text) > max_chars or not event.billed:
             return None
         usage = reply.usage
         used = [usage.calls, usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens]

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
 
-from rlm.testing.wire import ChatCall, Json, ScriptedReply, error_body, openai_chunks, success_body
+from rlm.testing.streams import make_events
+from rlm.testing.wire import ChatCall, Json, ScriptedReply, StreamShape, error_body, success_body
 
 
 async def respond(request: web.BaseRequest, call: ChatCall, reply: ScriptedReply) -> web.StreamResponse:
     if reply.reset:
         return _reset_connection(request)
-    if call.body.get("stream") and reply.status < 400 and call.api == "openai" and reply.body is None:
-        return await _stream(request, call, reply)
+    if call.body.get("stream") and reply.stream is not None and reply.status < 400 and reply.body is None:
+        return await _stream(request, call, reply, reply.stream)
     payload = _payload(call, reply)
     if reply.cut or reply.slow_body_s:
         return await _send_badly(request, payload, reply)
     return web.Response(
-        body=payload, status=reply.status, headers=reply.headers or None, content_type="application/json"
+        body=payload, status=reply.status, headers=reply.headers or None, content_type=reply.content_type
     )
 
 
@@ -64,15 +66,30 @@ async def _send_badly(request: web.BaseRequest, payload: bytes, reply: ScriptedR
     return response
 
 
-async def _stream(request: web.BaseRequest, call: ChatCall, reply: ScriptedReply) -> web.StreamResponse:
+async def _stream(
+    request: web.BaseRequest, call: ChatCall, reply: ScriptedReply, shape: StreamShape
+) -> web.StreamResponse:
     response = web.StreamResponse(headers=reply.headers or None)
     response.content_type = "text/event-stream"
     await response.prepare(request)
-    chunks = openai_chunks(call, reply)
-    for chunk in chunks:
-        await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
-        if reply.slow_body_s:
-            await asyncio.sleep(reply.slow_body_s / len(chunks))
-    await response.write(b"data: [DONE]\n\n")
+    events = make_events(call, reply, shape)
+    if reply.cut:
+        shape = replace(shape, break_after=len(events) // 2)
+    delay_s = shape.delay_s or reply.slow_body_s / len(events)
+    for number, event in enumerate(events):
+        if number == shape.break_after:
+            if request.transport is not None:
+                request.transport.close()
+            return response
+        if number and delay_s:
+            await asyncio.sleep(delay_s)
+        await _write(response, event + 2 * shape.line_end.encode(), shape.write_bytes)
     await response.write_eof()
     return response
+
+
+async def _write(response: web.StreamResponse, data: bytes, size: int | None) -> None:
+    for start in range(0, len(data), size or len(data)):
+        await response.write(data[start : start + (size or len(data))])
+        if size:
+            await asyncio.sleep(0)  # in a packet of its own

@@ -28,9 +28,19 @@ from aiohttp.http_parser import RawRequestMessage
 from rlm.core.messages import Usage
 from rlm.testing.prefix import AnthropicCache, PrefixCache
 from rlm.testing.responses import json_response, respond
-from rlm.testing.wire import Api, ChatCall, Json, ScriptedReply, error_body, join_messages, measure_usage, read_messages
+from rlm.testing.wire import (
+    Api,
+    ChatCall,
+    Json,
+    ScriptedReply,
+    StreamShape,
+    error_body,
+    join_messages,
+    measure_usage,
+    read_messages,
+)
 
-__all__ = ["ChatCall", "ScriptedReply", "ScriptedServer", "ServerScript"]
+__all__ = ["ChatCall", "ScriptedReply", "ScriptedServer", "ServerScript", "StreamShape"]
 
 ServerAnswer: TypeAlias = str | ScriptedReply
 ServerScript: TypeAlias = str | Callable[[ChatCall], ServerAnswer | Awaitable[ServerAnswer]] | Sequence[ServerAnswer]

@@ -64,6 +64,35 @@ class ChatCall:
 
 
 @dataclass(slots=True)
+class StreamShape:
+    """How a reply is streamed, well or badly, to a client that asks for a stream.
+
+    Attributes:
+        pieces: the text of each event; by words where None. Their sum is the reply's text.
+        delay_s: between events.
+        break_after: closes the connection after so many events.
+        garbage_after: sends an event that is none after so many.
+        error_after: sends an error object after so many.
+        reason: whether the stream says why it ended. done: whether ``[DONE]`` follows.
+        usage: whether it reports its usage at the end. counts: whether every event does.
+        write_bytes: sends so many bytes at a time, wherever characters and lines end.
+        line_end: of the lines of events.
+    """
+
+    pieces: Sequence[str] | None = None
+    delay_s: float = 0.0
+    break_after: int | None = None
+    garbage_after: int | None = None
+    error_after: int | None = None
+    reason: bool = True
+    done: bool = True
+    usage: bool = True
+    counts: bool = False
+    write_bytes: int | None = None
+    line_end: str = "\n"
+
+
+@dataclass(slots=True)
 class ScriptedReply:
     """What the server answers, and how well or badly.
 
@@ -76,10 +105,11 @@ class ScriptedReply:
         refusal: OpenAI's ``refusal`` field.
         error_code, error_type: in the error object.
         usage: instead of the estimate; ``cached_tokens`` replaces that part alone.
-        body: sent instead of everything above, byte for byte.
+        body: sent instead of everything above, byte for byte, as ``content_type``.
         hang: never answers. reset: closes the connection with RST instead of answering.
         cut: sends half of the body, then closes the connection.
         slow_body_s: time between the first and the last byte of the body.
+        stream: how it is streamed, where a stream was asked for; None: the server does not stream.
         extra: further fields of the message object, for instance ``{"reasoning_content": "..."}``.
     """
 
@@ -94,10 +124,12 @@ class ScriptedReply:
     usage: Usage | None = None
     cached_tokens: int | None = None
     body: bytes | str | None = None
+    content_type: str = "application/json"
     hang: bool = False
     reset: bool = False
     cut: bool = False
     slow_body_s: float = 0.0
+    stream: StreamShape | None = field(default_factory=StreamShape)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -174,25 +206,28 @@ def openai_usage(usage: Usage) -> Json:
     }
 
 
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
 
 
 def _anthropic_body(call: ChatCall, reply: ScriptedReply) -> Json:
-    usage = call.usage
     return {
         "id": f"msg_{call.number}",
         "type": "message",
         "role": "assistant",
         "model": call.model,
         "content": [{"type": "text", "text": reply.text}] if reply.text else [],
-        "stop_reason": _STOP_REASONS.get(reply.finish_reason, reply.finish_reason),
+        "stop_reason": STOP_REASONS.get(reply.finish_reason, reply.finish_reason),
         "stop_sequence": None,
-        "usage": {
-            "input_tokens": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
-            "cache_read_input_tokens": usage.cached_tokens,
-            "cache_creation_input_tokens": usage.cache_write_tokens,
-            "output_tokens": usage.output_tokens,
-        },
+        "usage": anthropic_usage(call.usage),
+    }
+
+
+def anthropic_usage(usage: Usage) -> Json:
+    return {
+        "input_tokens": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
     }
 
 
@@ -200,16 +235,3 @@ def error_body(api: Api, message: str, code: str | None = None, kind: str | None
     if api == "anthropic":
         return {"type": "error", "error": {"type": kind or "invalid_request_error", "message": message}}
     return {"error": {"message": message, "type": kind or "scripted_error", "param": None, "code": code}}
-
-
-def openai_chunks(call: ChatCall, reply: ScriptedReply) -> list[Json]:
-    """The reply as a stream: words, the reason it ended, the usage."""
-    head = {"id": f"chatcmpl-{call.number}", "object": "chat.completion.chunk", "created": 0, "model": call.model}
-    pieces = [piece + " " for piece in reply.text.split(" ")]
-    pieces[-1] = pieces[-1][:-1]
-    deltas: list[Json] = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
-    chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}]})
-    if (call.body.get("stream_options") or {}).get("include_usage"):
-        chunks.append({**head, "choices": [], "usage": openai_usage(call.usage)})
-    return chunks

@@ -97,6 +97,42 @@ def test_inside_a_cell_that_asks_one_by_one(limit: str, budget: rlm.Budget) -> N
     )  # all but the root's two turns: nothing that was paid is lost
 
 
+LOOP = """
+found = []
+for number in range(30):
+    found.append(llm_query(f"item {number}"))
+"""
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("catch", [True, False])
+def test_calls_count_as_refused_that_code_came_to_however_many_were_asked_ahead(prefetch: bool, catch: bool) -> None:
+    code = LOOP
+    if catch:
+        code = (
+            LOOP.replace("    found.append", "    try:\n        found.append")
+            + "    except BudgetExceeded:\n        pass\n"
+        )
+    script = program(cell(code), "FINAL_VAR(found)", leaf=lambda _: ScriptedReply("leaf", latency_s=0.05))
+    result, server = run(script, budget=rlm.Budget(calls=12), prefetch=prefetch)
+    check_partial(result, server, "calls")
+    assert result.answer == ["leaf"] * 10
+    assert result.unfinished.refused_calls == (20 if catch else 1) + 1  # and a turn that was no longer to be had
+
+
+def test_a_run_is_whole_when_only_calls_were_refused_that_nobody_came_to() -> None:
+    many = "[llm_query(f'item {n}') for n in range(30)]"
+    code = f"first = llm_query('first')\nfound = {many} if first != 'leaf' else ['none']"
+    ahead = f"try:\n    llm_query('fail')\n    found = {many}\nexcept LLMQueryError:\n    found = 'gave up'"
+    for cells, answer in ((code, ["none"]), (ahead, "gave up")):
+
+        def leaf(call: ChatCall) -> Answer:
+            return ScriptedReply("leaf", latency_s=0.1, status=400 if call.prompt == "fail" else 200)
+
+        result, _ = run(program(cell(f"{cells}\nFINAL(found)"), leaf=leaf), budget=rlm.Budget(calls=8))
+        assert (result.status, result.answer, result.unfinished.refused_calls) == ("complete", answer, 0)
+
+
 def test_code_can_catch_that_the_budget_is_met() -> None:
     result, server = run(program(cell(CATCH), cell("FINAL(found)")), budget=rlm.Budget(calls=8))
     check_partial(result, server, "calls")

@@ -126,6 +126,82 @@ async def test_ten_calls_in_a_row_take_as_long_as_few(sandbox: WorkerSandbox, co
         assert result.elapsed_s < 1.5
 
 
+GROUPS = "groups = [[f'ask {2 * i + j}' for j in range(2)] for i in range(6)]\nout = []\n"
+BATCH_LOOPS = {
+    "lists": "for group in groups:\n    out += llm_query_batch(group)",
+    "generators": "for group in groups:\n    out += llm_query_batch(prompt for prompt in group)",
+    "a comprehension": "out = [reply for group in groups for reply in llm_query_batch(group)]",
+    "zipped, stripped, printed": (
+        "for group in groups:\n    for prompt, reply in zip(group, llm_query_batch(group)):\n"
+        "        out.append(reply.strip())\n        print(f'{prompt}: {reply[:3]}')"
+    ),
+    "slices, errors raised": "flat = sum(groups, [])\nfor i in range(0, 12, 2):\n    out.extend(llm_query_batch(flat[i:i + 2], on_error='raise'))",
+    "a helper": "def ask(group):\n    return [r for r in llm_query_batch(group, context='data')]\nfor group in groups:\n    out += ask(group)",
+    "an empty one between": "for group in [groups[0], [], *groups[1:]]:\n    out += llm_query_batch(group)",
+}
+
+
+@pytest.mark.parametrize("code", BATCH_LOOPS.values(), ids=BATCH_LOOPS)
+async def test_batches_in_a_row_take_as_long_as_few(sandbox: WorkerSandbox, code: str) -> None:
+    async with asked(sandbox) as bench:
+        bench.latency_s = 0.3
+        result = await bench.run(GROUPS + code)
+        assert (result.error, result.end) == (None, "ok")
+        assert sorted(bench.prompts, key=lambda prompt: int(prompt[4:])) == [f"ask {i}" for i in range(12)]
+        assert (result.prefetched, result.prefetches_used) == (10, 10)
+        assert await bench.repl.read("out") == [f"echo:ask {i}" for i in range(12)]
+        assert result.elapsed_s < 1.3
+        batches = [call.batch for call in bench.calls]
+        assert None not in batches
+        assert len(set(batches)) == 6
+
+
+async def test_batches_and_single_calls_are_followed_together(sandbox: WorkerSandbox) -> None:
+    code = "out = []\nfor i in range(4):\n    out.append(llm_query(f'one {i}'))\n    out += llm_query_batch([f'a {i}', f'b {i}'])"
+    async with asked(sandbox) as bench:
+        result = await bench.run(code)
+        assert Counter(bench.prompts) == Counter(f"{name} {i}" for i in range(4) for name in ("one", "a", "b"))
+        assert (result.prefetched, result.prefetches_used) == (11, 11)
+        assert await bench.repl.read("out") == [f"echo:{name} {i}" for i in range(4) for name in ("one", "a", "b")]
+
+
+DECIDED_BATCHES = {
+    "a decision": "for i in range(6):\n    if 'ask 0' in llm_query_batch([f'ask {i}'])[0]:\n        break",
+    "a failure looked for": "for i in range(6):\n    if not hasattr(llm_query_batch([f'ask {i}'])[0], 'error'):\n        break",
+    "a failure filtered": "for i in range(6):\n    if [r for r in llm_query_batch([f'ask {i}']) if not isinstance(r, FailedCall)]:\n        break",
+    "membership": "for i in range(6):\n    if 'x' not in llm_query_batch([f'ask {i}']):\n        break",
+}
+
+
+@pytest.mark.parametrize("code", DECIDED_BATCHES.values(), ids=DECIDED_BATCHES)
+async def test_what_a_batch_decides_is_not_asked_ahead(sandbox: WorkerSandbox, code: str) -> None:
+    async with asked(sandbox) as bench:
+        result = await bench.run(code)
+        assert (bench.prompts, result.prefetched) == (["ask 0"], 0)
+
+
+async def test_a_batch_that_needs_the_last_one_waits_for_it(sandbox: WorkerSandbox) -> None:
+    code = "r = ['start']\nfor i in range(5):\n    r = llm_query_batch([each[-20:] + str(i) for each in r])"
+    async with asked(sandbox) as bench:
+        result = await bench.run(code)
+        assert (len(bench.calls), result.prefetched) == (5, 0)
+
+
+async def test_a_batch_that_is_as_wide_as_everything_is_not_followed(sandbox: WorkerSandbox) -> None:
+    code = "out = [llm_query_batch([f'{i} {j}' for j in range(20)]) for i in range(3)]"
+    async with asked(sandbox) as bench:
+        result = await bench.run(code)
+        assert (len(bench.calls), result.prefetched) == (60, 0)
+
+
+async def test_a_failed_item_of_a_batch_asked_ahead_is_in_its_place(sandbox: WorkerSandbox) -> None:
+    code = "out = []\nfor group in (['a', 'b'], ['c', 'fail'], ['d']):\n    out += llm_query_batch(group)\nbad = [hasattr(r, 'error') for r in out]"
+    async with asked(sandbox) as bench:
+        result = await bench.run(code)
+        assert (result.prefetched, result.prefetches_used) == (3, 3)
+        assert await bench.repl.read("bad") == [False, False, False, True, False]
+
+
 async def test_helpers_of_earlier_cells_are_followed(sandbox: WorkerSandbox) -> None:
     async with asked(sandbox) as bench:
         await bench.run("def label(text):\n    reply = llm_query(f'label {text}')\n    return f'{text}={reply}'")
@@ -223,7 +299,7 @@ async def test_never_more_ahead_than_allowed(sandbox: WorkerSandbox) -> None:
             nonlocal open_now, most
             open_now += 1
             most = max(most, open_now)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
             open_now -= 1
             return SubcallAnswer(subcall.prompt)
 

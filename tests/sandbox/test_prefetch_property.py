@@ -61,6 +61,9 @@ PLAIN = [
     "n += 1",
     "t = time.time() - 1",
     "out += [ask(str(k)) for k in range(2)]",
+    "out += llm_query_batch([f'{{i}} {{k}}' for k in range(3)])",
+    "out += [f'{{r}}.' for r in llm_query_batch({prompt} + str(k) for k in range(2))]",
+    "r, s = llm_query_batch([{prompt}, 'second'])",
     "s = '%s-%s' % (r, i)",
     "s = '{{}}+{{}}'.format(r, n)",
 ]
@@ -78,6 +81,8 @@ DECIDING = [
     "s = str.lower(r)",
     "n += isinstance(r, FailedCall)",
     "n += hash(r) % 2",
+    "n += sum(isinstance(r, FailedCall) for r in llm_query_batch([f'{{i}}', 'x']))",
+    "out += llm_query_batch([s[:3], str(n)], on_error='raise')",
 ]
 BLOCKS = [
     "if 'a' in r:",
@@ -157,7 +162,9 @@ async def compare(sandbox: WorkerSandbox, code: str) -> None:
     assert ahead.variables == plain.variables
     wasted = ahead.result.prefetched - ahead.result.prefetches_used
     assert ahead.asked >= plain.asked
-    assert ahead.asked.total() <= plain.asked.total() + wasted  # some of the wasted ones never left
+    # Not "==": where a call fails at once, what was asked ahead and the end of the cell can reach the host in one read. Such a
+    # call counts as asked ahead, and is withdrawn before anybody has begun to serve it. (One in 3,000 programs.)
+    assert ahead.asked.total() <= plain.asked.total() + wasted
     _USED.append(ahead.result.prefetches_used)
     raised = plain.result.end == "error" or "caught" in plain.result.stdout
     if not raised:

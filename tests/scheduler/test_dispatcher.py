@@ -60,8 +60,13 @@ class Provider:
 
 
 class Attempts:
+    decided = False
+
     def __init__(self) -> None:
         self.told: list[str] = []
+
+    def listen(self) -> None:
+        return None
 
     async def admit(self, attempt: int) -> None:
         pass

@@ -73,8 +73,13 @@ class Trouble:
 class Attempts:
     """Implements CallObserver."""
 
+    decided = False
+
     def __init__(self) -> None:
         self.left = 0
+
+    def listen(self) -> None:
+        return None
 
     async def admit(self, attempt: int) -> None: ...
 

@@ -37,6 +37,10 @@ class Meter:
 
 
 class Silent:
+    decided = False
+
+    def listen(self) -> None: ...
+
     async def admit(self, attempt: int) -> None: ...
 
     def sent(self, attempt: int) -> None: ...

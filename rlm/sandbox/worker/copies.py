@@ -75,20 +75,20 @@ def fork() -> int:
 
 
 class Copy:
-    """The copy's own end of the socket. ``ahead`` prompts may be sent before the original has used one."""
+    """The copy's own end of the socket. ``ahead`` calls may be sent before the original has used one."""
 
     def __init__(self, sock: socket.socket, ahead: int) -> None:
         self._sock = sock
         self._room = ahead
 
-    def ask(self, key: bytes) -> None:
-        """Tells the original that ``key`` will be asked; waits while too many are ahead."""
-        while not self._room:
+    def ask(self, key: bytes, calls: int = 1) -> None:
+        """Tells the original that ``key`` will be asked, which makes so many calls; waits while too many are ahead."""
+        while self._room < calls:
             used = self._sock.recv(4096)
             if not used:
                 leave()
             self._room += len(used)
-        self._room -= 1
+        self._room -= calls
         self._sock.sendall(PREFIX.pack(len(key), 0) + key)
 
 

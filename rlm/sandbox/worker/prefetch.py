@@ -1,7 +1,7 @@
 """Sequential code at parallel speed: while the REPL waits for an answer, a copy of it finds the calls that come next.
 
 They are asked ahead of time and kept here by what they ask; when the REPL comes to such a call, it is under way or answered.
-What the REPL computes never depends on any of this: only when its calls leave does.
+A batch is asked ahead as a whole. What the REPL computes never depends on any of this: only when its calls leave does.
 
 At most one copy lives at a time, and only while a plain cell runs in the main thread with no other thread and no event loop
 beside it. A copy that brought nothing makes the next ones rarer within the cell.
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import copies
-from .calls import Calls, Group, Job
+from .calls import FRAME_CALLS, Calls, Group, Job
 from .channel import Channel, ThreadWaker, has_threads
 from .copies import Copy
 from .wire import PREFIX
@@ -29,23 +29,31 @@ MAX_SKIPS = 64
 READ_BYTES = 64 * 1024  # see channel
 
 
-def key_of(job: Job) -> bytes:
-    """What a job of one prompt asks, as one text: equal for equal questions."""
-    pieces = [job.prompts[0], job.options]
+def key_of(job: Job, *, is_batch: bool) -> bytes:
+    """What a single call or a whole batch asks, as one text: equal for equal questions."""
+    pieces = [*job.prompts, job.options]
     for kind, payload in job.contexts:
         pieces += [kind.encode(), payload]
-    return b"".join(PREFIX.pack(len(piece), 0) + piece for piece in pieces)
+    head = PREFIX.pack(len(job.prompts), is_batch)
+    return head + b"".join(PREFIX.pack(len(piece), 0) + piece for piece in pieces)
 
 
-def job_of(key: bytes) -> Job:
+def job_of(key: bytes, number_batch: Callable[[], int]) -> Job:
+    count, is_batch = PREFIX.unpack_from(key)
     pieces: list[bytes] = []
-    at = 0
+    at = PREFIX.size
     while at < len(key):
         length, _ = PREFIX.unpack_from(key, at)
         at += PREFIX.size + length
         pieces.append(key[at - length : at])
-    contexts = [(pieces[i].decode(), pieces[i + 1]) for i in range(2, len(pieces), 2)]
-    return Job(Group(ahead=True, fed=True), 0, [pieces[0]], pieces[1], contexts)
+    contexts = [(pieces[i].decode(), pieces[i + 1]) for i in range(count + 1, len(pieces), 2)]
+    group = Group(number_batch() if is_batch else None, ahead=True, fed=True)
+    return Job(group, 0, pieces[:count], pieces[count], contexts)
+
+
+def calls_in(key: bytes) -> int:
+    count: int = PREFIX.unpack_from(key)[0]
+    return count
 
 
 class Prefetcher:
@@ -90,12 +98,17 @@ class Prefetcher:
         self._kept.clear()
         self._overtaken.clear()
 
-    def take(self, job: Job) -> Group | None:
-        """The call that was asked ahead for this job, if there is one."""
+    @property
+    def limit(self) -> int:
+        """How many calls a batch may make to be asked ahead as a whole; 0 while nothing is."""
+        return min(self._ahead, FRAME_CALLS) if self._is_alone() else 0
+
+    def take(self, job: Job, *, is_batch: bool = False) -> Group | None:
+        """The call, or the whole batch, that was asked ahead for this job, if there is one."""
         if not self._ahead or not (self._kept or self._sock):
             return None
         self._receive()
-        key = key_of(job)
+        key = key_of(job, is_batch=is_batch)
         groups = self._kept.get(key)
         if not groups:
             if self._kept:  # the copy went another way
@@ -106,8 +119,8 @@ class Prefetcher:
         group = groups.popleft()
         if not groups:
             del self._kept[key]
-        self.used += 1
-        self._give_room()
+        self.used += len(job.prompts)
+        self._give_room(len(job.prompts))
         return group
 
     def fork(self, waker: ThreadWaker) -> bool:
@@ -141,14 +154,18 @@ class Prefetcher:
         self._has_forked, self._used_at_fork = True, self.used
         return False
 
+    def _is_alone(self) -> bool:
+        """No thread and no event loop runs beside this: what follows is decided by the code alone."""
+        return (
+            self._ahead > 0
+            and self._allowed
+            and threading.get_ident() == threading.main_thread().ident
+            and not has_threads()
+            and asyncio._get_running_loop() is None
+        )
+
     def _may_fork(self) -> bool:
-        if (
-            not (self._ahead and self._allowed)
-            or self._sock is not None
-            or threading.get_ident() != threading.main_thread().ident
-            or has_threads()
-            or asyncio._get_running_loop() is not None
-        ):
+        if self._sock is not None or not self._is_alone():
             return False
         if self._has_forked:  # and what did the last one bring?
             self._has_forked = False
@@ -187,16 +204,16 @@ class Prefetcher:
             del buffer[:end]
             if self._overtaken[key]:
                 self._overtaken[key] -= 1
-                self._give_room()
+                self._give_room(calls_in(key))
                 continue
-            job = job_of(key)
+            job = job_of(key, self._calls.number_batch)
             self._calls.start(job)
             self._kept.setdefault(key, deque()).append(job.group)
 
-    def _give_room(self) -> None:
+    def _give_room(self, calls: int) -> None:
         if self._sock is not None:
             try:
-                self._sock.send(b"+", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self._sock.send(b"+" * calls, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except OSError:  # it has ended
                 return
 

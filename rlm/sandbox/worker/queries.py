@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from .calls import FRAME_BYTES, Calls, Group, Job, Outcome, Payload, encode_options, encode_prompt
 from .channel import Channel, LoopWaker, ThreadWaker, Waker
+from .copies import Copy
 from .failures import FailedCall, LLMQueryError
 from .placeholders import leave, unknown_value
 from .prefetch import Prefetcher, key_of
@@ -110,8 +111,9 @@ class Single:
 class Queries:
     """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first.
 
-    A single call that blocks may have been asked ahead of time, or may make a copy of the REPL that asks the next ones
-    (``prefetch``); in such a copy it only notes the prompt. All other forms are parallel already, and end a copy.
+    A single call or a batch that blocks may have been asked ahead of time, or may make a copy of the REPL that asks the next
+    ones (``prefetch``); in such a copy it only notes the prompts. The asynchronous forms, and batches of more than a frame, are
+    parallel already, and end a copy.
     """
 
     def __init__(
@@ -171,7 +173,14 @@ class Queries:
         """
         options = self._check_options(model, schema, recursive, on_error)
         feed = Feed(check_prompts(prompts), context)
-        return _values_of(self._run(Group(self._calls.number_batch()), feed, options), schema, on_error)
+        if self._prefetcher.copy is not None:
+            return self._note_batch(self._prefetcher.copy, feed, options, schema)
+        results = self._run_batch(feed, options)
+        return (
+            _values_of(results, schema, on_error)
+            if results is not None
+            else [unknown_value(schema) for _ in range(feed.taken)]
+        )
 
     async def llm_query_batch_async(
         self,
@@ -213,7 +222,7 @@ class Queries:
         group, prefetcher = Group(), self._prefetcher
         job = feed.take(group, 1, options)
         if prefetcher.copy is not None:
-            prefetcher.copy.ask(key_of(job))
+            prefetcher.copy.ask(key_of(job, is_batch=False))
             return unknown_value(schema)
         self._before_wait()
         try:
@@ -233,6 +242,42 @@ class Queries:
             raise
         group.taken = True
         return _value_of(group.results[0], schema)
+
+    def _note_batch(self, copy: Copy, feed: Feed, options: bytes, schema: dict[str, object] | None) -> list[object]:
+        """A batch in a copy: asked as a whole, or not at all."""
+        group, limit = Group(), self._prefetcher.limit
+        job = feed.take(group, limit, options)
+        if not group.fed:
+            leave()
+        if job is not None:
+            copy.ask(key_of(job, is_batch=True), feed.taken)
+        return [unknown_value(schema) for _ in range(feed.taken)]
+
+    def _run_batch(self, feed: Feed, options: bytes) -> dict[int, Outcome] | None:
+        """A batch that blocks. None in a copy that was made meanwhile."""
+        group, prefetcher = Group(self._calls.number_batch()), self._prefetcher
+        limit = min(prefetcher.limit, self._calls.window)
+        if not limit:
+            return self._run(group, feed, options)
+        self._before_wait()
+        job = feed.take(group, limit, options)
+        found = None
+        try:
+            if job is not None:
+                with self._channel.guard:
+                    found = prefetcher.take(job, is_batch=True) if group.fed else None
+                    if found is None:
+                        self._calls.start(job)
+                    else:
+                        group = found
+            for waker in self._drive(group, feed, options, ThreadWaker):
+                if found is None and group.fed and feed.taken < limit and prefetcher.fork(waker):
+                    return None
+                self._channel.wait(waker)
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        return group.results
 
     def _run(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
