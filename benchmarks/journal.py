@@ -74,7 +74,9 @@ def measure_large(base_url: str, store: Path) -> None:
             return time.perf_counter() - began
 
     without, kept = ask(None), ask(store)
-    print(f"1 GB context: {without:.2f} s without, {kept:.2f} s kept; the store has {store.stat().st_size / 1e6:.1f} MB")
+    print(
+        f"1 GB context: {without:.2f} s without, {kept:.2f} s kept; the store has {store.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 def main() -> None:
