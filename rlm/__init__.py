@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm.api import RLM, DefaultModels, RunHandle, Stream, ask, default_models
+    from rlm.api import RLM, ask
+    from rlm.choices import DefaultModels, default_models
     from rlm.core.budget import Budget, LimitUse
     from rlm.core.errors import (
         AuthenticationError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from rlm.core.result import Result
     from rlm.core.tree import CallRecord, NodeRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
+    from rlm.handles import RunHandle, Stream
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
     from rlm.records import DEFAULT_STORE
@@ -62,7 +64,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "rlm.api": ("RLM", "DefaultModels", "RunHandle", "Stream", "ask", "default_models"),
+    "rlm.api": ("RLM", "ask"),
+    "rlm.choices": ("DefaultModels", "default_models"),
     "rlm.core.budget": ("Budget", "LimitUse"),
     "rlm.core.errors": (
         "AuthenticationError",
@@ -101,6 +104,7 @@ _HOMES = {
     "rlm.core.result": ("Result",),
     "rlm.core.tree": ("CallRecord", "NodeRecord", "Unfinished"),
     "rlm.core.usage": ("Spend", "UsageReport"),
+    "rlm.handles": ("RunHandle", "Stream"),
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
     "rlm.records": ("DEFAULT_STORE",),

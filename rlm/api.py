@@ -7,12 +7,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, get_args
 
+from rlm.choices import check_choice, check_positive, choose_prompt, name_models
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
@@ -29,52 +30,18 @@ from rlm.engine.repetition import CellWatch, OnDivergence, Repetition
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.engine.warming import WarmRule
+from rlm.handles import RunHandle, Stream
 from rlm.models.prices import PriceList
 from rlm.models.registry import parse_model_name
 from rlm.ports import Journal, Model, Sink
-from rlm.prompts import DEFAULT_QUESTION, FAMILIES, PromptFamily, choose_family
-from rlm.records import DEFAULT_STORE, LeafCache, Record, Records
+from rlm.prompts import DEFAULT_QUESTION, PromptFamily
+from rlm.records import DEFAULT_STORE, KEPT_OPTIONS, LeafCache, Record, Records
 from rlm.report.page import page_of_events
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
 from rlm.shared import SHARED
 
 T = TypeVar("T")
-
-EMBEDDED_MODEL = "plan:map_reduce"
-EMBEDDED_SUB_MODEL = "local:smollm2"
-
-
-@dataclass(frozen=True, slots=True)
-class DefaultModels:
-    """The models used when the caller names none. ``note`` says in one line which, and why."""
-
-    model: str
-    sub_model: str
-    note: str
-
-
-def default_models(env: Mapping[str, str] | None = None) -> DefaultModels:
-    """What to use when no model is named: ``RLM_MODEL``, else the provider whose key is set, else the embedded default."""
-    env = os.environ if env is None else env
-    if named := env.get("RLM_MODEL"):
-        sub_model = env.get("RLM_SUB_MODEL") or (EMBEDDED_SUB_MODEL if named.startswith("plan:") else named)
-        return DefaultModels(named, sub_model, f"using {named} and {sub_model} (RLM_MODEL, RLM_SUB_MODEL)")
-    for key, model, sub_model in (
-        ("OPENAI_API_KEY", "openai:gpt-4o", "openai:gpt-4o-mini"),
-        ("OPENAI_BASE_URL", "openai:gpt-4o", "openai:gpt-4o-mini"),
-        ("ANTHROPIC_API_KEY", "anthropic:claude-sonnet-4-5", "anthropic:claude-haiku-4-5"),
-    ):
-        if env.get(key):
-            return DefaultModels(
-                model, sub_model, f"no model named: using {model} and {sub_model}, because {key} is set"
-            )
-    return DefaultModels(
-        EMBEDDED_MODEL,
-        EMBEDDED_SUB_MODEL,
-        "no model configured: using the embedded 135M model (local:smollm2) with a fixed plan. It finds sentences that "
-        "answer simple questions; it cannot reason, count or summarise. Name a better one with --model or RLM_MODEL.",
-    )
 
 
 class RLM:
@@ -166,7 +133,8 @@ class RLM:
         store_texts: bool = True,
         cache: bool = False,
     ) -> None:
-        _check_positive(
+        given = {**locals(), "sandbox_packages": list(sandbox_packages)}
+        check_positive(
             concurrency=concurrency,
             call_timeout_s=call_timeout_s,
             cell_seconds=cell_seconds,
@@ -197,17 +165,17 @@ class RLM:
             cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
         )
         self._observation_chars = observation_chars
-        _check_choice("cut_replies", cut_replies, get_args(CutRule))
-        _check_choice("warm_prefixes", warm_prefixes, get_args(WarmRule))
+        check_choice("cut_replies", cut_replies, get_args(CutRule))
+        check_choice("warm_prefixes", warm_prefixes, get_args(WarmRule))
         self._cut_replies: CutRule = cut_replies
         self._warm_prefixes: WarmRule = warm_prefixes
         self._temperature = temperature
         self._max_output_tokens = max_output_tokens
         self._setup_code = setup_code
         self._sinks = tuple(sinks)
-        self._family_of = _family_chooser(prompt)
+        self._family_of = choose_prompt(prompt)
         self._prices = PriceList(prices)
-        named = _name_models(model, sub_model, models)
+        named = name_models(model, sub_model, models)
         first = next((parse_model_name(each).provider for each in named if isinstance(each, str)), None)
 
         def open_named(name: str) -> Model:
@@ -223,27 +191,12 @@ class RLM:
         self._options: dict[str, JsonValue] = {
             "models": [model.name for model in self._models],
             "windows": [model.window_tokens for model in self._models],
-            "max_depth": max_depth,
-            "max_iterations": max_iterations,
             "budget": {name: value for name, value in asdict(self._budget).items() if value is not None},
-            "sandbox": sandbox,
-            "concurrency": concurrency,
-            "retries": retries,
-            "call_timeout_s": call_timeout_s,
-            "cell_seconds": cell_seconds,
-            "memory_mb": memory_mb,
-            "observation_chars": observation_chars,
-            "cut_replies": cut_replies,
-            "warm_prefixes": warm_prefixes,
-            "temperature": temperature,
-            "max_output_tokens": max_output_tokens,
             "prompt": prompt if isinstance(prompt, str | None) else "custom",
-            "setup_code": setup_code,
             "base_url": base_url,
             "window_tokens": window_tokens,
             "cache": cache,
-            "prefetch": prefetch,
-            "sandbox_packages": list(sandbox_packages),
+            **{name: given[name] for name in KEPT_OPTIONS},
         }
         opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
@@ -494,94 +447,6 @@ class RLM:
         self.close()
 
 
-class RunHandle:
-    """A run under way. Its methods may be called from any thread."""
-
-    def __init__(self, run: Run, query: str, context: PlainValue) -> None:
-        self._run = run
-        self._future = BACKGROUND.submit(run.answer(query, context))
-
-    def result(self, timeout_s: float | None = None) -> Result:
-        """Waits for the run's end.
-
-        Raises:
-            RLMError: there is no answer; RunCancelledError after ``cancel``.
-            TimeoutError: it has not ended within ``timeout_s``. It goes on.
-        """
-        return self._future.result(timeout_s)
-
-    @property
-    def run_id(self) -> RunId:
-        return self._run.id
-
-    @property
-    def done(self) -> bool:
-        return self._future.done()
-
-    def finish(self) -> None:
-        """Has the run answer with what it has: calls, cells and children end at once, and the root gets its last turn.
-
-        The result is partial, its limit ``"stopped"``. A run whose root has not replied yet has nothing to answer from; it is
-        cancelled.
-        """
-        BACKGROUND.call(self._run.finish)
-
-    def cancel(self) -> None:
-        """Stops the run: its cells, calls and children end within a second, nothing more is spent."""
-        BACKGROUND.call(self._run.cancel)
-
-
-class Stream:
-    """The events of one run, in order, for one ``async for`` loop. Leaving the loop early cancels the run.
-
-    ``result`` is there once the loop has ended; a run without an answer raises its error from the loop, after its last event.
-    """
-
-    def __init__(self, start: Callable[[Sink], Future[Result]]) -> None:
-        self._start = start
-        self._result: Result | None = None
-
-    @property
-    def result(self) -> Result:
-        """What the run gave.
-
-        Raises:
-            ConfigurationError: the run has not ended.
-        """
-        if self._result is None:
-            raise ConfigurationError("Stream.result is there when the loop over its events has ended.")
-        return self._result
-
-    async def __aiter__(self) -> AsyncIterator[AnyEvent]:
-        sink = _QueueSink(asyncio.get_running_loop())
-        future = self._start(sink)
-        future.add_done_callback(sink.end)
-        try:
-            while (event := await sink.queue.get()) is not None:
-                yield event
-            self._result = await asyncio.wrap_future(future)
-        finally:
-            future.cancel()
-
-
-class _QueueSink:
-    """Hands events over from the engine's thread to another loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.queue: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
-
-    def emit(self, event: AnyEvent) -> None:
-        self._put(event)
-
-    def end(self, _: object) -> None:
-        self._put(None)
-
-    def _put(self, item: AnyEvent | None) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
-
-
 def new_run_id() -> RunId:
     return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
 
@@ -609,44 +474,3 @@ def _begin(work: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=run, name="rlm-begin", daemon=True).start()
     return future
-
-
-def _name_models(
-    model: str | Model | None, sub_model: str | Model | None, models: Sequence[str | Model] | None
-) -> list[str | Model]:
-    """The models by depth, as the caller named them."""
-    if models is not None:
-        if model is not None or sub_model is not None:
-            raise ConfigurationError("Give either models=[...], one for each depth, or model= and sub_model=.")
-        if not models:
-            raise ConfigurationError("models=[] is empty: name at least the root's model.")
-        return list(models)
-    if model is None:
-        defaults = default_models()
-        return [defaults.model, sub_model or defaults.sub_model]
-    if sub_model is None and isinstance(model, str) and model.startswith("plan:"):
-        raise ConfigurationError(f"{model} is a program, not a model to ask: name the model it asks with sub_model=.")
-    return [model] if sub_model is None else [model, sub_model]
-
-
-def _family_chooser(prompt: str | PromptFamily | None) -> Callable[[str], PromptFamily]:
-    if prompt is None:
-        return choose_family
-    if isinstance(prompt, str):
-        if prompt not in FAMILIES:
-            raise ConfigurationError(f"prompt={prompt!r} is not a prompt family. Known: {', '.join(sorted(FAMILIES))}.")
-        family = FAMILIES[prompt]
-    else:
-        family = prompt
-    return lambda _: family
-
-
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(known)}.")
-
-
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise ConfigurationError(f"{name}={value} must be more than 0.")

@@ -35,6 +35,13 @@ logger = logging.getLogger(__name__)
 DEFAULT_STORE = "default"
 """``store="default"``: where ``RLM_STORE`` or the user's data folder says; a run goes on without a store where that fails."""
 
+KEPT_OPTIONS = (
+    "max_depth", "max_iterations", "sandbox", "sandbox_packages", "concurrency", "retries", "call_timeout_s", "cell_seconds",
+    "memory_mb", "observation_chars", "cut_replies", "warm_prefixes", "temperature", "max_output_tokens", "setup_code",
+    "prefetch",
+)  # fmt: skip
+"""Arguments of ``RLM`` that are kept with a run, and handed to it again as they were when the run is taken up."""
+
 
 class Stores:
     """The stores of this process, each opened once."""

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm import __version__
-from rlm.api import default_models
+from rlm.choices import default_models
 from rlm.cli.exits import Exit
 from rlm.cli.output import write_json
 from rlm.sandbox.levels import Levels, find_level, open_launcher

@@ -11,17 +11,9 @@ from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
 from rlm.ports import Model, Sink
-from rlm.records import DEFAULT_STORE, Records
+from rlm.records import DEFAULT_STORE, KEPT_OPTIONS, Records
 from rlm.store.runs import RunInfo
 from rlm.store.store import SqliteStore
-
-PLAIN_OPTIONS = (
-    "max_depth", "max_iterations", "sandbox", "concurrency", "retries", "call_timeout_s", "cell_seconds", "memory_mb",
-    "observation_chars", "temperature", "max_output_tokens", "setup_code", "cut_replies", "warm_prefixes",
-    "prefetch",
-    "sandbox_packages",
-)  # fmt: skip
-"""Options of a run that are handed to ``RLM`` as they were."""
 
 
 def place_of(store: str | None) -> str:
@@ -68,7 +60,7 @@ def engine_of(
     models: list[str | Model] = (
         [*names] if live else [RecordedModel(*each) for each in zip(names, windows, strict=True)]
     )
-    given: dict[str, object] = {name: options[name] for name in PLAIN_OPTIONS if name in options}
+    given: dict[str, object] = {name: options[name] for name in KEPT_OPTIONS if name in options}
     if live:
         given |= {name: options.get(name) for name in ("base_url", "window_tokens", "cache") if options.get(name)}
     given |= {name: value for name, value in changed.items() if value is not None}
