@@ -13,15 +13,22 @@ from rlm.core.errors import SandboxUnavailableError
 from rlm.ports import Clock
 from rlm.sandbox.memory import Memory
 
-LEAST_MB, MOST_MB = 256, 1024  # what must be left for the host and everything else on the machine, however large it is
-SHARE = 0.05  # the same between these two
+# What must be left for the host and everything else, a share of the machine between two bounds. With less the system is busy
+# reading back the programs that it dropped, and ends processes before it says that nothing is free (seen with 2 GB).
+SHARE = 0.05
+LEAST_MB, MOST_MB = 256, 768
 WAIT_S = 30.0
 POLL_S = 0.1
 
 
-def floor_mb(memory: Memory) -> int:
-    """Where less is free, no REPL is opened."""
+def reserve_mb(memory: Memory) -> int:
+    """Where less is free, REPLs are ended (``pressure``)."""
     return int(min(MOST_MB, max(LEAST_MB, memory.total * SHARE)))
+
+
+def floor_mb(memory: Memory) -> int:
+    """Where less is free, no REPL is opened: a distance from the reserve, so that none is ended as soon as it is there."""
+    return reserve_mb(memory) * 3 // 2
 
 
 class Admission:

@@ -1,9 +1,9 @@
 """Memory that runs out while cells run: who holds most is ended, before the system ends a process of its choice.
 
 Every REPL may take up to its limit, and all limits together are far more than the machine has. So while any cell runs, what is
-free is looked at, the more often the less there is. Where it falls below half of what ``admission`` asks for, the largest REPLs
-are ended, with an error that says why, until all of it would be free again. The system's own way out of memory remains behind
-this, and takes REPLs first too (the zygote marks them).
+free is looked at, the more often the less there is. Where it falls below the reserve, the largest REPLs are ended, with an error
+that says why, until there would be room for a new one. The system's own way out of memory remains behind this, and takes REPLs
+first too (the zygote marks them).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
-from rlm.sandbox.admission import floor_mb
+from rlm.sandbox.admission import floor_mb, reserve_mb
 from rlm.sandbox.memory import Memory, count_oom_kills
 
 GROWTH_MB_PER_S = 4096  # faster than two processors can fill memory
@@ -44,7 +44,7 @@ def choose_victims(memory: Memory, held: Sequence[int], returning_mb: int = 0) -
     """
     floor = floor_mb(memory)
     free = memory.free + returning_mb
-    if free >= floor // 2 or sum(held) < floor:
+    if free >= reserve_mb(memory) or sum(held) < floor:
         return []
     victims: list[int] = []
     for place in sorted(range(len(held)), key=held.__getitem__, reverse=True):
@@ -57,7 +57,7 @@ def choose_victims(memory: Memory, held: Sequence[int], returning_mb: int = 0) -
 
 def next_look_s(memory: Memory) -> float:
     """When memory could be short at the earliest."""
-    return min(LONGEST_S, max(SHORTEST_S, (memory.free - floor_mb(memory) // 2) / GROWTH_MB_PER_S))
+    return min(LONGEST_S, max(SHORTEST_S, (memory.free - reserve_mb(memory)) / GROWTH_MB_PER_S))
 
 
 class MemoryWatch:
@@ -106,7 +106,7 @@ class MemoryWatch:
         memory = self._read()
         if memory is None:
             return
-        if memory.free < floor_mb(memory) // 2:
+        if memory.free < reserve_mb(memory):
             self._relieve(memory)
         self._timer = asyncio.get_running_loop().call_later(next_look_s(memory), self._look)
 

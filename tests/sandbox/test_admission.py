@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from rlm.core.errors import SandboxUnavailableError
-from rlm.sandbox.admission import LEAST_MB, MOST_MB, WAIT_S, Admission, floor_mb
+from rlm.sandbox.admission import LEAST_MB, MOST_MB, WAIT_S, Admission, floor_mb, reserve_mb
 from rlm.sandbox.memory import Memory
 from rlm.testing import VirtualClock
 
@@ -38,5 +38,6 @@ def test_the_wait_ends_in_an_error_that_says_what_to_do() -> None:
 
 
 def test_large_machines_keep_more_in_reserve_than_small_ones() -> None:
-    floors = [floor_mb(Memory(0, total)) for total in (1_000, 4_000, 8_000, 24_000, 1_000_000)]
-    assert floors == [LEAST_MB, LEAST_MB, 400, MOST_MB, MOST_MB]
+    reserves = [reserve_mb(Memory(0, total)) for total in (1_000, 4_000, 8_000, 24_000, 1_000_000)]
+    assert reserves == [LEAST_MB, LEAST_MB, 400, MOST_MB, MOST_MB]
+    assert all(floor_mb(Memory(0, total)) > reserve_mb(Memory(0, total)) for total in (100, 10_000, 1_000_000))

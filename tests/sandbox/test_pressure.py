@@ -25,14 +25,14 @@ ALLOWANCE_MB = 600  # that all REPLs of a test may hold together
 def test_nobody_goes_while_memory_is_left_nor_for_nothing() -> None:
     assert choose_victims(PLENTY, [3_000, 10]) == []
     assert choose_victims(SCARCE, []) == []
-    assert choose_victims(SCARCE, [100, 50, 3]) == []  # 256 are needed: somebody else has taken them
-    assert choose_victims(SCARCE, [900], returning_mb=100) == []  # enough is on its way
+    assert choose_victims(SCARCE, [150, 80, 3]) == []  # 384 are needed: somebody else has taken them
+    assert choose_victims(SCARCE, [900], returning_mb=200) == []  # enough is on its way
 
 
 def test_the_largest_go_and_no_more_than_are_needed() -> None:
     assert choose_victims(SCARCE, [100, 700, 300]) == [1]
-    assert choose_victims(SCARCE, [100, 90, 120, 80]) == [2, 0]
-    assert choose_victims(SCARCE, [100, 90, 120, 80], returning_mb=50) == [2, 0]
+    assert choose_victims(SCARCE, [190, 180, 200, 170]) == [2, 0]
+    assert choose_victims(SCARCE, [190, 180, 200, 170], returning_mb=130) == [2]
 
 
 def test_looks_are_the_more_frequent_the_less_is_left() -> None:
@@ -52,7 +52,7 @@ class SmallMachine:
     def read(self) -> Memory:
         held = sum(repl.memory_mb() for repl in self.repls)
         self.most_held = max(self.most_held, held)
-        return Memory(max(0, 128 + ALLOWANCE_MB - held), 4_000)  # half of the floor of a machine of 4 GB is 128
+        return Memory(max(0, 256 + ALLOWANCE_MB - held), 4_000)  # the reserve of a machine of 4 GB is 256
 
 
 async def test_thirty_repls_that_all_take_what_they_may_do_not_take_the_machine() -> None:

@@ -137,7 +137,7 @@ async def test_threads_are_bounded_and_hurt_nobody_else(level: str) -> None:
     bomb = """
         import threading, time
         stop = threading.Event()
-        threading.stack_size(65536)
+        threading.stack_size(262_144)
         count = 0
         try:
             for _ in range(3000):

@@ -54,7 +54,7 @@ EXHAUSTION: tuple[Probe, ...] = probes(
         "thread bomb": """
             import threading
             stop = threading.Event()
-            threading.stack_size(65536)
+            threading.stack_size(262_144)  # the least that every machine accepts is 128 KB
             made = 0
             try:
                 for _ in range(5000):
