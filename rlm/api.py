@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -245,7 +244,6 @@ class RLM:
             "prefetch": prefetch,
             "sandbox_packages": list(sandbox_packages),
         }
-        opening.result()
         opening.result()
         # The price list takes a moment to load: beside the first call, not after its reply.
         threading.Thread(target=self._prices.preload, args=(self.model_names,), name="rlm-prices", daemon=True).start()
@@ -575,7 +573,7 @@ class _QueueSink:
 
 
 def new_run_id() -> RunId:
-    return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
+    return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
 
 
 def question_of(events: Sequence[AnyEvent]) -> str:
