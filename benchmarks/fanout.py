@@ -45,6 +45,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+GENERATOR = """
+import sys, resource, rlm
+engine = rlm.RLM("openai:bench", base_url=sys.argv[1], api_key="none", concurrency=256, store=None, cell_seconds=600)
+peaks = []
+for count in map(int, sys.argv[2:]):
+    assert engine.run(f"generator {count}", "Generated" + " prompt" * 1400).answer == count
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(*peaks)
+"""
+GENERATED = (1_000, 6_000)  # calls
+
+
 @dataclass(frozen=True)
 class Row:
     """One measured case. ``ideal`` is None where there is nothing to compare with."""
@@ -202,6 +214,17 @@ class Bench:
             rss = done.stdout.strip()
         return [Row("cold start", min(seconds), None, f"{rss} MB resident")]
 
+    def generator(self, counts: tuple[int, ...]) -> list[Row]:
+        """A generator of prompts of 10 KB: the peak memory of the engine's process, after few calls and after many."""
+        began = time.perf_counter()
+        command = [sys.executable, "-c", GENERATOR, self._base_url, *map(str, counts)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        few, many = map(int, done.stdout.split())
+        seconds = time.perf_counter() - began
+        prompts = counts[1] * 10 // 1000
+        note = f"peak {few} MB after {counts[0]:,} calls, {many} MB after {counts[1]:,} with {prompts} MB of prompts"
+        return [Row(f"generator {counts[1]}", seconds, None, note)]
+
     def close(self) -> None:
         for engine in self._engines:
             engine.close()
@@ -246,6 +269,7 @@ def main() -> None:
             "tree": bench.tree,
             "runs": bench.runs,
             "turns": bench.turns,
+            "generator": lambda: bench.generator(GENERATED),
         }
         if not options.json:
             print(f"{'case':16} {'seconds':>8} {'ideal':>8} {'ratio':>6} {'target':>8}")

@@ -31,6 +31,8 @@ def cell(code: str) -> str:
 
 def answer(call: ChatCall) -> ScriptedReply:
     """A node is told from a leaf by its system prompt, a case from the others by its question."""
+    if not call.is_root and call.prompt.startswith("Generated"):
+        return ScriptedReply("label", latency_s=0)
     if not call.is_root and len(call.prompt) > 1000:  # a quarter of the time to the first token, as after a long prompt
         return ScriptedReply("label and reason", latency_s=LATENCY_S / 4, slow_body_s=LATENCY_S * 3 / 4)
     if not call.is_root:
@@ -39,6 +41,11 @@ def answer(call: ChatCall) -> ScriptedReply:
     if question == "turns":
         last = call.turn == 20
         return ScriptedReply(cell("FINAL(x)" if last else f"x = {call.turn}\nprint(x, len(context))"), latency_s=0)
+    if question.startswith("generator "):
+        count = int(question.split()[1])
+        return ScriptedReply(
+            cell(f"FINAL(len(llm_query_batch(context + str(i) for i in range({count}))))"), latency_s=0
+        )
     if question in CELLS:
         return ScriptedReply(cell(CELLS[question]), latency_s=0)
     return ScriptedReply(cell(CHILD_CELL), latency_s=LATENCY_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -448,7 +447,7 @@ class RLM:
 
 
 def new_run_id() -> RunId:
-    return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
+    return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
 
 
 def question_of(events: Sequence[AnyEvent]) -> str:

@@ -26,6 +26,9 @@ class Model(Protocol):
     Attributes:
         name: its full name, ``provider:model``.
         window_tokens: how many tokens prompt and reply may have together.
+
+    It may also have ``slots`` (how many calls it can work on at once) and ``prefix_tokens`` (from how many tokens on its provider
+    caches a beginning that calls share; 0: to no use).
     """
 
     @property

@@ -58,7 +58,7 @@ class SharedThings:
         with self._lock:
             key = (name, packages)
             if key not in self._sandboxes:
-                self._sandboxes[key] = WorkerSandbox(open_launcher(name, packages=packages))
+                self._sandboxes[key] = WorkerSandbox(open_launcher(name, packages=packages, prepare=True))
             return self._sandboxes[key]
 
     async def aclose(self) -> None:

@@ -19,12 +19,17 @@ from rlm.core.events import (
 )
 from rlm.core.ids import CallId, NodeId
 from rlm.core.messages import CallRole, Usage
+from rlm.core.observations import cut_middle
+
+KEPT_PROMPT_CHARS = 32_000_000  # of leaf calls in one tree, as a whole; the journal has them all
+CUT_PROMPT_CHARS = 600  # of each that comes when so many are kept: a generator may yield gigabytes
 
 
 @dataclass(slots=True)
 class CallRecord:
     """One model call. ``error`` is the class name and message of a failed one; both it and ``reply`` are None while open.
 
+    ``prompt`` is the newest message, of leaf calls without its middle once a run has made tens of thousands of long ones.
     ``sent_s`` is when it first left, None while it waits for a slot or where it left at once. ``cached``: the answer came from
     an earlier run.
     """
@@ -124,6 +129,7 @@ class TreeBuilder:
         self.root: NodeRecord | None = None
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.calls: dict[CallId, CallRecord] = {}
+        self._prompt_chars = 0
 
     def add(self, event: AnyEvent) -> None:
         match event:
@@ -165,6 +171,14 @@ class TreeBuilder:
         else:
             self.nodes[event.parent].children.append(record)
 
+    def _kept_prompt(self, event: CallStarted) -> str:
+        prompt = event.request.messages[-1].content
+        if event.role == "leaf":
+            self._prompt_chars += len(prompt)
+            if self._prompt_chars > KEPT_PROMPT_CHARS:
+                return cut_middle(prompt, CUT_PROMPT_CHARS)
+        return prompt
+
     def _add_call(self, event: CallStarted) -> None:
         record = CallRecord(
             event.call,
@@ -175,7 +189,7 @@ class TreeBuilder:
             event.cell,
             event.batch,
             event.at_s,
-            event.request.messages[-1].content,
+            self._kept_prompt(event),
         )
         self.calls[event.call] = record
         self.nodes[event.node].calls.append(record)

@@ -124,9 +124,10 @@ class Warming:
         try:
             yield
         finally:
-            if ticket.reply is not None and not ticket.first_word.is_set():
+            answered = ticket.reply is not None and ticket.reply.usage.calls > 0  # else it came from a cache of our own
+            if answered and not ticket.first_word.is_set():
                 self._silent.add(model.name)
-            batch.warm = batch.warm or ticket.reply is not None
+            batch.warm = batch.warm or answered
             watcher.cancel()
             batch.released.set()
 

@@ -63,13 +63,14 @@ def find_level() -> Levels:
     return Levels(None, missing)
 
 
-def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = ()) -> Launcher:
+def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepare: bool = False) -> Launcher:
     """The launcher of a level.
 
     Args:
         sandbox: "auto" takes the strongest level that works here; "strict", "landlock", "seccomp" and "seatbelt" demand
             one; "unconfined" runs model-written code as an ordinary process with all your rights.
         packages: what cells may import beside the standard library, for instance ("numpy", "pandas").
+        prepare: a REPL will be wanted soon: its zygote starts at once, beside the dry run. The launcher has then to be closed.
 
     Raises:
         ConfigurationError: for a name that is no level, or a package that is not installed.
@@ -79,6 +80,23 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = ()) -> Lau
         raise ConfigurationError(f"sandbox={sandbox!r}: choose one of {', '.join(NAMES)}")
     if sandbox == "unconfined":
         return ProcessLauncher()
+    likely = LINUX_LEVELS[0] if sandbox == "auto" else sandbox
+    launcher = ZygoteLauncher(likely, packages=packages)
+    if prepare and sys.platform == "linux" and likely in LINUX_LEVELS:
+        launcher.prepare()
+    try:
+        level = _find_or_demand(sandbox)
+    except BaseException:
+        launcher.discard()
+        raise
+    if level == likely and level in LINUX_LEVELS:
+        return launcher
+    launcher.discard()
+    return SeatbeltLauncher() if level == "seatbelt" else ZygoteLauncher(level, packages=packages)
+
+
+def _find_or_demand(sandbox: str) -> str:
+    """The level to use. Raises SandboxUnavailableError."""
     if sandbox == "auto":
         found = find_level()
         if found.best is None:
@@ -87,12 +105,9 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = ()) -> Lau
                 f"this machine offers no isolation for model-written code ({reasons}). Run it where user namespaces or "
                 "Landlock are allowed, or, if nothing on this machine matters, say sandbox='unconfined'."
             )
-        sandbox = found.best
-    else:
-        _demand(sandbox)
-    if sandbox == "seatbelt":
-        return SeatbeltLauncher()
-    return ZygoteLauncher(sandbox, packages=packages)
+        return found.best
+    _demand(sandbox)
+    return sandbox
 
 
 @functools.cache

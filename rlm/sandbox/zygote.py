@@ -19,10 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlm.core.cells import ReplLimits
-from rlm.core.errors import SandboxError, SandboxUnavailableError
+from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
 from rlm.sandbox.forkgate import ForkGate
 from rlm.sandbox.process import describe_status
-from rlm.sandbox.zygote_process import MAX_MESSAGE_BYTES, START_TIMEOUT_S, check_readiness, end_process, start_process
+from rlm.sandbox.zygote_process import (
+    MAX_MESSAGE_BYTES,
+    START_TIMEOUT_S,
+    Started,
+    check_readiness,
+    end_process,
+    start_process,
+)
 
 SPAWN_TIMEOUT_S = 30.0
 MAX_SPAWNING = 32  # so many orders and their sockets always fit the control socket's buffer
@@ -93,7 +100,7 @@ class ZygoteWorker:
 
 
 class ZygoteLauncher:
-    """Implements Launcher. The zygote is started with the first launch, and again when it was lost.
+    """Implements Launcher. The zygote is started with ``prepare``, else with the first launch, and again when it was lost.
 
     Args:
         level: "strict", "landlock" or "seccomp"; find out before what this machine offers (``levels``).
@@ -107,6 +114,7 @@ class ZygoteLauncher:
         self._packages = tuple(packages)
         self._entry = entry
         self._zygote: _Zygote | None = None
+        self._prepared: Started | None = None
         self._starting = asyncio.Lock()
         self._spawning = asyncio.Semaphore(MAX_SPAWNING)
         self._closed = False
@@ -117,8 +125,23 @@ class ZygoteLauncher:
 
     @property
     def zygote_pid(self) -> int | None:
-        """The process to look at in ``ps``; None before the first launch."""
+        """The process to look at in ``ps``; None before it is prepared, or the first launch."""
+        if self._zygote is None and self._prepared is not None:
+            return self._prepared[0].pid
         return self._zygote.pid if self._zygote else None
+
+    def prepare(self) -> None:
+        """Starts the zygote, which takes its time beside whatever comes before the first launch. That tells what went wrong."""
+        with contextlib.suppress(ConfigurationError, SandboxUnavailableError):
+            self._prepared = start_process(self._level, self._packages, self._entry)
+
+    def discard(self) -> None:
+        """Ends what was prepared and not used."""
+        started, self._prepared = self._prepared, None
+        if started is not None:
+            process, control = started
+            control.close()
+            end_process(process)
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> ZygoteWorker:
         """A confined process, ready for its first message.
@@ -141,6 +164,7 @@ class ZygoteLauncher:
     async def aclose(self) -> None:
         """Ends the zygote and with it every process that it forked."""
         self._closed = True
+        self.discard()
         async with self._starting:
             if self._zygote is not None:
                 await self._zygote.aclose()
@@ -154,7 +178,11 @@ class ZygoteLauncher:
                 await self._zygote.aclose()
                 self._zygote = None
             if self._zygote is None:
-                self._zygote = await _Zygote.start(self._level, self._packages, self._entry)
+                if self._prepared is not None and self._prepared[0].poll() is not None:
+                    self.discard()  # it ended unused
+                started, self._prepared = self._prepared, None
+                started = started or start_process(self._level, self._packages, self._entry)
+                self._zygote = await _Zygote.meet(started, self._level)
             return self._zygote
 
 
@@ -175,9 +203,10 @@ class _Zygote:
         return self._process.pid
 
     @classmethod
-    async def start(cls, level: str, packages: Sequence[str], entry: str) -> _Zygote:
+    async def meet(cls, started: Started, level: str) -> _Zygote:
+        """Waits until a process is ready that was started as a zygote. Raises SandboxUnavailableError."""
         loop = asyncio.get_running_loop()
-        process, control = start_process(level, packages, entry)
+        process, control = started
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 try:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rlm.core.errors import ConfigurationError, SandboxUnavailableError
 
@@ -38,9 +38,11 @@ importlib.import_module("worker.zygote").main(int(control), getattr(program, fun
 """
 
 
-def start_process(
-    level: str, packages: Sequence[str], entry: str, *, imports: bool = True
-) -> tuple[subprocess.Popen[bytes], socket.socket]:
+Started: TypeAlias = tuple[subprocess.Popen[bytes], socket.socket]
+"""A process that was started as a zygote, and our end of its control socket."""
+
+
+def start_process(level: str, packages: Sequence[str], entry: str, *, imports: bool = True) -> Started:
     """Starts a zygote and orders its confinement. The next message on the socket says what came of it.
 
     Raises:

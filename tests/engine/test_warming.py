@@ -45,6 +45,7 @@ class Bench:
         self.first_word_s, self.rest_s = 0.05, 0.4
         self.fails = self.is_mute = False
         self.cached = 0
+        self.calls = 1
 
     async def call(self, batch: object, prompt: str) -> None:
         async with self.warming.join(self.model, batch, prompt) as ticket:
@@ -55,7 +56,7 @@ class Bench:
             if ticket.first_word is not None and not self.is_mute:
                 ticket.first_word.set()
             await asyncio.sleep(self.rest_s)
-            ticket.reply = Reply("r", Usage(1, 9, self.cached), "m")
+            ticket.reply = Reply("r", Usage(self.calls, 9, self.cached), "m")
 
     async def run(self, prompts: list[str], batch: object = 1) -> float:
         """How long after the first of them the last one left."""
@@ -128,6 +129,15 @@ async def test_a_model_that_does_not_tell_when_it_begins_is_waited_for_once() ->
     bench.is_mute = True
     assert await bench.run(PROMPTS, 1) > 0.4
     assert await bench.run(PROMPTS, 2) < 0.04
+
+
+async def test_an_answer_from_our_own_cache_warms_nothing_and_tells_nothing_of_the_model() -> None:
+    bench = Bench(Warming(), Caching())
+    bench.is_mute, bench.calls = True, 0
+    await bench.run(PROMPTS, 1)
+    assert {bench.tickets[prompt].shared_chars for prompt in PROMPTS[1:]} == {0}
+    bench.is_mute, bench.calls = False, 1
+    assert await bench.run(PROMPTS, 2) > 0.04
 
 
 async def test_a_first_call_that_is_cancelled_lets_the_others_go() -> None:

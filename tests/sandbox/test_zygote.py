@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,58 @@ async def test_an_interrupt_stops_a_cell_that_keeps_its_variables(level: str) ->
         stopped = await run_cell(repl, "kept = 5\nwhile True: pass")
         assert (stopped.end, stopped.state_lost) == ("timeout", False)
         assert (await run_cell(repl, "kept")).echo == "5"
+
+
+async def test_a_zygote_that_was_prepared_serves_the_first_launch_and_ends_unused_with_its_launcher() -> None:
+    sandbox = WorkerSandbox(launcher := ZygoteLauncher(BEST))
+    launcher.prepare()
+    prepared = launcher.zygote_pid
+    assert (await run_once(sandbox, "print(1)")).stdout == "1\n"
+    assert launcher.zygote_pid == prepared
+    await sandbox.aclose()
+    unused = ZygoteLauncher(BEST)
+    unused.prepare()
+    await closed(unused)
+
+
+async def test_a_prepared_zygote_that_died_is_replaced() -> None:
+    sandbox = WorkerSandbox(launcher := ZygoteLauncher(BEST))
+    launcher.prepare()
+    prepared = launcher.zygote_pid
+    assert prepared is not None
+    os.kill(prepared, signal.SIGKILL)
+    assert await vanish(prepared) == []
+    assert (await run_once(sandbox, "print(1)")).stdout == "1\n"
+    assert launcher.zygote_pid != prepared
+    await sandbox.aclose()
+
+
+async def test_what_is_wrong_with_a_prepared_zygote_is_told_at_the_first_launch() -> None:
+    launcher = ZygoteLauncher(BEST, packages=("no_such_package",))
+    launcher.prepare()
+    with pytest.raises(ConfigurationError, match="no_such_package"):
+        await launcher.launch(SMALL)
+    await closed(launcher)
+
+
+NEVER_RUN = """
+import sys, rlm
+from rlm.shared import SHARED
+rlm.RLM("openai:m", api_key="x")
+print(SHARED.sandbox(*("auto", ()))._launcher.zygote_pid, flush=True)
+if sys.argv[1] == "killed":
+    import os
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "killed"])
+async def test_no_zygote_outlives_an_engine_that_never_ran(how: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", NEVER_RUN, how]
+    ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert ended.returncode == (0 if how == "ends" else -signal.SIGKILL), ended.stderr
+    assert ended.stderr == ""
+    assert await vanish(int(ended.stdout)) == []
 
 
 async def test_three_hundred_live_at_once() -> None:
