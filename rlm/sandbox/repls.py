@@ -45,6 +45,7 @@ from rlm.sandbox.worker.values import NotPlain
 
 READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context on a busy machine needs seconds
 ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
+SETUP_S = 60.0  # at least: a busy machine must not fail the caller's own code by the limit of a model's cells
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
 SETUP = Cell(1, 1, "")
 KILLED = "signal 9"  # of a process that we did not kill: what a cell does to itself ends otherwise
@@ -136,7 +137,9 @@ class WorkerRepl:
             await self._run_setup(worker, self._spec.setup_code)
 
     async def _run_setup(self, worker: _Worker, code: str) -> None:
-        running = RunningCell(worker.link, worker.process, self._spec.limits, _refuse)
+        limits = self._spec.limits
+        limits = replace(limits, cell_seconds=max(limits.cell_seconds, SETUP_S))
+        running = RunningCell(worker.link, worker.process, limits, _refuse)
         try:
             done = await running.run(Cell(1, 1, code), "setup")
         except WorkerGone:

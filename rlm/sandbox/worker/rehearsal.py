@@ -26,20 +26,20 @@ __all__ = ["rehearse", "serve"]
 
 ROUNDS = 3  # the interpreter specialises what it meets again
 CELLS = ("1 + 1", "x = [n for n in range(9)]; print(x)", "def f(a): return a\nf(1)", "1 / 0", "await asyncio.sleep(0)")
-COMMON = CELLS[:2]  # what nearly every REPL will do; a loop and a traceback would be pages of its own for nothing
 
 
 def rehearse(*, briefly: bool = False) -> None:
     """Runs a few cells in a REPL that is connected to nobody.
 
     Args:
-        briefly: once, in a process that is to become a REPL: it then has its own copies of the pages that REPLs write to.
+        briefly: once and without any cell, in a process that is to become a REPL: it then has its own copies of the pages
+            that every REPL writes to.
     """
     kept = asyncio.run, asyncio.runners.run, warnings.showwarning
     ours, theirs = socket.socketpair()
     with ours, theirs, warnings.catch_warnings():
         for _ in range(1 if briefly else ROUNDS):
-            _play(ours, COMMON if briefly else CELLS)
+            _play(ours, () if briefly else CELLS)
     asyncio.run, asyncio.runners.run, warnings.showwarning = kept
 
 

@@ -50,6 +50,7 @@ class Rehearse(Protocol):
 
 
 EXIT_NOT_CONFINED = 71
+QUIET_MS = 5  # without an order before a spare is made: while many REPLs are born at once it would only take their time
 _REPL_SOCKET, _LAST_DESCRIPTOR = 3, 0xFFFFFFFF
 _ABOVE_ALL_OURS = 16  # where descriptors wait that must not be overwritten while others are renumbered
 _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space that the memory limit counts
@@ -122,7 +123,7 @@ class _Zygote:
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._host_pidfd, select.POLLIN)
         while True:
-            ready = self._poll.poll(0 if self._wants_spare else None)
+            ready = self._poll.poll(QUIET_MS if self._wants_spare else None)
             if not ready:
                 self._make_spare()
             for descriptor, _ in ready:
@@ -162,7 +163,7 @@ class _Zygote:
         return pidfd
 
     def _make_spare(self) -> None:
-        """Only when nothing else is to be done: an order that comes meanwhile waits for one fork."""
+        """An order that comes meanwhile waits for one fork."""
         self._wants_spare = False
         try:
             self._spare = Spare.fork(self._confinement.has_namespaces, self._become_spare)
