@@ -1,35 +1,36 @@
 """Answers an item from its question and its text, as a careful reader would.
 
 Written by somebody who had not seen `rlm/evals`: from the papers' definitions, `docs/evals.md` and the text of items alone. So it
-must know nothing of the generators, scorers or the reference program: no import of `rlm`, no look at an item's task, gold or labels.
-The packed label files are data and are read here again. An answer is a set of strings: every answer that is right where one is asked
-for (more than one: a tie), every part where all are asked for. What cannot be read or answered raises `Unanswerable`.
+must know nothing of the generators, the scorers or the reference program: no import of `rlm`, no look at an item's task, gold or
+labels. The packed label files are data and are read here again. An answer is a set of strings: where one is asked for, every one
+that is right (several in a tie); where all are asked for, all. What cannot be read or answered raises `Unanswerable`.
 """
+
+from __future__ import annotations
 
 import json
 import lzma
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-# Which packed file and which of its labels stand behind a label that a context's header names.
-POOLS = {
-    "sms_spam": {"ham": "ham", "spam": "spam"},
-    "cornell_polarity": {"positive": "positive", "negative": "negative"},
-    "cornell_subjectivity": {"subjective": "subjective", "objective": "objective"},
-    "liu_pros_cons": {"pro": "pro", "con": "con"},
-}
-# Six kinds in the merged source, each described in the header ("a critic's opinion of a film", "a sentence of a film's plot", ...).
-MERGED = {
-    "sms_spam": {"ham": "personal message", "spam": "advertising message"},
-    "cornell_subjectivity": {"subjective": "film opinion", "objective": "film plot"},
-    "liu_pros_cons": {"pro": "product advantage", "con": "product drawback"},
-}
+# The sources: which packed files they draw from, and the names that their headers give to the labels there.
+SOURCES = (
+    {"sms_spam": {"ham": "ham", "spam": "spam"}},
+    {"cornell_polarity": {"positive": "positive", "negative": "negative"}},
+    {"cornell_subjectivity": {"subjective": "subjective", "objective": "objective"}},
+    {"liu_pros_cons": {"pro": "pro", "con": "con"}},
+    {  # merged; its header describes the six kinds: "a critic's opinion of a film", "a sentence of a film's plot", and so on
+        "sms_spam": {"ham": "personal message", "spam": "advertising message"},
+        "cornell_subjectivity": {"subjective": "film opinion", "objective": "film plot"},
+        "liu_pros_cons": {"pro": "product advantage", "con": "product drawback"},
+    },
+)
 NUMBERS = {"one": 1, "two": 2}
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -47,18 +48,22 @@ class Row(NamedTuple):
 
 
 class Solver:
-    """Solves items of all tasks; `folder` holds the packed label files."""
+    """Solves items of all tasks.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: holds the packed label files.
+        brought: text to label, of a source that is not packed.
+    """
+
+    def __init__(self, folder: Path, brought: Mapping[str, str] | None = None) -> None:
         self._folder = folder
-        self._labels: dict[frozenset[str], dict[str, str]] = {}
+        self._brought = brought or {}
+        self._labels: dict[frozenset[str], Mapping[str, str]] = {}
 
     def solve(self, question: str, context: str) -> set[str]:
         if "|| Instance: " in context:
             rows = self._rows(context)
             return pairs(question, rows) if "list all pairs of user IDs" in question else statistics(question, rows)
-        if context.lstrip().startswith("["):
-            return records(question, json.loads(context))
         if "special magic" in question:
             return needles(question, context)
         if found := re.search(r"assigned the value (\d+)", question):
@@ -67,7 +72,7 @@ class Solver:
             return most_common(re.findall(r"\d+\. (\S+)", context), int(found[1]))
         if "three most frequently appeared words" in question:
             return most_common((word for word in context.split() if set(word) != {"."}), 3)
-        raise Unanswerable(question)
+        return records(question, json.loads(context))
 
     def _rows(self, context: str) -> list[Row]:
         header, _, _ = context.partition("\nDate: ")
@@ -84,19 +89,25 @@ class Solver:
             raise Unanswerable(f"the header speaks of another number of rows than {len(rows)}: {header}")
         return rows
 
-    def _labels_of(self, named: frozenset[str]) -> dict[str, str]:
-        """Text to label, for the source whose labels a header names. A text that bears two of them has none."""
+    def _labels_of(self, named: frozenset[str]) -> Mapping[str, str]:
+        """Text to label, for the source whose labels a header names."""
         if named not in self._labels:
-            pools = MERGED if named == {label for names in MERGED.values() for label in names.values()} else POOLS
-            wanted = {file: names for file, names in pools.items() if named >= set(names.values())}
-            seen: dict[str, set[str]] = defaultdict(set)
-            for file, names in wanted.items():
-                with lzma.open(self._folder / f"{file}.tsv.xz", "rt", encoding="utf-8", newline="\n") as lines:
-                    for line in lines:
-                        label, _, text = line.rstrip("\n").partition("\t")
-                        seen[text].add(names[label])
-            self._labels[named] = {text: next(iter(labels)) for text, labels in seen.items() if len(labels) == 1}
+            fitting = [
+                source for source in SOURCES if named == {name for names in source.values() for name in names.values()}
+            ]
+            self._labels[named] = read_labels(self._folder, fitting[0]) if fitting else self._brought
         return self._labels[named]
+
+
+def read_labels(folder: Path, source: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Text to label. A text that bears two labels has none: no reader could tell which is meant."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for file, names in source.items():
+        with lzma.open(folder / f"{file}.tsv.xz", "rt", encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                label, _, text = line.rstrip("\n").partition("\t")
+                seen[text].add(names[label])
+    return {text: next(iter(labels)) for text, labels in seen.items() if len(labels) == 1}
 
 
 @cache
@@ -218,7 +229,7 @@ Predicate = Callable[[list[Row]], bool]
 def predicates(question: str) -> tuple[Predicate, Predicate]:
     """What one user's rows must satisfy, and what the other's: the same where both users must satisfy it."""
     stated = re.search(r"one of the labels \(.*?\): (.+?)\.", question)
-    asked = re.search(r"list lower ID first\) (.+?)\. Each of the instances", question)
+    asked = re.search(r"list lower ID first\) (.+?)\. Each of the \w+ can be labelled", question)
     if stated is None or asked is None:
         raise Unanswerable(question)
     label = "(" + "|".join(map(re.escape, stated[1].split(", "))) + ")"
@@ -301,36 +312,35 @@ def records(question: str, table: list[Record]) -> set[str]:
         return {str(sum(one[found[1]] == found[2] and one[found[3]] == found[4] for one in table))}
     if found := re.match(r"How many records have a (\w+) from (\S+) to (\S+), both inclusive\?", question):
         first, last = day_of(found[2]), day_of(found[3])
-        return {str(sum(first <= day_of(str(one[found[1]])) <= last for one in table))}
+        return {str(sum(first <= day_in(one, found[1]) <= last for one in table))}
     if found := re.match(r"How many different vendorProjects have a record whose cwes include '(.+)'\?", question):
         return {str(len(vendors_with(found[1], table)))}
     if found := re.match(
-        r"How many vendorProjects have both a record whose cwes include '(.+)' and .* include '(.+)'\?", question
+        r"How many vendorProjects have both a record whose cwes include '(.+)' and .* '(.+)'\?", question
     ):
         return {str(len(vendors_with(found[1], table) & vendors_with(found[2], table)))}
     if found := re.match(
-        r"List the cveID of every record that has the (\w+) '(.+)' and whose cwes include '(.+)', sep", question
+        r"List the cveID of every record that has the (\w+) '(.+)' and whose cwes include '(.+)',", question
     ):
         return {str(one["cveID"]) for one in table if one[found[1]] == found[2] and found[3] in one["cwes"]}
     if found := re.match(r"Which (\w+) has the most records with a (\w+) in (\d{4})\?", question):
-        return at_place(
-            Counter(str(one[found[1]]) for one in table if day_of(str(one[found[2]])).year == int(found[3])), 1
-        )
-    if found := re.match(
-        r"In which month of which year were the most records with the (\w+) '(.+)' added, by dateAdded\?", question
-    ):
-        return at_place(
-            Counter(f"{day_of(str(one['dateAdded'])):%Y-%m}" for one in table if one[found[1]] == found[2]), 1
-        )
+        return at_place(Counter(str(one[found[1]]) for one in table if day_in(one, found[2]).year == int(found[3])), 1)
+    if found := re.match(r"In which month of which year were the most records with the (\w+) '(.+)' added,", question):
+        return at_place(Counter(f"{day_in(one, 'dateAdded'):%Y-%m}" for one in table if one[found[1]] == found[2]), 1)
     if found := re.match(
         r"Of the records with the (\w+) '(.+)', which has the most days from (\w+) to (\w+)\?", question
     ):
         own = [one for one in table if one[found[1]] == found[2]]
-        spans = {str(one["cveID"]): (day_of(str(one[found[4]])) - day_of(str(one[found[3]]))).days for one in own}
-        return {name for name, days in spans.items() if days == max(spans.values())}
+        return at_place(
+            Counter({str(one["cveID"]): (day_in(one, found[4]) - day_in(one, found[3])).days for one in own}), 1
+        )
     if found := re.match(r"What is the earliest (\w+) of the records with the (\w+) '(.+)'\?", question):
-        return {min(str(one[found[1]]) for one in table if one[found[2]] == found[3])}
+        return {str(min(day_in(one, found[1]) for one in table if one[found[2]] == found[3]))}
     raise Unanswerable(question)
+
+
+def day_in(record: Record, field: str) -> date:
+    return day_of(str(record[field]))
 
 
 def vendors_with(weakness: str, table: list[Record]) -> set[str]:
