@@ -1,4 +1,7 @@
-"""The independent solver agrees with every gold answer. It reads the questions' words alone and shares no code with them."""
+"""The reference root's program, outside the engine, agrees with every gold answer.
+
+It reads the questions' words alone and shares no code with the generators, but their author; see ``test_independent.py``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from rlm.evals.scorers import score
 
 
 @pytest.mark.slow
-def test_the_solver_agrees_on_five_thousand_random_items() -> None:
+def test_the_reference_program_agrees_on_five_thousand_random_items() -> None:
     seen: dict[str, int] = {}
     wrong = []
     for item in many_items(5000):
@@ -29,7 +32,7 @@ def test_the_solver_agrees_on_five_thousand_random_items() -> None:
     assert len(seen) > 150  # forms of questions by source
 
 
-def test_the_solver_shares_no_code_with_the_generators() -> None:
+def test_the_reference_program_shares_no_code_with_the_generators() -> None:
     tree = ast.parse(Path(program.__file__).read_text())
     modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

@@ -1,8 +1,9 @@
 """What the reference root runs in its REPL: reads the question, lets leaves read the text, and computes the answer.
 
-It is the independent solver of the tasks: written from the questions' words alone, without the generators, from which it
-imports nothing. Standard library only, because it runs inside the sandbox; outside it, tests call ``solve`` with a function
-that answers prompts. Only reading is left to leaves (labels, needles, assignments, words, fields); counting never is.
+It is written from the questions' words alone and imports nothing of the generators, whose author it shares; a solver by another
+author is ``tests/evals/independent_solver.py``. Standard library only, because it runs inside the sandbox; outside it, tests
+call ``solve`` with a function that answers prompts. Only reading is left to leaves (labels, needles, assignments, words,
+fields); counting never is.
 
 One file, because the sandbox is given one source. A node takes its text apart, has the pieces read by leaf calls or by child
 nodes, and puts the findings together; the root then computes. A child's answer is its findings as JSON.
