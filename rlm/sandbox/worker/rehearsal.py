@@ -13,6 +13,7 @@ import types
 import warnings
 from collections.abc import Sequence
 
+from . import steady
 from .calls import Calls
 from .channel import Channel, Guard
 from .execution import Executor
@@ -35,6 +36,7 @@ def rehearse(*, briefly: bool = False) -> None:
         briefly: once and without any cell, in a process that is to become a REPL: it then has its own copies of the pages
             that every REPL writes to.
     """
+    steady.prepare()
     kept = asyncio.run, asyncio.runners.run, warnings.showwarning
     ours, theirs = socket.socketpair()
     with ours, theirs, warnings.catch_warnings():

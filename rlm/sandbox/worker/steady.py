@@ -12,6 +12,7 @@ import asyncio
 import builtins
 import ctypes
 import datetime as dt
+import functools
 import gc
 import os
 import random
@@ -56,7 +57,8 @@ CLOCK = CellClock()
 
 
 def install(seed: str) -> None:
-    """Makes everything random in this process follow from ``seed``, and gives cells their clock."""
+    """Makes everything random in this process follow from ``seed``; the cells' clock is there when the host starts it."""
+    prepare()
     source = random.Random(f"bytes {seed}")
     random.seed(f"random {seed}")
     os.urandom = random._urandom = source.randbytes  # type: ignore[attr-defined]
@@ -65,6 +67,11 @@ def install(seed: str) -> None:
         numpy_random.seed(random.Random(f"numpy {seed}").getrandbits(32))
     uuid._generate_time_safe = None  # type: ignore[attr-defined]
     uuid.getnode = lambda: 0x020000000000 | source.getrandbits(40)
+
+
+@functools.cache
+def prepare() -> None:
+    """Puts the clock in its places. A zygote does it once for all its REPLs: each would else write to pages that all share."""
     _install_clock()
     _install_sleep()
     _install_dates()
