@@ -11,7 +11,7 @@ engine ──> Model      a provider, a local model, a plan, a script: one attem
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from rlm.core.cells import Cell, CellResult, PlainValue, ReplSpec, ReplVariables, Subcall, SubcallOutcome
 from rlm.core.errors import ModelError
@@ -54,7 +54,6 @@ Hear = Callable[[str], bool]
 """Is told each piece of a reply's text as it arrives; True says that no more of it is needed."""
 
 
-@runtime_checkable
 class StreamingModel(Model, Protocol):
     """A model that can be heard while it speaks."""
 
@@ -69,6 +68,11 @@ class StreamingModel(Model, Protocol):
             ModelError: as ``ask``.
         """
         ...
+
+
+def can_stream(model: Model) -> TypeGuard[StreamingModel]:
+    """For each of thousands of calls, which is why ``isinstance`` does not look through a Protocol here."""
+    return hasattr(model, "ask_aloud")
 
 
 class CallObserver(Protocol):

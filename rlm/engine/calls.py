@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rlm.core.billing import is_unbilled
 from rlm.core.budget import Amounts
@@ -20,7 +21,7 @@ from rlm.engine.hearing import FirstWord, Hearing, Rests
 from rlm.engine.holds import Holds
 from rlm.engine.meter import Meter, PriceOf
 from rlm.engine.recorder import Recorder
-from rlm.ports import AnswerCache, Hear, Model, Scheduler, StreamingModel
+from rlm.ports import AnswerCache, Hear, Model, Scheduler, can_stream
 
 __all__ = ["CallPlace", "Caller", "PriceOf"]
 
@@ -55,23 +56,35 @@ class Caller:
         self.meter = meter
         self.rests = Rests()
 
-    async def ask(
+    def ask(
         self, model: Model, request: Request, place: CallPlace, need: Need, first_word: asyncio.Event | None = None
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """A whole reply. Whatever becomes of the call, what it costs is counted. ``first_word`` is set when the reply begins.
 
         Raises:
             BudgetExceededError: before anything is sent, or in place of a further attempt.
             ModelError: after all attempts.
         """
+        hearing = None if first_word is None else FirstWord(first_word)
         if self._cache is not None and place.cell is not None:
-            occurrence = self._cache.count(model, request)
-            if (known := await self._cache.get(model, request, occurrence)) is not None:
-                return await self._take_known(model, request, place, known)
-            reply = await self._ask(model, request, place, need, first_word=first_word)
-            self._cache.put(model, request, occurrence, reply)
-            return reply
-        return await self._ask(model, request, place, need, first_word=first_word)
+            return self._ask_cache(self._cache, model, request, place, need, hearing)
+        return self._ask(model, request, place, need, hearing)
+
+    async def _ask_cache(  # noqa: PLR0917  as ``_ask``
+        self,
+        cache: CountingCache,
+        model: Model,
+        request: Request,
+        place: CallPlace,
+        need: Need,
+        hearing: FirstWord | None,
+    ) -> Reply:
+        occurrence = cache.count(model, request)
+        if (known := await cache.get(model, request, occurrence)) is not None:
+            return await self._take_known(model, request, place, known)
+        reply = await self._ask(model, request, place, need, hearing)
+        cache.put(model, request, occurrence, reply)
+        return reply
 
     async def ask_turn(
         self,
@@ -88,11 +101,21 @@ class Caller:
         What then still comes is read beside whatever the turn goes on with; the slot and the hold are kept until it has ended.
         ``usage`` of the reply is empty in that case, and ``billed`` is told the reply with its usage later.
         """
-        if rule == "never" or not isinstance(model, StreamingModel):
+        if rule == "never" or not can_stream(model):
             return await self._ask(model, request, place, need)
         taken: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        turn = _Aloud(rule, taken, billed)
-        task = asyncio.create_task(self._ask(model, request, place, need, aloud=turn))
+
+        def take(text: str) -> None:
+            reply = Reply(text, Usage(), model.name)
+            self._emit_reply(model, request, place, reply, 0.0, hearing.began_s, billed=False)
+            if not taken.done():
+                taken.set_result(reply)
+
+        def bill(reply: Reply) -> None:
+            billed(replace(reply, text=taken.result().text))
+
+        hearing = Hearing(rule, thinking=thinks_aloud(model.name, request.messages), decide=take)
+        task = asyncio.create_task(self._ask(model, request, place, need, hearing, bill))
         try:
             await asyncio.wait((task, taken), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -105,31 +128,21 @@ class Caller:
         await self.recorder.written()
         return taken.result()
 
-    async def _ask(
+    async def _ask(  # noqa: PLR0917  a call, and who hears it
         self,
         model: Model,
         request: Request,
         place: CallPlace,
         need: Need,
-        *,
-        aloud: _Aloud | None = None,
-        first_word: asyncio.Event | None = None,
+        hearing: Hearing | FirstWord | None = None,
+        billed: Callable[[Reply], None] | None = None,
     ) -> Reply:
+        """Thousands of these wait at once: what each of them holds, closures included, is what the collector walks through."""
         hold = await self.holds.take(need)
-        payment = _Payment(self, model, request, place, hold)
+        payment = _Payment(self, model, request, place, hold, hearing)
         began = self._emit_started(model, request, place)
-
-        def take(text: str) -> None:
-            reply = Reply(text, Usage(), model.name)
-            self._emit_reply(model, request, place, reply, 0.0, began, billed=False)
-            if aloud is not None and not aloud.taken.done():
-                aloud.taken.set_result(reply)
-
-        if first_word is not None:
-            payment.hearing = FirstWord(first_word)
-        if aloud is not None:
-            thinking = thinks_aloud(model.name, request.messages)
-            payment.hearing = Hearing(aloud.rule, thinking=thinking, decide=take)
+        if hearing is not None:
+            hearing.began_s = began
         try:
             reply = await self._scheduler.ask(model, request, node=place.node, observer=payment)
         except BaseException as error:
@@ -137,9 +150,9 @@ class Caller:
             if not payment.decided:
                 self._emit_failure(model, request, place, error, began)
             raise
-        if aloud is not None and payment.decided:
+        if billed is not None and payment.decided:
             payment.settle_later(reply)
-            aloud.billed(replace(reply, text=aloud.taken.result().text))
+            billed(reply)
             return reply
         self._emit_reply(model, request, place, reply, payment.settle(reply), began)
         await self.recorder.written()  # before anybody acts on it: what was answered is never paid for again
@@ -226,15 +239,6 @@ class Caller:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Aloud:
-    """How a turn is heard: ``taken`` is its reply once its end is known, ``billed`` is told what it cost."""
-
-    rule: CutRule
-    taken: asyncio.Future[Reply]
-    billed: Callable[[Reply], None]
-
-
 class CountingCache:
     """A cache, with the count of equal requests of one run: asking the same five times takes five answers, not one."""
 
@@ -256,7 +260,15 @@ class _Payment:
     (a timeout, a broken connection, a cancellation) counts with its whole hold, because nobody says what it cost.
     """
 
-    def __init__(self, caller: Caller, model: Model, request: Request, place: CallPlace, hold: Hold) -> None:
+    def __init__(  # noqa: PLR0917  a call, what pays for it and who hears it
+        self,
+        caller: Caller,
+        model: Model,
+        request: Request,
+        place: CallPlace,
+        hold: Hold,
+        hearing: Hearing | FirstWord | None,
+    ) -> None:
         self._holds = caller.holds
         self._meter = caller.meter
         self._recorder = caller.recorder
@@ -267,14 +279,14 @@ class _Payment:
         self._hold: Hold | None = hold
         self._in_flight = False
         self._billed = False
-        self.hearing: Hearing | FirstWord | None = None
+        self._hearing = hearing
 
     @property
     def decided(self) -> bool:
-        return self.hearing is not None and self.hearing.decided
+        return self._hearing is not None and self._hearing.decided
 
     def listen(self) -> Hear | None:
-        return None if self.hearing is None else self.hearing.listen()
+        return None if self._hearing is None else self._hearing.listen()
 
     async def admit(self, attempt: int) -> None:
         """Each attempt has a hold of its own; the first one's was there before the call began."""

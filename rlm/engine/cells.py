@@ -7,6 +7,7 @@ sub-calls, in their order, the time of day and what is random. A difference all 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOutcome
@@ -132,8 +133,10 @@ class CellDriver:
         return True
 
     def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None, repl: Repl) -> ServeSubcall:
-        async def serve(subcall: Subcall) -> SubcallOutcome:
-            return await self._subcalls.serve(job, cell, subcall, run, limit, repl.stop)
+        stop = repl.stop
+
+        def serve(subcall: Subcall) -> Awaitable[SubcallOutcome]:
+            return self._subcalls.serve(job, cell, subcall, run, limit, stop)
 
         return serve
 

@@ -209,15 +209,20 @@ class SubcallServer:
             key=key,
             prefetched=subcall.prefetched,
         )
-        need = replace(self._caller.meter.call_need(model, request), ahead=subcall.prefetched)
-        batch = None
-        if subcall.batch is not None and subcall.schema is None:  # JSON is not streamed: its beginning cannot be heard
+        need = self._caller.meter.call_need(model, request)
+        if subcall.prefetched:
+            need = replace(need, ahead=True)
+        # JSON is not streamed: its beginning cannot be heard.
+        if subcall.batch is None or subcall.schema is not None or not self._warming.concerns(model, prompt):
+            reply = await self._caller.ask(model, request, call_place, need)
+        else:
             batch = (job.id, place.turn, place.cell, subcall.batch)
-        async with self._warming.join(model, batch, prompt) as ticket:
-            if ticket.shared_chars:
-                request = replace(request, shared_chars=ticket.shared_chars)
-            ticket.reply = await self._caller.ask(model, request, call_place, need, ticket.first_word)
-        return ticket.reply
+            async with self._warming.join(model, batch, prompt) as ticket:
+                if ticket.shared_chars:
+                    request = replace(request, shared_chars=ticket.shared_chars)
+                reply = ticket.reply = await self._caller.ask(model, request, call_place, need, ticket.first_word)
+        self._warming.learn(model, reply)
+        return reply
 
     async def _drive_child(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from rlm.core.messages import Reply
-from rlm.ports import Model, StreamingModel
+from rlm.ports import Model, can_stream
 
 WarmRule: TypeAlias = Literal["auto", "always", "never"]
 
@@ -65,26 +65,31 @@ class Warming:
         self._caches: set[str] = set()  # names of models that have reported cached tokens
         self._silent: set[str] = set()  # those that did not tell when they began to answer
 
-    @asynccontextmanager
-    async def join(self, model: Model, batch: Hashable | None, prompt: str) -> AsyncIterator[Ticket]:
-        """Waits until this call may go; what is inside makes it. ``batch`` is None for a call that stands alone."""
-        ticket = Ticket()
+    def concerns(self, model: Model, prompt: str) -> bool:
+        """Whether a call of a batch may be worth warming for; ``join`` costs more than the rest of most calls' way here."""
         min_chars = CHARS_PER_TOKEN * self._least_tokens(model)
-        if batch is None or not min_chars or len(prompt) < min_chars:
-            yield ticket
-        elif batch in self._batches:
+        return 0 < min_chars <= len(prompt)
+
+    def learn(self, model: Model, reply: Reply) -> None:
+        """What a reply tells of its model's cache."""
+        if reply.usage.cached_tokens:
+            self._caches.add(model.name)
+
+    @asynccontextmanager
+    async def join(self, model: Model, batch: Hashable, prompt: str) -> AsyncIterator[Ticket]:
+        """Waits until this call may go; what is inside makes it."""
+        ticket = Ticket()
+        if batch in self._batches:
             await self._follow(self._batches[batch], prompt, ticket)
             yield ticket
         else:
-            async with self._lead(model, batch, prompt, min_chars, ticket):
+            async with self._lead(model, batch, prompt, CHARS_PER_TOKEN * self._least_tokens(model), ticket):
                 yield ticket
-        if ticket.reply is not None and ticket.reply.usage.cached_tokens:
-            self._caches.add(model.name)
 
     def _least_tokens(self, model: Model) -> int:
         """Of a shared beginning that is worth it; 0 where none is."""
         known: int | None = getattr(model, "prefix_tokens", None)
-        if self._rule == "never" or known == 0 or not isinstance(model, StreamingModel) or model.name in self._silent:
+        if self._rule == "never" or known == 0 or not can_stream(model) or model.name in self._silent:
             return 0
         if known is None and self._rule == "auto" and model.name not in self._caches:
             return 0

@@ -9,7 +9,7 @@ from itertools import count
 from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
-from rlm.ports import CallObserver, Clock, Hear, Model, StreamingModel
+from rlm.ports import CallObserver, Clock, Hear, Model, can_stream
 from rlm.scheduler.lanes import Lane
 from rlm.scheduler.pace import Pace
 from rlm.scheduler.retries import RetryPolicy, is_pushback, plan_retry
@@ -134,7 +134,7 @@ class Dispatcher:
     async def _attempt(self, model: Model, request: Request, hear: Hear | None) -> Reply:
         try:
             async with asyncio.timeout(self._call_timeout_s):
-                if hear is not None and isinstance(model, StreamingModel):
+                if hear is not None and can_stream(model):
                     return await model.ask_aloud(request, hear)
                 return await model.ask(request)
         except TimeoutError:

@@ -48,15 +48,23 @@ class Bench:
         self.calls = 1
 
     async def call(self, batch: object, prompt: str) -> None:
-        async with self.warming.join(self.model, batch, prompt) as ticket:
-            self.tickets[prompt], self.began[prompt] = ticket, time.monotonic()
-            await asyncio.sleep(self.first_word_s)
-            if ticket.first_word is not None and self.fails:
-                raise ConnectionError
-            if ticket.first_word is not None and not self.is_mute:
-                ticket.first_word.set()
-            await asyncio.sleep(self.rest_s)
-            ticket.reply = Reply("r", Usage(self.calls, 9, self.cached), "m")
+        if batch is not None and self.warming.concerns(self.model, prompt):
+            async with self.warming.join(self.model, batch, prompt) as ticket:
+                ticket.reply = await self.answer(prompt, ticket)
+        else:
+            ticket = Ticket(reply=await self.answer(prompt, Ticket()))
+        assert ticket.reply is not None
+        self.warming.learn(self.model, ticket.reply)
+
+    async def answer(self, prompt: str, ticket: Ticket) -> Reply:
+        self.tickets[prompt], self.began[prompt] = ticket, time.monotonic()
+        await asyncio.sleep(self.first_word_s)
+        if ticket.first_word is not None and self.fails:
+            raise ConnectionError
+        if ticket.first_word is not None and not self.is_mute:
+            ticket.first_word.set()
+        await asyncio.sleep(self.rest_s)
+        return Reply("r", Usage(self.calls, 9, self.cached), "m")
 
     async def run(self, prompts: list[str], batch: object = 1) -> float:
         """How long after the first of them the last one left."""

@@ -12,7 +12,7 @@ from rlm.core.billing import is_unbilled
 from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.models.anthropic import AnthropicMessages
 from rlm.models.openai_chat import OpenAIChat
-from rlm.ports import StreamingModel
+from rlm.ports import can_stream
 from rlm.testing.server import ScriptedReply, ScriptedServer, StreamShape
 
 ASK = Request((Message("user", "hello"),), role="node")
@@ -42,7 +42,7 @@ def open_model(api: str, server: ScriptedServer, **options: Any) -> OpenAIChat |
 async def ask(api: str, ear: Ear, *replies: ScriptedReply, **options: Any) -> tuple[Reply, ScriptedServer]:
     async with ScriptedServer(list(replies)) as server:
         model = open_model(api, server, **options)
-        assert isinstance(model, StreamingModel)
+        assert can_stream(model)
         try:
             return await model.ask_aloud(ASK, ear), server
         finally:
