@@ -162,6 +162,59 @@ def test_a_killed_repl_is_rebuilt_without_paying_again(tmp_path: Path) -> None:
     assert run.replay("last").answer == result.answer
 
 
+ENDS = {
+    "its own end": "import os\nos._exit(1)",
+    "a crash": "import ctypes\nctypes.string_at(0)",
+    "an endless loop in C": "sum(range(10**13))",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, how: str) -> None:
+    codes = (
+        "kept = llm_query('first') + '!'\nprint(kept)",
+        f"lost = 1\n{ENDS[how]}",
+        "FINAL([kept, 'lost' in globals()])",
+    )
+    run, model = engine(cells(*codes), tmp_path / "runs.db", cell_seconds=0.5)
+    assert run.run("q", "context").answer == ["<first>!", False]
+    told = model.requests[-1].messages[-1].content
+    assert "The variables of earlier cells are there again" in told
+    assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
+
+
+WRITER = """
+import sys, rlm
+from rlm.testing.scripted import ScriptedModel
+def script(request):
+    leaf = request.messages[-1].content
+    if request.role == "leaf":
+        return f"<{leaf}>"
+    return f"```repl\\nFINAL(llm_query_batch([f'{sys.argv[2]} {{i}}' for i in range(20)]))\\n```"
+for _ in range(4):
+    result = rlm.RLM(ScriptedModel(script), store=sys.argv[1]).run("q " + sys.argv[2], "context")
+    assert result.answer == [f"<{sys.argv[2]} {i}>" for i in range(20)]
+"""
+
+
+def test_several_processes_write_one_store_that_none_of_them_made(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "runs.db"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(place), str(n)], env=env, stderr=subprocess.PIPE, text=True)
+        for n in range(4)
+    ]
+    for writer in writers:
+        _, told = writer.communicate(timeout=60)
+        assert writer.returncode == 0, told
+    run, model = engine(cells("FINAL(0)"), place)
+    runs = run._records.need_store().runs()
+    assert len(runs) == 16
+    for info in runs:
+        assert run.replay(info.id).answer == [f"<{info.question[2:]} {i}>" for i in range(20)]
+    assert model.requests == []
+
+
 def test_answers_of_earlier_runs_are_taken_only_where_asked_for(tmp_path: Path) -> None:
     code = "x = [llm_query('same') for _ in range(3)] + llm_query_batch(['other'] * 2)\nFINAL(x)"
     run, model = engine(cells(code), tmp_path / "runs.db", cache=True)
