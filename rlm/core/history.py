@@ -20,7 +20,7 @@ from rlm.core.events import (
     NodeStarted,
     SubcallEnded,
 )
-from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace
+from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, is_turn
 from rlm.core.messages import Reply, Request
 
 LOST = "Lost"
@@ -84,19 +84,12 @@ class RecordedNode:
 
 
 class History:
-    """Folds events. Nodes whose answer their parent has are forgotten, unless ``keep_all``.
-
-    ``lost`` are the calls that have begun and not ended.
-    """
+    """Folds events. Nodes whose answer their parent has are forgotten, unless ``keep_all``."""
 
     def __init__(self, *, keep_all: bool = False) -> None:
         self._keep_all = keep_all
         self.nodes: dict[NodeId, RecordedNode] = {}
-        self._open: dict[CallId, CallStarted] = {}
-
-    @property
-    def lost(self) -> list[CallStarted]:
-        return list(self._open.values())
+        self._open_turns: dict[CallId, RecordedTurn] = {}
 
     def cell(self, node: NodeId, cell: Cell) -> RecordedCell | None:
         """What is known of a cell, if its code is the same."""
@@ -120,17 +113,17 @@ class History:
                 if event.parent is not None:
                     self._begin_call(SubcallPlace.parse(event.node), event.key, event.batch, event.prefetched)
             case CallStarted():
-                self._open[event.call] = event
                 if event.cell is None:
-                    self._turns(event)[event.turn] = RecordedTurn(event.request, event.limit)
+                    made = self._turns(event)[event.turn] = RecordedTurn(event.request, event.limit)
+                    self._open_turns[event.call] = made
                 else:
                     self._begin_call(SubcallPlace.parse(event.call), event.key, event.batch, event.prefetched)
             case CallReplied():
                 self._note_reply(event)
             case CallFailed():
-                started = self._open.pop(event.call, None)
-                if started is not None and started.cell is None and event.error not in NOT_OUTCOMES:
-                    self._turns(started)[started.turn].failure = event
+                turn = self._open_turns.pop(event.call, None)
+                if turn is not None and event.error not in NOT_OUTCOMES:
+                    turn.failure = event
             case SubcallEnded():
                 self._note_end(event)
             case CellStarted(cell=cell):
@@ -159,11 +152,10 @@ class History:
         cell.calls.setdefault(key, []).append(call)
 
     def _note_reply(self, event: CallReplied) -> None:
-        started = self._open.pop(event.call, None)
-        if started is None:
-            return
-        if started.cell is None:
-            self._turns(started)[started.turn].reply = event.reply
+        turn = self._open_turns.pop(event.call, None)
+        if turn is not None:
+            turn.reply = event.reply
+        if is_turn(event.call):
             return
         place = SubcallPlace.parse(event.call)
         call = self.call(place)

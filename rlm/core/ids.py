@@ -42,6 +42,11 @@ def turn_call(node: NodeId, turn: int) -> CallId:
     return CallId(f"{node}@{turn}")
 
 
+def is_turn(call: CallId) -> bool:
+    """Whether a call is a node's turn or the summary before one, and no sub-call."""
+    return "@" in call
+
+
 def summary_call(node: NodeId, turn: int) -> CallId:
     """The id of the call that shortens a node's conversation before a turn."""
     return CallId(f"{node}@{turn}.summary")

@@ -71,6 +71,17 @@ class RunSetup:
     cache: AnswerCache | None = None
 
 
+def find_lost(events: Sequence[AnyEvent]) -> list[CallStarted]:
+    """The calls that were in flight when the process of a run ended."""
+    lost: dict[CallId, CallStarted] = {}
+    for event in events:
+        if isinstance(event, CallStarted):
+            lost[event.call] = event
+        elif isinstance(event, CallReplied | CallFailed):
+            lost.pop(event.call, None)
+    return list(lost.values())
+
+
 def find_unbilled(events: Sequence[AnyEvent]) -> list[CallStarted]:
     """The calls whose reply was taken while it still arrived, and whose process ended before it was told what they cost."""
     started: dict[CallId, CallStarted] = {}
@@ -195,7 +206,7 @@ class Run:
         recorder.emit(RunResumed(run=self._setup.id, node=ROOT, at_s=recorder.at_s))
         for call in find_unbilled(self._setup.past):
             self._assume(call, calls=1)
-        for call in self._setup.repetition.history.lost:
+        for call in find_lost(self._setup.past):
             self._close_lost(call)
 
     def _assume(self, call: CallStarted, calls: int = 0) -> None:
