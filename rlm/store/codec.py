@@ -72,12 +72,16 @@ class Encoder:
         self.texts: dict[bytes, bytes] = {}
         self._encoders = {kind: self._of_class(kind) for kind in KINDS.values()}
 
+    def encode_short(self, event: AnyEvent) -> bytes | None:
+        """The events that come by the thousand; None for what has to go through ``encode``. In any order, on any thread."""
+        if not self._keep_texts or (brief := to_brief(event, LONG_CHARS)) is None:
+            return None
+        try:
+            return orjson.dumps(brief)
+        except TypeError:  # a lone surrogate
+            return None
+
     def encode(self, event: AnyEvent) -> bytes:
-        if self._keep_texts and (brief := to_brief(event, LONG_CHARS)) is not None:
-            try:
-                return orjson.dumps(brief)
-            except TypeError:  # a lone surrogate
-                pass
         encoded = self._encoders[type(event)](event)
         if isinstance(event, CallStarted):
             self._shorten_talk(event, encoded)

@@ -33,13 +33,13 @@ Redact = Callable[[bytes], bytes]
 
 @dataclass(slots=True)
 class OpenRun:
-    """A run that this process writes. ``pending`` are events that are not written yet."""
+    """A run that this process writes. ``pending`` are events that are not written yet, or their lines."""
 
     number: int
     next_seq: int
     encoder: Encoder
     redact: Redact
-    pending: deque[AnyEvent] = field(default_factory=deque)
+    pending: deque[AnyEvent | bytes] = field(default_factory=deque)
     listed: bool = False  # the writer knows that something is pending
     failure: StoreError | None = None
 
@@ -59,7 +59,8 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def append(self, run: OpenRun, event: AnyEvent) -> None:
-        run.pending.append(event)
+        # Short ones are made a line at once: by the thousand, waiting events cost the collector more than their lines cost us.
+        run.pending.append(run.encoder.encode_short(event) or event)
         if run.listed:
             return
         with self._wake:
@@ -123,7 +124,7 @@ class Writer:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve, ended)
 
-    def _write(self, groups: list[tuple[OpenRun, list[AnyEvent]]]) -> None:
+    def _write(self, groups: list[tuple[OpenRun, list[AnyEvent | bytes]]]) -> None:
         try:
             with self._lock, translated(self._place), transaction(self._connection):
                 for run, events in groups:
@@ -138,11 +139,12 @@ class Writer:
             for run, _ in groups:
                 run.failure = run.failure or failure
 
-    def _write_run(self, run: OpenRun, events: list[AnyEvent]) -> None:
+    def _write_run(self, run: OpenRun, events: list[AnyEvent | bytes]) -> None:
         """A group is one row, a line for each event: a row for each would cost twice as much as making its line."""
         if not events:
             return
-        lines = run.redact(b"\n".join(run.encoder.encode(event) for event in events))
+        encode = run.encoder.encode
+        lines = run.redact(b"\n".join(each if isinstance(each, bytes) else encode(each) for each in events))
         texts = [(run.number, digest, run.redact(data)) for digest, data in run.encoder.take_texts().items()]
         if texts:
             self._connection.executemany("INSERT OR IGNORE INTO texts (run, hash, data) VALUES (?, ?, ?)", texts)
@@ -152,7 +154,7 @@ class Writer:
         run.next_seq += len(events)
 
 
-def _take(pending: deque[AnyEvent]) -> list[AnyEvent]:
+def _take(pending: deque[AnyEvent | bytes]) -> list[AnyEvent | bytes]:
     """What is there now, in order; others may append at the same time."""
     return [pending.popleft() for _ in range(len(pending))]
 
