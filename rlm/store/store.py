@@ -18,7 +18,7 @@ from rlm.core.messages import JsonValue
 from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError
 from rlm.store.runs import ContextInfo, RunInfo, is_alive, this_process
 from rlm.store.schema import MEMORY, open_database, transaction, translated
-from rlm.store.writer import OpenRun, Writer
+from rlm.store.writer import END_RUN, OpenRun, Writer
 
 MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finished ones
 AT_ONCE_S = 0.001
@@ -124,11 +124,14 @@ class SqliteStore:
         encoder = Encoder(self._dump, keep_texts=keep_texts)
         return RunJournal(self, run, OpenRun(number, next_seq, encoder, redact), self._writer)
 
-    def finish(self, run: RunId, status: str | None) -> None:
-        """Notes how a run ended; None leaves it open for ``resume``."""
+    def finish(self, run: RunId, opened: OpenRun) -> None:
+        """Notes how a run ended, where its last event did not; one that could not be kept whole stays open for ``resume``."""
         self._open.discard(run)
+        if opened.noted and opened.failure is None:
+            return
+        status = opened.status if opened.failure is None else None
         with self._changing() as connection:
-            connection.execute("UPDATE runs SET status=?, touched=?, owner=NULL WHERE id=?", [status, time.time(), run])
+            connection.execute(END_RUN, [status, time.time(), opened.number])
 
     def note_context(self, run: RunId, context: ContextInfo) -> None:
         """What became known of a run's context after it had begun."""
@@ -260,7 +263,6 @@ class RunJournal:
         self._run = run
         self._opened = opened
         self._writer = writer
-        self._status: str | None = None
         self._begun: dict[CallId, float] = {}
 
     def append(self, event: AnyEvent) -> None:
@@ -270,7 +272,7 @@ class RunJournal:
             if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
                 return
         elif isinstance(event, RunFinished):
-            self._status = event.status
+            self._opened.status = event.status
         self._writer.append(self._opened, event)
 
     async def written(self) -> None:
@@ -278,7 +280,7 @@ class RunJournal:
 
     def close(self) -> None:
         """Notes how the run ended; what went wrong before was told already."""
-        self._store.finish(self._run, self._status if self._opened.failure is None else None)
+        self._store.finish(self._run, self._opened)
 
 
 def redactor(secrets: Sequence[str]) -> Callable[[bytes], bytes]:

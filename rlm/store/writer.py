@@ -28,12 +28,17 @@ GATHER_S, GATHER_MANY_S = (
     0.012,
 )  # how long answers gather when more come: a commit costs as much as twenty of them
 MANY = 32
+END_RUN = "UPDATE runs SET status=?, touched=?, owner=NULL WHERE number=?"
 Redact = Callable[[bytes], bytes]
 
 
 @dataclass(slots=True)
 class OpenRun:
-    """A run that this process writes. ``pending`` are events that are not written yet, or their lines."""
+    """A run that this process writes.
+
+    ``pending`` are events that are not written yet, or their lines; ``status`` is how it ended, written with its last event:
+    ``noted`` tells that it was.
+    """
 
     number: int
     next_seq: int
@@ -42,6 +47,8 @@ class OpenRun:
     pending: deque[AnyEvent | bytes] = field(default_factory=deque)
     listed: bool = False  # the writer knows that something is pending
     failure: StoreError | None = None
+    status: str | None = None
+    noted: bool = False
 
 
 class Writer:
@@ -152,6 +159,9 @@ class Writer:
             "INSERT INTO events (run, seq, data) VALUES (?, ?, ?)", (run.number, run.next_seq, lines)
         )
         run.next_seq += len(events)
+        if run.status is not None and not run.noted:
+            self._connection.execute(END_RUN, (run.status, time.time(), run.number))
+            run.noted = True
 
 
 def _take(pending: deque[AnyEvent | bytes]) -> list[AnyEvent | bytes]:
