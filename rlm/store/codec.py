@@ -6,6 +6,7 @@ Built from the types themselves: a new event, or a new field with a default, nee
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,12 @@ KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_a
 _NAMESPACE = {**vars(messages), **vars(cells), **vars(events), "NodeId": NodeId, "CallId": CallId}
 
 
+@functools.cache
+def _hints_of(cls: type[Any]) -> dict[str, Any]:
+    """Every run has an encoder of its own, and this takes longer than the rest of making one."""
+    return typing.get_type_hints(cls, _NAMESPACE)
+
+
 class MissingTextError(LookupError):
     """A text is referred to and not there: it was not kept, or its row is gone."""
 
@@ -70,7 +77,7 @@ class Encoder:
         self._keep_texts = keep_texts
         self._talks: dict[NodeId, tuple[CallId, tuple[Message, ...]]] = {}
         self.texts: dict[bytes, bytes] = {}
-        self._encoders = {kind: self._of_class(kind) for kind in KINDS.values()}
+        self._encoders: dict[type[AnyEvent], Encode] = {}  # made when they are needed: most runs need few
 
     def encode_short(self, event: AnyEvent) -> bytes | None:
         """The events that come by the thousand; None for what has to go through ``encode``. In any order, on any thread."""
@@ -82,7 +89,10 @@ class Encoder:
             return None
 
     def encode(self, event: AnyEvent) -> bytes:
-        encoded = self._encoders[type(event)](event)
+        encode = self._encoders.get(type(event))
+        if encode is None:
+            encode = self._encoders[type(event)] = self._of_class(type(event))
+        encoded = encode(event)
         if isinstance(event, CallStarted):
             self._shorten_talk(event, encoded)
         elif isinstance(event, events.NodeFinished):
@@ -124,7 +134,7 @@ class Encoder:
         return self._apart(data, kind)
 
     def _of_class(self, cls: type[Any]) -> Encode:
-        hints = typing.get_type_hints(cls, _NAMESPACE)
+        hints = _hints_of(cls)
         parts: list[tuple[str, Encode | None]] = []
         for each in dataclasses.fields(cls):
             if each.name == "messages":
@@ -229,7 +239,7 @@ class Decoder:
         return data.decode() if data.startswith(b"[not kept") else self._load(encoded["as"], data)
 
     def _of_class(self, cls: type[Any]) -> Decode:
-        hints = typing.get_type_hints(cls, _NAMESPACE)
+        hints = _hints_of(cls)
         names = {each.name for each in dataclasses.fields(cls)}
         special = {
             name: decode
