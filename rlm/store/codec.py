@@ -6,7 +6,6 @@ Built from the types themselves: a new event, or a new field with a default, nee
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -52,10 +51,14 @@ KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_a
 _NAMESPACE = {**vars(messages), **vars(cells), **vars(events), "NodeId": NodeId, "CallId": CallId}
 
 
-@functools.cache
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+"""Of the classes met so far: every run has an encoder of its own, and this takes longer than the rest of making one."""
+
+
 def _hints_of(cls: type[Any]) -> dict[str, Any]:
-    """Every run has an encoder of its own, and this takes longer than the rest of making one."""
-    return typing.get_type_hints(cls, _NAMESPACE)
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls, _NAMESPACE)
+    return _HINTS[cls]
 
 
 class MissingTextError(LookupError):
