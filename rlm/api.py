@@ -330,7 +330,6 @@ class RLM:
         context: PlainValue,
         budget: Budget | None,
         on_divergence: OnDivergence,
-        sinks: Sequence[Sink] = (),
     ) -> Result:
         past = await self._records.recall(run_id, context)
         if not past.events:
@@ -344,9 +343,7 @@ class RLM:
         more = budget is not None or stopped
         over = past.info.status in ("complete", "partial") and not more
         journal = None if over else Record(self._records, past.info.id, {}, resumed=True)
-        run = self.prepare(
-            run=past.info.id, journal=journal, past=past.events, repetition=repetition, budget=budget, sinks=sinks
-        )
+        run = self.prepare(run=past.info.id, journal=journal, past=past.events, repetition=repetition, budget=budget)
         if more:
             history.reopen()
         return await run.answer(question_of(past.events), past.context)
@@ -416,8 +413,10 @@ class RLM:
         )
 
     def _cache(self) -> LeafCache | None:
-        store = self._records.store() if self._cache_scope is not None else None
-        return LeafCache(store, self._cache_scope) if store is not None and self._cache_scope is not None else None
+        if self._cache_scope is None:
+            return None
+        store = self._records.store()
+        return None if store is None else LeafCache(store, self._cache_scope)
 
     @property
     def can_resume(self) -> bool:

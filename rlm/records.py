@@ -107,16 +107,16 @@ class Records:
         Raises:
             StoreError: a store that was asked for cannot be opened.
         """
-        place = default_location() if self.place == DEFAULT_STORE else self.place
+        place = self._where()
         return None if place is None else STORES.open(place)
+
+    def _where(self) -> str | Path | None:
+        return default_location() if self.place == DEFAULT_STORE else self.place
 
     @property
     def is_kept(self) -> bool:
         """Whether runs are kept beyond the end of this process."""
-        return not self._warned and (default_location() if self.place == DEFAULT_STORE else self.place) not in (
-            None,
-            MEMORY,
-        )
+        return not self._warned and self._where() not in (None, MEMORY)
 
     def need_store(self) -> SqliteStore:
         """Raises StoreError where there is none."""

@@ -28,6 +28,7 @@ from rlm.cli.output import (
     write_answer,
     write_json,
 )
+from rlm.cli.records import choose_store
 from rlm.core.budget import Budget
 from rlm.core.errors import ConfigurationError, RLMError, RunCancelledError
 from rlm.core.result import Result
@@ -141,7 +142,7 @@ def ask(
             sandbox=sandbox,
             sandbox_packages=sandbox_package or (),
             base_url=base_url,
-            store=_choose_store(store),
+            store=choose_store(store),
             store_texts=not no_store_texts,
             cache=cache,
             sinks=[view] if view else [],
@@ -185,10 +186,6 @@ def _tell_how_to_go_on(engine: rlm.RLM, run: str, limit: str | None = None) -> N
     """What was paid for is not lost, and a person has to know."""
     if engine.can_resume:
         complain(f"to go on without paying twice: rlm resume {run}{LIMIT_OPTIONS.get(limit or '', '')}")
-
-
-def _choose_store(named: str | None) -> str | None:
-    return rlm.DEFAULT_STORE if named is None else None if named == "none" else named
 
 
 def _wait(handle: rlm.RunHandle) -> Result:

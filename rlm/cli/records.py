@@ -16,13 +16,14 @@ from rlm.store.runs import RunInfo
 from rlm.store.store import SqliteStore
 
 
-def place_of(store: str | None) -> str:
-    return DEFAULT_STORE if store is None else store
+def choose_store(named: str | None) -> str | None:
+    """What ``--store`` means: the default one where it is not given, no store for "none"."""
+    return DEFAULT_STORE if named is None else None if named == "none" else named
 
 
 def open_store(store: str | None) -> SqliteStore:
     """Raises StoreError: there is none, or it cannot be opened."""
-    return Records(place_of(store)).need_store()
+    return Records(choose_store(store)).need_store()
 
 
 class RecordedModel:
@@ -68,7 +69,7 @@ def engine_of(
     limits = rlm.Budget(**budget) if isinstance(budget, dict) and live else rlm.Budget()
     return rlm.RLM(
         models=models,
-        store=place_of(store),
+        store=choose_store(store),
         budget=limits,
         prompt=prompt if isinstance(prompt, str) else None,
         sinks=sinks,
