@@ -61,6 +61,8 @@ class Stores:
     def forget(self) -> None:
         """Begins anew, in a forked child. The parent's connections are neither used nor closed: they are the parent's."""
         self._lock = threading.Lock()
+        for store in self._open.values():
+            store.abandon()
         self._parents += self._open.values()
         self._open = {}
 
@@ -178,14 +180,8 @@ class Record:
                 self._journal = await asyncio.to_thread(store.resume, self._run, secrets=records.secrets)
                 return
             info, large = describe(context, self._sources)
-            self._journal = await asyncio.to_thread(
-                store.begin,
-                self._run,
-                question,
-                self._options,
-                info,
-                keep_texts=records.keep_texts,
-                secrets=records.secrets,
+            self._journal = store.begin(
+                self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
             )
         except StoreError as error:
             if records.place != DEFAULT_STORE or self._resumed:
@@ -204,7 +200,7 @@ class Record:
 
     async def written(self) -> None:
         if self._journal is not None:
-            await self._journal.written()
+            self._journal.keep()
 
     async def end(self) -> None:
         """Notes how the run ended. What the store has against it was told while the run went on."""

@@ -20,62 +20,31 @@ BEGUN, LEFT, ANSWERED = "+", ">", "="
 
 def to_brief(event: AnyEvent, max_chars: int) -> tuple[str, Fields] | None:
     """The short form; None where the event has something it cannot say."""
-    if isinstance(event, CallSent):
-        return LEFT, [event.node, event.at_s, event.call, event.attempt]
     if isinstance(event, CallReplied):
         reply = event.reply
         if len(reply.text) > max_chars or not event.billed:
             return None
         usage = reply.usage
-        used = [usage.calls, usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens]
         return ANSWERED, [
-            *(
-                event.node,
-                event.at_s,
-                event.call,
-                event.role,
-                event.depth,
-                event.model,
-                event.cost_usd,
-                event.elapsed_s,
-            ),
-            *(
-                event.cached,
-                reply.text,
-                reply.model,
-                reply.cost_usd,
-                *used,
-                usage.output_tokens,
-                usage.reasoning_tokens,
-            ),
-        ]
-    if isinstance(event, CallStarted) and event.role == "leaf":
+            event.node, event.at_s, event.call, event.role, event.depth, event.model, event.cost_usd, event.elapsed_s,
+            event.cached, reply.text, reply.model, reply.cost_usd, usage.calls, usage.input_tokens, usage.cached_tokens,
+            usage.cache_write_tokens, usage.output_tokens, usage.reasoning_tokens,
+        ]  # fmt: skip
+    if isinstance(event, CallStarted):
         request = event.request
-        if (
-            len(request.messages) != 1
-            or request.schema is not None
-            or request.stop
-            or request.cache_key
-            or request.task
-        ):
+        if event.role != "leaf" or len(request.messages) != 1 or event.limit is not None:
+            return None
+        if request.schema is not None or request.stop or request.cache_key or request.task:
             return None
         message = request.messages[0]
-        if message.role != "user" or len(message.content) > max_chars or event.limit is not None:
+        if message.role != "user" or len(message.content) > max_chars:
             return None
         return BEGUN, [
-            *(
-                event.node,
-                event.at_s,
-                event.call,
-                event.depth,
-                event.model,
-                event.turn,
-                event.cell,
-                event.batch,
-                event.key,
-            ),
-            *(event.prefetched, message.content, request.depth, request.max_output_tokens, request.temperature),
-        ]
+            event.node, event.at_s, event.call, event.depth, event.model, event.turn, event.cell, event.batch, event.key,
+            event.prefetched, message.content, request.depth, request.max_output_tokens, request.temperature,
+        ]  # fmt: skip
+    if isinstance(event, CallSent):
+        return LEFT, [event.node, event.at_s, event.call, event.attempt]
     return None
 
 

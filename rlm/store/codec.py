@@ -10,7 +10,8 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias, Union
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias, Union
 
 import orjson
 
@@ -21,44 +22,18 @@ from rlm.core.messages import Message
 from rlm.store.brief import FROM_BRIEF, to_brief
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
-CONTENT = frozenset(
-    {
-        "question",
-        "context",
-        "content",
-        "text",
-        "code",
-        "stdout",
-        "stderr",
-        "echo",
-        "error",
-        "traceback",
-        "notes",
-        "notice",
-        "message",
-    }
-    | {"reason", "variables", "name", "value", "answer", "schema", "stop"}
-)
+CONTENT = frozenset({
+    "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
+    "message", "reason", "variables", "name", "value", "answer", "schema", "stop",
+})  # fmt: skip
 """Fields that hold what people and models wrote: with ``keep_texts`` off nothing of them is kept but hash and length."""
 
 Json: TypeAlias = Any
-Encode: TypeAlias = Callable[[Any], Json]
-Decode: TypeAlias = Callable[[Json], Any]
 DumpValue: TypeAlias = Callable[[object], tuple[str, bytes]]
 LoadValue: TypeAlias = Callable[[str, bytes], object]
 
 KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_args(AnyEvent)}
 _NAMESPACE = {**vars(messages), **vars(cells), **vars(events), "NodeId": NodeId, "CallId": CallId}
-
-
-_HINTS: dict[type[Any], dict[str, Any]] = {}
-"""Of the classes met so far: every run has an encoder of its own, and this takes longer than the rest of making one."""
-
-
-def _hints_of(cls: type[Any]) -> dict[str, Any]:
-    if cls not in _HINTS:
-        _HINTS[cls] = typing.get_type_hints(cls, _NAMESPACE)
-    return _HINTS[cls]
 
 
 class MissingTextError(LookupError):
@@ -77,14 +52,13 @@ class Encoder:
 
     def __init__(self, dump: DumpValue, *, keep_texts: bool = True) -> None:
         self._dump = dump
-        self._keep_texts = keep_texts
+        self.keep_texts = keep_texts
         self._talks: dict[NodeId, tuple[CallId, tuple[Message, ...]]] = {}
         self.texts: dict[bytes, bytes] = {}
-        self._encoders: dict[type[AnyEvent], Encode] = {}  # made when they are needed: most runs need few
 
     def encode_short(self, event: AnyEvent) -> bytes | None:
         """The events that come by the thousand; None for what has to go through ``encode``. In any order, on any thread."""
-        if not self._keep_texts or (brief := to_brief(event, LONG_CHARS)) is None:
+        if not self.keep_texts or (brief := to_brief(event, LONG_CHARS)) is None:
             return None
         try:
             return orjson.dumps(brief)
@@ -92,10 +66,9 @@ class Encoder:
             return None
 
     def encode(self, event: AnyEvent) -> bytes:
-        encode = self._encoders.get(type(event))
-        if encode is None:
-            encode = self._encoders[type(event)] = self._of_class(type(event))
-        encoded = encode(event)
+        write = FORMS[type(event)].write
+        assert write is not None
+        encoded = write(self, event)
         if isinstance(event, CallStarted):
             self._shorten_talk(event, encoded)
         elif isinstance(event, events.NodeFinished):
@@ -113,66 +86,29 @@ class Encoder:
             while kept < min(len(talk), len(since[1])) and talk[kept] is since[1][kept]:
                 kept += 1
             encoded["request"]["since"] = [since[0], kept]
-        encoded["request"]["messages"] = [[each.role, self._text(each.content)] for each in talk[kept:]]
+        encoded["request"]["messages"] = [[each.role, self.text(each.content)] for each in talk[kept:]]
         if event.role == "node":
             self._talks[event.node] = (event.call, talk)
 
-    def _text(self, text: str) -> Json:
+    def text(self, text: str) -> Json:
         """A text, or ``{"#": its hash}``."""
-        if self._keep_texts and len(text) <= LONG_CHARS:
+        if self.keep_texts and len(text) <= LONG_CHARS:
             return text if text.isascii() or _is_sound(text) else self._apart(text.encode("utf-8", "surrogatepass"))
         return self._apart(text.encode("utf-8", "surrogatepass"))
 
-    def _apart(self, data: bytes, kind: str | None = None) -> Json:
-        digest = hash_text(data)
-        if self._keep_texts:
-            self.texts[digest] = data
-            return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
-        return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
-
-    def _value(self, value: object) -> Json:
-        if value is None or (isinstance(value, bool) and self._keep_texts):
+    def value(self, value: object) -> Json:
+        """Plain data, with its types."""
+        if isinstance(value, bool) and self.keep_texts:
             return value
         kind, data = self._dump(value)
         return self._apart(data, kind)
 
-    def _of_class(self, cls: type[Any]) -> Encode:
-        hints = _hints_of(cls)
-        parts: list[tuple[str, Encode | None]] = []
-        for each in dataclasses.fields(cls):
-            if each.name == "messages":
-                continue
-            parts.append((each.name, self._of_type(hints[each.name], content=each.name in CONTENT)))
-        plain = [name for name, encode in parts if encode is None]
-        special = [(name, encode) for name, encode in parts if encode is not None]
-
-        def encode_object(thing: Any) -> Json:
-            made = {name: getattr(thing, name) for name in plain}
-            for name, encode in special:
-                value = getattr(thing, name)
-                made[name] = None if value is None else encode(value)
-            return made
-
-        return encode_object
-
-    def _of_type(self, hint: Any, *, content: bool) -> Encode | None:
-        """None for what JSON has itself."""
-        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-        if origin in (Union, types.UnionType):
-            inner = [each for each in arguments if each is not type(None)]
-            return self._of_type(inner[0], content=content) if len(inner) == 1 else None
-        if hint is str or (isinstance(hint, typing.NewType) and content):
-            return self._text if content else None
-        if hint is object:
-            return self._value
-        if dataclasses.is_dataclass(hint):
-            return self._of_class(typing.cast("type[Any]", hint))
-        if origin is tuple:
-            each = self._of_type(arguments[0], content=content)
-            return (lambda items: [each(item) for item in items]) if each else None
-        if content and origin in (Mapping, dict, Sequence):
-            return lambda value: value if self._keep_texts else {}
-        return None
+    def _apart(self, data: bytes, kind: str | None = None) -> Json:
+        digest = hash_text(data)
+        if self.keep_texts:
+            self.texts[digest] = data
+            return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
+        return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
 
 
 def _is_sound(text: str) -> bool:
@@ -196,7 +132,6 @@ class Decoder:
         self._load = load
         self._lenient = lenient
         self._talks: dict[str, tuple[Message, ...]] = {}
-        self._decoders = {name: self._of_class(kind) for name, kind in KINDS.items()}
 
     def decode(self, data: bytes) -> AnyEvent | None:
         """The event; None for one of a kind that this version does not know.
@@ -207,25 +142,32 @@ class Decoder:
         name, encoded = orjson.loads(data)
         if name in FROM_BRIEF:
             return FROM_BRIEF[name](self._run, encoded)
-        decode = self._decoders.get(name)
-        if decode is None:
+        if name not in KINDS:
             return None
         if name == "CallStarted":
             talk = self._talk(encoded["request"])
             encoded["request"]["messages"] = talk
             self._talks[encoded["call"]] = talk
-        event: AnyEvent = decode(encoded)
+        read = FORMS[KINDS[name]].read
+        assert read is not None
+        event: AnyEvent = read(self, encoded)
         return event
 
     def _talk(self, request: Json) -> tuple[Message, ...]:
         since = request.pop("since", None)
         before = self._talks.get(since[0], ())[: since[1]] if since else ()
-        return (*before, *(Message(role, self._text(text)) for role, text in request["messages"]))
+        return (*before, *(Message(role, self.text(text)) for role, text in request["messages"]))
 
-    def _text(self, encoded: Json) -> str:
+    def text(self, encoded: Json) -> str:
         if isinstance(encoded, str):
             return encoded
         return self._bytes(encoded).decode("utf-8", "surrogatepass")
+
+    def value(self, encoded: Json) -> object:
+        if not isinstance(encoded, dict):
+            return encoded
+        data = self._bytes(encoded)
+        return data.decode() if data.startswith(b"[not kept") else self._load(encoded["as"], data)
 
     def _bytes(self, encoded: Json) -> bytes:
         found = self._find_text(bytes.fromhex(encoded["#"]))
@@ -235,42 +177,80 @@ class Decoder:
             raise MissingTextError(encoded["#"])
         return found
 
-    def _value(self, encoded: Json) -> object:
-        if not isinstance(encoded, dict):
-            return encoded
-        data = self._bytes(encoded)
-        return data.decode() if data.startswith(b"[not kept") else self._load(encoded["as"], data)
 
-    def _of_class(self, cls: type[Any]) -> Decode:
-        hints = _hints_of(cls)
-        names = {each.name for each in dataclasses.fields(cls)}
-        special = {
-            name: decode
-            for name in names - {"messages"}
-            if (decode := self._of_type(hints[name], content=name in CONTENT)) is not None
-        }
+def ended_with(line: bytes) -> str | None:
+    """How the run ended, if this is the line of its end."""
+    return orjson.loads(line)[1]["status"] if line.startswith(b'["RunFinished"') else None
 
-        def decode_object(encoded: Json) -> Any:
-            made = {name: value for name, value in encoded.items() if name in names}
-            for name, decode in special.items():
-                if made.get(name) is not None:
-                    made[name] = decode(made[name])
-            return cls(**made)
 
-        return decode_object
+class Form(NamedTuple):
+    """How things of one type are written and read; None where JSON has them as they are."""
 
-    def _of_type(self, hint: Any, *, content: bool) -> Decode | None:
-        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-        if origin in (Union, types.UnionType):
-            inner = [each for each in arguments if each is not type(None)]
-            return self._of_type(inner[0], content=content) if len(inner) == 1 else None
-        if hint is str or (isinstance(hint, typing.NewType) and content):
-            return self._text if content else None
-        if hint is object:
-            return self._value
-        if dataclasses.is_dataclass(hint):
-            return self._of_class(typing.cast("type[Any]", hint))
-        if origin is tuple:
-            each = self._of_type(arguments[0], content=content) or (lambda item: item)
-            return lambda items: tuple(each(item) for item in items)
-        return None
+    write: Callable[[Encoder, Any], Json] | None = None
+    read: Callable[[Decoder, Json], Any] | None = None
+
+
+class _Forms(dict[type[Any], Form]):
+    """Made when they are needed: most processes meet few."""
+
+    def __missing__(self, cls: type[Any]) -> Form:
+        self[cls] = form = _form_of_class(cls)
+        return form
+
+
+FORMS = _Forms()
+
+
+def _form_of_class(cls: type[Any]) -> Form:
+    """An object is its fields by name. ``messages`` are left to whoever knows what the conversation was before."""
+    hints = typing.get_type_hints(cls, _NAMESPACE)
+    names = [each.name for each in dataclasses.fields(cls)]
+    forms = {name: _form_of_type(hints[name], name in CONTENT) for name in names if name != "messages"}
+    written = list(forms)
+    writers = [(name, form.write) for name, form in forms.items() if form.write is not None]
+    readers = [(name, form.read) for name, form in forms.items() if form.read is not None]
+    get = attrgetter(*written) if len(written) > 1 else lambda thing: [getattr(thing, name) for name in written]
+
+    def write(encoder: Encoder, thing: Any) -> Json:
+        made = dict(zip(written, get(thing), strict=True))
+        for name, each in writers:
+            if made[name] is not None:
+                made[name] = each(encoder, made[name])
+        return made
+
+    def read(decoder: Decoder, encoded: Json) -> Any:
+        made = {name: encoded[name] for name in names if name in encoded}
+        for name, each in readers:
+            if made.get(name) is not None:
+                made[name] = each(decoder, made[name])
+        return cls(**made)
+
+    return Form(write, read)
+
+
+def _form_of_type(hint: Any, content: bool) -> Form:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        inner = [each for each in arguments if each is not type(None)]
+        return _form_of_type(inner[0], content) if len(inner) == 1 else Form()
+    if content and (hint is str or isinstance(hint, typing.NewType)):
+        return Form(Encoder.text, Decoder.text)
+    if hint is object:
+        return Form(Encoder.value, Decoder.value)
+    if dataclasses.is_dataclass(hint):
+        return FORMS[typing.cast("type[Any]", hint)]
+    if origin is tuple:
+        return _form_of_tuple(_form_of_type(arguments[0], content))
+    if content and origin in (Mapping, dict, Sequence):
+        return Form(lambda encoder, value: value if encoder.keep_texts else {})
+    return Form()
+
+
+def _form_of_tuple(item: Form) -> Form:
+    write, read = item
+    return Form(
+        None if write is None else lambda encoder, items: [write(encoder, each) for each in items],
+        (lambda _, items: tuple(items))
+        if read is None
+        else lambda decoder, items: tuple(read(decoder, each) for each in items),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -49,7 +50,12 @@ class RunInfo:
 
 def this_process() -> str:
     """Names a process for as long as the machine runs: a process id alone is used again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
+    return _name_of(os.getpid())
+
+
+@cache
+def _name_of(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}:{_start_time(pid)}"
 
 
 def is_alive(owner: str) -> bool:

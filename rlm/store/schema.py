@@ -60,7 +60,14 @@ MIGRATIONS: tuple[str, ...] = (
 VERSION = len(MIGRATIONS)
 
 
-def open_database(place: str | Path, *, read_only: bool = False) -> sqlite3.Connection:
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class StoreBusyError(StoreError):
+    """Another process has locked the store: it may be tried again."""
+
+
+def open_database(place: str | Path) -> sqlite3.Connection:
     """A connection to a store of this version, made or brought up to it where needed. To be used by one thread at a time.
 
     Raises:
@@ -71,28 +78,26 @@ def open_database(place: str | Path, *, read_only: bool = False) -> sqlite3.Conn
             connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         else:
             path = Path(place)
-            if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people ask is nobody else's business
-            address = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people ask is nobody else's business
+            address = f"{path.absolute().as_uri()}?mode=rw"
             connection = sqlite3.connect(
                 address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
             )
         try:
-            _prepare(connection, place, read_only)
+            _prepare(connection, place)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, place: str | Path, read_only: bool) -> None:
+def _prepare(connection: sqlite3.Connection, place: str | Path) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute(
         "PRAGMA auto_vacuum=INCREMENTAL"
     )  # counts for a new file only: deleted runs give their room back
-    if not read_only:
-        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     version = _version(connection)
     if version > VERSION:
@@ -100,12 +105,8 @@ def _prepare(connection: sqlite3.Connection, place: str | Path, read_only: bool)
             f"the store {place} was written by a newer version of this program (schema {version}, this one knows {VERSION}). "
             "Upgrade rlm-arbor, or name another store."
         )
-    if version < VERSION and not read_only:
+    if version < VERSION:
         _migrate(connection)
-    elif version < VERSION:
-        raise StoreError(
-            f"the store {place} holds no runs yet, or was written by an older version: run something first"
-        )
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -140,17 +141,21 @@ def translated(place: str | Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"the store {place} {_explain(error)}") from error
+        kind = StoreBusyError if _primary_code(error) in _BUSY else StoreError
+        raise kind(f"the store {place} {_explain(error)}") from error
     except OSError as error:
         raise StoreError(
             f"the store {place} cannot be opened: {error.strerror}. Name another with --store or store=."
         ) from error
 
 
-def _explain(error: sqlite3.Error) -> str:
+def _primary_code(error: sqlite3.Error) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if code is not None else None
-    match primary:
+    return code & 0xFF if code is not None else None
+
+
+def _explain(error: sqlite3.Error) -> str:
+    match _primary_code(error):
         case sqlite3.SQLITE_FULL:
             return (
                 "cannot grow: the disk is full. What was written before is whole; make room, then `rlm resume` the run."

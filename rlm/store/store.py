@@ -12,20 +12,21 @@ from pathlib import Path
 import orjson
 
 from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
-from rlm.core.events import AnyEvent, CallSent, CallStarted, RunFinished
+from rlm.core.events import AnyEvent, CallSent, CallStarted
 from rlm.core.ids import CallId, RunId
 from rlm.core.messages import JsonValue
-from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError
+from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError, ended_with
+from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.runs import ContextInfo, RunInfo, is_alive, this_process
 from rlm.store.schema import MEMORY, open_database, transaction, translated
-from rlm.store.writer import END_RUN, OpenRun, Writer
+from rlm.store.tail import Left, left_behind
+from rlm.store.writer import OpenRun, Writer
 
 MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finished ones
 AT_ONCE_S = 0.001
 MIN_SECRET_CHARS = 8  # shorter ones would be found in ordinary text
 QUESTION_CHARS = 500
 NO_TEXTS = "run {} was recorded without its texts (--no-store-texts), so it cannot be executed again"
-_RUNS = "SELECT number, id, started, touched, status, question, options, context, texts_kept, owner, context_data FROM runs "
 
 
 class SqliteStore:
@@ -43,7 +44,6 @@ class SqliteStore:
         dump: DumpValue,
         load: LoadValue,
         *,
-        read_only: bool = False,
         max_bytes: int = MAX_STORE_BYTES,
     ) -> None:
         self.place = str(place)
@@ -51,8 +51,8 @@ class SqliteStore:
         self._load = load
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
-        self._connection = open_database(place, read_only=read_only)
-        self._writer = Writer(self._connection, self.place, self._lock)
+        self._connection = open_database(place)
+        self._writer = Writer(self._connection, self.place, self._lock, self._keep_size)
         self._open: set[RunId] = set()
 
     def begin(
@@ -68,29 +68,23 @@ class SqliteStore:
         """A journal for a new run.
 
         Raises:
-            StoreError: the store cannot be written.
+            StoreError: nothing can be kept.
         """
-        self._keep_size()
         redact = redactor(secrets)
-        row = (
-            run,
-            time.time(),
-            time.time(),
-            redact(question[:QUESTION_CHARS].encode("utf-8", "replace")).decode() if keep_texts else "",
-            redact(orjson.dumps(dict(options))).decode(),
-            _describe_context(context),
-            redact(context.data) if keep_texts and context.data is not None else None,
-            keep_texts,
-            this_process(),
+        shown = redact(question[:QUESTION_CHARS].encode("utf-8", "replace")).decode() if keep_texts else ""
+        row = RunRow(
+            id=run,
+            started=time.time(),
+            question=shown,
+            options=redact(orjson.dumps(dict(options))).decode(),
+            context=describe_context(context),
+            context_data=redact(context.data) if keep_texts and context.data is not None else None,
+            texts_kept=keep_texts,
+            owner=this_process(),
         )
-        with self._changing() as connection:
-            number = connection.execute(
-                "INSERT INTO runs (id, started, touched, question, options, context, context_data, texts_kept, owner) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            ).lastrowid
-        assert number is not None
-        return self._journal(run, number, 0, keep_texts, redact)
+        opened = OpenRun(run, Encoder(self._dump, keep_texts=keep_texts), redact, row)
+        self._writer.begin(opened)
+        return self._journal(opened)
 
     def resume(self, run: RunId, *, secrets: Sequence[str] = ()) -> RunJournal:
         """The journal of a run that no living process writes.
@@ -99,6 +93,7 @@ class SqliteStore:
             UnknownRunError: there is none.
             StoreError: another process writes it.
         """
+        self._catch_up()
         with self._changing() as connection:
             row = connection.execute("SELECT number, owner, status, texts_kept FROM runs WHERE id=?", [run]).fetchone()
             if row is None:
@@ -112,37 +107,30 @@ class SqliteStore:
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=? WHERE number=?", [this_process(), time.time(), number]
             )
-            query = "SELECT seq, data FROM events WHERE run=? ORDER BY seq DESC LIMIT 1"
-            last = connection.execute(query, [number]).fetchone()
-        next_seq = 0 if last is None else last[0] + last[1].count(b"\n") + 1
-        return self._journal(run, number, next_seq, bool(keep_texts), redactor(secrets))
+            seq = next_seq(connection, number)
+        encoder = Encoder(self._dump, keep_texts=bool(keep_texts))
+        return self._journal(OpenRun(run, encoder, redactor(secrets), seq=seq))
 
-    def _journal(
-        self, run: RunId, number: int, next_seq: int, keep_texts: bool, redact: Callable[[bytes], bytes]
-    ) -> RunJournal:
-        self._open.add(run)
-        encoder = Encoder(self._dump, keep_texts=keep_texts)
-        return RunJournal(self, run, OpenRun(number, next_seq, encoder, redact), self._writer)
+    def _journal(self, opened: OpenRun) -> RunJournal:
+        self._open.add(RunId(opened.id))
+        return RunJournal(self, opened, self._writer)
 
-    def finish(self, run: RunId, opened: OpenRun) -> None:
-        """Notes how a run ended, where its last event did not; one that could not be kept whole stays open for ``resume``."""
-        self._open.discard(run)
-        if opened.noted and opened.failure is None:
-            return
-        status = opened.status if opened.failure is None else None
-        with self._changing() as connection:
-            connection.execute(END_RUN, [status, time.time(), opened.number])
+    def finish(self, opened: OpenRun) -> None:
+        """No more will come of a run; one that could not be kept whole stays open for ``resume``."""
+        self._open.discard(RunId(opened.id))
+        self._writer.end(opened)
 
     def note_context(self, run: RunId, context: ContextInfo) -> None:
         """What became known of a run's context after it had begun."""
+        self._writer.flush()
         with self._changing() as connection:
-            connection.execute("UPDATE runs SET context=? WHERE id=?", [_describe_context(context), run])
+            connection.execute("UPDATE runs SET context=? WHERE id=?", [describe_context(context), run])
 
     def runs(self) -> list[RunInfo]:
         """All runs, the newest first."""
+        self._catch_up()
         with self._reading() as connection:
-            rows = connection.execute(_RUNS + "ORDER BY number DESC").fetchall()
-        return [_read_info(row) for row in rows]
+            return select_runs(connection, "ORDER BY number DESC")
 
     def find(self, run: str) -> RunInfo:
         """The run of this id, or of the only id that begins so; "last" is the newest.
@@ -150,17 +138,18 @@ class SqliteStore:
         Raises:
             UnknownRunError: there is none, or there are several.
         """
+        self._catch_up()
         with self._reading() as connection:
             if run == "last":
-                rows = connection.execute(_RUNS + "ORDER BY number DESC LIMIT 1").fetchall()
+                found = select_runs(connection, "ORDER BY number DESC LIMIT 1")
             else:
-                query = _RUNS + "WHERE id=? OR substr(id, 1, ?)=? ORDER BY id=? DESC LIMIT 3"
-                rows = connection.execute(query, [run, len(run), run, run]).fetchall()
-        if not rows or (len(rows) > 1 and rows[0][1] != run):
-            raise UnknownRunError(
-                self._no_run(run) if not rows else f"several runs begin with {run}: give more of the id"
-            )
-        return _read_info(rows[0])
+                where = "WHERE id=? OR substr(id, 1, ?)=? ORDER BY id=? DESC LIMIT 3"
+                found = select_runs(connection, where, [run, len(run), run, run])
+        if not found:
+            raise UnknownRunError(self._no_run(run))
+        if len(found) > 1 and found[0].id != run:
+            raise UnknownRunError(f"several runs begin with {run}: give more of the id")
+        return found[0]
 
     def events(self, run: RunId, *, lenient: bool = False) -> list[AnyEvent]:
         """The events of a run, in order. ``lenient`` shows texts that were not kept as such.
@@ -169,12 +158,13 @@ class SqliteStore:
             UnknownRunError: there is none.
             IncompleteRecordError: its texts were not kept.
         """
+        self._catch_up()
         with self._reading() as connection:
-            found = connection.execute("SELECT number FROM runs WHERE id=?", [run]).fetchone()
-            if found is None:
+            number = number_of(connection, run)
+            if number is None:
                 raise UnknownRunError(self._no_run(run))
-            rows = connection.execute("SELECT data FROM events WHERE run=? ORDER BY seq", found).fetchall()
-            texts = dict(connection.execute("SELECT hash, data FROM texts WHERE run=?", found))
+            rows = connection.execute("SELECT data FROM events WHERE run=? ORDER BY seq", [number]).fetchall()
+            texts = dict(connection.execute("SELECT hash, data FROM texts WHERE run=?", [number]))
         decoder = Decoder(run, texts.get, self._load, lenient=lenient)
         try:
             decoded = [decoder.decode(line) for row in rows for line in row[0].split(b"\n")]
@@ -224,19 +214,59 @@ class SqliteStore:
         with self._changing() as connection:
             connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", [key, time.time(), reply])
 
+    def abandon(self) -> None:
+        """In a forked child: it is its parent's store."""
+        self._writer.abandon()
+
     def close(self) -> None:
         """Writes what is left."""
         self._writer.close()
         with self._lock:
             self._connection.close()
 
-    def _keep_size(self) -> None:
-        if self.place == MEMORY or self.size() <= self._max_bytes:
+    def _catch_up(self) -> None:
+        """What this process has kept and not yet written comes into the database, and what dead ones have left behind."""
+        if self.place == MEMORY:
+            self._writer.flush()
             return
-        oldest = [info.id for info in reversed(self.runs()) if not info.is_running and info.id not in self._open]
+        with self._lock:
+            self._writer.flush()
+            with left_behind(self.place) as runs:
+                if runs:
+                    with translated(self.place), transaction(self._connection):
+                        for run, left in runs.items():
+                            self._take_in(run, left)
+
+    def _take_in(self, run: str, left: Left) -> None:
+        """What is there already, what does not follow what is there, and what is of a deleted run, is left out."""
+        connection = self._connection
+        if left.row is not None:
+            begin_run(connection, RunRow.unpack(left.row))
+        number = number_of(connection, run)
+        if number is None:
+            return
+        first = following = next_seq(connection, number)
+        lines = list[bytes]()
+        for seq, group in left.groups:
+            if seq == following:
+                lines += group.split(b"\n")
+                following = first + len(lines)
+        if lines:
+            add_events(connection, number, first, lines, left.texts)
+            if (status := ended_with(lines[-1])) is not None:
+                end_run(connection, number, status)
+
+    def _keep_size(self) -> None:
+        if self.place == MEMORY or sum(_file_size(self.place + end) for end in ("", "-wal")) <= self._max_bytes:
+            return
+        if self.size() <= self._max_bytes:  # the file may have room in it
+            return
+        _newest, *others = self.runs()
+        oldest = [info.id for info in reversed(others) if not info.is_running and info.id not in self._open]
         while oldest and self.size() > self._max_bytes * 0.8:
-            self.delete(oldest[:10])
-            oldest = oldest[10:]
+            few = 1 + len(oldest) // 10
+            self.delete(oldest[:few])
+            oldest = oldest[few:]
 
     def _no_run(self, run: str) -> str:
         return f"the store {self.place} has no run {run}. See: rlm runs"
@@ -258,9 +288,8 @@ class RunJournal:
     That a call left is kept where it had to wait for it, or left again: else it says nothing that its beginning does not.
     """
 
-    def __init__(self, store: SqliteStore, run: RunId, opened: OpenRun, writer: Writer) -> None:
+    def __init__(self, store: SqliteStore, opened: OpenRun, writer: Writer) -> None:
         self._store = store
-        self._run = run
         self._opened = opened
         self._writer = writer
         self._begun: dict[CallId, float] = {}
@@ -268,19 +297,28 @@ class RunJournal:
     def append(self, event: AnyEvent) -> None:
         if isinstance(event, CallStarted):
             self._begun[event.call] = event.at_s
-        elif isinstance(event, CallSent):
-            if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
-                return
-        elif isinstance(event, RunFinished):
-            self._opened.status = event.status
+        elif (
+            isinstance(event, CallSent)
+            and event.attempt == 1
+            and event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S
+        ):
+            return
         self._writer.append(self._opened, event)
 
-    async def written(self) -> None:
-        await self._writer.written(self._opened)
+    def keep(self) -> None:
+        """Makes everything appended so far survive the end of this process. Raises StoreError."""
+        self._writer.keep(self._opened)
 
     def close(self) -> None:
         """Notes how the run ended; what went wrong before was told already."""
-        self._store.finish(self._run, self._opened)
+        self._store.finish(self._opened)
+
+
+def _file_size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def redactor(secrets: Sequence[str]) -> Callable[[bytes], bytes]:
@@ -294,23 +332,3 @@ def redactor(secrets: Sequence[str]) -> Callable[[bytes], bytes]:
         return data
 
     return redact
-
-
-def _describe_context(context: ContextInfo) -> str:
-    fields = {"kind": context.kind, "size": context.size, "digest": context.digest, "path": context.path}
-    return orjson.dumps(fields).decode()
-
-
-def _read_info(row: tuple[object, ...]) -> RunInfo:
-    _, run, started, touched, status, question, options, context, texts_kept, owner, data = row
-    return RunInfo(
-        id=RunId(str(run)),
-        started=float(started),  # type: ignore[arg-type]
-        touched=float(touched),  # type: ignore[arg-type]
-        status=None if status is None else str(status),
-        question=str(question),
-        options=orjson.loads(str(options)),
-        context=ContextInfo(**orjson.loads(str(context)), data=data if isinstance(data, bytes) else None),
-        texts_kept=bool(texts_kept),
-        owner=None if owner is None else str(owner),
-    )

@@ -1,34 +1,27 @@
-"""Writes events in groups: what arrives while one transaction is under way goes into the next.
+"""Keeps events at once, and writes them in groups: an answer is appended to the ``Tail``, and half a second later the database
+gets it with everything else that came meanwhile, of all runs of the process, in one transaction of one thread.
 
-One thread for each store, so that the event loop never waits for a disk; one transaction for all runs of the process. It
-knows how rows are written, not what they say.
+It knows how rows are written, not what they say.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import threading
-import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rlm.core.errors import StoreError
-from rlm.core.events import AnyEvent
+from rlm.core.events import AnyEvent, RunFinished
 from rlm.store.codec import Encoder
-from rlm.store.schema import transaction, translated
+from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
+from rlm.store.schema import MEMORY, StoreBusyError, transaction, translated
+from rlm.store.tail import Tail
 
 logger = logging.getLogger(__name__)
 
-LAZY_S = 0.05  # how long events that nobody waits for may gather
-GATHER_S, GATHER_MANY_S = (
-    0.004,
-    0.012,
-)  # how long answers gather when more come: a commit costs as much as twenty of them
-MANY = 32
-END_RUN = "UPDATE runs SET status=?, touched=?, owner=NULL WHERE number=?"
+GATHER_S = 0.5  # how long events gather before the database gets them: others see them so much later
 Redact = Callable[[bytes], bytes]
 
 
@@ -36,144 +29,232 @@ Redact = Callable[[bytes], bytes]
 class OpenRun:
     """A run that this process writes.
 
-    ``pending`` are events that are not written yet, or their lines; ``status`` is how it ended, written with its last event:
-    ``noted`` tells that it was.
+    ``row`` is what it begins with, until the database has it. ``pending`` are events that are not kept yet, or their lines;
+    ``lines`` and ``texts`` are kept and not in the database, and ``seq`` is the number of the first of these lines. ``over``: no
+    more will come, and ``status`` is how it ended.
     """
 
-    number: int
-    next_seq: int
+    id: str
     encoder: Encoder
     redact: Redact
-    pending: deque[AnyEvent | bytes] = field(default_factory=deque)
-    listed: bool = False  # the writer knows that something is pending
+    row: RunRow | None = None
+    seq: int = 0
+    pending: list[AnyEvent | bytes] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    texts: dict[bytes, bytes] = field(default_factory=dict)
+    next_seq: int = field(init=False)
+    name: bytes = field(init=False)
+    listed: bool = False  # the writer knows that there is something to write
     failure: StoreError | None = None
     status: str | None = None
-    noted: bool = False
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        self.next_seq = self.seq
+        self.name = self.id.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the database gets of one run at once."""
+
+    run: OpenRun
+    seq: int
+    lines: list[bytes]
+    texts: dict[bytes, bytes]
 
 
 class Writer:
-    """``lock`` guards the connection, for whoever uses it besides."""
+    """Of one store. ``lock`` guards the connection, for whoever uses it besides; it is taken before the writer's own.
 
-    def __init__(self, connection: sqlite3.Connection, place: str, lock: threading.RLock) -> None:
+    ``begun`` is called, on the writer's thread, when the database has got new runs.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, place: str, lock: threading.RLock, begun: Callable[[], None]
+    ) -> None:
         self._connection = connection
         self._place = place
         self._lock = lock
-        self._wake = threading.Condition()
+        self._begun = begun
+        self._mutex = threading.Lock()  # guards all below, and what of a run is not in the database
         self._runs: list[OpenRun] = []
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None], OpenRun]] = []
-        self._closing = False
-        self._busy = False  # the thread is not waiting to be told
+        self._tail: Tail | None = None
+        self._other: Tail | None = None  # what the database is getting now, or nothing
+        self._stuck: list[Tail] = []  # what it did not get
+        self._wake = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def begin(self, run: OpenRun) -> None:
+        """Raises StoreError."""
+        with self._mutex:
+            if run.row is not None and self._place != MEMORY:
+                self._open_tail().append_row(run.name, run.row.pack())
+            self._list(run)
 
     def append(self, run: OpenRun, event: AnyEvent) -> None:
         # Short ones are made a line at once: by the thousand, waiting events cost the collector more than their lines cost us.
-        run.pending.append(run.encoder.encode_short(event) or event)
-        if run.listed:
-            return
-        with self._wake:
-            run.listed = True
-            self._runs.append(run)
-            if not self._busy:
-                self._wake.notify()
+        line = run.encoder.encode_short(event) or event
+        with self._mutex:
+            run.pending.append(line)
+            if not run.listed:
+                self._list(run)
 
-    async def written(self, run: OpenRun) -> None:
-        """Raises StoreError."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._wake:
-            if self._closing:
+    def keep(self, run: OpenRun) -> None:
+        """Makes everything appended so far survive the end of this process.
+
+        Raises:
+            StoreError: it cannot, or something before it could not be written.
+        """
+        with self._mutex:
+            if self._closing.is_set():
                 raise StoreError("the store was closed while a run went on")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
-                self._thread.start()
-            self._waiting.append((loop, future, run))
-            if not self._busy and len(self._waiting) == 1:
-                self._wake.notify()
-        await future
+            if run.pending and run.failure is None:
+                self._take(run)
+            if run.failure is not None:
+                raise StoreError(str(run.failure))
+
+    def end(self, run: OpenRun) -> None:
+        """No more will come of this run."""
+        with self._mutex:
+            run.over = True
+            self._list(run)
+
+    def flush(self) -> None:
+        """Writes what there is to the database. What goes wrong ends the runs it concerns, when they next keep something."""
+        with self._lock:
+            with self._mutex:
+                runs, self._runs = self._runs, []
+                work = [self._take_rows(run) for run in runs]
+                tail = self._tail
+                if tail is not None and not tail.is_empty:
+                    self._tail, self._other = self._other, tail
+            if work:
+                self._write(work)
 
     def close(self) -> None:
-        """Writes what is left and ends the thread."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        """Writes what is left and ends the thread. What the database does not take is left for the next one to open it."""
+        self._closing.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        else:
-            self._write_group()
+        self.flush()
+        for tail in (self._tail, self._other):
+            if tail is not None:
+                tail.leave() if self._runs else tail.remove()
+        for tail in self._stuck:
+            tail.leave()
+        if self._runs:
+            logger.warning("the store %s is locked: it gets the last events when it is next opened", self._place)
+
+    def abandon(self) -> None:
+        """In a forked child: what is open is its parent's, who seems alive for as long as anybody holds it."""
+        for tail in (self._tail, self._other, *self._stuck):
+            if tail is not None:
+                tail.leave()
+
+    def _open_tail(self) -> Tail:
+        if self._tail is None:
+            self._tail = Tail(self._place)
+        return self._tail
+
+    def _list(self, run: OpenRun) -> None:
+        """To be called with the mutex held."""
+        if not run.listed:
+            run.listed = True
+            self._runs.append(run)
+        if self._thread is None and not self._closing.is_set():
+            self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
+            self._thread.start()
+        self._wake.set()
 
     def _work(self) -> None:
-        closing, waiters = False, 0
-        while not closing:
-            if waiters > 1:
-                time.sleep(GATHER_S if waiters < MANY else GATHER_MANY_S)
-            with self._wake:
-                self._busy = False
-                while not (self._runs or self._waiting or self._closing):
-                    self._wake.wait()
-                if not (self._waiting or self._closing):
-                    self._wake.wait(LAZY_S)
-                closing, waiters = self._closing, len(self._waiting)
-                self._busy = True
-            self._write_group()
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._closing.wait(GATHER_S)
+            self._wake.clear()
+            self.flush()
 
-    def _write_group(self) -> None:
-        with self._wake:
-            waiting, self._waiting = self._waiting, []
-            runs, self._runs = self._runs, []
-            for run in runs:
-                run.listed = False  # before it is emptied: what is appended meanwhile lists it anew
-        if runs:
-            self._write([(run, _take(run.pending)) for run in runs])
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], StoreError | None]]] = {}
-        for loop, future, run in waiting:
-            by_loop.setdefault(loop, []).append((future, run.failure))
-        for loop, ended in by_loop.items():
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, ended)
+    def _take_rows(self, run: OpenRun) -> Rows:
+        run.listed = False
+        if run.pending and run.failure is None:
+            self._take(run)  # kept as well: whoever asks for that now finds nothing pending, and need not wait for us
+        rows = Rows(run, run.seq, run.lines, run.texts)
+        run.seq, run.lines, run.texts = run.next_seq, [], {}
+        return rows
 
-    def _write(self, groups: list[tuple[OpenRun, list[AnyEvent | bytes]]]) -> None:
+    def _take(self, run: OpenRun) -> None:
+        """What is pending becomes lines that survive the end of the process. To be called with the mutex held."""
+        events, run.pending = run.pending, []
         try:
-            with self._lock, translated(self._place), transaction(self._connection):
-                for run, events in groups:
-                    if run.failure is None:  # after a gap nothing may follow
-                        self._write_run(run, events)
-        except Exception as error:
-            failure = (
-                error if isinstance(error, StoreError) else StoreError(f"the store {self._place} failed: {error!r}")
-            )
-            if not isinstance(error, StoreError):
-                logger.exception("the journal failed")
-            for run, _ in groups:
-                run.failure = run.failure or failure
-
-    def _write_run(self, run: OpenRun, events: list[AnyEvent | bytes]) -> None:
-        """A group is one row, a line for each event: a row for each would cost twice as much as making its line."""
-        if not events:
+            made = [each if isinstance(each, bytes) else _encode(run, each) for each in events]
+            lines = run.redact(made[0] if len(made) == 1 else b"\n".join(made))
+            texts = {digest: run.redact(data) for digest, data in run.encoder.take_texts().items()}
+            if self._place != MEMORY:
+                tail = self._open_tail()
+                for digest, data in texts.items():
+                    tail.append_text(run.name, digest, data)
+                tail.append_lines(run.name, run.next_seq, lines)
+        except Exception as error:  # noqa: BLE001  it ends the run
+            run.failure = _put(error, f"an event of run {run.id} cannot be kept")
             return
-        encode = run.encoder.encode
-        lines = run.redact(b"\n".join(each if isinstance(each, bytes) else encode(each) for each in events))
-        texts = [(run.number, digest, run.redact(data)) for digest, data in run.encoder.take_texts().items()]
-        if texts:
-            self._connection.executemany("INSERT OR IGNORE INTO texts (run, hash, data) VALUES (?, ?, ?)", texts)
-        self._connection.execute(
-            "INSERT INTO events (run, seq, data) VALUES (?, ?, ?)", (run.number, run.next_seq, lines)
-        )
-        run.next_seq += len(events)
-        if run.status is not None and not run.noted:
-            self._connection.execute(END_RUN, (run.status, time.time(), run.number))
-            run.noted = True
+        run.texts |= texts
+        run.lines.append(lines)
+        run.next_seq += len(made)
 
-
-def _take(pending: deque[AnyEvent | bytes]) -> list[AnyEvent | bytes]:
-    """What is there now, in order; others may append at the same time."""
-    return [pending.popleft() for _ in range(len(pending))]
-
-
-def _resolve(ended: list[tuple[asyncio.Future[None], StoreError | None]]) -> None:
-    for future, failure in ended:
-        if future.done():
-            continue
-        if failure is None:
-            future.set_result(None)
+    def _write(self, work: Sequence[Rows]) -> None:
+        try:
+            with translated(self._place), transaction(self._connection):
+                for rows in work:
+                    self._write_run(rows)
+        except StoreBusyError:
+            logger.warning("the store %s is locked by another process: trying again", self._place)
+            with self._mutex:
+                for rows in work:
+                    _give_back(rows)
+                    self._list(rows.run)
+        except Exception as error:  # noqa: BLE001  it ends the runs
+            failure = _put(error, f"the store {self._place} failed")
+            with self._mutex:
+                for rows in work:
+                    rows.run.failure = rows.run.failure or failure
+                self._stuck += [tail for tail in (self._tail, self._other) if tail is not None]
+                self._tail = self._other = None
         else:
-            future.set_exception(StoreError(str(failure)))
+            if self._other is not None and not self._other.is_empty:
+                self._other.clear()
+            if any(rows.run.row for rows in work):
+                for rows in work:
+                    rows.run.row = None
+                self._begun()
+
+    def _write_run(self, rows: Rows) -> None:
+        run = rows.run
+        if run.row is not None:
+            begin_run(self._connection, run.row)
+        number = number_of(self._connection, run.id)
+        if number is None:  # deleted, while it went on
+            return
+        if run.failure is None and rows.lines:  # after a gap nothing may follow
+            add_events(self._connection, number, rows.seq, rows.lines, rows.texts)
+        if run.over:
+            end_run(self._connection, number, run.status if run.failure is None else None)
+
+
+def _give_back(rows: Rows) -> None:
+    run = rows.run
+    run.seq, run.lines, run.texts = rows.seq, rows.lines + run.lines, rows.texts | run.texts
+
+
+def _encode(run: OpenRun, event: AnyEvent) -> bytes:
+    if isinstance(event, RunFinished):
+        run.status = event.status
+    return run.encoder.encode(event)
+
+
+def _put(error: Exception, what: str) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    logger.exception(what)
+    return StoreError(f"{what}: {error!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +71,11 @@ def story() -> list[AnyEvent]:
 
 
 def keep(store: SqliteStore, events: list[AnyEvent], run: RunId = RUN, **options: Any) -> None:
-    async def write() -> None:
-        journal = store.begin(run, "q", {"models": ["m"]}, SMALL, **options)
-        for event in events:
-            journal.append(event)
-        await journal.written()
-        journal.close()
-
-    asyncio.run(write())
+    journal = store.begin(run, "q", {"models": ["m"]}, SMALL, **options)
+    for event in events:
+        journal.append(event)
+    journal.keep()
+    journal.close()
 
 
 def open_store(place: Path | str) -> SqliteStore:
@@ -129,35 +128,150 @@ def test_secrets_are_taken_out(tmp_path: Path) -> None:
     assert b"sk-123456789" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("step", [611])
-def test_a_torn_log_opens_to_an_earlier_state(tmp_path: Path, step: int) -> None:
-    store = open_store(tmp_path / "runs.db")
-    keep(store, story()[:1], RunId("r0"))
-
-    async def write() -> None:
-        journal = store.begin(RUN, "q", {}, SMALL)
-        for event in story():
-            journal.append(event)
-            await journal.written()
-
-    asyncio.run(write())
-    whole = (tmp_path / "runs.db-wal").read_bytes()
-    seen = set()
-    for size in range(0, len(whole), step):
-        torn = tmp_path / "torn"
+def torn_copies(whole: Path, folder: Path, step: int) -> Iterator[SqliteStore]:
+    """Stores whose log or tail ends somewhere, half of them with garbage after that."""
+    data = whole.read_bytes()
+    for size in (*range(0, len(data), step), len(data)):
+        torn = folder / "torn"
         shutil.rmtree(torn, ignore_errors=True)
         torn.mkdir()
-        shutil.copy(tmp_path / "runs.db", torn / "runs.db")
+        for each in folder.glob("runs.db*"):
+            shutil.copy(each, torn)
         garbage = os.urandom(200) if size % 2 else b""
-        (torn / "runs.db-wal").write_bytes(whole[:size] + garbage)
+        (torn / whole.name).write_bytes(data[:size] + garbage)
         opened = open_store(torn / "runs.db")
+        yield opened
+        opened.close()
+
+
+def test_a_torn_log_opens_to_an_earlier_state(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story()[:1], RunId("r0"))
+    journal = store.begin(RUN, "q", {}, SMALL)
+    for event in story():
+        journal.append(event)
+        store.runs()  # brings it into the database
+    for tail in tails(tmp_path):
+        tail.unlink()
+    seen = set()
+    for opened in torn_copies(tmp_path / "runs.db-wal", tmp_path, 611):
         known = [info.id for info in opened.runs()]
         events = opened.events(RUN) if RUN in known else []
         assert events == story()[: len(events)]
         seen.add(len(events))
-        opened.close()
     store.close()
     assert len(seen) >= len(story()) // 2
+
+
+def test_a_torn_tail_opens_to_an_earlier_state(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story()[:1], RunId("r0"))
+    store.runs()
+    store._connection.execute("BEGIN EXCLUSIVE")  # the database gets nothing more
+    journal = store.begin(RUN, "q", {}, SMALL)
+    for event in story():
+        journal.append(event)
+        journal.keep()
+    whole = max(tails(tmp_path), key=lambda path: path.stat().st_size)
+    seen = set()
+    for opened in torn_copies(whole, tmp_path, 97):
+        known = [info.id for info in opened.runs()]
+        events = opened.events(RUN) if RUN in known else []
+        assert events == story()[: len(events)]
+        assert (opened.find("last").status == "complete") == (len(events) == len(story()))
+        seen.add(len(events))
+    store._connection.execute("ROLLBACK")
+    store.close()
+    assert seen == set(range(len(story()) + 1))
+
+
+def tails(folder: Path) -> list[Path]:
+    return list(folder.glob("runs.db-tail-*"))
+
+
+LEAVER = """
+import os, sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_store import LONG, ROOT, RUN, SMALL, open_store, story
+store = open_store(Path(sys.argv[1]))
+journal = store.begin(RUN, "q", {}, SMALL)
+for event in story():
+    journal.append(event)
+    journal.keep()
+    if sys.stdin.read(1) != "f":
+        os._exit(9)
+    store.runs()
+"""
+
+
+@pytest.mark.parametrize("moments", ["x", "fx", "ffffx", "ffffffffffffx"])
+def test_what_a_killed_process_had_kept_is_there(tmp_path: Path, moments: str) -> None:
+    """Each moment is an event that was kept; after "f" the database got it, before "x" the process was gone."""
+    command = [sys.executable, "-c", LEAVER, str(tmp_path / "runs.db"), *sys.path, str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False, input=moments, text=True).returncode == 9
+    store = open_store(tmp_path / "runs.db")
+    assert store.events(RUN) == story()[: len(moments)]
+    assert tails(tmp_path) == []
+    assert store.find("last").status == ("complete" if len(moments) == len(story()) else None)
+    journal = store.resume(RUN)
+    journal.append(story()[-1])
+    journal.keep()
+    assert len(store.events(RUN)) == len(moments) + 1
+    store.close()
+
+
+def test_a_tail_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
+    first, second = open_store(tmp_path / "runs.db"), open_store(tmp_path / "runs.db")
+    keep(first, story()[:3])
+    assert second.runs() == []
+    assert len(tails(tmp_path)) == 1
+    first.close()
+    assert second.events(RUN) == story()[:3]
+    second.close()
+    assert tails(tmp_path) == []
+
+
+def test_a_locked_database_delays_rows_and_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = open_store(tmp_path / "runs.db")
+    store._connection.execute("PRAGMA busy_timeout=50")
+    other = sqlite3.connect(tmp_path / "runs.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    keep(store, story()[:5])
+    with pytest.raises(UnknownRunError):
+        store.events(RUN)
+    assert "locked by another process" in caplog.text
+    keep(store, story(), RunId("r2"))
+    other.execute("ROLLBACK")
+    assert store.events(RUN) == story()[:5]
+    assert len(store.events(RunId("r2"))) == len(story())
+    other.execute("BEGIN IMMEDIATE")
+    keep(store, story(), RunId("r3"))
+    store.close()
+    assert len(tails(tmp_path)) >= 1
+    other.execute("ROLLBACK")
+    other.close()
+    again = open_store(tmp_path / "runs.db")
+    assert again.find("r3").status == "complete"
+    again.close()
+
+
+def test_no_room_for_the_tail_ends_the_run_at_once(tmp_path: Path) -> None:
+    """A file as large as the process may make one: the kernel's own way to be out of room."""
+    program = LEAVER.replace(
+        "store =", "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nstore =", 1
+    )
+    program = program.replace("journal =", "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\njournal =", 1)
+    program = program.replace("    store.runs()\n", "")
+    command = [sys.executable, "-c", program, str(tmp_path / "runs.db"), *sys.path, str(Path(__file__).parent)]
+    done = subprocess.run(command, check=False, input="f" * 20, text=True, capture_output=True)
+    assert "StoreError" in done.stderr
+    assert "make room, then `rlm resume`" in done.stderr
+    store = open_store(tmp_path / "runs.db")
+    events = store.events(RUN)
+    assert events
+    assert events == story()[: len(events)]
+    store.close()
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
@@ -183,31 +297,32 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         open_store(tmp_path / "file" / "runs.db")
 
 
-def test_a_full_disk_ends_the_run_and_leaves_it_whole(tmp_path: Path) -> None:
+def test_a_full_database_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
     place = tmp_path / "runs.db"
     store = open_store(place)
     store._connection.execute("PRAGMA max_page_count=40")  # SQLite's own way to be out of room
-
-    async def write() -> None:
-        journal = store.begin(RUN, "q", {}, SMALL)
-        for number in range(100):
-            text = f"{number} " * 4000
-            journal.append(CellStarted(run=RUN, node=ROOT, at_s=0.0, cell=Cell(1, number + 1, text)))
-            await journal.written()
-
-    with pytest.raises(StoreError, match="disk is full"):
-        asyncio.run(write())
+    journal = store.begin(RUN, "q", {}, SMALL)
+    events = [CellStarted(run=RUN, node=ROOT, at_s=0.0, cell=Cell(1, i + 1, f"{i} " * 4000)) for i in range(100)]
+    kept = 0
+    with pytest.raises(StoreError, match="disk is full"):  # noqa: PT012  which event it is told with is a matter of time
+        for event in events:
+            journal.append(event)
+            journal.keep()
+            kept += 1
+            if kept % 5 == 0:
+                store.runs()
+    journal.close()
     store.close()
     again = open_store(place)
-    kept = again.events(RUN)
-    assert kept
-    assert [event.cell.number for event in kept if isinstance(event, CellStarted)] == list(range(1, len(kept) + 1))
+    assert again.events(RUN) == events[:kept]
+    assert again.find("last").status is None
     again.close()
 
 
 def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     store.begin(RUN, "q", {}, SMALL)
+    store.runs()
     with pytest.raises(StoreError, match="being executed"):
         store.resume(RUN)
     assert is_alive(this_process())

@@ -1,0 +1,144 @@
+"""What is answered, from the moment of the answer until the database has it: a file beside the database, only appended to.
+
+A transaction for each answer would cost fifty times as much as one append, and one for many makes each answer wait. So an
+answer is appended here, which is enough to survive ``kill -9``, and the database gets it with the next group. A tail is locked
+for as long as its process lives; what it holds when that process is gone, whoever uses the store next takes into the database.
+It knows nothing of SQL, and not what the bytes say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlm.core.errors import StoreError
+
+_HEAD = struct.Struct("<II")  # bytes of the record that follows, and their checksum
+_RUN, _SEQ, _HASH_BYTES = struct.Struct("<cB"), struct.Struct("<Q"), 16
+_ROW, _LINES, _TEXT = b"R", b"L", b"T"
+_NAME = "{}-tail-{}"
+
+
+@dataclass(slots=True)
+class Left:
+    """What is left of one run: what it began with, texts by hash, and groups of lines, each with the number of its first."""
+
+    row: bytes | None = None
+    texts: dict[bytes, bytes] = field(default_factory=dict)
+    groups: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class Tail:
+    """One file. To be used by one thread at a time. Everything raises StoreError where the disk does not take it."""
+
+    def __init__(self, place: str) -> None:
+        self._path = Path(_NAME.format(place, secrets.token_hex(8)))
+        unlocked = self._path.with_suffix(".new")  # others see it when it is locked, not before
+        try:
+            self._file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked.rename(self._path)
+        except OSError as error:
+            raise StoreError(
+                f"no file can be made beside the store {place}: {error.strerror}. Name another with --store or store=."
+            ) from error
+        self._size = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._size == 0
+
+    def append_row(self, run: bytes, row: bytes) -> None:
+        self._append(_RUN.pack(_ROW, len(run)) + run + row)
+
+    def append_text(self, run: bytes, digest: bytes, data: bytes) -> None:
+        self._append(_RUN.pack(_TEXT, len(run)) + run + digest + data)
+
+    def append_lines(self, run: bytes, seq: int, lines: bytes) -> None:
+        """Returns when they will survive the end of this process."""
+        self._append(_RUN.pack(_LINES, len(run)) + run + _SEQ.pack(seq) + lines)
+
+    def _append(self, body: bytes) -> None:
+        record = _HEAD.pack(len(body), zlib.crc32(body)) + body
+        try:
+            written = os.write(self._file, record)
+            while written < len(record):
+                written += os.write(self._file, record[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise StoreError(
+                f"the store cannot grow ({self._path.parent}: {error.strerror}). What was written before is whole; "
+                "make room, then `rlm resume` the run."
+            ) from error
+        self._size += len(record)
+
+    def clear(self) -> None:
+        """The database has all of it."""
+        os.ftruncate(self._file, 0)
+        self._size = 0
+
+    def leave(self) -> None:
+        """For whoever uses the store next; in a forked child, for its parent."""
+        os.close(self._file)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._file)
+
+
+@contextlib.contextmanager
+def left_behind(place: str) -> Iterator[dict[str, Left]]:
+    """What processes that are gone have left, by run; it is removed when the block ends well."""
+    with contextlib.ExitStack() as stack:
+        runs, found = defaultdict[str, Left](Left), list[Path]()
+        for path in _paths(Path(place)):
+            try:
+                file = stack.enter_context(path.open("rb"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # its process lives, or another one was faster
+                continue
+            unpack(file.read(), runs)
+            found.append(path)
+        for left in runs.values():
+            left.groups.sort()
+        yield runs
+        for path in found:
+            path.unlink(missing_ok=True)
+
+
+def _paths(place: Path) -> list[Path]:
+    prefix = _NAME.format(place.name, "")
+    try:
+        return [path for path in place.parent.iterdir() if path.name.startswith(prefix) and path.suffix != ".new"]
+    except OSError:
+        return []
+
+
+def unpack(data: bytes, runs: dict[str, Left]) -> None:
+    """Adds what a tail holds, up to where it is torn."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        size, checksum = _HEAD.unpack_from(data, at)
+        body = data[at + _HEAD.size : at + _HEAD.size + size]
+        if size < _RUN.size or len(body) < size or zlib.crc32(body) != checksum:
+            return
+        at += _HEAD.size + size
+        kind, length = _RUN.unpack_from(body)
+        rest = _RUN.size + length
+        left = runs[body[_RUN.size : rest].decode()]
+        if kind == _TEXT:
+            left.texts[body[rest : rest + _HASH_BYTES]] = body[rest + _HASH_BYTES :]
+        elif kind == _ROW:
+            left.row = body[rest:]
+        else:
+            left.groups.append((_SEQ.unpack_from(body, rest)[0], body[rest + _SEQ.size :]))
