@@ -119,6 +119,7 @@ class CellRun:
 
     def __init__(self, recorded: RecordedCell | None = None) -> None:
         result = recorded.result if recorded else None
+        self.is_new = recorded is None
         self._finished = result is not None
         self.stopped = result is not None and result.end in STOPPED
         self._base = recorded.last_number if recorded else 0
