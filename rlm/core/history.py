@@ -20,7 +20,7 @@ from rlm.core.events import (
     NodeStarted,
     SubcallEnded,
 )
-from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, is_turn
+from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, number_in_cell
 from rlm.core.messages import Reply, Request
 
 LOST = "Lost"
@@ -63,16 +63,30 @@ class RecordedCall:
 
 @dataclass(slots=True)
 class RecordedCell:
+    """``numbers`` are its sub-calls in the order in which they were begun."""
+
     cell: Cell
     result: CellResult | None = None
     notice: str = ""
-    calls: dict[str, list[RecordedCall]] = field(default_factory=dict)
     numbers: dict[int, RecordedCall] = field(default_factory=dict)
     answered: int = 0
 
     @property
     def last_number(self) -> int:
         return max(self.numbers, default=0)
+
+    def begin(self, number: int, key: str, batch: int | None, prefetched: bool) -> RecordedCall:
+        """The sub-call of this number: the one that is known, where it is asked again after its process ended."""
+        call = self.numbers.get(number)
+        if call is None:
+            call = self.numbers[number] = RecordedCall(number, key, batch, prefetched)
+        return call
+
+    def rank(self, call: RecordedCall, at_s: float) -> None:
+        """The cell is answered."""
+        if call.rank < 0:
+            call.rank, call.ended_s = self.answered, at_s
+            self.answered += 1
 
 
 @dataclass(slots=True)
@@ -89,7 +103,7 @@ class History:
     def __init__(self, *, keep_all: bool = False) -> None:
         self._keep_all = keep_all
         self.nodes: dict[NodeId, RecordedNode] = {}
-        self._open_turns: dict[CallId, RecordedTurn] = {}
+        self._open: dict[CallId, RecordedTurn | tuple[RecordedCell, RecordedCall]] = {}
 
     def cell(self, node: NodeId, cell: Cell) -> RecordedCell | None:
         """What is known of a cell, if its code is the same."""
@@ -113,16 +127,12 @@ class History:
                 if event.parent is not None:
                     self._begin_call(SubcallPlace.parse(event.node), event.key, event.batch, event.prefetched)
             case CallStarted():
-                if event.cell is None:
-                    made = self._turns(event)[event.turn] = RecordedTurn(event.request, event.limit)
-                    self._open_turns[event.call] = made
-                else:
-                    self._begin_call(SubcallPlace.parse(event.call), event.key, event.batch, event.prefetched)
+                self._note_start(event)
             case CallReplied():
                 self._note_reply(event)
             case CallFailed():
-                turn = self._open_turns.pop(event.call, None)
-                if turn is not None and event.error not in NOT_OUTCOMES:
+                turn = self._open.pop(event.call, None)
+                if isinstance(turn, RecordedTurn) and event.error not in NOT_OUTCOMES:
                     turn.failure = event
             case SubcallEnded():
                 self._note_end(event)
@@ -135,47 +145,43 @@ class History:
             case _:
                 pass
 
-    def _turns(self, call: CallStarted) -> dict[int, RecordedTurn]:
+    def _note_start(self, event: CallStarted) -> None:
         """A call without a cell is a turn, or the summary before one."""
-        node = self._node(call.node)
-        return node.turns if call.role == "node" else node.summaries
+        node = self._node(event.node)
+        if event.cell is None:
+            turns = node.turns if event.role == "node" else node.summaries
+            self._open[event.call] = turns[event.turn] = RecordedTurn(event.request, event.limit)
+        elif (cell := node.cells.get((event.turn, event.cell))) is not None:
+            call = cell.begin(number_in_cell(event.call), event.key, event.batch, event.prefetched)
+            self._open[event.call] = (cell, call)
 
     def _node(self, node: NodeId) -> RecordedNode:
-        return self.nodes.setdefault(node, RecordedNode(None))
+        known = self.nodes.get(node)
+        if known is None:
+            known = self.nodes[node] = RecordedNode(None)
+        return known
 
-    def _begin_call(self, place: SubcallPlace, key: str, batch: int | None, prefetched: bool = False) -> None:
+    def _begin_call(
+        self, place: SubcallPlace, key: str, batch: int | None, prefetched: bool = False
+    ) -> tuple[RecordedCell, RecordedCall] | None:
         cell = self._node(place.node).cells.get((place.turn, place.cell))
-        if cell is None or place.number in cell.numbers:  # asked again after its process ended
-            return
-        call = RecordedCall(place.number, key, batch, prefetched)
-        cell.numbers[place.number] = call
-        cell.calls.setdefault(key, []).append(call)
+        return None if cell is None else (cell, cell.begin(place.number, key, batch, prefetched))
 
     def _note_reply(self, event: CallReplied) -> None:
-        turn = self._open_turns.pop(event.call, None)
-        if turn is not None:
-            turn.reply = event.reply
-        if is_turn(event.call):
-            return
-        place = SubcallPlace.parse(event.call)
-        call = self.call(place)
-        if call is not None:
+        opened = self._open.pop(event.call, None)
+        if isinstance(opened, RecordedTurn):
+            opened.reply = event.reply
+        elif opened is not None:
+            cell, call = opened
             call.reply, call.elapsed_s = event.reply, event.elapsed_s
-            self._rank(place, call, event.at_s)
+            cell.rank(call, event.at_s)
 
     def _note_end(self, event: SubcallEnded) -> None:
-        place = SubcallPlace.parse(event.call)
         # What was refused has not begun in any other event.
-        self._begin_call(place, event.key, None, event.prefetched)
-        call = self.call(place)
-        if call is not None:
+        begun = self._begin_call(SubcallPlace.parse(event.call), event.key, None, event.prefetched)
+        if begun is not None:
+            cell, call = begun
             call.ended, call.elapsed_s = event, event.elapsed_s
-            self._rank(place, call, event.at_s)
+            cell.rank(call, event.at_s)
         if event.failure is None and not self._keep_all:
             self.nodes.pop(NodeId(event.call), None)
-
-    def _rank(self, place: SubcallPlace, call: RecordedCall, at_s: float) -> None:
-        cell = self.nodes[place.node].cells[place.turn, place.cell]
-        if call.rank < 0:
-            call.rank, call.ended_s = cell.answered, at_s
-            cell.answered += 1

@@ -37,14 +37,14 @@ class SubcallPlace:
         return cls(NodeId(node), int(turn), int(cell), int(number))
 
 
+def number_in_cell(call: CallId) -> int:
+    """The number of a sub-call within its cell, from the id of its leaf call: for those who know the rest of its place."""
+    return int(call.rpartition(".")[2])
+
+
 def turn_call(node: NodeId, turn: int) -> CallId:
     """The id of the model call that a node's turn makes."""
     return CallId(f"{node}@{turn}")
-
-
-def is_turn(call: CallId) -> bool:
-    """Whether a call is a node's turn or the summary before one, and no sub-call."""
-    return "@" in call
 
 
 def summary_call(node: NodeId, turn: int) -> CallId:

@@ -10,6 +10,7 @@ once; who waits for what is ``engine/holds.py``'s affair.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from rlm.core.budget import NANOS_PER_USD, Amounts, Budget, LimitUse
 from rlm.core.ids import NodeId
@@ -55,6 +56,10 @@ class Ledger:
         self.budget = budget
         usd = None if budget.usd is None else int(budget.usd * NANOS_PER_USD)
         self._allowed = {"calls": budget.calls, "tokens": budget.tokens, "nanos": usd}
+        fields = (("calls", "calls"), ("tokens", "tokens"), ("usd", "nanos"))
+        self._limits = [
+            (limit, attrgetter(name), allowed) for limit, name in fields if (allowed := self._allowed[name]) is not None
+        ]
         self.spent = NOTHING
         self.assumed = NOTHING
         self.held = NOTHING
@@ -65,15 +70,12 @@ class Ledger:
 
     def lacking(self, need: Need, *, ignore_held: bool = False) -> str | None:
         """The first limit that the need does not fit into, or None. ``ignore_held``: as if calls under way cost nothing."""
-        kept = self.kept
-        if need.node is not None:
-            kept = kept - self._kept.get(need.node, NOTHING)
-        total = self.spent + kept + need.worst + need.keep
+        amounts = [self.spent, self.kept, need.worst, need.keep]
         if not ignore_held:
-            total = total + self.held
-        for field_name, limit in (("calls", "calls"), ("tokens", "tokens"), ("nanos", "usd")):
-            allowed = self._allowed[field_name]
-            if allowed is not None and getattr(total, field_name) > allowed:
+            amounts.append(self.held)
+        own = NOTHING if need.node is None else self._kept.get(need.node, NOTHING)
+        for limit, amount_of, allowed in self._limits:
+            if sum(map(amount_of, amounts)) - amount_of(own) > allowed:
                 return limit
         return None
 

@@ -51,6 +51,11 @@ class CallRecord:
     sent_s: float | None = None
     cached: bool = False
 
+    def bill(self, usage: Usage, cost_usd: float | None) -> None:
+        """Adds what one of its attempts did cost."""
+        self.usage = self.usage + usage
+        self.cost_usd = None if cost_usd is None else (self.cost_usd or 0.0) + cost_usd
+
 
 @dataclass(slots=True)
 class NodeRecord:
@@ -143,15 +148,12 @@ class TreeBuilder:
             case CallReplied(call=call_id):
                 call = self.calls[call_id]
                 call.ended_s, call.reply, call.cached = event.at_s, event.reply.text, event.cached
-                call.usage = call.usage + event.reply.usage
-                call.cost_usd = None if event.cost_usd is None else (call.cost_usd or 0.0) + event.cost_usd
+                call.bill(event.reply.usage, event.cost_usd)
             case CallFailed(call=call_id):
                 call = self.calls[call_id]
                 call.ended_s, call.error = event.at_s, f"{event.error}: {event.message}"
             case CallBilled(call=call_id):
-                call = self.calls[call_id]
-                call.usage = call.usage + event.usage
-                call.cost_usd = None if event.cost_usd is None else (call.cost_usd or 0.0) + event.cost_usd
+                self.calls[call_id].bill(event.usage, event.cost_usd)
             case CellExecuted():
                 self.nodes[event.node].cells.append((event.cell, event.result))
             case NodeFinished():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -25,11 +26,12 @@ class Spend:
     assumed_usd: float = 0.0
 
     def plus(self, usage: Usage, cost_usd: float | None) -> Spend:
-        return replace(
-            self,
-            usage=self.usage + usage,
-            cost_usd=self.cost_usd + (cost_usd or 0.0),
-            unpriced_calls=self.unpriced_calls + (usage.calls if cost_usd is None else 0),
+        return Spend(
+            self.usage + usage,
+            self.cost_usd + (cost_usd or 0.0),
+            self.unpriced_calls + (usage.calls if cost_usd is None else 0),
+            self.assumed_tokens,
+            self.assumed_usd,
         )
 
     def assume(self, tokens: int, usd: float) -> Spend:
@@ -66,23 +68,37 @@ def _merge(ours: dict[K, Spend], theirs: dict[K, Spend]) -> dict[K, Spend]:
     return {key: ours.get(key, Spend()) + theirs.get(key, Spend()) for key in {**ours, **theirs}}
 
 
-def add_call(report: UsageReport, event: CallReplied | CallBilled) -> UsageReport:
-    """The report with one more paid call in it."""
-    if isinstance(event, CallReplied):
-        one = Spend().plus(event.reply.usage, event.cost_usd)
-    else:
-        one = Spend().plus(event.usage, event.cost_usd).assume(event.assumed_tokens, event.assumed_usd)
-    return UsageReport(
-        total=report.total + one,
-        by_model={**report.by_model, event.model: report.by_model.get(event.model, Spend()) + one},
-        by_depth={**report.by_depth, event.depth: report.by_depth.get(event.depth, Spend()) + one},
-    )
+class Totals:
+    """Adds up what is paid, call by call; ``report`` sums it up when somebody asks."""
+
+    def __init__(self) -> None:
+        self._spent: dict[tuple[str, int], Spend] = {}
+
+    def add(self, event: AnyEvent) -> None:
+        """Counts what an event tells of tokens or money, if it does."""
+        if isinstance(event, CallReplied):
+            usage = event.reply.usage
+        elif isinstance(event, CallBilled):
+            usage = event.usage
+        else:
+            return
+        key = (event.model, event.depth)
+        spend = self._spent.get(key, Spend()).plus(usage, event.cost_usd)
+        if isinstance(event, CallBilled):
+            spend = spend.assume(event.assumed_tokens, event.assumed_usd)
+        self._spent[key] = spend
+
+    def report(self) -> UsageReport:
+        total = Spend()
+        by_model, by_depth = defaultdict[str, Spend](Spend), defaultdict[int, Spend](Spend)
+        for (model, depth), spend in self._spent.items():
+            total, by_model[model], by_depth[depth] = total + spend, by_model[model] + spend, by_depth[depth] + spend
+        return UsageReport(total, dict(by_model), dict(by_depth))
 
 
 def sum_usage(events: Iterable[AnyEvent]) -> UsageReport:
     """The totals of everything that was paid."""
-    report = UsageReport()
+    totals = Totals()
     for event in events:
-        if isinstance(event, CallReplied | CallBilled):
-            report = add_call(report, event)
-    return report
+        totals.add(event)
+    return totals.report()

@@ -25,7 +25,6 @@ class Hearing:
         self._is_thinking = thinking
         self._decide = decide
         self.decided = False
-        self.began_s = 0.0  # when its call began
 
     def listen(self) -> Callable[[str], bool]:
         """For one attempt: what an earlier one had said is forgotten."""
@@ -50,7 +49,6 @@ class FirstWord:
 
     def __init__(self, begins: asyncio.Event) -> None:
         self._begins = begins
-        self.began_s = 0.0
 
     def listen(self) -> Callable[[str], bool]:
         def hear(_piece: str) -> bool:

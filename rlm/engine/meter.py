@@ -20,6 +20,7 @@ PriceOf = Callable[[str, Usage], float | None]
 
 OUTPUT_SHARE = 0.15  # of a model's window, where we set the limit: prompt and reply must fit together
 MIN_RATE_TOKENS = 16_384  # prices are looked up for sizes of powers of two, from this one
+ONE_CALL = Need(Amounts(calls=1))
 LAST_WORDS_TOKENS = 600  # what a last turn adds to the conversation besides output: the reminder, marks of what was cut
 
 
@@ -89,7 +90,7 @@ class Meter:
     def call_need(self, model: Model, request: Request) -> Need:
         """Of a call that stands alone: a leaf call, a summary."""
         if not self._budget.counts_tokens:
-            return Need(Amounts(calls=1))
+            return ONE_CALL
         prompt = most_tokens(request.messages, request.schema)
         return Need(self._worst(model, prompt, request.max_output_tokens or 0))
 

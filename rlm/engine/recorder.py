@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rlm.core.events import AnyEvent, CallBilled, CallReplied
+from rlm.core.events import AnyEvent
 from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.tree import TreeBuilder
-from rlm.core.usage import UsageReport, add_call
+from rlm.core.usage import Totals, UsageReport
 from rlm.ports import Clock, Journal, Sink
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ class Recorder:
         self.run = run
         self._clock = clock
         self._began = clock.now()
-        self._sinks = list(sinks)
+        self._sinks = tuple(sinks)
         self._journal = journal
         self._history = history
         self._tree = TreeBuilder()
-        self.usage = UsageReport()
+        self._totals = Totals()
 
     @property
     def at_s(self) -> float:
@@ -42,6 +42,11 @@ class Recorder:
     @property
     def tree(self) -> TreeBuilder:
         return self._tree
+
+    @property
+    def usage(self) -> UsageReport:
+        """What was paid so far."""
+        return self._totals.report()
 
     def emit(self, event: AnyEvent) -> None:
         """A sink that raises is left out from then on: a broken view must not end a run that is being paid for."""
@@ -69,11 +74,10 @@ class Recorder:
 
     def _show(self, event: AnyEvent) -> None:
         self._tree.add(event)
-        if isinstance(event, CallReplied | CallBilled):
-            self.usage = add_call(self.usage, event)
-        for sink in list(self._sinks):
+        self._totals.add(event)
+        for sink in self._sinks:
             try:
                 sink.emit(event)
             except Exception:
                 logger.exception("a sink failed and gets no more events: %r", sink)
-                self._sinks.remove(sink)
+                self._sinks = tuple(other for other in self._sinks if other is not sink)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -119,16 +119,16 @@ class CellRun:
 
     def __init__(self, recorded: RecordedCell | None = None) -> None:
         result = recorded.result if recorded else None
+        self.is_new = recorded is None
         self._finished = result is not None
         self.stopped = result is not None and result.end in STOPPED
         self._base = recorded.last_number if recorded else 0
-        self._unclaimed = {key: deque(calls) for key, calls in recorded.calls.items()} if recorded else {}
+        known = recorded.numbers.values() if recorded else ()
+        self._unclaimed = defaultdict[str, deque[RecordedCall]](deque)
+        for call in known:
+            self._unclaimed[call.key].append(call)
         # What was asked ahead of time was answered ahead of time, too: its order says nothing about the cell.
-        self._ranks = (
-            sorted(call.rank for call in recorded.numbers.values() if self.has_answer(call) and not call.prefetched)
-            if recorded
-            else []
-        )
+        self._ranks = sorted(call.rank for call in known if self.has_answer(call) and not call.prefetched)
         self._waiting: dict[int, tuple[RecordedCall, asyncio.Future[None]]] = {}
         self._next = 0
         self._handed_over_s = 0.0

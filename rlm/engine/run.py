@@ -29,6 +29,7 @@ from rlm.core.messages import Usage
 from rlm.core.node import Finish
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
+from rlm.engine.call import Till
 from rlm.engine.calls import Caller
 from rlm.engine.hearing import LAST_WORDS_S
 from rlm.engine.holds import Holds
@@ -112,7 +113,7 @@ class Run:
         self.holds = Holds(self.ledger, self.stop)
         self._meter = meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
-        caller = Caller(setup.scheduler, self.holds, meter, self.recorder, setup.cache)
+        caller = Caller(setup.scheduler, Till(self.holds, meter, self.recorder), setup.cache)
         self._rests = caller.rests
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         remaining = Remaining(budget, self.ledger, self._deadline)

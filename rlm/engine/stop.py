@@ -50,7 +50,7 @@ class Stop:
         await self._thrown.wait()
 
     def interrupting(self) -> _Interruption:
-        """``async with``: cancels what is inside when the switch is thrown, and raises Stopped in its place."""
+        """``with``: cancels what is inside when the switch is thrown, and raises Stopped in its place."""
         return _Interruption(self, self._running)
 
 
@@ -64,7 +64,7 @@ class _Interruption:
         self._cancelling = 0
         self._ended = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         if self._stop.limit is not None:
             raise Stopped
         self._task = asyncio.current_task()
@@ -72,7 +72,7 @@ class _Interruption:
         self._cancelling = self._task.cancelling()
         self._running.add(self)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._running.discard(self)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -29,7 +30,8 @@ from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
 from rlm.core.node import Finish
-from rlm.engine.calls import Caller, CallPlace
+from rlm.engine.call import Call
+from rlm.engine.calls import Caller
 from rlm.engine.remaining import RunLimits
 from rlm.engine.repetition import CellRun, Repetition, subcall_key
 from rlm.engine.settings import NodeJob, TreeSettings
@@ -69,7 +71,7 @@ class SubcallServer:
             self._caller.holds.refused += Counter({limit: counted})
             came_to -= counted
 
-    async def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
+    def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
         self,
         job: NodeJob,
         cell: Cell,
@@ -77,7 +79,7 @@ class SubcallServer:
         run: CellRun,
         limit: str | None,
         stop: Callable[[], None],
-    ) -> SubcallOutcome:
+    ) -> Awaitable[SubcallOutcome]:
         """The answer to one sub-call, or why there is none.
 
         ``limit`` names a limit that forbids new ones; ``stop`` ends the cell, as it was ended when it had waited for a call
@@ -89,6 +91,21 @@ class SubcallServer:
         key = subcall_key(subcall)
         number, recorded = run.claim(key, subcall.number)
         place = SubcallPlace(job.id, cell.turn, cell.number, number)
+        answer = partial(self._answer, job, place, subcall, key, limit)
+        if run.is_new:
+            return answer()
+        return self._repeat(place, subcall, run, recorded, stop, answer)
+
+    async def _repeat(  # noqa: PLR0917  as ``serve``
+        self,
+        place: SubcallPlace,
+        subcall: Subcall,
+        run: CellRun,
+        recorded: RecordedCall | None,
+        stop: Callable[[], None],
+        answer: Callable[[], Awaitable[SubcallOutcome]],
+    ) -> SubcallOutcome:
+        """A sub-call of a cell that was executed before. ``answer`` makes it, where that is to be done again."""
         replays_child = self._repetition.purpose == "replay" and NodeId(place.path) in self._repetition.history.nodes
         if recorded is not None and run.has_answer(recorded) and not replays_child:
             await run.in_order(recorded)
@@ -99,7 +116,7 @@ class SubcallServer:
                     stop()
                 await asyncio.get_running_loop().create_future()
             self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
-        outcome = await self._answer(job, place, subcall, key, limit)
+        outcome = await answer()
         if not replays_child:
             await run.after_recorded()
         if replays_child and recorded is not None and run.has_answer(recorded):
@@ -112,16 +129,36 @@ class SubcallServer:
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
     ) -> SubcallOutcome:
         """A sub-call that is new. What is no plain reply is an event of its own, so that it can be told again."""
-        recorder = self._recorder
+        recorder, stop = self._recorder, self._limits.stop
         began = recorder.at_s
-        outcome = await self._try(job, place, subcall, key, limit)
-        if isinstance(outcome, Reply):
-            recorded = self._repetition.history.call(place)
-            elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
-            try:
+        outcome: SubcallOutcome | Reply
+        try:
+            if subcall.budget:
+                outcome = SubcallAnswer(self._limits.remaining.as_dict(self._settings.max_turns - place.turn))
+            elif limit:
+                told = f"{describe_limit(limit)} No more sub-calls. Answer now."
+                outcome = SubcallFailure("BudgetExceeded", told)
+            elif job.parent is not None:
+                outcome = await self._make(job, place, subcall, key)  # ends with the root's sub-call that it serves
+            else:
+                with stop.interrupting():
+                    outcome = await self._make(job, place, subcall, key)
+            if isinstance(outcome, Reply):
+                recorded = self._repetition.history.call(place)
+                elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
                 return SubcallAnswer(outcome.text if subcall.schema is None else parse_data(outcome), elapsed_s)
-            except MalformedReplyError as error:
-                outcome = SubcallFailure(type(error).__name__, str(error))
+        except Stopped:
+            met = describe_limit(stop.limit or "")
+            told = f"{met} This call was ended, and no more are made. Answer now."
+            outcome = SubcallFailure("BudgetExceeded", told)
+        except BudgetExceededError as error:
+            if subcall.prefetched:
+                self._refused_ahead[job.id, place.turn, place.cell][error.limit] += 1
+            outcome = SubcallFailure("BudgetExceeded", str(error))
+        except ModelError as error:
+            if error.ends_run:
+                raise
+            outcome = SubcallFailure(type(error).__name__, str(error))
         outcome = replace(outcome, elapsed_s=0.0 if subcall.prefetched else recorder.at_s - began)
         recorder.emit(
             SubcallEnded(
@@ -139,43 +176,19 @@ class SubcallServer:
         await recorder.written()
         return outcome
 
-    async def _try(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
-    ) -> SubcallOutcome | Reply:
-        """A leaf call's reply, or what else comes of a sub-call."""
-        stop = self._limits.stop
-        if subcall.budget:
-            return SubcallAnswer(self._limits.remaining.as_dict(self._settings.max_turns - place.turn))
-        if limit:
-            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
-        try:
-            if job.parent is not None:
-                return await self._make(job, place, subcall, key)  # ends with the root's sub-call that it serves
-            async with stop.interrupting():
-                return await self._make(job, place, subcall, key)
-        except Stopped:
-            met = describe_limit(stop.limit or "")
-            return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
-        except BudgetExceededError as error:
-            if subcall.prefetched:
-                self._refused_ahead[job.id, place.turn, place.cell][error.limit] += 1
-            return SubcallFailure("BudgetExceeded", str(error))
-        except ModelError as error:
-            if error.ends_run:
-                raise
-            return SubcallFailure(type(error).__name__, str(error))
-
-    async def _make(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str) -> SubcallOutcome | Reply:
-        """What the depth rule says."""
+    def _make(
+        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str
+    ) -> Coroutine[Any, Any, SubcallOutcome | Reply]:
+        """A leaf call's reply, or what else comes of a sub-call, by the depth rule."""
         kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
         if isinstance(kind, SubcallFailure):
-            return kind
+            return _at_once(kind)
         model = self._model_for(job, subcall)
         if isinstance(model, SubcallFailure):
-            return model
+            return _at_once(model)
         if kind == "leaf":
-            return await self._ask_leaf(job, place, subcall, model, key)
-        return await self._drive_child(job, place, subcall, model, key)
+            return self._ask_leaf(job, place, subcall, model, key)
+        return self._drive_child(job, place, subcall, model, key)
 
     def _model_for(self, job: NodeJob, subcall: Subcall) -> Model | SubcallFailure:
         """The model of the next depth, or the one asked for by name, where the run has it."""
@@ -200,7 +213,14 @@ class SubcallServer:
             schema=subcall.schema,
         )
         check_fits(model, request)
-        call_place = CallPlace(
+        need = self._caller.meter.call_need(model, request)
+        if subcall.prefetched:
+            need = replace(need, ahead=True)
+        call = Call(
+            self._caller.till,
+            model,
+            request,
+            need,
             CallId(place.path),
             job.id,
             place.turn,
@@ -209,18 +229,15 @@ class SubcallServer:
             key=key,
             prefetched=subcall.prefetched,
         )
-        need = self._caller.meter.call_need(model, request)
-        if subcall.prefetched:
-            need = replace(need, ahead=True)
         # JSON is not streamed: its beginning cannot be heard.
         if subcall.batch is None or subcall.schema is not None or not self._warming.concerns(model, prompt):
-            reply = await self._caller.ask(model, request, call_place, need)
+            reply = await self._caller.ask(call)
         else:
             batch = (job.id, place.turn, place.cell, subcall.batch)
             async with self._warming.join(model, batch, prompt) as ticket:
                 if ticket.shared_chars:
-                    request = replace(request, shared_chars=ticket.shared_chars)
-                reply = ticket.reply = await self._caller.ask(model, request, call_place, need, ticket.first_word)
+                    call.request = replace(request, shared_chars=ticket.shared_chars)
+                reply = ticket.reply = await self._caller.ask(call, ticket.first_word)
         self._warming.learn(model, reply)
         return reply
 
@@ -251,6 +268,10 @@ class SubcallServer:
         if isinstance(finish.error, NoAnswerError | ModelError):
             return SubcallFailure(type(finish.error).__name__, str(finish.error))
         raise finish.error
+
+
+async def _at_once(outcome: SubcallOutcome) -> SubcallOutcome:
+    return outcome
 
 
 def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:

@@ -14,7 +14,8 @@ from rlm.core.ids import summary_call, turn_call
 from rlm.core.messages import Reply, Request, Task, Usage
 from rlm.core.node import Ask, AskFailed, Compact, Compacted, LimitMet, NodeEvent, Replied
 from rlm.core.observations import INVENTED
-from rlm.engine.calls import Caller, CallPlace
+from rlm.engine.call import Call
+from rlm.engine.calls import Caller
 from rlm.engine.meter import PromptCount
 from rlm.engine.remaining import RunLimits
 from rlm.engine.repetition import Repetition
@@ -78,17 +79,18 @@ class Turns:
         need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
         if job.prefetched and action.turn == 1:
             need = replace(need, ahead=True)
-        place = CallPlace(turn_call(job.id, action.turn), job.id, action.turn, limit=action.limit)
+        call_id = turn_call(job.id, action.turn)
+        call = Call(caller.till, job.model, request, need, call_id, job.id, action.turn, limit=action.limit)
         ask = partial(
             caller.ask_turn,
-            *(job.model, request, place, need),
+            call,
             rule=self._settings.cut_replies,
             billed=lambda reply: count.counted(action.messages, reply.text, reply.usage),
         )
         if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
             return await ask()
         try:
-            async with self._stop.interrupting():
+            with self._stop.interrupting():
                 return await ask()
         except Stopped:
             limit = self._stop.limit or ""
@@ -109,10 +111,12 @@ class Turns:
             max_output_tokens=meter.output_limit(model),
             cache_key=f"{self._recorder.run}:{job.id}",
         )
-        place = CallPlace(summary_call(job.id, action.turn), job.id, action.turn)
+        need, call_id = meter.call_need(model, request), summary_call(job.id, action.turn)
         try:
             repeated = self._repetition.summary(job.id, action.turn)
-            reply = repeated or await self._caller.ask(model, request, place, meter.call_need(model, request))
+            reply = repeated or await self._caller.ask(
+                Call(self._caller.till, model, request, need, call_id, job.id, action.turn)
+            )
         except BudgetExceededError as error:
             return LimitMet(error.limit)
         except ModelError as error:

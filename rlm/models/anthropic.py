@@ -15,7 +15,7 @@ import orjson
 from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
-from rlm.models.http import CALL_TIMEOUT_S, HttpEndpoint
+from rlm.models.http import HttpEndpoint
 from rlm.models.schema import WireSchema, instruct, prepare_schema, read_json
 from rlm.models.streams import ReplyStream
 from rlm.models.windows import window_tokens as known_window
@@ -51,7 +51,7 @@ class AnthropicMessages:
         base_url: with or without the ``/v1`` at its end.
         provider: first half of the full name.
         window_tokens: by default from a table of model families.
-        timeout_s: for one whole call.
+        timeout_s: for one whole call; None leaves it to whoever asks.
         headers, extra_body: added to every request.
         key_variable: the environment variable to name when the key is refused.
     """
@@ -64,7 +64,7 @@ class AnthropicMessages:
         base_url: str = ANTHROPIC_URL,
         provider: str = "anthropic",
         window_tokens: int | None = None,
-        timeout_s: float = CALL_TIMEOUT_S,
+        timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         key_variable: str | None = None,

@@ -24,7 +24,6 @@ from rlm.core.errors import (
     ProviderUnreachableError,
 )
 
-CALL_TIMEOUT_S = 600.0  # a long reply of a reasoning model takes minutes
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
 _EVENTS = "text/event-stream"
@@ -42,7 +41,8 @@ class HttpEndpoint:
     """An address that JSON is posted to, with connections that are kept alive and never queued for.
 
     Connections belong to an event loop, so each loop that asks gets a session of its own, made at its first call.
-    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``), read once.
+    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``), read once. Without ``timeout_s`` whoever asks has the
+    deadline: a run's scheduler, which knows what its caller allows.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class HttpEndpoint:
         *,
         model: str,
         headers: Mapping[str, str],
-        timeout_s: float = CALL_TIMEOUT_S,
+        timeout_s: float | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._url = _checked_url(url)
@@ -77,7 +77,9 @@ class HttpEndpoint:
         data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
         try:
             # Redirects are not followed: one would turn the POST into a GET, or carry the prompt to another host.
-            async with self._session().post(self._url, data=data, allow_redirects=False) as response:
+            # Awaited apart from the context that it is: else every call that waits would hold one more coroutine.
+            response = await self._session().post(self._url, data=data, allow_redirects=False)
+            async with response:
                 return HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = self._translate(error)
@@ -145,7 +147,7 @@ class HttpEndpoint:
                     model=self._model,
                 )
             )
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and self._timeout_s is not None:
             return ModelTimeoutError(
                 f"{where}no whole reply within {self._timeout_s:g} s. "
                 "Allow more time (timeout_s), or ask for a shorter reply",

@@ -40,7 +40,6 @@ REPLY_SHARE = 8
 SMOLLM2_REPLY_TOKENS = 128  # it never has more to say that is right
 # Below this size a model forgets the fence around its code often enough that a grammar pays.
 SMALL_MODEL_BYTES = 3_000_000_000
-CALL_TIMEOUT_S = 1_800.0  # calls queue for the slots inside the server, so a wide batch waits there
 
 FENCE_GRAMMAR = r"""
 root ::= "```repl\n" line+ "```"
@@ -249,7 +248,6 @@ class LocalModel:
             base_url=f"{server.url}/v1",
             provider="local",
             window_tokens=self._order.window_tokens,
-            timeout_s=CALL_TIMEOUT_S,
             # llama.cpp closes a connection that was idle for seconds, and one reused in that moment would break a call.
             headers={"Connection": "close"},
             extra_body={"grammar": grammar} if grammar else None,

@@ -18,7 +18,7 @@ from rlm.core.errors import RequestRejectedError
 from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
-from rlm.models.http import CALL_TIMEOUT_S, HttpEndpoint
+from rlm.models.http import HttpEndpoint
 from rlm.models.schema import SchemaMode, WireSchema, instruct, prepare_schema, read_json
 from rlm.models.streams import ReplyStream
 from rlm.models.windows import window_tokens as known_window
@@ -44,7 +44,7 @@ class OpenAIChat:
         base_url: ends before ``/chat/completions``.
         provider: first half of the full name.
         window_tokens: by default from a table of model families.
-        timeout_s: for one whole call.
+        timeout_s: for one whole call; None leaves it to whoever asks.
         headers, extra_body: added to every request.
         key_variable: the environment variable to name when the key is refused.
         schema_mode: how this provider is told a JSON schema.
@@ -61,7 +61,7 @@ class OpenAIChat:
         base_url: str = OPENAI_URL,
         provider: str = "openai",
         window_tokens: int | None = None,
-        timeout_s: float = CALL_TIMEOUT_S,
+        timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         key_variable: str | None = None,

@@ -79,9 +79,9 @@ class PriceList:
         provider, _, model_id = model.partition(":")
         if provider in FREE_PROVIDERS:
             return 0.0
-        if model in self._unpriced or not _may_be_published(model):
+        if model in self._unpriced:
             return None
-        cost = _published_cost(provider, model_id, usage)
+        cost = _published_cost(provider, model_id, usage) if _may_be_published(model) else None
         if cost is None:
             self._unpriced.add(model)
         return cost

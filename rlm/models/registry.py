@@ -175,7 +175,7 @@ def open_model(
         base_url: instead of the provider's address.
         env: where variables are looked up; the process's environment by default.
         window_tokens: instead of what the table of model families says.
-        timeout_s: for one whole call.
+        timeout_s: for one whole call; None leaves it to whoever asks.
 
     Raises:
         ConfigurationError: an unknown provider, or an address that is none.
@@ -200,9 +200,8 @@ def open_model(
         "window_tokens": window_tokens or known_window(parsed.model, local=provider.local),
         "extra_body": provider.extra_body,
         "key_variable": provider.key_variables[0],
+        "timeout_s": timeout_s,
     }
-    if timeout_s is not None:
-        options["timeout_s"] = timeout_s
     if provider.api == "openai_chat":
         options["schema_mode"] = provider.schema_mode
         options["stream_body"] = provider.stream_body

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from itertools import count
 
 from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
@@ -70,7 +69,9 @@ class Dispatcher:
         """
         lane = self.lane(model)
         paced = self._requests_per_minute is not None or self._tokens_per_minute is not None
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             if paced:
                 await self._keep_pace(model.name, request)
             await observer.admit(attempt)
@@ -83,9 +84,7 @@ class Dispatcher:
                     wait = min(error.retry_after_s or 0.0, self._policy.max_retry_after_s)
                     lane.pushed_back(sent_in_round, self._clock.now() + wait)
                 delay = plan_retry(error, attempt, self._policy, self._jitter.random())
-                if observer.decided:
-                    raise
-                if delay is None:
+                if observer.decided or delay is None:
                     raise
                 observer.retried(attempt, delay, error)
             else:
@@ -96,7 +95,6 @@ class Dispatcher:
             finally:
                 lane.release()
             await self._clock.sleep(delay)
-        raise AssertionError  # count() never ends
 
     async def _keep_pace(self, model: str, request: Request) -> None:
         """Waits until the limits a minute allow one more call. Holds no slot meanwhile."""

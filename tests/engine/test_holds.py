@@ -96,7 +96,7 @@ async def test_the_switch_ends_what_runs_and_leaves_other_cancellations_alone() 
     stop = Stop()
 
     async def inside() -> None:
-        async with stop.interrupting():
+        with stop.interrupting():
             await asyncio.sleep(60)
 
     stopped, cancelled = asyncio.create_task(inside()), asyncio.create_task(inside())
