@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.fanout import cpu_s, server_process
 from rlm import RLM
+from rlm.records import STORES
 
 CASES: dict[str, tuple[str, object, dict[str, object]]] = {
     "batch 100": ("batch 100", 100, {"concurrency": 100}),
@@ -27,17 +28,23 @@ CASES: dict[str, tuple[str, object, dict[str, object]]] = {
     "20 turns": ("turns", 19, {}),
 }
 MAX_COST = 0.05
-SETTLE_S = 0.6
+RUNS = 4
 LARGE_BYTES = 1_000_000_000
 
 
-def spend(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds and CPU seconds, each time from the same state of the collector: one full pass takes 50 ms."""
+def spend(work: Callable[[], object], store: Path | None = None) -> tuple[float, float]:
+    """Seconds and CPU seconds for a run, each time from the same state of the collector: one full pass takes 50 ms.
+
+    Several runs follow each other; with a store, what the database gets after the last one belongs to them.
+    """
     gc.collect()
     began, cpu = time.perf_counter(), cpu_s()
-    work()
-    time.sleep(SETTLE_S)  # the database gets the last events within half a second: they belong to this run
-    return time.perf_counter() - began - SETTLE_S, cpu_s() - cpu
+    for _ in range(RUNS):
+        work()
+    took = time.perf_counter() - began
+    if store is not None:
+        STORES.open(store).runs()
+    return took / RUNS, (cpu_s() - cpu) / RUNS
 
 
 def measure(case: str, base_url: str, store: Path, repeat: int) -> None:
@@ -53,7 +60,7 @@ def measure(case: str, base_url: str, store: Path, repeat: int) -> None:
 
         ask(without)
         ask(kept)
-        pairs = [(spend(lambda: ask(without)), spend(lambda: ask(kept))) for _ in range(repeat)]
+        pairs = [(spend(lambda: ask(without)), spend(lambda: ask(kept), store)) for _ in range(repeat)]
         plain, journalled = (min(pair[i][1] for pair in pairs) for i in (0, 1))
         slower = statistics.median(b[0] for _, b in pairs) - statistics.median(a[0] for a, _ in pairs)
         again = min(spend(lambda: kept.replay("last"))[0] for _ in range(3))
@@ -84,7 +91,7 @@ def measure_large(base_url: str, store: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.journal")
-    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--repeat", type=int, default=8)
     options = parser.parse_args()
     with server_process() as base_url, tempfile.TemporaryDirectory() as folder:
         for case in CASES:

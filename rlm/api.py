@@ -32,7 +32,7 @@ from rlm.engine.warming import WarmRule
 from rlm.handles import RunHandle, Stream
 from rlm.models.prices import PriceList
 from rlm.models.registry import parse_model_name
-from rlm.ports import Journal, Model, Sink
+from rlm.ports import Model, Sink
 from rlm.prompts import DEFAULT_QUESTION, PromptFamily
 from rlm.records import DEFAULT_STORE, KEPT_OPTIONS, LeafCache, Record, Records
 from rlm.report.page import page_of_events
@@ -342,8 +342,8 @@ class RLM:
         )  # by the caller, who now wants it to go on
         more = budget is not None or stopped
         over = past.info.status in ("complete", "partial") and not more
-        journal = None if over else Record(self._records, past.info.id, {}, resumed=True)
-        run = self.prepare(run=past.info.id, journal=journal, past=past.events, repetition=repetition, budget=budget)
+        record = None if over else Record(self._records, past.info.id, {}, resumed=True)
+        run = self.prepare(run=past.info.id, record=record, past=past.events, repetition=repetition, budget=budget)
         if more:
             history.reopen()
         return await run.answer(question_of(past.events), past.context)
@@ -361,7 +361,7 @@ class RLM:
         sinks: Sequence[Sink] = (),
         sources: Sequence[str] = (),
         run: RunId | None = None,
-        journal: Journal | None = None,
+        record: Record | None = None,
         past: Sequence[AnyEvent] = (),
         repetition: Repetition | None = None,
         budget: Budget | None = None,
@@ -404,7 +404,7 @@ class RLM:
                 budget=budget or self._budget,
                 sinks=(*self._sinks, *sinks),
                 depth=depth,
-                journal=journal if past else Record(self._records, run_id, self._options, sources),
+                record=record if past else Record(self._records, run_id, self._options, sources),
                 past=past,
                 repetition=repetition or Repetition(),
                 epoch_s=time.time() - (past[-1].at_s if past else 0.0),

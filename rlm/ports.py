@@ -117,15 +117,17 @@ class Scheduler(Protocol):
 
 
 ServeSubcall = Callable[[Subcall], Awaitable[SubcallOutcome]]
+Keep = Callable[[], None]
 """Given by the engine to a REPL: answers one sub-call. An exception that it raises is an error of the run."""
 
 
 class Repl(Protocol):
     """One node's REPL: a namespace in a confined process. One cell at a time."""
 
-    async def execute(self, cell: Cell, serve: ServeSubcall) -> CellResult:
+    async def execute(self, cell: Cell, serve: ServeSubcall, keep: Keep | None = None) -> CellResult:
         """Runs a cell to its end, answering its sub-calls through ``serve`` (each in a task of its own).
 
+        ``keep`` is called before answers are handed over, once for all that go together; what it raises ends the cell.
         Cancelling this coroutine stops the cell and its open sub-calls; the REPL can then only be closed.
 
         Raises:
@@ -185,31 +187,35 @@ class Sink(Protocol):
     def emit(self, event: AnyEvent) -> None: ...
 
 
+class Record(Protocol):
+    """Where a run is to be kept."""
+
+    async def begin(self, question: str, context: PlainValue) -> Journal | None:
+        """Is awaited once, before the first event. None: nothing is kept.
+
+        Raises:
+            StoreError: nothing can be kept, and it was to be.
+        """
+        ...
+
+
 class Journal(Protocol):
     """Keeps the events of one run. Unlike a sink it is part of the run: when it fails, the run ends."""
 
-    async def begin(self, question: str, context: PlainValue) -> None:
-        """Is awaited once, before the first event.
-
-        Raises:
-            StoreError: nothing can be kept.
-        """
-        ...
-
-    async def end(self) -> None:
-        """Is awaited once, after the last event, however the run ended."""
-        ...
-
     def append(self, event: AnyEvent) -> None:
-        """Takes an event, in order. Must not block; what goes wrong is told by ``written``."""
+        """Takes an event, in order. Must not block; what goes wrong is told by ``keep``."""
         ...
 
-    async def written(self) -> None:
-        """Returns when everything appended so far will survive the end of this process.
+    def keep(self) -> None:
+        """Makes everything appended so far survive the end of this process.
 
         Raises:
-            StoreError: when it cannot be kept.
+            StoreError: it cannot be kept.
         """
+        ...
+
+    def end(self) -> None:
+        """Is called once, after the last event, however the run ended."""
         ...
 
 

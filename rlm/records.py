@@ -23,12 +23,12 @@ from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Reply, Request, Usage
 from rlm.engine.background import BACKGROUND
-from rlm.ports import Model
+from rlm.ports import Journal, Model
 from rlm.sandbox.worker.values import NotPlain, dump, load
 from rlm.store.location import default_location
 from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, digest_context
 from rlm.store.schema import MEMORY
-from rlm.store.store import RunJournal, SqliteStore
+from rlm.store.store import SqliteStore
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Records:
 
 
 class Record:
-    """Implements Journal for one run: a new one, or with ``resumed`` one that is there already."""
+    """See ``rlm.ports.Record``: of one run, a new one, or with ``resumed`` one that is there already."""
 
     def __init__(
         self,
@@ -167,46 +167,31 @@ class Record:
         self._options = options
         self._sources = sources
         self._resumed = resumed
-        self._journal: RunJournal | None = None
 
-    async def begin(self, question: str, context: PlainValue) -> None:
-        """See ``rlm.ports.Journal``. Where the default store fails, the run goes on without one."""
+    async def begin(self, question: str, context: PlainValue) -> Journal | None:
+        """Where the default store fails, the run goes on without one."""
         records = self._records
         try:
             store = records.store()
             if store is None:
-                return
+                return None
             if self._resumed:
-                self._journal = await asyncio.to_thread(store.resume, self._run, secrets=records.secrets)
-                return
+                return await asyncio.to_thread(store.resume, self._run, secrets=records.secrets)
             info, large = describe(context, self._sources)
-            self._journal = store.begin(
+            journal = store.begin(
                 self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
             )
         except StoreError as error:
             if records.place != DEFAULT_STORE or self._resumed:
                 raise
             records.warn(error)
-            return
+            return None
         if large:  # hashing a gigabyte takes a second: beside the first call, not before it
             note = threading.Thread(
                 target=_note_digest, args=(store, self._run, context, info), name="rlm-digest", daemon=True
             )
             note.start()
-
-    def append(self, event: AnyEvent) -> None:
-        if self._journal is not None:
-            self._journal.append(event)
-
-    async def written(self) -> None:
-        if self._journal is not None:
-            self._journal.keep()
-
-    async def end(self) -> None:
-        """Notes how the run ended. What the store has against it was told while the run went on."""
-        if self._journal is not None:
-            with contextlib.suppress(StoreError):
-                self._journal.close()  # no thread: this may be the end of the interpreter, which allows no new ones
+        return journal
 
 
 def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, bool]:

@@ -50,7 +50,6 @@ class Caller:
             return reply
         call.begin()  # an answer from an earlier run is seen as a call, and free
         call.reply(known, 0.0, cached=True)
-        await self.recorder.written()
         return known
 
     async def ask_turn(
@@ -86,7 +85,6 @@ class Caller:
         if not taken.done():
             return await task
         self.rests.add(task)
-        await self.recorder.written()
         return taken.result()
 
     async def _ask(self, call: Call, billed: Callable[[Reply], None] | None = None) -> Reply:
@@ -102,7 +100,6 @@ class Caller:
             billed(reply)
             return reply
         call.reply(reply, call.settle(reply))
-        await self.recorder.written()  # before anybody acts on it: what was answered is never paid for again
         return reply
 
 

@@ -78,7 +78,7 @@ class CellDriver:
             await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
             return told
         run = CellRun(recorded)
-        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl))
+        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
         if after.state_lost:  # not its own doing: then its record would say so
             after = await self._execute_safely(job, repl, cell, recorded, limit)
         if after.end == "interrupted":  # the run is told to stop while it is being taken up
@@ -101,7 +101,8 @@ class CellDriver:
         tries_left = MAX_TRIES
         while True:
             tries_left -= 1
-            result = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), limit, repl))
+            serve = self._serve(job, cell, CellRun(recorded), limit, repl)
+            result = await repl.execute(cell, serve, self._recorder.keep)
             if not result.state_lost or not await self._rebuild(job, repl, cell):
                 return result
             if not (result.killed and tries_left):

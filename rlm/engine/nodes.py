@@ -158,9 +158,13 @@ class Tree:
     async def _perform(self, job: NodeJob, repl: Repl, node: Node, action: Action, count: PromptCount) -> NodeEvent:
         match action:
             case Ask():
-                return await self._turns.ask(job, action, count)
+                event = await self._turns.ask(job, action, count)
+                self._recorder.keep()  # a cell gets its answers likewise, see ``CellDriver``
+                return event
             case Compact():
-                return await self._turns.summarise(job, action)
+                event = await self._turns.summarise(job, action)
+                self._recorder.keep()
+                return event
             case Execute(cell, limit):
                 return await self._execute(job, repl, cell, limit)
             case Read(name):

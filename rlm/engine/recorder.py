@@ -23,14 +23,13 @@ class Recorder:
         run: RunId,
         clock: Clock,
         sinks: Sequence[Sink],
-        journal: Journal | None = None,
         history: History | None = None,
     ) -> None:
         self.run = run
         self._clock = clock
         self._began = clock.now()
         self._sinks = tuple(sinks)
-        self._journal = journal
+        self.journal: Journal | None = None  # set when the run begins
         self._history = history
         self._tree = TreeBuilder()
         self._totals = Totals()
@@ -50,20 +49,21 @@ class Recorder:
 
     def emit(self, event: AnyEvent) -> None:
         """A sink that raises is left out from then on: a broken view must not end a run that is being paid for."""
-        if self._journal is not None:
-            self._journal.append(event)
+        if self.journal is not None:
+            self.journal.append(event)
         if self._history is not None:
             self._history.note(event)
         self._show(event)
 
-    async def written(self) -> None:
-        """Waits for the journal: what follows may rely on everything emitted so far.
+    def keep(self) -> None:
+        """Makes everything emitted so far survive the end of this process. To be called before anybody acts on a reply, so that
+        what was answered is never paid for again.
 
         Raises:
-            StoreError: when it cannot be kept.
+            StoreError: it cannot be kept.
         """
-        if self._journal is not None:
-            await self._journal.written()
+        if self.journal is not None:
+            self.journal.keep()
 
     def recall(self, events: Sequence[AnyEvent]) -> None:
         """Takes up what an earlier process did: the journal and the history have it already."""

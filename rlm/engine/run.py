@@ -40,7 +40,7 @@ from rlm.engine.remaining import Remaining, RunLimits
 from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Deadline, Stop
-from rlm.ports import AnswerCache, Clock, Journal, Sandbox, Scheduler, Sink
+from rlm.ports import AnswerCache, Clock, Record, Sandbox, Scheduler, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RunSetup:
 
     Attributes:
         depth: where its root stands: 0, unless an outer tree asked for this run.
-        journal: keeps its events; None keeps nothing.
+        record: where its events are kept; None keeps nothing.
         past: what an earlier process has done of it, from the journal.
         repetition: how that is done again; its history is made from ``past``.
         epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
@@ -65,7 +65,7 @@ class RunSetup:
     budget: Budget = Budget()
     sinks: Sequence[Sink] = ()
     depth: int = 0
-    journal: Journal | None = None
+    record: Record | None = None
     past: Sequence[AnyEvent] = ()
     repetition: Repetition = field(default_factory=Repetition)
     epoch_s: float = 0.0
@@ -106,7 +106,7 @@ class Run:
         for event in setup.past:
             repetition.history.note(event)
         fed = repetition.history if repetition.purpose == "run" else None
-        self.recorder = Recorder(setup.id, setup.clock, setup.sinks, setup.journal, fed)
+        self.recorder = Recorder(setup.id, setup.clock, setup.sinks, fed)
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
         self.ledger = Ledger(budget)
@@ -158,14 +158,13 @@ class Run:
             RunCancelledError: it was stopped by ``cancel``.
             asyncio.CancelledError: its task was cancelled.
         """
-        journal = self._setup.journal
-        if journal is None:
-            return await self._answer(question, context)
-        await journal.begin(question, context)
+        record = self._setup.record
+        journal = self.recorder.journal = None if record is None else await record.begin(question, context)
         try:
             return await self._answer(question, context)
         finally:
-            await journal.end()
+            if journal is not None:
+                journal.end()
 
     async def _answer(self, question: str, context: PlainValue) -> Result:
         self.begin(question, context)
@@ -184,14 +183,14 @@ class Run:
             stopped = isinstance(ended, asyncio.CancelledError | RunCancelledError)
             result = self._end("cancelled" if stopped else "failed", None, ended)
             with contextlib.suppress(StoreError):  # the error that is under way says more
-                await self.recorder.written()
+                self.recorder.keep()
             if isinstance(ended, RLMError):
                 ended.result = result
             if ended is not error:
                 raise ended from None
             raise
         result = self._end("partial" if finish.limit else "complete", finish, None)
-        await self.recorder.written()
+        self.recorder.keep()
         return result
 
     def _take_up(self) -> None:

@@ -173,7 +173,6 @@ class SubcallServer:
                 prefetched=subcall.prefetched,
             )
         )
-        await recorder.written()
         return outcome
 
     def _make(

@@ -32,7 +32,7 @@ from rlm.core.errors import (
     SandboxError,
     SandboxUnavailableError,
 )
-from rlm.ports import ServeSubcall
+from rlm.ports import Keep, ServeSubcall
 from rlm.sandbox.admission import Admission
 from rlm.sandbox.contexts import ContextPool, SharedContext
 from rlm.sandbox.launch import Launcher, WorkerProcess
@@ -147,11 +147,11 @@ class WorkerRepl:
         if done.end != "ok":
             raise ConfigurationError(f"the setup code failed: {done.traceback or done.error}")
 
-    async def execute(self, cell: Cell, serve: ServeSubcall) -> CellResult:
+    async def execute(self, cell: Cell, serve: ServeSubcall, keep: Keep | None = None) -> CellResult:
         """See ``rlm.ports.Repl.execute``."""
         worker = self._claim()
         try:
-            running = self._running = RunningCell(worker.link, worker.process, self._spec.limits, serve)
+            running = self._running = RunningCell(worker.link, worker.process, self._spec.limits, serve, keep)
             try:
                 with self._watch.over_cell():
                     done = await running.run(cell)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from rlm.core.cells import Cell, ReplLimits, Subcall, SubcallOutcome
-from rlm.ports import ServeSubcall
+from rlm.ports import Keep, ServeSubcall
 from rlm.sandbox.launch import WorkerProcess
 from rlm.sandbox.link import Link
 from rlm.sandbox.session import Called, Done, Printed, Ready, SessionEvent, Told, Withdrew
@@ -57,11 +57,14 @@ class Stopwatch:
 class RunningCell:
     """Runs one cell on a link, as its listener. Use it once."""
 
-    def __init__(self, link: Link, process: WorkerProcess, limits: ReplLimits, serve: ServeSubcall) -> None:
+    def __init__(
+        self, link: Link, process: WorkerProcess, limits: ReplLimits, serve: ServeSubcall, keep: Keep | None = None
+    ) -> None:
         self._link = link
         self._process = process
         self._limits = limits
         self._serve = serve
+        self._keep = keep
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: list[tuple[int, SubcallOutcome]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -158,6 +161,12 @@ class RunningCell:
     def _send_answers(self) -> None:
         answers, self._answers = self._answers, []
         if answers and not self._ending:
+            try:
+                if self._keep is not None:
+                    self._keep()
+            except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
+                self._give_up(error)
+                return
             self._link.send(self._link.session.answer(answers))
             self._note_waiting()
 

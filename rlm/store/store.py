@@ -283,7 +283,7 @@ class SqliteStore:
 
 
 class RunJournal:
-    """Keeps the events of one run. ``close`` when the run is over, however it ended.
+    """Implements Journal for one run.
 
     That a call left is kept where it had to wait for it, or left again: else it says nothing that its beginning does not.
     """
@@ -309,7 +309,7 @@ class RunJournal:
         """Makes everything appended so far survive the end of this process. Raises StoreError."""
         self._writer.keep(self._opened)
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Notes how the run ended; what went wrong before was told already."""
         self._store.finish(self._opened)
 

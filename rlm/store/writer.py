@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -39,7 +40,7 @@ class OpenRun:
     redact: Redact
     row: RunRow | None = None
     seq: int = 0
-    pending: list[AnyEvent | bytes] = field(default_factory=list)
+    pending: deque[AnyEvent | bytes] = field(default_factory=deque)  # appended to without a lock
     lines: list[bytes] = field(default_factory=list)
     texts: dict[bytes, bytes] = field(default_factory=dict)
     next_seq: int = field(init=False)
@@ -95,10 +96,9 @@ class Writer:
 
     def append(self, run: OpenRun, event: AnyEvent) -> None:
         # Short ones are made a line at once: by the thousand, waiting events cost the collector more than their lines cost us.
-        line = run.encoder.encode_short(event) or event
-        with self._mutex:
-            run.pending.append(line)
-            if not run.listed:
+        run.pending.append(run.encoder.encode_short(event) or event)
+        if not run.listed:
+            with self._mutex:
                 self._list(run)
 
     def keep(self, run: OpenRun) -> None:
@@ -177,7 +177,7 @@ class Writer:
             self.flush()
 
     def _take_rows(self, run: OpenRun) -> Rows:
-        run.listed = False
+        run.listed = False  # before it is emptied: what is appended meanwhile lists it anew
         if run.pending and run.failure is None:
             self._take(run)  # kept as well: whoever asks for that now finds nothing pending, and need not wait for us
         rows = Rows(run, run.seq, run.lines, run.texts)
@@ -186,7 +186,7 @@ class Writer:
 
     def _take(self, run: OpenRun) -> None:
         """What is pending becomes lines that survive the end of the process. To be called with the mutex held."""
-        events, run.pending = run.pending, []
+        events = [run.pending.popleft() for _ in range(len(run.pending))]
         try:
             made = [each if isinstance(each, bytes) else _encode(run, each) for each in events]
             lines = run.redact(made[0] if len(made) == 1 else b"\n".join(made))

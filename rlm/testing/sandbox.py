@@ -24,7 +24,7 @@ from rlm.core.cells import (
     Variable,
 )
 from rlm.core.errors import SandboxDiedError
-from rlm.ports import ServeSubcall
+from rlm.ports import Keep, ServeSubcall
 
 CellScript: TypeAlias = "Callable[[ScriptedCell], Awaitable[None]]"
 """Plays one cell through what ``ScriptedCell`` offers."""
@@ -49,20 +49,31 @@ class ScriptedCell:
         code: the cell's text. context: the node's. variables: of the REPL, kept from cell to cell.
     """
 
-    def __init__(self, cell: Cell, context: PlainValue, variables: dict[str, PlainValue], serve: ServeSubcall) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        context: PlainValue,
+        variables: dict[str, PlainValue],
+        serve: ServeSubcall,
+        keep: Keep | None = None,
+    ) -> None:
         self.code = cell.code
         self.context = context
         self.variables = variables
         self.printed: list[str] = []
         self.answer: Answer | None = None
         self._serve = serve
+        self._keep = keep
         self._calls = 0
         self._batches = 0
 
     async def ask(self, prompt: str, *, recursive: bool | None = None, batch: int | None = None) -> SubcallOutcome:
         """One sub-call, with whatever comes of it."""
         self._calls += 1
-        return await self._serve(Subcall(self._calls, prompt, recursive=recursive, batch=batch))
+        outcome = await self._serve(Subcall(self._calls, prompt, recursive=recursive, batch=batch))
+        if self._keep is not None:
+            self._keep()
+        return outcome
 
     async def query(self, prompt: str, *, recursive: bool | None = None) -> PlainValue:
         """One sub-call's answer. Raises CellFailed."""
@@ -105,11 +116,11 @@ class ScriptedRepl:
         self._stopped = False
         self.closed = False
 
-    async def execute(self, cell: Cell, serve: ServeSubcall) -> CellResult:
+    async def execute(self, cell: Cell, serve: ServeSubcall, keep: Keep | None = None) -> CellResult:
         """See ``rlm.ports.Repl.execute``."""
         if self.closed:
             raise SandboxDiedError("this REPL is closed; open a new one")
-        running = ScriptedCell(cell, self._spec.context, self._variables, serve)
+        running = ScriptedCell(cell, self._spec.context, self._variables, serve, keep)
         self._stopped = False
         end: CellEnd = "ok"
         error: str | None = None

@@ -75,7 +75,7 @@ def keep(store: SqliteStore, events: list[AnyEvent], run: RunId = RUN, **options
     for event in events:
         journal.append(event)
     journal.keep()
-    journal.close()
+    journal.end()
 
 
 def open_store(place: Path | str) -> SqliteStore:
@@ -311,7 +311,7 @@ def test_a_full_database_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> Non
             kept += 1
             if kept % 5 == 0:
                 store.runs()
-    journal.close()
+    journal.end()
     store.close()
     again = open_store(place)
     assert again.events(RUN) == events[:kept]
