@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, TypeAlias, Union
 import orjson
 
 from rlm.core import cells, events, messages
-from rlm.core.events import AnyEvent, CallStarted
+from rlm.core.events import AnyEvent, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
 from rlm.store.brief import FROM_BRIEF, to_brief
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
+AT_ONCE_S = 0.001
 CONTENT = frozenset({
     "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
     "message", "reason", "variables", "name", "value", "answer", "schema", "stop",
@@ -54,18 +55,24 @@ class Encoder:
         self._dump = dump
         self.keep_texts = keep_texts
         self._talks: dict[NodeId, tuple[CallId, tuple[Message, ...]]] = {}
+        self._begun: dict[CallId, float] = {}
         self.texts: dict[bytes, bytes] = {}
 
-    def encode_short(self, event: AnyEvent) -> bytes | None:
-        """The events that come by the thousand; None for what has to go through ``encode``. In any order, on any thread."""
-        if not self.keep_texts or (brief := to_brief(event, LONG_CHARS)) is None:
-            return None
-        try:
-            return orjson.dumps(brief)
-        except TypeError:  # a lone surrogate
-            return None
+    def encode(self, event: AnyEvent) -> bytes | None:
+        """A line; None for an event that need not be kept.
 
-    def encode(self, event: AnyEvent) -> bytes:
+        That a call left is kept where it had to wait for it, or left again: else it says nothing that its beginning does not.
+        """
+        if isinstance(event, CallSent):
+            if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
+                return None
+        elif isinstance(event, CallStarted):
+            self._begun[event.call] = event.at_s
+        if self.keep_texts and (brief := to_brief(event, LONG_CHARS)) is not None:
+            try:
+                return orjson.dumps(brief)
+            except TypeError:  # a lone surrogate
+                pass
         write = FORMS[type(event)].write
         assert write is not None
         encoded = write(self, event)
@@ -190,6 +197,9 @@ class Form(NamedTuple):
     read: Callable[[Decoder, Json], Any] | None = None
 
 
+TEXT = Form(Encoder.text, Decoder.text)
+
+
 class _Forms(dict[type[Any], Form]):
     """Made when they are needed: most processes meet few."""
 
@@ -207,12 +217,17 @@ def _form_of_class(cls: type[Any]) -> Form:
     names = [each.name for each in dataclasses.fields(cls)]
     forms = {name: _form_of_type(hints[name], name in CONTENT) for name in names if name != "messages"}
     written = list(forms)
-    writers = [(name, form.write) for name, form in forms.items() if form.write is not None]
+    texts = [name for name, form in forms.items() if form is TEXT]
+    writers = [(name, form.write) for name, form in forms.items() if form.write is not None and form is not TEXT]
     readers = [(name, form.read) for name, form in forms.items() if form.read is not None]
     get = attrgetter(*written) if len(written) > 1 else lambda thing: [getattr(thing, name) for name in written]
 
     def write(encoder: Encoder, thing: Any) -> Json:
         made = dict(zip(written, get(thing), strict=True))
+        for name in texts:
+            text = made[name]
+            if text and (len(text) > LONG_CHARS or not text.isascii() or not encoder.keep_texts):
+                made[name] = encoder.text(text)
         for name, each in writers:
             if made[name] is not None:
                 made[name] = each(encoder, made[name])
@@ -234,7 +249,7 @@ def _form_of_type(hint: Any, content: bool) -> Form:
         inner = [each for each in arguments if each is not type(None)]
         return _form_of_type(inner[0], content) if len(inner) == 1 else Form()
     if content and (hint is str or isinstance(hint, typing.NewType)):
-        return Form(Encoder.text, Decoder.text)
+        return TEXT
     if hint is object:
         return Form(Encoder.value, Decoder.value)
     if dataclasses.is_dataclass(hint):

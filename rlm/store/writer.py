@@ -30,9 +30,9 @@ Redact = Callable[[bytes], bytes]
 class OpenRun:
     """A run that this process writes.
 
-    ``row`` is what it begins with, until the database has it. ``pending`` are events that are not kept yet, or their lines;
-    ``lines`` and ``texts`` are kept and not in the database, and ``seq`` is the number of the first of these lines. ``over``: no
-    more will come, and ``status`` is how it ended.
+    ``row`` is what it begins with, until the database has it. ``pending`` are events that are not kept yet: anybody may append to
+    it, without a lock. ``lines`` and ``texts`` are kept and not in the database, and ``seq`` is the number of the first of these
+    lines. ``over``: no more will come, and ``status`` is how it ended.
     """
 
     id: str
@@ -40,12 +40,11 @@ class OpenRun:
     redact: Redact
     row: RunRow | None = None
     seq: int = 0
-    pending: deque[AnyEvent | bytes] = field(default_factory=deque)  # appended to without a lock
+    pending: deque[AnyEvent] = field(default_factory=deque)
     lines: list[bytes] = field(default_factory=list)
     texts: dict[bytes, bytes] = field(default_factory=dict)
     next_seq: int = field(init=False)
     name: bytes = field(init=False)
-    listed: bool = False  # the writer knows that there is something to write
     failure: StoreError | None = None
     status: str | None = None
     over: bool = False
@@ -63,6 +62,11 @@ class Rows:
     seq: int
     lines: list[bytes]
     texts: dict[bytes, bytes]
+    over: bool
+
+    @property
+    def are_new(self) -> bool:
+        return bool(self.lines or self.run.row or self.over)
 
 
 class Writer:
@@ -79,11 +83,11 @@ class Writer:
         self._lock = lock
         self._begun = begun
         self._mutex = threading.Lock()  # guards all below, and what of a run is not in the database
-        self._runs: list[OpenRun] = []
+        self._runs: list[OpenRun] = []  # those that may have something to write
         self._tail: Tail | None = None
         self._other: Tail | None = None  # what the database is getting now, or nothing
         self._stuck: list[Tail] = []  # what it did not get
-        self._wake = threading.Event()
+        self._writing = threading.Event()  # there are such runs
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -92,14 +96,11 @@ class Writer:
         with self._mutex:
             if run.row is not None and self._place != MEMORY:
                 self._open_tail().append_row(run.name, run.row.pack())
-            self._list(run)
-
-    def append(self, run: OpenRun, event: AnyEvent) -> None:
-        # Short ones are made a line at once: by the thousand, waiting events cost the collector more than their lines cost us.
-        run.pending.append(run.encoder.encode_short(event) or event)
-        if not run.listed:
-            with self._mutex:
-                self._list(run)
+            self._runs.append(run)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
+                self._thread.start()
+        self._writing.set()
 
     def keep(self, run: OpenRun) -> None:
         """Makes everything appended so far survive the end of this process.
@@ -117,16 +118,13 @@ class Writer:
 
     def end(self, run: OpenRun) -> None:
         """No more will come of this run."""
-        with self._mutex:
-            run.over = True
-            self._list(run)
+        run.over = True
 
     def flush(self) -> None:
         """Writes what there is to the database. What goes wrong ends the runs it concerns, when they next keep something."""
         with self._lock:
             with self._mutex:
-                runs, self._runs = self._runs, []
-                work = [self._take_rows(run) for run in runs]
+                work = [rows for run in self._runs if (rows := self._take_rows(run)).are_new]
                 tail = self._tail
                 if tail is not None and not tail.is_empty:
                     self._tail, self._other = self._other, tail
@@ -136,16 +134,17 @@ class Writer:
     def close(self) -> None:
         """Writes what is left and ends the thread. What the database does not take is left for the next one to open it."""
         self._closing.set()
-        self._wake.set()
+        self._writing.set()
         if self._thread is not None:
             self._thread.join()
         self.flush()
+        left = any(run.lines or run.row for run in self._runs)
         for tail in (self._tail, self._other):
             if tail is not None:
-                tail.leave() if self._runs else tail.remove()
+                tail.leave() if left else tail.remove()
         for tail in self._stuck:
             tail.leave()
-        if self._runs:
+        if left:
             logger.warning("the store %s is locked: it gets the last events when it is next opened", self._place)
 
     def abandon(self) -> None:
@@ -159,28 +158,20 @@ class Writer:
             self._tail = Tail(self._place)
         return self._tail
 
-    def _list(self, run: OpenRun) -> None:
-        """To be called with the mutex held."""
-        if not run.listed:
-            run.listed = True
-            self._runs.append(run)
-        if self._thread is None and not self._closing.is_set():
-            self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
-            self._thread.start()
-        self._wake.set()
-
     def _work(self) -> None:
         while not self._closing.is_set():
-            self._wake.wait()
+            self._writing.wait()
             self._closing.wait(GATHER_S)
-            self._wake.clear()
             self.flush()
+            with self._mutex:
+                if not self._runs:
+                    self._writing.clear()
 
     def _take_rows(self, run: OpenRun) -> Rows:
-        run.listed = False  # before it is emptied: what is appended meanwhile lists it anew
+        over = run.over  # before all there is is taken: what the run was told before its end is then among it
         if run.pending and run.failure is None:
             self._take(run)  # kept as well: whoever asks for that now finds nothing pending, and need not wait for us
-        rows = Rows(run, run.seq, run.lines, run.texts)
+        rows = Rows(run, run.seq, run.lines, run.texts, over)
         run.seq, run.lines, run.texts = run.next_seq, [], {}
         return rows
 
@@ -188,20 +179,24 @@ class Writer:
         """What is pending becomes lines that survive the end of the process. To be called with the mutex held."""
         events = [run.pending.popleft() for _ in range(len(run.pending))]
         try:
-            made = [each if isinstance(each, bytes) else _encode(run, each) for each in events]
-            lines = run.redact(made[0] if len(made) == 1 else b"\n".join(made))
+            made = [line for event in events if (line := run.encoder.encode(event)) is not None]
+            lines = run.redact(b"\n".join(made))
             texts = {digest: run.redact(data) for digest, data in run.encoder.take_texts().items()}
             if self._place != MEMORY:
                 tail = self._open_tail()
                 for digest, data in texts.items():
                     tail.append_text(run.name, digest, data)
-                tail.append_lines(run.name, run.next_seq, lines)
+                if made:
+                    tail.append_lines(run.name, run.next_seq, lines)
         except Exception as error:  # noqa: BLE001  it ends the run
             run.failure = _put(error, f"an event of run {run.id} cannot be kept")
             return
-        run.texts |= texts
-        run.lines.append(lines)
-        run.next_seq += len(made)
+        if made:
+            run.texts |= texts
+            run.lines.append(lines)
+            run.next_seq += len(made)
+            if isinstance(events[-1], RunFinished):
+                run.status = events[-1].status
 
     def _write(self, work: Sequence[Rows]) -> None:
         try:
@@ -213,7 +208,6 @@ class Writer:
             with self._mutex:
                 for rows in work:
                     _give_back(rows)
-                    self._list(rows.run)
         except Exception as error:  # noqa: BLE001  it ends the runs
             failure = _put(error, f"the store {self._place} failed")
             with self._mutex:
@@ -221,13 +215,21 @@ class Writer:
                     rows.run.failure = rows.run.failure or failure
                 self._stuck += [tail for tail in (self._tail, self._other) if tail is not None]
                 self._tail = self._other = None
+                self._forget(work)
         else:
+            with self._mutex:
+                self._forget(work)
             if self._other is not None and not self._other.is_empty:
                 self._other.clear()
             if any(rows.run.row for rows in work):
                 for rows in work:
                     rows.run.row = None
                 self._begun()
+
+    def _forget(self, work: Sequence[Rows]) -> None:
+        """Runs that are over and written. To be called with the mutex held."""
+        over = {id(rows.run) for rows in work if rows.over}
+        self._runs = [run for run in self._runs if id(run) not in over]
 
     def _write_run(self, rows: Rows) -> None:
         run = rows.run
@@ -238,19 +240,13 @@ class Writer:
             return
         if run.failure is None and rows.lines:  # after a gap nothing may follow
             add_events(self._connection, number, rows.seq, rows.lines, rows.texts)
-        if run.over:
+        if rows.over:
             end_run(self._connection, number, run.status if run.failure is None else None)
 
 
 def _give_back(rows: Rows) -> None:
     run = rows.run
     run.seq, run.lines, run.texts = rows.seq, rows.lines + run.lines, rows.texts | run.texts
-
-
-def _encode(run: OpenRun, event: AnyEvent) -> bytes:
-    if isinstance(event, RunFinished):
-        run.status = event.status
-    return run.encoder.encode(event)
 
 
 def _put(error: Exception, what: str) -> StoreError:
