@@ -6,9 +6,9 @@ What was answered before, in this process or in one that ended, is handed over a
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -43,6 +43,18 @@ from rlm.prompts import DEFAULT_QUESTION, describe_limit
 DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 
 
+@dataclass(slots=True)
+class _AskedAhead:
+    """How many calls of a cell were asked ahead, and which of them the budget refused, by the limit that did."""
+
+    count: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+
+    def next_rank(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+
 class SubcallServer:
     """Answers the sub-calls of every node of a run; ``drive`` runs a child node to its end."""
 
@@ -56,20 +68,15 @@ class SubcallServer:
         self._recorder = caller.recorder
         self._repetition = repetition
         self._warming = Warming(settings.warm_prefixes)
-        self._refused_ahead = defaultdict[tuple[NodeId, int, int], Counter[str]](Counter)
+        self._ahead = defaultdict[tuple[NodeId, int, int], _AskedAhead](_AskedAhead)
 
     def count_refused(self, node: NodeId, cell: Cell, result: CellResult) -> None:
-        """A cell is over: of its calls that were asked ahead and refused, those count that it came to.
-
-        It comes to them in the order of asking, in which the budget also serves them: to the refused ones last.
-        """
-        refused = self._refused_ahead.pop((node, cell.turn, cell.number), Counter())
-        granted = result.prefetched - refused.total()
-        came_to = min(result.prefetches_used, max(0, result.prefetches_used - granted))
-        for limit, calls in refused.items():
-            counted = min(calls, came_to)
-            self._caller.holds.refused += Counter({limit: counted})
-            came_to -= counted
+        """A cell is over: of its calls that were asked ahead and refused, those count that it came to, in the order of asking."""
+        ahead = self._ahead.pop((node, cell.turn, cell.number), None)
+        if ahead is not None:
+            self._caller.holds.refused.update(
+                limit for rank, limit in ahead.refused.items() if rank < result.prefetches_used
+            )
 
     def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
         self,
@@ -131,6 +138,7 @@ class SubcallServer:
         """A sub-call that is new. What is no plain reply is an event of its own, so that it can be told again."""
         recorder, stop = self._recorder, self._limits.stop
         began = recorder.at_s
+        rank = self._ahead[job.id, place.turn, place.cell].next_rank() if subcall.prefetched else 0
         outcome: SubcallOutcome | Reply
         try:
             if subcall.budget:
@@ -153,7 +161,7 @@ class SubcallServer:
             outcome = SubcallFailure("BudgetExceeded", told)
         except BudgetExceededError as error:
             if subcall.prefetched:
-                self._refused_ahead[job.id, place.turn, place.cell][error.limit] += 1
+                self._ahead[job.id, place.turn, place.cell].refused[rank] = error.limit
             outcome = SubcallFailure("BudgetExceeded", str(error))
         except ModelError as error:
             if error.ends_run:

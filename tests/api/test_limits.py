@@ -133,6 +133,16 @@ def test_a_run_is_whole_when_only_calls_were_refused_that_nobody_came_to() -> No
         assert (result.status, result.answer, result.unfinished.refused_calls) == ("complete", answer, 0)
 
 
+def test_a_refused_call_counts_though_later_ones_that_were_asked_ahead_are_not_decided() -> None:
+    """The large one is refused at once, and ends the cell, while the small ones behind it are under way."""
+    sizes = "[50, 50, 40_000, 50, 50, 50]"
+    code = f"found = []\nfor size in {sizes}:\n    found.append(llm_query('word ' * size))"
+    script = program(cell(code), "FINAL_VAR(found)", leaf=lambda _: ScriptedReply("leaf", latency_s=0.05))
+    result, server = run(script, budget=rlm.Budget(tokens=60_000), prices=DEAR)
+    check_partial(result, server, "tokens")
+    assert result.answer == ["leaf", "leaf"]
+
+
 def test_code_can_catch_that_the_budget_is_met() -> None:
     result, server = run(program(cell(CATCH), cell("FINAL(found)")), budget=rlm.Budget(calls=8))
     check_partial(result, server, "calls")
