@@ -1,0 +1,44 @@
+"""Which cells need not be run ahead: those that certainly ask once."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.prefetching import asks_once
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(llm_query('x'))",
+        "replies = llm_query_batch([f'Item {i}' for i in range(10)])\nFINAL(len(replies))",
+        "import re\nfound = llm_query('x')\nfor line in found.splitlines():\n    print(re.findall('a', line.strip()))",
+        "try:\n    a = llm_query('x')\nexcept Exception as e:\n    print(repr(e))",
+        "if len(context) > 10:\n    answer = rlm_query(context[:10])",
+    ],
+)
+def test_what_asks_once_and_then_only_looks(code: str) -> None:
+    assert asks_once(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 1",
+        "a = llm_query('x')\nb = llm_query('y')",
+        "for i in range(3):\n    print(llm_query(str(i)))",
+        "out = [llm_query(c) for c in chunks]",
+        "while True:\n    llm_query_batch(['x'])",
+        "def ask(c):\n    return llm_query(c)\nprint(ask('a'), ask('b'))",
+        "print(llm_query('x'))\nclassify(context)",  # a helper of an earlier cell may ask
+        "print(llm_query('x'))\nhelper.classify(context)",
+        "print(llm_query('x'))\nhelpers[0](context)",
+        "print(llm_query('x'))\nlist(map(classify, chunks))",
+        "ask = llm_query\nprint(ask('a'), ask('b'))",
+        "print(llm_query('x'))\nexec(helper)",
+        "reply = await llm_query_async('x')",
+        "llm_query('x'",
+    ],
+)
+def test_what_may_ask_again_or_is_not_certain(code: str) -> None:
+    assert not asks_once(code)
