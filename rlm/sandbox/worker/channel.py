@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import Protocol
 
@@ -35,6 +36,7 @@ READ_BYTES = (
     64 * 1024
 )  # the C library maps memory anew for a buffer of 128 KB or more, which costs more than the reading
 TURN_S = sys.getswitchinterval()
+QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to wake a process takes longer than the rest of a call
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
@@ -226,6 +228,7 @@ class Channel:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._on_other: Callable[[], None] | None = None
+        self._is_quick = False
 
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Has one more descriptor watched by whoever waits."""
@@ -271,8 +274,18 @@ class Channel:
         with self.guard:
             self.guard.check()
             if not waker.done:
-                self.guard.poll(self._poll.poll, timeout_ms)
+                self.guard.poll(self._listen, timeout_ms)
                 self.read()
+
+    def _listen(self, timeout_ms: int | None) -> None:
+        """Waits for something to read: awake for a moment where the last answer came in less, as answers from a cache do."""
+        began = monotonic()
+        while self._is_quick and monotonic() - began < QUICK_S:
+            if self._poll.poll(0):
+                return
+            os.sched_yield()
+        self._poll.poll(timeout_ms)
+        self._is_quick = monotonic() - began < QUICK_S
 
     def _wait_once(self, waker: ThreadWaker) -> None:
         with self._roles:
@@ -290,7 +303,7 @@ class Channel:
             if waker.done:
                 return
             sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
-            self.guard.poll(self._poll.poll, LEADER_POLL_MS if has_threads() else None)
+            self.guard.poll(self._listen, LEADER_POLL_MS if has_threads() else None)
             self.read()
             if self._on_other is not None:
                 self._on_other()
