@@ -34,9 +34,9 @@ from .wire import Decoder, Message, WireError, pack_message
 
 READ_BYTES = (
     64 * 1024
-)  # the C library maps memory anew for a buffer of 128 KB or more, which costs more than the reading
+)  # for a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading
 TURN_S = sys.getswitchinterval()
-QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to wake a process takes longer than the rest of a call
+QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to be woken takes longer than the rest of a call
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
@@ -240,8 +240,8 @@ class Channel:
         self._on_other = None
 
     def send(self, header: dict[str, object], body: bytes = b"") -> None:
-        """Blocks until the host took it; the host always reads."""
-        with self.guard, self._sending:
+        """Blocks until the host took it; the host always reads. For code of ours, guarded already."""
+        with self._sending:
             if os.getpid() != self._pid:
                 return  # a copy that the cell forked: the socket belongs to the original
             try:
@@ -264,9 +264,7 @@ class Channel:
                     self.guard.check()
                     self._wait_once(waker)
             finally:
-                with self._roles:
-                    self._followers.discard(waker)
-                self._hand_over()
+                self._leave(waker)
                 waker.notice()
 
     def wait_briefly(self, waker: ThreadWaker, timeout_ms: int) -> None:
@@ -289,31 +287,30 @@ class Channel:
 
     def _wait_once(self, waker: ThreadWaker) -> None:
         with self._roles:
-            leads = self._leader is None
-            if leads:
+            if self._leader is None:
                 self._leader = waker
                 self._followers.discard(waker)
-            else:
+            elif self._leader is not waker:
                 self._followers.add(waker)
-        if not leads:
+        if self._leader is not waker:
             waker.sleep(FOLLOWER_SLEEP_S)
             return
-        try:
-            self.deliver()
-            if waker.done:
-                return
-            sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
-            self.guard.poll(self._listen, LEADER_POLL_MS if has_threads() else None)
-            self.read()
-            if self._on_other is not None:
-                self._on_other()
-        finally:
-            with self._roles:
-                self._leader = None
+        self.deliver()
+        if waker.done:
+            return
+        sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
+        self.guard.poll(self._listen, LEADER_POLL_MS if has_threads() else None)
+        self.read()
+        if self._on_other is not None:
+            self._on_other()
 
-    def _hand_over(self) -> None:
+    def _leave(self, waker: ThreadWaker) -> None:
+        """This thread waits no more: another leads."""
         with self._roles:
-            if self._leader is not None:
+            self._followers.discard(waker)
+            if self._leader is waker:
+                self._leader = None
+            elif self._leader is not None:
                 return
             if self._followers:
                 next(iter(self._followers)).nudge()
@@ -323,8 +320,9 @@ class Channel:
                     loop.call_soon_threadsafe(self._deliver_on, loop)
 
     def _deliver_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.deliver():
-            loop.call_later(LEFT_S, self._deliver_on, loop)
+        with self.guard:
+            if self.deliver():
+                loop.call_later(LEFT_S, self._deliver_on, loop)
 
     def read(self) -> None:
         """Takes what has arrived, without waiting."""
