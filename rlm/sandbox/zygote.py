@@ -105,8 +105,8 @@ class ZygoteLauncher:
     Args:
         level: "strict", "landlock" or "seccomp"; find out before what this machine offers (``levels``).
         packages: importable in cells beside the standard library; imported before confinement.
-        entry: what a REPL runs, ``module:function`` within the package ``worker``; the module's function ``rehearse``,
-            where it has one, is called once before all.
+        entry: what a REPL runs, ``module:function`` within the package ``worker``; the module's functions
+            ``rehearse`` and ``settle``, where it has them, are called once before all, and in each process forked ahead.
     """
 
     def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.rehearsal:serve") -> None:

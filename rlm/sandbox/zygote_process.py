@@ -34,7 +34,8 @@ spec.loader.exec_module(sys.modules["worker"])
 sys.argv[:] = [""]
 module, _, function = entry.partition(":")
 program = importlib.import_module(module)
-importlib.import_module("worker.zygote").main(int(control), getattr(program, function), getattr(program, "rehearse", None))
+steps = (getattr(program, name, None) for name in ("rehearse", "settle"))
+importlib.import_module("worker.zygote").main(int(control), getattr(program, function), *steps)
 """
 
 

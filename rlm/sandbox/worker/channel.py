@@ -209,13 +209,12 @@ class LoopWaker:
 
 
 class Channel:
-    """Sends messages from any thread, and hands what arrives to ``on_message``."""
+    """Sends messages from any thread, and hands what arrives to ``on_message``. First of all, ``connect``."""
 
-    def __init__(self, sock: socket.socket, guard: Guard, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, guard: Guard, on_message: Callable[[Message], None]) -> None:
         self.guard = guard
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._pid = os.getpid()
+        self._sock: socket.socket
+        self._pid = 0
         self._on_message = on_message
         self.deliver: Callable[[], bool] = lambda: False  # hands out what was read; True where something is left
         self._decoder = Decoder()
@@ -226,9 +225,17 @@ class Channel:
         self._followers: set[ThreadWaker] = set()
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}
         self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
         self._on_other: Callable[[], None] | None = None
         self._is_quick = False
+
+    def connect(self, sock: socket.socket) -> None:
+        """The socket to the host, for this process alone and none that it forks."""
+        self._sock = sock
+        self._pid = os.getpid()
+        self._poll.register(sock, select.POLLIN)
+
+    def disconnect(self) -> None:
+        self._poll.unregister(self._sock)
 
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Has one more descriptor watched by whoever waits."""
@@ -355,11 +362,11 @@ class Channel:
         count = self._watched.get(loop, 0)
         self._watched[loop] = count + 1
         if not count:
-            loop.add_reader(self._fd, self.read)
+            loop.add_reader(self._sock, self.read)
 
     def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
         count = self._watched.pop(loop, 0) - 1
         if count > 0:
             self._watched[loop] = count
         elif not loop.is_closed():
-            loop.remove_reader(self._fd)
+            loop.remove_reader(self._sock)
