@@ -233,6 +233,7 @@ class Channel:
         self._sock = sock
         self._pid = os.getpid()
         self._poll.register(sock, select.POLLIN)
+        self._is_quick = False
 
     def disconnect(self) -> None:
         self._poll.unregister(self._sock)
