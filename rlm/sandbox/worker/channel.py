@@ -37,6 +37,7 @@ READ_BYTES = (
 )  # for a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading
 TURN_S = sys.getswitchinterval()
 QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to be woken takes longer than the rest of a call
+LOST_S, SLEEPS = 0.00003, 64  # somebody else had the processor in between; so many waits are slept through then
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
@@ -226,14 +227,14 @@ class Channel:
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}
         self._poll = select.poll()
         self._on_other: Callable[[], None] | None = None
-        self._is_quick = False
+        self._quick = 0  # answers in a row that came at once; less than 0: so many must, before one is waited for awake
 
     def connect(self, sock: socket.socket) -> None:
         """The socket to the host, for this process alone and none that it forks."""
         self._sock = sock
         self._pid = os.getpid()
         self._poll.register(sock, select.POLLIN)
-        self._is_quick = False
+        self._quick = 0
 
     def disconnect(self) -> None:
         self._poll.unregister(self._sock)
@@ -284,14 +285,21 @@ class Channel:
                 self.read()
 
     def _listen(self, timeout_ms: int | None) -> None:
-        """Waits for something to read: awake for a moment where the last answer came in less, as answers from a cache do."""
-        began = monotonic()
-        while self._is_quick and monotonic() - began < QUICK_S:
+        """Waits for something to read: awake for a moment where the last answer came in less, as answers from a cache do.
+
+        But not while others want the processor: who sleeps gets it back sooner than who gave way.
+        """
+        began = now = monotonic()
+        while self._quick > 0 and now - began < QUICK_S:
             if self._poll.poll(0):
                 return
+            before = now
             os.sched_yield()
+            now = monotonic()
+            if now - before > LOST_S:
+                self._quick = -SLEEPS
         self._poll.poll(timeout_ms)
-        self._is_quick = monotonic() - began < QUICK_S
+        self._quick = self._quick + 1 if monotonic() - began < QUICK_S else min(self._quick, 0)
 
     def _wait_once(self, waker: ThreadWaker) -> None:
         with self._roles:
