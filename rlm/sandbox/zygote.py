@@ -26,6 +26,7 @@ from rlm.sandbox.zygote_process import (
     MAX_MESSAGE_BYTES,
     START_TIMEOUT_S,
     Started,
+    ZygoteEndedError,
     check_readiness,
     end_process,
     start_process,
@@ -105,8 +106,8 @@ class ZygoteLauncher:
     Args:
         level: "strict", "landlock" or "seccomp"; find out before what this machine offers (``levels``).
         packages: importable in cells beside the standard library; imported before confinement.
-        entry: what a REPL runs, ``module:function`` within the package ``worker``; the module's function ``rehearse``,
-            where it has one, is called once before all.
+        entry: what a REPL runs, ``module:function`` within the package ``worker``; the module's functions
+            ``rehearse`` and ``settle``, where it has them, are called once before all, and in each process forked ahead.
     """
 
     def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.rehearsal:serve") -> None:
@@ -149,16 +150,19 @@ class ZygoteLauncher:
         Raises:
             SandboxUnavailableError: when the zygote cannot be started or cannot fork; says why.
         """
-        for _ in range(2):  # a zygote that died unnoticed costs one more try, never an error
-            zygote = await self._living_zygote()
+        died: ZygoteDied | ZygoteEndedError = ZygoteDied()
+        for _ in range(2):  # a zygote that died unnoticed, or while it started, costs one more try, never an error
             try:
+                zygote = await self._living_zygote()
                 async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
                     forks = limits.prefetch_ahead > 0
                     return await zygote.spawn(limits.memory_mb * 1024 * 1024, shared, forks=forks)
-            except ZygoteDied:
-                continue
+            except (ZygoteDied, ZygoteEndedError) as error:
+                died = error
             except TimeoutError:
                 raise SandboxUnavailableError(f"the zygote started no process within {SPAWN_TIMEOUT_S:.0f} s") from None
+        if isinstance(died, ZygoteEndedError):
+            raise died
         raise SandboxUnavailableError("the zygote died twice while it started a process; see the kernel's log")
 
     async def aclose(self) -> None:

@@ -34,12 +34,17 @@ spec.loader.exec_module(sys.modules["worker"])
 sys.argv[:] = [""]
 module, _, function = entry.partition(":")
 program = importlib.import_module(module)
-importlib.import_module("worker.zygote").main(int(control), getattr(program, function), getattr(program, "rehearse", None))
+steps = (getattr(program, name, None) for name in ("rehearse", "settle"))
+importlib.import_module("worker.zygote").main(int(control), getattr(program, function), *steps)
 """
 
 
 Started: TypeAlias = tuple[subprocess.Popen[bytes], socket.socket]
 """A process that was started as a zygote, and our end of its control socket."""
+
+
+class ZygoteEndedError(SandboxUnavailableError):
+    """It ended before it could say anything: something killed it, or it failed in a way that it did not foresee."""
 
 
 def start_process(level: str, packages: Sequence[str], entry: str, *, imports: bool = True) -> Started:
@@ -89,21 +94,21 @@ def check_readiness(answer: bytes, process: subprocess.Popen[bytes], level: str)
 
     Raises:
         ConfigurationError: a package cannot be imported.
-        SandboxUnavailableError: this machine does not offer the level, or the zygote failed.
+        ZygoteEndedError: it said nothing.
+        SandboxUnavailableError: this machine does not offer the level.
     """
-    message: dict[str, Any] = json.loads(answer) if answer else {}
+    where = f"sandbox level {level!r} is not available here"
+    if not answer:
+        assert process.stderr is not None
+        process.kill()
+        complaint = process.stderr.read(MAX_COMPLAINT_BYTES).decode(errors="replace").strip()
+        raise ZygoteEndedError(f"{where}: its process ended: {complaint or 'no message'}")
+    message: dict[str, Any] = json.loads(answer)
     if message.get("is") == "ready":
         return message
     if message.get("kind") == "MissingPackageError":
         raise ConfigurationError(f"sandbox_packages: {message['why']}")
-    why = message.get("why")
-    if why is None:
-        assert process.stderr is not None
-        process.kill()
-        why = "its process ended: " + (
-            process.stderr.read(MAX_COMPLAINT_BYTES).decode(errors="replace").strip() or "no message"
-        )
-    raise SandboxUnavailableError(f"sandbox level {level!r} is not available here: {why}")
+    raise SandboxUnavailableError(f"{where}: {message['why']}")
 
 
 def _folders_of(packages: Sequence[str]) -> list[str]:

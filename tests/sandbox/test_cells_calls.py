@@ -294,3 +294,13 @@ async def test_answers_arrive_while_others_wait() -> None:
     async with open_bench() as bench:
         result = await bench.repl.execute(Cell(1, 1, "llm_query_batch(['first', 'second'])"), serve)
         assert result.echo == "['first', 'second']"
+
+
+async def test_waiting_for_a_model_costs_no_processor_time() -> None:
+    """A worker stays awake for answers that come at once, as from a cache; never through the wait for a real one."""
+    calls, delay_s = 25, 0.04
+    code = f"import time\nbegan = time.process_time()\nfor _ in range({calls}):\n    llm_query('a'), llm_query('slow')\ntime.process_time() - began"
+    async with open_bench() as bench:
+        bench.delay_s = delay_s
+        result = await bench.run(code)
+        assert float(result.echo or "inf") < 0.25 * calls * delay_s, show(result)

@@ -79,6 +79,27 @@ async def test_a_prepared_zygote_that_died_is_replaced() -> None:
     await sandbox.aclose()
 
 
+async def test_a_zygote_that_is_killed_while_it_starts_is_replaced() -> None:
+    sandbox = WorkerSandbox(launcher := ZygoteLauncher(BEST))
+    launcher.prepare()
+    prepared = launcher.zygote_pid
+    assert prepared is not None
+    running = asyncio.create_task(run_once(sandbox, "print(1)"))
+    while launcher.zygote_pid is not None:  # it is waited for now
+        await asyncio.sleep(0)
+    os.kill(prepared, signal.SIGKILL)
+    assert (await running).stdout == "1\n"
+    assert launcher.zygote_pid != prepared
+    await sandbox.aclose()
+
+
+async def test_a_zygote_that_never_comes_to_say_anything_is_an_error_with_its_complaint() -> None:
+    launcher = ZygoteLauncher(BEST, entry="worker.main:no_such_function")
+    with pytest.raises(SandboxUnavailableError, match=r"(?s)its process ended: .*no_such_function"):
+        await launcher.launch(SMALL)
+    await closed(launcher)
+
+
 async def test_what_is_wrong_with_a_prepared_zygote_is_told_at_the_first_launch() -> None:
     launcher = ZygoteLauncher(BEST, packages=("no_such_package",))
     launcher.prepare()

@@ -100,9 +100,11 @@ def encode_prompt(prompt: str) -> bytes:
 
 def encode_options(model: str | None, schema: object, recursive: bool | None) -> bytes:
     """What a call was asked besides its prompt, as JSON; empty where nothing was."""
+    if model is schema is recursive is None:
+        return b""
     chosen = {"model": model, "schema": schema, "recursive": recursive}
     given = {name: value for name, value in chosen.items() if value is not None}
-    return dump(json.loads(json.dumps(given)))[1] if given else b""
+    return dump(json.loads(json.dumps(given)))[1]
 
 
 class Calls:
@@ -208,12 +210,14 @@ class Calls:
     def deliver(self) -> bool:
         """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more.
 
-        Returns whether something is left.
+        For code of ours, guarded already. Returns whether something is left.
         """
-        if has_threads() and self._arrived:
+        if not self._arrived:
+            return False
+        if has_threads():
             sys.setswitchinterval(TURN_S)
         while True:
-            with self._guard, self._lock:
+            with self._lock:
                 if self._first is not None and not self._first.gone:
                     return bool(self._arrived)
                 self._first = self._deliver_some()

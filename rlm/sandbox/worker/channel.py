@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import Protocol
 
@@ -33,8 +34,10 @@ from .wire import Decoder, Message, WireError, pack_message
 
 READ_BYTES = (
     64 * 1024
-)  # the C library maps memory anew for a buffer of 128 KB or more, which costs more than the reading
+)  # for a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading
 TURN_S = sys.getswitchinterval()
+QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to be woken takes longer than the rest of a call
+LOST_S, SLEEPS = 0.00003, 64  # somebody else had the processor in between; so many waits are slept through then
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
@@ -207,13 +210,12 @@ class LoopWaker:
 
 
 class Channel:
-    """Sends messages from any thread, and hands what arrives to ``on_message``."""
+    """Sends messages from any thread, and hands what arrives to ``on_message``. First of all, ``connect``."""
 
-    def __init__(self, sock: socket.socket, guard: Guard, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, guard: Guard, on_message: Callable[[Message], None]) -> None:
         self.guard = guard
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._pid = os.getpid()
+        self._sock: socket.socket
+        self._pid = 0
         self._on_message = on_message
         self.deliver: Callable[[], bool] = lambda: False  # hands out what was read; True where something is left
         self._decoder = Decoder()
@@ -224,8 +226,18 @@ class Channel:
         self._followers: set[ThreadWaker] = set()
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}
         self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
         self._on_other: Callable[[], None] | None = None
+        self._quick = 0  # answers in a row that came at once; less than 0: so many must, before one is waited for awake
+
+    def connect(self, sock: socket.socket) -> None:
+        """The socket to the host, for this process alone and none that it forks."""
+        self._sock = sock
+        self._pid = os.getpid()
+        self._poll.register(sock, select.POLLIN)
+        self._quick = 0
+
+    def disconnect(self) -> None:
+        self._poll.unregister(self._sock)
 
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Has one more descriptor watched by whoever waits."""
@@ -237,8 +249,8 @@ class Channel:
         self._on_other = None
 
     def send(self, header: dict[str, object], body: bytes = b"") -> None:
-        """Blocks until the host took it; the host always reads."""
-        with self.guard, self._sending:
+        """Blocks until the host took it; the host always reads. For code of ours, guarded already."""
+        with self._sending:
             if os.getpid() != self._pid:
                 return  # a copy that the cell forked: the socket belongs to the original
             try:
@@ -261,9 +273,7 @@ class Channel:
                     self.guard.check()
                     self._wait_once(waker)
             finally:
-                with self._roles:
-                    self._followers.discard(waker)
-                self._hand_over()
+                self._leave(waker)
                 waker.notice()
 
     def wait_briefly(self, waker: ThreadWaker, timeout_ms: int) -> None:
@@ -271,36 +281,52 @@ class Channel:
         with self.guard:
             self.guard.check()
             if not waker.done:
-                self.guard.poll(self._poll.poll, timeout_ms)
+                self.guard.poll(self._listen, timeout_ms)
                 self.read()
+
+    def _listen(self, timeout_ms: int | None) -> None:
+        """Waits for something to read: awake for a moment where the last answer came in less, as answers from a cache do.
+
+        But not while others want the processor: who sleeps gets it back sooner than who gave way.
+        """
+        began = now = monotonic()
+        while self._quick > 0 and now - began < QUICK_S:
+            if self._poll.poll(0):
+                return
+            before = now
+            os.sched_yield()
+            now = monotonic()
+            if now - before > LOST_S:
+                self._quick = -SLEEPS
+        self._poll.poll(timeout_ms)
+        self._quick = self._quick + 1 if monotonic() - began < QUICK_S else min(self._quick, 0)
 
     def _wait_once(self, waker: ThreadWaker) -> None:
         with self._roles:
-            leads = self._leader is None
-            if leads:
+            if self._leader is None:
                 self._leader = waker
                 self._followers.discard(waker)
-            else:
+            elif self._leader is not waker:
                 self._followers.add(waker)
-        if not leads:
+        if self._leader is not waker:
             waker.sleep(FOLLOWER_SLEEP_S)
             return
-        try:
-            self.deliver()
-            if waker.done:
-                return
-            sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
-            self.guard.poll(self._poll.poll, LEADER_POLL_MS if has_threads() else None)
-            self.read()
-            if self._on_other is not None:
-                self._on_other()
-        finally:
-            with self._roles:
-                self._leader = None
+        self.deliver()
+        if waker.done:
+            return
+        sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
+        self.guard.poll(self._listen, LEADER_POLL_MS if has_threads() else None)
+        self.read()
+        if self._on_other is not None:
+            self._on_other()
 
-    def _hand_over(self) -> None:
+    def _leave(self, waker: ThreadWaker) -> None:
+        """This thread waits no more: another leads."""
         with self._roles:
-            if self._leader is not None:
+            self._followers.discard(waker)
+            if self._leader is waker:
+                self._leader = None
+            elif self._leader is not None:
                 return
             if self._followers:
                 next(iter(self._followers)).nudge()
@@ -310,8 +336,9 @@ class Channel:
                     loop.call_soon_threadsafe(self._deliver_on, loop)
 
     def _deliver_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.deliver():
-            loop.call_later(LEFT_S, self._deliver_on, loop)
+        with self.guard:
+            if self.deliver():
+                loop.call_later(LEFT_S, self._deliver_on, loop)
 
     def read(self) -> None:
         """Takes what has arrived, without waiting."""
@@ -344,11 +371,11 @@ class Channel:
         count = self._watched.get(loop, 0)
         self._watched[loop] = count + 1
         if not count:
-            loop.add_reader(self._fd, self.read)
+            loop.add_reader(self._sock, self.read)
 
     def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
         count = self._watched.pop(loop, 0) - 1
         if count > 0:
             self._watched[loop] = count
         elif not loop.is_closed():
-            loop.remove_reader(self._fd)
+            loop.remove_reader(self._sock)

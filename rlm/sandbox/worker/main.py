@@ -3,12 +3,13 @@
     host -> worker   open (once), then cell, read, variables; while a cell runs only reply
     worker -> host   ready; while a cell runs out, call, cancel; done ends it; value answers read and variables
 
-``serve`` is called by a plain process (``__main__``) or by a child that a zygote forked. Everything that a REPL commonly
-needs is imported here, once, so that a fork is cheap and no file is needed later.
+``serve`` is called by a plain process (``__main__``) or, by way of ``rehearsal``, in a child that a zygote forked. Everything
+that a REPL commonly needs is imported here, once, so that a fork is cheap and no file is needed later.
 """
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import threading
 import types
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from . import steady, texts
@@ -33,32 +35,62 @@ from .reports import describe_traceback, show_value, size_of
 from .scaffold import Scaffold, patch_builtins
 from .shared import open_context
 from .values import TooLarge, dump, load
-from .wire import Message, decode_text, encode_text
+from .wire import Message, decode_text, encode_text, pack
 
 MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is shown as its cut repr
 SHOWN_CHARS = 2_000
 
 
 class Worker:
-    def __init__(self, sock: socket.socket) -> None:
-        self._pid = os.getpid()
+    """Made before it is known for whom: a zygote makes it once, and what a REPL finds ready, it shares with its siblings."""
+
+    def __init__(self) -> None:
+        self._pid = 0
         self._inbox: deque[Message] = deque()
         self._idle = ThreadWaker()
         self._guard = Guard()
-        self._channel = Channel(sock, self._guard, self._on_message)
+        self._channel = Channel(self._guard, self._on_message)
         self._calls = Calls(self._channel.send, self._guard)
         self._channel.deliver = self._calls.deliver
         self._stdout = Stream("stdout", lambda text: self._send_output(0, text), self._guard)
         self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
         self._output_chars = 0
-        self._namespace: dict[str, Any] = {}
-        self._prefetcher: Prefetcher
-        self._scaffold: Scaffold
-        self._executor: Executor
+        self._main = types.ModuleType("__main__")
+        self._namespace: dict[str, Any] = self._main.__dict__
+        self._namespace["__builtins__"] = builtins
+        self._prefetcher = Prefetcher(self._calls, self._channel, self._namespace, self._mute)
+        self._queries = Queries(self._calls, self._channel, self._prefetcher, self._flush)
+        self._scaffold = Scaffold(self._namespace, self._queries)
+        self._loops = Loops()
+        self._executor = Executor(self._namespace, self._scaffold, self._loops, self._guard)
 
-    def run(self) -> NoReturn:
+    def rehearse(self, cells: Iterable[str]) -> None:
+        """Runs cells before anybody is connected: they may do nothing that speaks. Not for use afterwards."""
+        self._namespace.update(asyncio=asyncio, print=lambda *_values: None)
+        for code in cells:
+            self._executor.execute("0.0", code)
+        self._loops.close()
+
+    def settle(self) -> None:
+        """Makes this process its own, and writes to pages that it will soon: what can be done before a REPL is asked for."""
+        self._settle()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self._channel.connect(ours)
+            theirs.sendall(pack({"t": "settle"}))
+            self._next_message()
+            self._channel.send({"t": "settled"})
+            self._channel.disconnect()
+
+    def _settle(self) -> None:
+        self._pid = os.getpid()
         self._guard.install()
         self._take_over()
+
+    def run(self, sock: socket.socket) -> NoReturn:
+        if not self._pid:
+            self._settle()
+        self._channel.connect(sock)
         while True:
             message = self._next_message()
             if message.type == "open":
@@ -116,16 +148,12 @@ class Worker:
             os.close(header["fd"])
         else:
             context = load(header["context"], message.body, trusted=True)
-        main = types.ModuleType("__main__")
-        main.__dict__["__builtins__"] = builtins
-        sys.modules["__main__"] = main
-        self._namespace = main.__dict__
+        sys.modules["__main__"] = self._main
         self._calls.window = limits["open_calls"]
         self._output_chars = limits["output_chars"]
-        self._prefetcher = Prefetcher(self._calls, self._channel, self._namespace, limits["ahead"], self._mute)
-        queries = Queries(self._calls, self._channel, self._prefetcher, bool(header["can_call"]), self._flush)
-        self._scaffold = Scaffold(self._namespace, queries, context)
-        self._executor = Executor(self._namespace, self._scaffold, Loops(), self._guard)
+        self._prefetcher.ahead = limits["ahead"]
+        self._queries.can_call = bool(header["can_call"])
+        self._scaffold.set_context(context)
         if header.get("seed") is not None:
             steady.install(str(header["seed"]))
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
@@ -234,7 +262,7 @@ def _limit_memory(limit_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
 
-def serve(sock: socket.socket) -> NoReturn:
-    """Runs one REPL on ``sock`` until the host closes it, then ends this process."""
+def serve(sock: socket.socket, worker: Worker | None = None) -> NoReturn:
+    """Runs one REPL on ``sock`` until the host closes it, then ends this process. ``worker``: one that is ready."""
     sock.setblocking(True)
-    Worker(sock).run()
+    (worker or Worker()).run(sock)

@@ -57,21 +57,20 @@ def calls_in(key: bytes) -> int:
 
 
 class Prefetcher:
-    """``ahead`` calls may be asked before the REPL comes to them; 0 turns it off. ``mute`` silences a copy.
+    """``mute`` silences a copy.
 
     Attributes:
+        ahead: how many calls may be asked before the REPL comes to them; 0 turns it off.
         copy: in a copy, its end of the socket; None in the REPL itself.
         used: how many calls that were asked ahead the cell has come to.
     """
 
-    def __init__(
-        self, calls: Calls, channel: Channel, namespace: dict[str, Any], ahead: int, mute: Callable[[], None]
-    ) -> None:
+    def __init__(self, calls: Calls, channel: Channel, namespace: dict[str, Any], mute: Callable[[], None]) -> None:
         self._calls = calls
         self._channel = channel
         self._namespace = namespace
-        self._ahead = ahead
         self._mute = mute
+        self.ahead = 0
         self.copy: Copy | None = None
         self.used = 0
         self._kept: dict[bytes, deque[Group]] = {}
@@ -101,11 +100,11 @@ class Prefetcher:
     @property
     def limit(self) -> int:
         """How many calls a batch may make to be asked ahead as a whole; 0 while nothing is."""
-        return min(self._ahead, FRAME_CALLS) if self._is_alone() else 0
+        return min(self.ahead, FRAME_CALLS) if self._is_alone() else 0
 
     def take(self, job: Job, *, is_batch: bool = False) -> Group | None:
         """The call, or the whole batch, that was asked ahead for this job, if there is one."""
-        if not self._ahead or not (self._kept or self._sock):
+        if not self.ahead or not (self._kept or self._sock):
             return None
         self._receive()
         key = key_of(job, is_batch=is_batch)
@@ -138,13 +137,13 @@ class Prefetcher:
             try:
                 pid = copies.fork()
             except OSError:
-                self._ahead = 0
+                self.ahead = 0
                 ours.close()
                 theirs.close()
                 return False
             if pid == 0:
                 self._mute()
-                self.copy = copies.become_copy(theirs, self._ahead, self._namespace)
+                self.copy = copies.become_copy(theirs, self.ahead, self._namespace)
                 return True
             theirs.close()
             self._pid, self._sock = pid, ours
@@ -157,7 +156,7 @@ class Prefetcher:
     def _is_alone(self) -> bool:
         """No thread and no event loop runs beside this: what follows is decided by the code alone."""
         return (
-            self._ahead > 0
+            self.ahead > 0
             and self._allowed
             and threading.get_ident() == threading.main_thread().ident
             and not has_threads()

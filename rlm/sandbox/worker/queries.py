@@ -109,7 +109,8 @@ class Single:
 
 
 class Queries:
-    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first.
+    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first. Without ``can_call`` they
+    refuse.
 
     A single call or a batch that blocks may have been asked ahead of time, or may make a copy of the REPL that asks the next
     ones (``prefetch``); in such a copy it only notes the prompts. The asynchronous forms, and batches of more than a frame, are
@@ -121,13 +122,12 @@ class Queries:
         calls: Calls,
         channel: Channel,
         prefetcher: Prefetcher,
-        can_call: bool,
         before_wait: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._channel = channel
         self._prefetcher = prefetcher
-        self._can_call = can_call
+        self.can_call = False
         self._before_wait = before_wait
 
     def llm_query(
@@ -204,7 +204,7 @@ class Queries:
         return _value_of(self._run(Group(), Feed([""], None), ASK_BUDGET)[0], None)
 
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
-        if not self._can_call:
+        if not self.can_call:
             raise LLMQueryError(NO_DEPTH, "DepthLimit")
         if self._channel.guard.entered:
             raise LLMQueryError("a finalizer or a signal handler cannot make sub-calls", "NotHere")

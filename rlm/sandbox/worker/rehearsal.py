@@ -1,60 +1,41 @@
-"""A REPL's first moments, gone through once in the zygote: what is touched there for the first time, no REPL need touch.
+"""A REPL's first moments, gone through once in the zygote, and its objects, made there: what need not be written is shared.
 
-Code that has run once is specialised by the interpreter, and caches are filled; in a forked process each of these writes
-would copy a page. A rehearsal halves what a REPL writes before its first answer. It leaves nothing behind.
+Code that has run once is specialised by the interpreter, and caches are filled; in a forked process each of these writes, and
+each count of references, would copy a page.
 """
 
 from __future__ import annotations
 
 import asyncio
-import builtins
 import socket
-import types
 import warnings
-from collections.abc import Sequence
+from typing import NoReturn
 
-from . import steady
-from .calls import Calls
-from .channel import Channel, Guard
-from .execution import Executor
-from .loops import Loops
-from .main import serve
-from .prefetch import Prefetcher
-from .queries import Queries
-from .scaffold import Scaffold
-
-__all__ = ["rehearse", "serve"]
+from . import main, steady
 
 ROUNDS = 3  # the interpreter specialises what it meets again
 CELLS = ("1 + 1", "x = [n for n in range(9)]; print(x)", "def f(a): return a\nf(1)", "1 / 0", "await asyncio.sleep(0)")
 
+_ready: list[main.Worker] = []
 
-def rehearse(*, briefly: bool = False) -> None:
-    """Runs a few cells in a REPL that is connected to nobody.
 
-    Args:
-        briefly: once and without any cell, in a process that is to become a REPL: it then has its own copies of the pages
-            that every REPL writes to.
-    """
+def rehearse() -> None:
+    """Runs a few cells in REPLs that are connected to nobody, and makes the one that every forked process finds ready."""
     steady.prepare()
     kept = asyncio.run, asyncio.runners.run, warnings.showwarning
-    ours, theirs = socket.socketpair()
-    with ours, theirs, warnings.catch_warnings():
-        for _ in range(1 if briefly else ROUNDS):
-            _play(ours, () if briefly else CELLS)
+    with warnings.catch_warnings():
+        for _ in range(ROUNDS):
+            worker = main.Worker()
+            worker.rehearse(CELLS)
     asyncio.run, asyncio.runners.run, warnings.showwarning = kept
+    _ready.append(main.Worker())
 
 
-def _play(sock: socket.socket, cells: Sequence[str]) -> None:
-    guard = Guard()
-    channel = Channel(sock, guard, lambda _message: None)
-    namespace: dict[str, object] = types.ModuleType("__main__").__dict__
-    namespace.update(__builtins__=builtins, asyncio=asyncio, print=lambda *_values: None)
-    calls = Calls(channel.send, guard)
-    prefetcher = Prefetcher(calls, channel, namespace, 0, lambda: None)
-    scaffold = Scaffold(namespace, Queries(calls, channel, prefetcher, True, lambda: None), "")
-    loops = Loops()
-    executor = Executor(namespace, scaffold, loops, guard)
-    for cell in cells:
-        executor.execute("0.0", cell)
-    loops.close()
+def settle() -> None:
+    """In a forked process, before it is asked for."""
+    _ready[0].settle()
+
+
+def serve(sock: socket.socket) -> NoReturn:
+    """Runs one REPL on ``sock``. It is not made for it, but taken."""
+    main.serve(sock, _ready.pop() if _ready else None)

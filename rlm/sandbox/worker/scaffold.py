@@ -31,9 +31,9 @@ class Listing(str):
 class Scaffold:
     """Puts the names into a namespace, and keeps the answer that code gives."""
 
-    def __init__(self, namespace: dict[str, Any], queries: Queries, context: object) -> None:
+    def __init__(self, namespace: dict[str, Any], queries: Queries) -> None:
         self._namespace = namespace
-        self._context = context
+        self._context: object = None
         self._answer = {"content": "", "ready": False}
         self._given: object = _NOTHING
         self._names: dict[str, object] = {
@@ -54,7 +54,10 @@ class Scaffold:
         }
         # A name that programs use for data of their own: it is theirs once they assign it, and never restored.
         self._budget = queries.budget
-        namespace.update(self._names, context=context, answer=self._answer, budget=self._budget)
+        namespace.update(self._names, answer=self._answer, budget=self._budget)
+
+    def set_context(self, context: object) -> None:
+        self._context = self._namespace["context"] = context
 
     def restore(self) -> list[str]:
         """Puts back what code overwrote or deleted; one sentence for each kind."""

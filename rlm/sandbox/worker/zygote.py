@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from . import shared
 from .confine import forking, preload, privileges
@@ -43,11 +43,7 @@ from .confine.levels import (
 from .spare import Spare, receive
 
 Serve = Callable[[socket.socket], NoReturn]
-
-
-class Rehearse(Protocol):
-    def __call__(self, *, briefly: bool = False) -> None: ...
-
+Step = Callable[[], None]
 
 EXIT_NOT_CONFINED = 71
 QUIET_MS = 5  # without an order before a spare is made: while many REPLs are born at once it would only take their time
@@ -57,8 +53,15 @@ _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space th
 _THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
 
 
-def main(control_fd: int, serve: Serve, rehearse: Rehearse | None = None) -> NoReturn:
-    """Obeys the host on the control socket until the host is gone."""
+def main(control_fd: int, serve: Serve, rehearse: Step | None = None, settle: Step | None = None) -> NoReturn:
+    """Obeys the host on the control socket until the host is gone.
+
+    Args:
+        control_fd: the socket.
+        serve: what a REPL does on its own socket.
+        rehearse: done once, before confinement.
+        settle: done by each process that is forked before it is asked for; without it there are none.
+    """
     control = socket.socket(fileno=control_fd)
     order, descriptors = receive(control)
     host_pidfd = descriptors[0]
@@ -71,10 +74,10 @@ def main(control_fd: int, serve: Serve, rehearse: Rehearse | None = None) -> NoR
         os._exit(EXIT_NOT_CONFINED)
     version = ".".join(map(str, sys.version_info[:3]))
     _send(control, {"is": "ready", "landlock": confinement.landlock, "python": version})
-    _Zygote(control, host_pidfd, confinement, serve, rehearse).run()
+    _Zygote(control, host_pidfd, confinement, serve, settle).run()
 
 
-def _prepare(order: dict[str, Any], rehearse: Rehearse | None) -> list[str]:
+def _prepare(order: dict[str, Any], rehearse: Step | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
     privileges.die_first()
@@ -96,10 +99,7 @@ def _prepare(order: dict[str, Any], rehearse: Rehearse | None) -> list[str]:
 
 
 class _Zygote:
-    """The loop after confinement.
-
-    ``rehearse`` is what a spare does while it waits; without it there are no spares.
-    """
+    """The loop after confinement."""
 
     def __init__(
         self,
@@ -107,16 +107,16 @@ class _Zygote:
         host_pidfd: int,
         confinement: Confinement,
         serve: Serve,
-        rehearse: Rehearse | None,
+        settle: Step | None,
     ) -> None:
         self._control = control
         self._host_pidfd = host_pidfd
         self._confinement = confinement
         self._serve = serve
-        self._rehearse = rehearse
+        self._settle = settle
         self._children: dict[int, tuple[int | None, int]] = {}  # pidfd -> the host's id, None for a spare; pid
         self._spare: Spare | None = None
-        self._wants_spare = rehearse is not None
+        self._wants_spare = settle is not None
         self._poll = select.poll()
 
     def run(self) -> NoReturn:
@@ -173,7 +173,7 @@ class _Zygote:
 
     def _take_spare(self, order: dict[str, Any], descriptors: list[int]) -> int | None:
         spare, self._spare = self._spare, None
-        self._wants_spare = self._rehearse is not None
+        self._wants_spare = self._settle is not None
         if spare is None or not spare.hand(order, [self._control.fileno(), *descriptors]):
             return None
         self._children[spare.pidfd] = (order["id"], spare.pid)
@@ -188,8 +188,8 @@ class _Zygote:
             self._control.detach()
             _renumber([sock.detach()])
             begin_repl(self._confinement)
-            if self._rehearse is not None:
-                self._rehearse(briefly=True)
+            if self._settle is not None:
+                self._settle()
             waiting = socket.socket(fileno=_REPL_SOCKET)
             order, (control, *descriptors) = receive(waiting)
             waiting.detach()  # its number is the REPL's socket's from now on
