@@ -15,7 +15,6 @@ from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
 from rlm.core.node import Executed
-from rlm.core.prefetching import asks_once
 from rlm.core.sameness import STOPPED, find_difference
 from rlm.engine.recorder import Recorder
 from rlm.engine.remaining import Remaining
@@ -58,8 +57,7 @@ class CellDriver:
         if recorded is None:
             recorder = self._recorder
             at_s = recorder.at_s
-            clock_s = self._epoch_s + at_s if self._epoch_s else 0.0
-            cell = replace(cell, clock_s=clock_s, prefetch=not asks_once(cell.code))
+            cell = replace(cell, clock_s=self._epoch_s + at_s if self._epoch_s else 0.0)
             # With its clock, to be executed with the same one again. Nobody waits until it is written: it is before anything
             # that the cell is answered, and a cell that was answered nothing may as well begin anew.
             recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=at_s, cell=cell))

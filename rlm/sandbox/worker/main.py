@@ -165,8 +165,9 @@ class Worker:
             stream.begin(self._output_chars)
         self._calls.begin()
         steady.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
-        self._prefetcher.begin(allowed=message.header.get("prefetch") is not False)
-        outcome = self._executor.execute(str(message.header["name"]), decode_text(message.body))
+        code = decode_text(message.body)
+        self._prefetcher.begin(code, allowed=message.header.get("prefetch") is not False)
+        outcome = self._executor.execute(str(message.header["name"]), code)
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the cell forked has come to the cell's end
         self._prefetcher.end()

@@ -22,6 +22,7 @@ from . import copies
 from .calls import FRAME_CALLS, Calls, Group, Job
 from .channel import Channel, ThreadWaker, has_threads
 from .copies import Copy
+from .foresight import asks_once
 from .wire import PREFIX
 
 PATIENCE_MS = 2  # an answer that comes sooner is not worth a copy
@@ -80,11 +81,12 @@ class Prefetcher:
         self._buffer = bytearray()
         self._has_forked = False
         self._allowed = True
+        self._code: str | None = None  # of the cell, until it was looked at
         self._used_at_fork = self._penalty = self._skips = 0
 
-    def begin(self, *, allowed: bool = True) -> None:
+    def begin(self, code: str, *, allowed: bool = True) -> None:
         """A cell starts. A cell that runs again has its answers already, and its clock must not depend on copies."""
-        self._allowed = allowed
+        self._allowed, self._code = allowed, code
         self.used = self._used_at_fork = self._penalty = self._skips = 0
         self._has_forked = False
 
@@ -130,7 +132,7 @@ class Prefetcher:
         if not self._may_fork():
             return False
         self._channel.wait_briefly(waker, PATIENCE_MS)
-        if waker.done:
+        if waker.done or self._asks_once():
             return False
         with self._channel.guard:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -175,6 +177,13 @@ class Prefetcher:
             self._skips -= 1
             return False
         return True
+
+    def _asks_once(self) -> bool:
+        """Whether there is nothing to find. Looked up while the cell waits anyway."""
+        if self._code is not None:
+            with self._channel.guard:
+                self._allowed, self._code = not asks_once(self._code), None
+        return not self._allowed
 
     def _receive(self) -> None:
         """Takes what the copy has sent, and asks it."""

@@ -1,5 +1,7 @@
 """Whether it can pay to run a cell ahead of its answers. Decided from its code, and against it only where nothing is left open.
 
+Here and not on the host, which has no business reading hostile code.
+
 To run ahead a REPL is forked at a call that blocks, which takes some milliseconds of a core. That finds nothing where the cell
 asks once and then only looks at the answer, as most cells with one batch do. A wrong "no" would cost the time of a call, a wrong
 "yes" those milliseconds: so every call of a function that is not known, a helper of an earlier cell perhaps, means "yes".
