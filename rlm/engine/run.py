@@ -7,25 +7,13 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rlm.core.budget import Amounts, Budget, LimitUse, nanos_of
+from rlm.core.budget import Budget, LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
 from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError, StoreError
-from rlm.core.events import (
-    AnyEvent,
-    CallBilled,
-    CallFailed,
-    CallReplied,
-    CallStarted,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-    Status,
-)
-from rlm.core.history import LOST
-from rlm.core.ids import ROOT, CallId, RunId
+from rlm.core.events import AnyEvent, RunFinished, RunStarted, Status
+from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
-from rlm.core.messages import Usage
 from rlm.core.node import Finish
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
@@ -40,6 +28,7 @@ from rlm.engine.remaining import Remaining, RunLimits
 from rlm.engine.repetition import Repetition
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Deadline, Stop
+from rlm.engine.taking_up import TakingUp
 from rlm.ports import AnswerCache, Clock, Record, Sandbox, Scheduler, Sink
 
 
@@ -72,31 +61,6 @@ class RunSetup:
     cache: AnswerCache | None = None
 
 
-def find_lost(events: Sequence[AnyEvent]) -> list[CallStarted]:
-    """The calls that were in flight when the process of a run ended."""
-    lost: dict[CallId, CallStarted] = {}
-    for event in events:
-        if isinstance(event, CallStarted):
-            lost[event.call] = event
-        elif isinstance(event, CallReplied | CallFailed):
-            lost.pop(event.call, None)
-    return list(lost.values())
-
-
-def find_unbilled(events: Sequence[AnyEvent]) -> list[CallStarted]:
-    """The calls whose reply was taken while it still arrived, and whose process ended before it was told what they cost."""
-    started: dict[CallId, CallStarted] = {}
-    unbilled: dict[CallId, CallStarted] = {}
-    for event in events:
-        if isinstance(event, CallStarted) and event.role == "node":
-            started[event.call] = event
-        elif isinstance(event, CallReplied) and not event.billed:
-            unbilled[event.call] = started[event.call]
-        elif isinstance(event, CallBilled):
-            unbilled.pop(event.call, None)
-    return list(unbilled.values())
-
-
 class Run:
     """``tree`` drives its nodes; ``recorder`` holds what has happened so far."""
 
@@ -111,9 +75,11 @@ class Run:
         self.stop = Stop()
         self.ledger = Ledger(budget)
         self.holds = Holds(self.ledger, self.stop)
-        self._meter = meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
+        meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
-        caller = Caller(setup.scheduler, Till(self.holds, meter, self.recorder), setup.cache)
+        till = Till(self.holds, meter, self.recorder)
+        caller = Caller(setup.scheduler, till, setup.cache)
+        self._taking_up = TakingUp(till, settings.models, counts_tokens=budget.counts_tokens)
         self._rests = caller.rests
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         remaining = Remaining(budget, self.ledger, self._deadline)
@@ -135,7 +101,7 @@ class Run:
         """Emits the run's first event, or takes up what there is of it."""
         settings = self._setup.settings
         if self._setup.past and self._setup.repetition.purpose == "run":
-            self._take_up()
+            self._taking_up.take_up(self._setup.past)
             return
         self.recorder.emit(
             RunStarted(
@@ -192,64 +158,6 @@ class Run:
         result = self._end("partial" if finish.limit else "complete", finish, None)
         self.recorder.keep()
         return result
-
-    def _take_up(self) -> None:
-        """Shows what an earlier process did, counts what it cost, and closes the calls that went down with it."""
-        recorder, meter, ledger = self.recorder, self._meter, self.ledger
-        recorder.recall(self._setup.past)
-        for event in self._setup.past:
-            if isinstance(event, CallReplied) and event.billed and not event.cached:
-                ledger.spent = ledger.spent + meter.cost(event.model, event.reply.usage, event.cost_usd)[1]
-            elif isinstance(event, CallBilled):
-                billed = Amounts(event.usage.calls or 1, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
-                ledger.spent = ledger.spent + billed + Amounts(0, event.assumed_tokens, nanos_of(event.assumed_usd))
-        recorder.emit(RunResumed(run=self._setup.id, node=ROOT, at_s=recorder.at_s))
-        for call in find_unbilled(self._setup.past):
-            self._assume(call, calls=1)
-        for call in find_lost(self._setup.past):
-            self._close_lost(call)
-
-    def _assume(self, call: CallStarted, calls: int = 0) -> None:
-        """Nobody can say what a call that was in flight has cost: the budget counts the most it can have."""
-        recorder = self.recorder
-        model = next((model for model in self._setup.settings.models if model.name == call.model), None)
-        worst = Amounts(calls)
-        if model is not None and self._setup.budget.counts_tokens:
-            worst = self._meter.call_need(model, call.request).worst
-        self.ledger.spent = self.ledger.spent + worst
-        if worst.tokens or calls:
-            recorder.emit(
-                CallBilled(
-                    run=self._setup.id,
-                    node=call.node,
-                    at_s=recorder.at_s,
-                    call=call.call,
-                    role=call.role,
-                    depth=call.depth,
-                    model=call.model,
-                    usage=Usage(calls),
-                    assumed_tokens=worst.tokens,
-                    assumed_usd=worst.usd,
-                )
-            )
-
-    def _close_lost(self, call: CallStarted) -> None:
-        recorder = self.recorder
-        self._assume(call)
-        recorder.emit(
-            CallFailed(
-                run=self._setup.id,
-                node=call.node,
-                at_s=recorder.at_s,
-                call=call.call,
-                role=call.role,
-                depth=call.depth,
-                model=call.model,
-                error=LOST,
-                message="in flight when its process ended",
-                elapsed_s=recorder.at_s - call.at_s,
-            )
-        )
 
     def finish(self) -> None:
         """Has the run answer with what it has; one that has nothing yet to answer from is cancelled. On the run's loop."""
