@@ -10,11 +10,11 @@ import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 
+from rlm.core.actions import Executed
 from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOutcome
 from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
-from rlm.core.node import Executed
 from rlm.core.sameness import STOPPED, find_difference
 from rlm.engine.recorder import Recorder
 from rlm.engine.remaining import Remaining

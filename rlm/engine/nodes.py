@@ -16,12 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import assert_never
 
-from rlm.core.cells import Cell, CellResult, ReplSpec
-from rlm.core.contexts import describe_context
-from rlm.core.depth import can_call, makes_children
-from rlm.core.events import NodeFinished, NodeStarted, Status
-from rlm.core.ledger import NOTHING
-from rlm.core.node import (
+from rlm.core.actions import (
     Action,
     Ask,
     Begun,
@@ -29,14 +24,17 @@ from rlm.core.node import (
     Execute,
     Executed,
     Finish,
-    Node,
     NodeEvent,
-    NodeSpec,
     Read,
     ValueMissing,
     ValueRead,
-    step,
 )
+from rlm.core.cells import Cell, CellResult, ReplSpec
+from rlm.core.contexts import describe_context
+from rlm.core.depth import can_call, makes_children
+from rlm.core.events import NodeFinished, NodeStarted, Status
+from rlm.core.ledger import NOTHING
+from rlm.core.node import Node, NodeSpec, step
 from rlm.engine.calls import Caller
 from rlm.engine.cells import CellDriver
 from rlm.engine.meter import PromptCount

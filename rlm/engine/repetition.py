@@ -16,13 +16,13 @@ from typing import Literal, TypeAlias
 import orjson
 
 from rlm.core import errors
+from rlm.core.actions import Ask
 from rlm.core.cells import Cell, Subcall, SubcallOutcome
 from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
 from rlm.core.events import CallFailed
 from rlm.core.history import History, RecordedCall, RecordedCell
 from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.messages import Reply, Request
-from rlm.core.node import Ask
 from rlm.core.sameness import STOPPED, find_other_request, without_addresses
 from rlm.ports import Repl
 

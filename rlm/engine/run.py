@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
@@ -14,7 +15,6 @@ from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError, St
 from rlm.core.events import AnyEvent, RunFinished, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
-from rlm.core.node import Finish
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
 from rlm.engine.call import Till

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from rlm.core.actions import Finish
 from rlm.core.bounds import least_tokens
 from rlm.core.cells import Cell, CellResult, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.core.depth import decide_subcall
@@ -29,7 +30,6 @@ from rlm.core.events import SubcallEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
-from rlm.core.node import Finish
 from rlm.engine.call import Call
 from rlm.engine.calls import Caller
 from rlm.engine.remaining import RunLimits

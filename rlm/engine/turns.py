@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from rlm.core.actions import Ask, AskFailed, Compact, Compacted, LimitMet, NodeEvent, Replied
 from rlm.core.bounds import text_bytes
 from rlm.core.errors import BudgetExceededError, ModelError, TruncatedReplyError
 from rlm.core.ids import summary_call, turn_call
 from rlm.core.messages import Reply, Request, Task, Usage
-from rlm.core.node import Ask, AskFailed, Compact, Compacted, LimitMet, NodeEvent, Replied
 from rlm.core.observations import INVENTED
 from rlm.engine.call import Call
 from rlm.engine.calls import Caller

@@ -5,25 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+from rlm.core.actions import Action, Ask, AskFailed, Begun, Compact, Compacted, Execute, Executed, LimitMet, Replied
 from rlm.core.cells import CellResult, Variable
 from rlm.core.compaction import COMPACT_TO, estimate_tokens
 from rlm.core.errors import ModelTimeoutError
 from rlm.core.messages import Message
-from rlm.core.node import (
-    Action,
-    Ask,
-    AskFailed,
-    Begun,
-    Compact,
-    Compacted,
-    Execute,
-    Executed,
-    LimitMet,
-    Node,
-    NodeSpec,
-    Replied,
-    step,
-)
+from rlm.core.node import Node, NodeSpec, step
 
 WINDOW = 8_000
 SPEC = NodeSpec("How many?", "a str", "You answer.", max_turns=100, observation_chars=3_000, window_tokens=WINDOW)

@@ -7,12 +7,7 @@ from itertools import product
 
 import pytest
 
-from rlm.core.cells import Answer, Cell, CellResult, Variable
-from rlm.core.errors import InvalidTransition, ModelTimeoutError, NoAnswerError, TruncatedReplyError
-from rlm.core.messages import Message
-from rlm.core.node import (
-    MAX_STUMBLES,
-    TABLE,
+from rlm.core.actions import (
     Action,
     Ask,
     AskFailed,
@@ -22,16 +17,16 @@ from rlm.core.node import (
     Executed,
     Finish,
     LimitMet,
-    Node,
     NodeEvent,
-    NodeSpec,
     Read,
     Replied,
-    State,
     ValueMissing,
     ValueRead,
-    step,
 )
+from rlm.core.cells import Answer, Cell, CellResult, Variable
+from rlm.core.errors import InvalidTransition, ModelTimeoutError, NoAnswerError, TruncatedReplyError
+from rlm.core.messages import Message
+from rlm.core.node import MAX_STUMBLES, TABLE, Node, NodeSpec, State, step
 
 SPEC = NodeSpec("How many?", "a str of 5 characters", "You answer.", max_turns=3, observation_chars=1_000)
 OK = CellResult("ok", stdout="seen\n")
