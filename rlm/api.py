@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
-from rlm.choices import check_choice, check_positive, choose_prompt, name_models
+from rlm.choices import check_options, choose_prompt, name_models
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
@@ -133,57 +134,41 @@ class RLM:
         cache: bool = False,
     ) -> None:
         given = {**locals(), "sandbox_packages": list(sandbox_packages)}
-        check_positive(
-            concurrency=concurrency,
-            call_timeout_s=call_timeout_s,
-            cell_seconds=cell_seconds,
-            memory_mb=memory_mb,
-            observation_chars=observation_chars,
-            max_iterations=max_iterations,
-        )
-        if any(limit is not None and limit <= 0 for limit in (requests_per_minute, tokens_per_minute)):
-            raise ConfigurationError(
-                "requests_per_minute and tokens_per_minute must be more than 0, or None for no limit."
-            )
-        if max_depth < 0 or retries < 0:
-            raise ConfigurationError("max_depth and retries must be 0 or more.")
+        check_options(given)
         self._budget = budget or Budget()
         self._max_depth = max_depth if self._budget.depth is None else min(max_depth, self._budget.depth)
-        self._max_turns = max_iterations
-        if self._budget.iterations is not None:
-            self._max_turns = min(max_iterations, self._budget.iterations)
         # A level that is not there is an error now, not at the first run; it is tried while the models are loaded.
         self._sandbox = (sandbox, tuple(sandbox_packages))
         opening = _begin(lambda: SHARED.sandbox(*self._sandbox))
-        self._concurrency = concurrency
-        self._requests_per_minute = requests_per_minute
-        self._tokens_per_minute = tokens_per_minute
-        self._policy = RetryPolicy(retries=retries)
-        self._call_timeout_s = call_timeout_s
-        self._limits = ReplLimits(
-            cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
-        )
-        self._observation_chars = observation_chars
-        check_choice("cut_replies", cut_replies, get_args(CutRule))
-        check_choice("warm_prefixes", warm_prefixes, get_args(WarmRule))
-        self._cut_replies: CutRule = cut_replies
-        self._warm_prefixes: WarmRule = warm_prefixes
-        self._temperature = temperature
-        self._max_output_tokens = max_output_tokens
-        self._setup_code = setup_code
         self._sinks = tuple(sinks)
-        self._family_of = choose_prompt(prompt)
         self._prices = PriceList(prices)
         named = name_models(model, sub_model, models)
         first = next((parse_model_name(each).provider for each in named if isinstance(each, str)), None)
-
-        def open_named(name: str) -> Model:
-            """A key belongs to one provider, and must not be shown to another."""
-            if parse_model_name(name).provider == first:
-                return SHARED.open(name, api_key, base_url, window_tokens)
-            return SHARED.open(name, None, None, window_tokens)
-
-        self._models = [open_named(each) if isinstance(each, str) else each for each in named]
+        self._models = SHARED.open_all(named, api_key, base_url, window_tokens)
+        iterations = self._budget.iterations
+        self._settings = TreeSettings(
+            models=self._models,
+            family_of=choose_prompt(prompt),
+            max_depth=self._max_depth,
+            max_turns=max_iterations if iterations is None else min(max_iterations, iterations),
+            observation_chars=observation_chars,
+            limits=ReplLimits(
+                cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
+            ),
+            temperature=temperature,
+            max_output_tokens=max_output_tokens,
+            setup_code=setup_code,
+            cut_replies=cut_replies,
+            warm_prefixes=warm_prefixes,
+        )
+        self._scheduler = partial(
+            Dispatcher,
+            concurrency=concurrency,
+            call_timeout_s=call_timeout_s,
+            policy=RetryPolicy(retries=retries),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
         keys = [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
         self._records = Records(store, store_texts, [key for key in (api_key, *keys) if key])
         self._cache_scope = f"{first}\0{base_url or ''}" if cache else None
@@ -226,7 +211,7 @@ class RLM:
 
     def estimate(self, context: PlainValue) -> Estimate:
         """What a run over this input may take: its size, calls, tokens and dollars, from low to high. Spends nothing."""
-        settings = self.prepare().tree.settings
+        settings = self._settings
         return estimate_run(
             context,
             root=settings.model_at(0).name,
@@ -372,33 +357,12 @@ class RLM:
         """
         run_id = run or new_run_id()
         clock = MonotonicClock()
-        settings = TreeSettings(
-            models=self._models,
-            family_of=self._family_of,
-            max_depth=self._max_depth,
-            max_turns=self._max_turns,
-            observation_chars=self._observation_chars,
-            limits=self._limits,
-            temperature=self._temperature,
-            max_output_tokens=self._max_output_tokens,
-            setup_code=self._setup_code,
-            cut_replies=self._cut_replies,
-            warm_prefixes=self._warm_prefixes,
-        )
-        scheduler = Dispatcher(
-            clock=clock,
-            concurrency=self._concurrency,
-            call_timeout_s=self._call_timeout_s,
-            policy=self._policy,
-            requests_per_minute=self._requests_per_minute,
-            tokens_per_minute=self._tokens_per_minute,
-        )
         return Run(
             RunSetup(
                 id=run_id,
-                settings=settings,
+                settings=self._settings,
                 sandbox=SHARED.sandbox(*self._sandbox),
-                scheduler=scheduler,
+                scheduler=self._scheduler(clock=clock),
                 clock=clock,
                 price_of=self._prices.cost_usd,
                 budget=budget or self._budget,
@@ -434,7 +398,8 @@ class RLM:
 
     async def aclose(self) -> None:
         """The same on the engine's loop."""
-        models, self._models = self._models, []
+        models = list(self._models)
+        self._models.clear()
         for model in models:
             await SHARED.release(model)
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
+from rlm.engine.warming import WarmRule
 from rlm.ports import Model
 from rlm.prompts import FAMILIES, PromptFamily, choose_family
 
 EMBEDDED_MODEL = "plan:map_reduce"
 EMBEDDED_SUB_MODEL = "local:smollm2"
+
+# Where None stands for no limit, it is none of these.
+_POSITIVE = (
+    "concurrency", "call_timeout_s", "cell_seconds", "memory_mb", "observation_chars", "max_iterations",
+    "requests_per_minute", "tokens_per_minute",
+)  # fmt: skip
+_NOT_NEGATIVE = ("max_depth", "retries")
+_CHOICES = {"cut_replies": get_args(CutRule), "warm_prefixes": get_args(WarmRule)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +87,17 @@ def choose_prompt(prompt: str | PromptFamily | None) -> Callable[[str], PromptFa
     return lambda _: family
 
 
-def check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(known)}.")
+def check_options(options: Mapping[str, object]) -> None:
+    """Whether the arguments of ``RLM`` can be used, by their names.
 
-
-def check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise ConfigurationError(f"{name}={value} must be more than 0.")
+    Raises:
+        ConfigurationError: one cannot.
+    """
+    for name in (*_POSITIVE, *_NOT_NEGATIVE):
+        value = options[name]
+        if isinstance(value, int | float) and (value < 0 or (value == 0 and name in _POSITIVE)):
+            rule = "more than 0" if name in _POSITIVE else "0 or more"
+            raise ConfigurationError(f"{name}={value} must be {rule}.")
+    for name, known in _CHOICES.items():
+        if options[name] not in known:
+            raise ConfigurationError(f"{name}={options[name]!r} is none of {', '.join(known)}.")

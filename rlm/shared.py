@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from rlm.engine.background import BACKGROUND
-from rlm.models.registry import open_model
+from rlm.models.registry import open_model, parse_model_name
 from rlm.ports import Model, Sandbox
 from rlm.sandbox.levels import open_launcher
 from rlm.sandbox.repls import WorkerSandbox
@@ -30,6 +30,24 @@ class SharedThings:
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
         self._sandboxes: dict[tuple[str, tuple[str, ...]], Sandbox] = {}
+
+    def open_all(
+        self, named: Sequence[str | Model], api_key: str | None, base_url: str | None, window_tokens: int | None
+    ) -> list[Model]:
+        """The models of these names, and those that the caller made himself.
+
+        Key and address are those of the first name's provider: they belong to one, and must not be shown to another.
+        """
+        providers = [parse_model_name(each).provider if isinstance(each, str) else None for each in named]
+        first = next((provider for provider in providers if provider is not None), None)
+        models = []
+        for each, provider in zip(named, providers, strict=True):
+            if isinstance(each, str):
+                key, url = (api_key, base_url) if provider == first else (None, None)
+                models.append(self.open(each, key, url, window_tokens))
+            else:
+                models.append(each)
+        return models
 
     def open(self, name: str, api_key: str | None, base_url: str | None, window_tokens: int | None) -> Model:
         """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
