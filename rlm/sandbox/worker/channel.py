@@ -37,7 +37,7 @@ READ_BYTES = (
 )  # for a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading
 TURN_S = sys.getswitchinterval()
 QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to be woken takes longer than the rest of a call
-LOST_S, SLEEPS = 0.00003, 64  # somebody else had the processor in between; so many waits are slept through then
+LOST_S, SLEEPS = 0.00015, 64  # so long, somebody else had the processor; so many waits are slept through then
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
 HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
