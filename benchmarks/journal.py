@@ -2,8 +2,8 @@
 
     python -m benchmarks.journal [--repeat N]
 
-The two are measured alternately in one process, so that what else the machine does hits both; the least CPU of each is
-compared, since all that disturbs only adds. "Again" executes the recorded run once more without asking anything, which is what
+The two are measured alternately in one process, a few runs each time, so that what else the machine does hits both; the cost
+is the median of the pairs' ratios. "Again" executes the recorded run once more without asking anything, which is what
 `rlm resume` does before it goes on.
 """
 
@@ -61,10 +61,10 @@ def measure(case: str, base_url: str, store: Path, repeat: int) -> None:
         ask(without)
         ask(kept)
         pairs = [(spend(lambda: ask(without)), spend(lambda: ask(kept), store)) for _ in range(repeat)]
-        plain, journalled = (min(pair[i][1] for pair in pairs) for i in (0, 1))
+        plain, journalled = (statistics.median(pair[i][1] for pair in pairs) for i in (0, 1))
+        cost = statistics.median(after[1] / before[1] for before, after in pairs) - 1
         slower = statistics.median(b[0] for _, b in pairs) - statistics.median(a[0] for a, _ in pairs)
         again = min(spend(lambda: kept.replay("last"))[0] for _ in range(3))
-    cost = journalled / plain - 1
     verdict = "ok" if cost <= MAX_COST else "MISSED"
     print(
         f"{case:12} CPU {plain * 1000:7.1f} ms  kept {journalled * 1000:7.1f} ms  {cost:+6.1%} {verdict:6} "

@@ -19,13 +19,13 @@ from rlm.core import cells, events, messages
 from rlm.core.events import AnyEvent, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
-from rlm.store.brief import FROM_BRIEF, to_brief
+from rlm.store.brief import FROM_BRIEF, TURN, Brief, to_brief, turn_from_brief, turn_to_brief
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
 AT_ONCE_S = 0.001
 CONTENT = frozenset({
     "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
-    "message", "reason", "variables", "name", "value", "answer", "schema", "stop",
+    "message", "reason", "variables", "name", "type", "value", "answer", "schema", "stop",
 })  # fmt: skip
 """Fields that hold what people and models wrote: with ``keep_texts`` off nothing of them is kept but hash and length."""
 
@@ -68,34 +68,37 @@ class Encoder:
                 return None
         elif isinstance(event, CallStarted):
             self._begun[event.call] = event.at_s
-        if self.keep_texts and (brief := to_brief(event, LONG_CHARS)) is not None:
-            try:
-                return orjson.dumps(brief)
-            except TypeError:  # a lone surrogate
-                pass
+            if event.role == "node":
+                return self._encode_turn(event)
+        elif isinstance(event, events.NodeFinished):
+            self._talks.pop(event.node, None)
+        brief = to_brief(event, self.text) if self.keep_texts else None
+        return _line(brief) or self._encode_whole(event)
+
+    def _encode_turn(self, event: CallStarted) -> bytes:
+        """Of a conversation, what it has more than at the turn before."""
+        talk, known, kept = event.request.messages, self._talks.get(event.node), 0
+        if known is not None:
+            while kept < min(len(talk), len(known[1])) and talk[kept] is known[1][kept]:
+                kept += 1
+        self._talks[event.node] = (event.call, talk)
+        since = None if known is None else (known[0], kept)
+        brief = turn_to_brief(event, self.text, talk[kept:], since) if self.keep_texts else None
+        return _line(brief) or self._encode_whole(event, since)
+
+    def _encode_whole(self, event: AnyEvent, since: tuple[CallId, int] | None = None) -> bytes:
         write = FORMS[type(event)].write
         assert write is not None
         encoded = write(self, event)
         if isinstance(event, CallStarted):
-            self._shorten_talk(event, encoded)
-        elif isinstance(event, events.NodeFinished):
-            self._talks.pop(event.node, None)
+            talk = event.request.messages[0 if since is None else since[1] :]
+            encoded["request"]["messages"] = [[each.role, self.text(each.content)] for each in talk]
+            encoded["request"]["since"] = since
         return orjson.dumps([type(event).__name__, encoded])
 
     def take_texts(self) -> dict[bytes, bytes]:
         texts, self.texts = self.texts, {}
         return texts
-
-    def _shorten_talk(self, event: CallStarted, encoded: Json) -> None:
-        talk = event.request.messages
-        kept, since = 0, self._talks.get(event.node) if event.role == "node" else None
-        if since is not None:
-            while kept < min(len(talk), len(since[1])) and talk[kept] is since[1][kept]:
-                kept += 1
-            encoded["request"]["since"] = [since[0], kept]
-        encoded["request"]["messages"] = [[each.role, self.text(each.content)] for each in talk[kept:]]
-        if event.role == "node":
-            self._talks[event.node] = (event.call, talk)
 
     def text(self, text: str) -> Json:
         """A text, or ``{"#": its hash}``."""
@@ -116,6 +119,13 @@ class Encoder:
             self.texts[digest] = data
             return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
         return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
+
+
+def _line(brief: Brief | None) -> bytes | None:
+    try:
+        return None if brief is None else orjson.dumps(brief)
+    except TypeError:  # a lone surrogate where hardly anybody writes one
+        return None
 
 
 def _is_sound(text: str) -> bool:
@@ -147,23 +157,25 @@ class Decoder:
             MissingTextError: a text was not kept.
         """
         name, encoded = orjson.loads(data)
+        if name == TURN:
+            turn = turn_from_brief(self._run, encoded, self.text, self._before)
+            self._talks[turn.call] = turn.request.messages
+            return turn
         if name in FROM_BRIEF:
-            return FROM_BRIEF[name](self._run, encoded)
+            return FROM_BRIEF[name](self._run, encoded, self.text)
         if name not in KINDS:
             return None
         if name == "CallStarted":
-            talk = self._talk(encoded["request"])
-            encoded["request"]["messages"] = talk
-            self._talks[encoded["call"]] = talk
+            request = encoded["request"]
+            new = (Message(role, self.text(text)) for role, text in request["messages"])
+            request["messages"] = self._talks[encoded["call"]] = (*self._before(request.pop("since", None)), *new)
         read = FORMS[KINDS[name]].read
         assert read is not None
         event: AnyEvent = read(self, encoded)
         return event
 
-    def _talk(self, request: Json) -> tuple[Message, ...]:
-        since = request.pop("since", None)
-        before = self._talks.get(since[0], ())[: since[1]] if since else ()
-        return (*before, *(Message(role, self.text(text)) for role, text in request["messages"]))
+    def _before(self, since: Sequence[Any] | None) -> tuple[Message, ...]:
+        return self._talks.get(since[0], ())[: since[1]] if since else ()
 
     def text(self, encoded: Json) -> str:
         if isinstance(encoded, str):

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from rlm.core.events import (
     SubcallEnded,
 )
 from rlm.core.ids import CallId, NodeId, RunId
-from rlm.core.messages import Message, Reply, Request, Usage
+from rlm.core.messages import Message, Reply, Request, Task, Usage
 from rlm.sandbox.worker.values import dump, load
+from rlm.store.codec import Decoder, Encoder
 from rlm.store.location import default_location
 from rlm.store.runs import ContextInfo, digest_context, is_alive, this_process
 from rlm.store.schema import VERSION
@@ -91,6 +93,45 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
     assert store.context(info) == "abc"
     assert stat.S_IMODE((tmp_path / "new" / "runs.db").stat().st_mode) == 0o600
     store.close()
+
+
+TEXTS = ["", "short", "é", "\ud800 alone", LONG, "x" * 5000, '"}]\n\x00']
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("keep_texts", [True, False])
+def test_the_short_forms_say_the_same(text: str, keep_texts: bool) -> None:
+    """Events that come by the thousand, each field of them with something in it, and with nothing."""
+    common: Any = {"run": RUN, "node": ROOT, "at_s": 0.25}
+    cell = Cell(3, 2, text, 1.5, prefetch=False)
+    done = CellResult("error", text, text, text, text, text, None, (Variable(text, "int", 3), Variable("y", text)), (text, "n"),
+                      True, True, True, 0.5, 0.25, 7, 5)  # fmt: skip
+    task = Task(text, 1, 2, 3, 4)
+    first, more = (Message("system", text), Message("user", "q")), (Message("assistant", text), Message("user", text))
+    turn: Any = {"role": "node", "depth": 1, "model": "m"}
+    asked = Request(first, "node", 1, 5, 0.5, None, ("stop", text), "key", 6, task)
+    leaf: Any = {"call": CallId("0/1.1.1"), "role": "leaf", "depth": 1, "model": "m"}
+    events: list[AnyEvent] = [
+        CallStarted(**common, **turn, call=CallId("0@1"), turn=1, request=asked, limit="calls", prefetched=True),
+        CallStarted(**common, **turn, call=CallId("0@2"), turn=2, request=replace(asked, messages=(*first, *more))),
+        CellStarted(**common, cell=cell),
+        CallStarted(**common, **leaf, turn=3, request=Request((Message("user", text),)), cell=2, batch=4, key="k"),
+        CallReplied(
+            **common, **leaf, reply=Reply(text, Usage(1, 2, 3, 4, 5, 6), "m", 0.5), cost_usd=0.5, elapsed_s=1.5
+        ),
+        CellExecuted(**common, cell=cell, result=done, notice=text),
+        CellExecuted(**common, cell=cell, result=CellResult("ok")),
+    ]
+    encoder = Encoder(dump, keep_texts=keep_texts)
+    lines = [encoder.encode(event) for event in events]
+    decoder = Decoder(RUN, encoder.take_texts().get, load, lenient=not keep_texts)
+    decoded = [decoder.decode(line) for line in lines if line is not None]
+    if keep_texts:
+        assert decoded == events
+        assert repr(decoded) == repr(events)  # with what equality leaves out
+    else:
+        assert [type(each) for each in decoded] == [type(each) for each in events]
+        assert not text or text.encode("utf-8", "replace") not in b"".join(line or b"" for line in lines)
 
 
 def test_a_message_is_kept_once_however_often_it_is_sent(tmp_path: Path) -> None:
@@ -174,7 +215,7 @@ def test_a_torn_tail_opens_to_an_earlier_state(tmp_path: Path) -> None:
         journal.keep()
     whole = max(tails(tmp_path), key=lambda path: path.stat().st_size)
     seen = set()
-    for opened in torn_copies(whole, tmp_path, 97):
+    for opened in torn_copies(whole, tmp_path, 37):
         known = [info.id for info in opened.runs()]
         events = opened.events(RUN) if RUN in known else []
         assert events == story()[: len(events)]
