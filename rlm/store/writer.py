@@ -212,7 +212,9 @@ class Writer:
             failure = _put(error, f"the store {self._place} failed")
             with self._mutex:
                 for rows in work:
-                    rows.run.failure = rows.run.failure or failure
+                    run = rows.run
+                    run.failure = run.failure or failure
+                    run.seq, run.lines, run.texts = run.next_seq, [], {}  # after a gap nothing may follow
                 self._stuck += [tail for tail in (self._tail, self._other) if tail is not None]
                 self._tail = self._other = None
                 self._forget(work)
@@ -238,7 +240,7 @@ class Writer:
         number = number_of(self._connection, run.id)
         if number is None:  # deleted, while it went on
             return
-        if run.failure is None and rows.lines:  # after a gap nothing may follow
+        if rows.lines:
             add_events(self._connection, number, rows.seq, rows.lines, rows.texts)
         if rows.over:
             end_run(self._connection, number, run.status if run.failure is None else None)
