@@ -22,22 +22,9 @@ Brief: TypeAlias = tuple[str, Fields]
 BEGUN, LEFT, ANSWERED, TURN, CELL, EXECUTED = "+", ">", "=", "*", "{", "}"
 
 
-def to_brief(event: AnyEvent, text: Write) -> Brief | None:
-    """The short form; None where the event has something it cannot say. A node's turn has its own, ``turn_to_brief``."""
-    if isinstance(event, CallReplied):
-        return _write_answered(event, text) if event.billed else None
-    if isinstance(event, CallStarted):
-        return _write_begun(event, text) if event.role == "leaf" else None
-    if isinstance(event, CallSent):
-        return LEFT, [event.node, event.at_s, event.call, event.attempt]
-    if isinstance(event, CellExecuted):
-        return _write_executed(event, text) if event.result.answer is None else None
-    if isinstance(event, CellStarted):
-        return CELL, [event.node, event.at_s, *_write_cell(event.cell, text)]
-    return None
-
-
-def _write_answered(event: CallReplied, text: Write) -> Brief:
+def _write_answered(event: CallReplied, text: Write) -> Brief | None:
+    if not event.billed:
+        return None
     reply, usage = event.reply, event.reply.usage
     return ANSWERED, [
         event.node, event.at_s, event.call, event.role, event.depth, event.model, event.cost_usd, event.elapsed_s,
@@ -48,7 +35,12 @@ def _write_answered(event: CallReplied, text: Write) -> Brief:
 
 def _write_begun(event: CallStarted, text: Write) -> Brief | None:
     request = event.request
-    if len(request.messages) != 1 or event.limit is not None or request.messages[0].role != "user":
+    if (
+        event.role != "leaf"
+        or len(request.messages) != 1
+        or event.limit is not None
+        or request.messages[0].role != "user"
+    ):
         return None
     if request.schema is not None or request.stop or request.cache_key or request.task:
         return None
@@ -77,8 +69,14 @@ def _write_cell(cell: Cell, text: Write) -> Fields:
     return [cell.turn, cell.number, text(cell.code), cell.clock_s, cell.prefetch]
 
 
-def _write_executed(event: CellExecuted, text: Write) -> Brief:
+def _write_started(event: CellStarted, text: Write) -> Brief:
+    return CELL, [event.node, event.at_s, *_write_cell(event.cell, text)]
+
+
+def _write_executed(event: CellExecuted, text: Write) -> Brief | None:
     done = event.result
+    if done.answer is not None:
+        return None
     return EXECUTED, [
         event.node, event.at_s, _write_cell(event.cell, text), text(event.notice),
         done.end, text(done.stdout), text(done.stderr),
@@ -86,6 +84,16 @@ def _write_executed(event: CellExecuted, text: Write) -> Brief:
         [[text(each.name), text(each.type), each.size] for each in done.variables], [text(each) for each in done.notes],
         done.state_lost, done.killed, done.rebuilt, done.elapsed_s, done.waited_s, done.prefetched, done.prefetches_used,
     ]  # fmt: skip
+
+
+TO_BRIEF: dict[type[AnyEvent], Callable[[Any, Write], Brief | None]] = {
+    CallStarted: _write_begun,
+    CallSent: lambda event, _: (LEFT, [event.node, event.at_s, event.call, event.attempt]),
+    CallReplied: _write_answered,
+    CellStarted: _write_started,
+    CellExecuted: _write_executed,
+}
+"""Each gives None where an event has something that its short form cannot say. A node's turn has its own, ``turn_to_brief``."""
 
 
 def _begun(run: RunId, fields: Fields, text: Read) -> CallStarted:

@@ -19,7 +19,7 @@ from rlm.core import cells, events, messages
 from rlm.core.events import AnyEvent, CallSent, CallStarted
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
-from rlm.store.brief import FROM_BRIEF, TURN, Brief, to_brief, turn_from_brief, turn_to_brief
+from rlm.store.brief import FROM_BRIEF, TO_BRIEF, TURN, Brief, turn_from_brief, turn_to_brief
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
 AT_ONCE_S = 0.001
@@ -63,17 +63,17 @@ class Encoder:
 
         That a call left is kept where it had to wait for it, or left again: else it says nothing that its beginning does not.
         """
-        if isinstance(event, CallSent):
-            if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
-                return None
-        elif isinstance(event, CallStarted):
+        if isinstance(event, CallStarted):
             self._begun[event.call] = event.at_s
             if event.role == "node":
                 return self._encode_turn(event)
+        elif isinstance(event, CallSent):
+            if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
+                return None
         elif isinstance(event, events.NodeFinished):
             self._talks.pop(event.node, None)
-        brief = to_brief(event, self.text) if self.keep_texts else None
-        return _line(brief) or self._encode_whole(event)
+        to_brief = TO_BRIEF.get(type(event)) if self.keep_texts else None
+        return (to_brief and _line(to_brief(event, self.text))) or self._encode_whole(event)
 
     def _encode_turn(self, event: CallStarted) -> bytes:
         """Of a conversation, what it has more than at the turn before."""

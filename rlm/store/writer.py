@@ -1,5 +1,5 @@
-"""Keeps events at once, and writes them in groups: an answer is appended to the ``Tail``, and half a second later the database
-gets it with everything else that came meanwhile, of all runs of the process, in one transaction of one thread.
+"""Keeps events at once, and writes them in groups: an answer is appended to the ``Tail``, and a second later the database gets
+it with everything else that came meanwhile, of all runs of the process, in one transaction of one thread.
 
 It knows how rows are written, not what they say.
 """
@@ -22,7 +22,7 @@ from rlm.store.tail import Tail
 
 logger = logging.getLogger(__name__)
 
-GATHER_S = 0.5  # how long events gather before the database gets them: others see them so much later
+GATHER_S = 1.0  # how long events gather before the database gets them: others see them so much later
 Redact = Callable[[bytes], bytes]
 
 
