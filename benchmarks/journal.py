@@ -2,8 +2,8 @@
 
     python -m benchmarks.journal [--repeat N]
 
-The two are measured alternately in one process, a few runs each time, so that what else the machine does hits both; the cost
-is the median of the pairs' ratios. "Again" executes the recorded run once more without asking anything, which is what
+The two are measured alternately in one process, two seconds of runs each time, so that what else the machine does hits both; the
+cost is the median of the pairs' ratios. "Again" executes the recorded run once more without asking anything, which is what
 `rlm resume` does before it goes on.
 """
 
@@ -28,23 +28,24 @@ CASES: dict[str, tuple[str, object, dict[str, object]]] = {
     "20 turns": ("turns", 19, {}),
 }
 MAX_COST = 0.05
-RUNS = 4
+SAMPLE_S = 2.0
 LARGE_BYTES = 1_000_000_000
 
 
 def spend(work: Callable[[], object], store: Path | None = None) -> tuple[float, float]:
     """Seconds and CPU seconds for a run, each time from the same state of the collector: one full pass takes 50 ms.
 
-    Several runs follow each other; with a store, what the database gets after the last one belongs to them.
+    Runs follow each other for SAMPLE_S; with a store, what the database gets after the last one belongs to them.
     """
     gc.collect()
-    began, cpu = time.perf_counter(), cpu_s()
-    for _ in range(RUNS):
+    began, cpu, runs = time.perf_counter(), cpu_s(), 0
+    while time.perf_counter() - began < SAMPLE_S:
         work()
+        runs += 1
     took = time.perf_counter() - began
     if store is not None:
         STORES.open(store).runs()
-    return took / RUNS, (cpu_s() - cpu) / RUNS
+    return took / runs, (cpu_s() - cpu) / runs
 
 
 def measure(case: str, base_url: str, store: Path, repeat: int) -> None:
