@@ -41,7 +41,7 @@ class Tail:
 
     def __init__(self, place: str) -> None:
         self._path = Path(_NAME.format(place, secrets.token_hex(8)))
-        unlocked = self._path.with_suffix(".new")  # others see it when it is locked, not before
+        unlocked = self._path.with_name(f"{self._path.name}.new")  # others see it when it is locked, not before
         try:
             self._file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

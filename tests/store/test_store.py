@@ -230,6 +230,19 @@ def tails(folder: Path) -> list[Path]:
     return list(folder.glob("runs.db-tail-*"))
 
 
+def test_a_process_that_is_killed_while_it_begins_is_in_nobodys_way(tmp_path: Path) -> None:
+    program = LEAVER.replace(
+        "journal =", "sys.addaudithook(lambda event, _: event == 'os.rename' and os._exit(8))\njournal ="
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "runs.db"), *sys.path, str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False).returncode == 8
+    assert [path.name.startswith("runs.db-tail-") for path in tmp_path.glob("*.new")] == [True]
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story())
+    assert store.events(RUN) == story()
+    store.close()
+
+
 LEAVER = """
 import os, sys, time
 from pathlib import Path
