@@ -79,7 +79,7 @@ class CellDriver:
             return told
         run = CellRun(recorded)
         after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
-        if after.state_lost:  # not its own doing: then its record would say so
+        if after.state_lost and await self._rebuild(job, repl, cell):  # not its own doing: then its record would say so
             after = await self._execute_safely(job, repl, cell, recorded, limit)
         if after.end == "interrupted":  # the run is told to stop while it is being taken up
             return told

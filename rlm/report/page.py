@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from html import escape
-from importlib.resources import files
+from pathlib import Path
 
 import orjson
 
@@ -154,4 +154,4 @@ def _hash(text: str) -> str:
 
 @cache
 def _part(name: str) -> str:
-    return files("rlm.report").joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

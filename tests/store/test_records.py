@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +183,28 @@ def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, 
     told = model.requests[-1].messages[-1].content
     assert "The variables of earlier cells are there again" in told
     assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
+def test_a_repl_that_is_killed_while_its_cells_run_again_is_rebuilt_once_more(tmp_path: Path) -> None:
+    codes = ("kept = llm_query('first')", "import time\ntime.sleep(0.6)\nboth = kept + '!'", "FINAL(both)")
+    run, _ = engine(cells(*codes), tmp_path / "runs.db")
+    assert run.run("q", "context").answer == "<first>!"
+    killer = threading.Timer(0.35, kill_repls)  # in the middle of the second cell, on a machine that is not too busy
+    killer.start()
+    assert run.replay("last").answer == "<first>!"
+    killer.join()
+
+
+def kill_repls() -> None:
+    """Whatever the children of this process have as children."""
+    for zygote in children(os.getpid()):
+        for repl in children(zygote):
+            os.kill(repl, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
 
 
 WRITER = """
