@@ -117,8 +117,10 @@ class Scheduler(Protocol):
 
 
 ServeSubcall = Callable[[Subcall], Awaitable[SubcallOutcome]]
-Keep = Callable[[], None]
 """Given by the engine to a REPL: answers one sub-call. An exception that it raises is an error of the run."""
+
+Keep = Callable[[], None]
+"""Given likewise: makes what happened so far survive the end of the process. What it raises is an error of the run, too."""
 
 
 class Repl(Protocol):

@@ -70,7 +70,10 @@ class ScriptedCell:
     async def ask(self, prompt: str, *, recursive: bool | None = None, batch: int | None = None) -> SubcallOutcome:
         """One sub-call, with whatever comes of it."""
         self._calls += 1
-        outcome = await self._serve(Subcall(self._calls, prompt, recursive=recursive, batch=batch))
+        return await self._answer(Subcall(self._calls, prompt, recursive=recursive, batch=batch))
+
+    async def _answer(self, subcall: Subcall) -> SubcallOutcome:
+        outcome = await self._serve(subcall)
         if self._keep is not None:
             self._keep()
         return outcome
@@ -92,7 +95,7 @@ class ScriptedCell:
 
     async def budget(self) -> PlainValue:
         self._calls += 1
-        outcome = await self._serve(Subcall(self._calls, "", budget=True))
+        outcome = await self._answer(Subcall(self._calls, "", budget=True))
         assert isinstance(outcome, SubcallAnswer)
         return outcome.value
 
