@@ -32,14 +32,13 @@ from rlm.engine.settings import TreeSettings
 from rlm.engine.warming import WarmRule
 from rlm.handles import RunHandle, Stream
 from rlm.models.prices import PriceList
-from rlm.models.registry import parse_model_name
 from rlm.ports import Model, Sink
 from rlm.prompts import DEFAULT_QUESTION, PromptFamily
 from rlm.records import DEFAULT_STORE, KEPT_OPTIONS, LeafCache, Record, Records
 from rlm.report.page import page_of_events
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
-from rlm.shared import SHARED
+from rlm.shared import SHARED, first_provider
 
 T = TypeVar("T")
 
@@ -143,11 +142,10 @@ class RLM:
         self._sinks = tuple(sinks)
         self._prices = PriceList(prices)
         named = name_models(model, sub_model, models)
-        first = next((parse_model_name(each).provider for each in named if isinstance(each, str)), None)
         self._models = SHARED.open_all(named, api_key, base_url, window_tokens)
         iterations = self._budget.iterations
         self._settings = TreeSettings(
-            models=self._models,
+            models=tuple(self._models),  # of runs that still go on when this object is closed
             family_of=choose_prompt(prompt),
             max_depth=self._max_depth,
             max_turns=max_iterations if iterations is None else min(max_iterations, iterations),
@@ -171,7 +169,7 @@ class RLM:
         )
         keys = [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
         self._records = Records(store, store_texts, [key for key in (api_key, *keys) if key])
-        self._cache_scope = f"{first}\0{base_url or ''}" if cache else None
+        self._cache_scope = f"{first_provider(named)}\0{base_url or ''}" if cache else None
         self._options: dict[str, JsonValue] = {
             "models": [model.name for model in self._models],
             "windows": [model.window_tokens for model in self._models],
@@ -355,6 +353,8 @@ class RLM:
 
         The others take up a run that is on record (``past``), see ``RunSetup``.
         """
+        if not self._models:
+            raise ConfigurationError("this RLM was closed; make a new one.")
         run_id = run or new_run_id()
         clock = MonotonicClock()
         return Run(
@@ -398,8 +398,7 @@ class RLM:
 
     async def aclose(self) -> None:
         """The same on the engine's loop."""
-        models = list(self._models)
-        self._models.clear()
+        models, self._models = self._models, []
         for model in models:
             await SHARED.release(model)
 

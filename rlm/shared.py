@@ -38,12 +38,10 @@ class SharedThings:
 
         Key and address are those of the first name's provider: they belong to one, and must not be shown to another.
         """
-        providers = [parse_model_name(each).provider if isinstance(each, str) else None for each in named]
-        first = next((provider for provider in providers if provider is not None), None)
-        models = []
-        for each, provider in zip(named, providers, strict=True):
+        first, models = first_provider(named), list[Model]()
+        for each in named:
             if isinstance(each, str):
-                key, url = (api_key, base_url) if provider == first else (None, None)
+                key, url = (api_key, base_url) if parse_model_name(each).provider == first else (None, None)
                 models.append(self.open(each, key, url, window_tokens))
             else:
                 models.append(each)
@@ -85,6 +83,10 @@ class SharedThings:
             await model.aclose()
         for sandbox in list(self._sandboxes.values()):
             await sandbox.aclose()
+
+
+def first_provider(named: Sequence[str | Model]) -> str | None:
+    return next((parse_model_name(each).provider for each in named if isinstance(each, str)), None)
 
 
 SHARED = SharedThings()

@@ -12,7 +12,9 @@ import pytest
 from programs import Answer, cell, script
 
 import rlm
+from rlm.core.errors import ConfigurationError
 from rlm.core.events import CellExecuted, RunFinished, RunStarted
+from rlm.testing.scripted import ScriptedModel
 from rlm.testing.server import ChatCall, ScriptedReply, ScriptedServer
 
 
@@ -370,3 +372,20 @@ def test_packages_that_were_asked_for_can_be_imported_and_others_cannot() -> Non
     assert run([cell(code)], sandbox_packages=["yarl"]).answer == "/b"
     with pytest.raises(rlm.ConfigurationError, match="no_such_package"):
         run([cell("pass")], sandbox_packages=["no_such_package"])
+
+
+def test_a_run_that_goes_on_when_its_engine_is_closed_has_its_models() -> None:
+    closed = threading.Event()
+
+    def answer(request: rlm.Request) -> str:
+        if request.role == "leaf":
+            assert closed.wait(10)
+            return "leaf"
+        return cell("found = llm_query('x')") if len(request.messages) == 2 else cell("FINAL(found)")
+
+    with rlm.RLM(ScriptedModel(lambda request: asyncio.to_thread(answer, request))) as shared:
+        handle = shared.start("What?", "text")
+    closed.set()
+    assert handle.result().answer == "leaf"
+    with pytest.raises(ConfigurationError, match="was closed"):
+        shared.run("What?", "text")
