@@ -6,7 +6,6 @@ run without confinement only for a caller who wrote "unconfined".
 
 from __future__ import annotations
 
-import functools
 import json
 import select
 import socket
@@ -14,17 +13,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rlm.core.errors import ConfigurationError, RLMError, SandboxUnavailableError
+from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
 from rlm.sandbox.launch import Launcher
 from rlm.sandbox.process import ProcessLauncher
 from rlm.sandbox.seatbelt import SeatbeltLauncher, seatbelt_reason
 from rlm.sandbox.zygote import ZygoteLauncher
-from rlm.sandbox.zygote_process import MAX_MESSAGE_BYTES, check_readiness, end_process, start_process
+from rlm.sandbox.zygote_process import (
+    MAX_MESSAGE_BYTES,
+    START_TIMEOUT_S,
+    TRIAL_ID,
+    Started,
+    ZygoteEndedError,
+    check_readiness,
+    start_process,
+)
 
 LINUX_LEVELS = ("strict", "landlock", "seccomp")
 NAMES = ("auto", *LINUX_LEVELS, "seatbelt", "unconfined")
 DRY_RUN_TIMEOUT_S = 20.0
-SELFCHECK = "worker.confine.selfcheck:serve"
+SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote for a dry run alone imports no more than that
 THREADS_UNBOUNDED = "start more threads than it may"  # as the self-check words it
 
 
@@ -45,21 +52,34 @@ class Levels:
     notes: tuple[str, ...] = ()
 
 
-@functools.cache
-def find_level() -> Levels:
-    """Tries the levels from the strongest down, each in a process of its own. Takes about 0.1 s, once per process."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of trying one level: why it is ``missing``, or what it covers (see ``Levels``)."""
+
+    missing: str = ""
+    landlock: int = 0
+    notes: tuple[str, ...] = ()
+
+
+_trials: dict[str, Trial] = {}
+"""Of this process. What a machine offers does not change meanwhile."""
+
+
+def find_level(prepared: Started | None = None) -> Levels:
+    """Tries the levels from the strongest down, each once per process; that takes about 0.1 s each.
+
+    ``prepared`` is a zygote of the strongest level that was started already.
+    """
     missing: dict[str, str] = {}
     for level in LINUX_LEVELS if sys.platform == "linux" else ():
-        try:
-            landlock, notes = try_level(level)
-        except RLMError as error:
-            missing[level] = str(error)
-        else:
-            return Levels(level, missing, landlock, notes)
-    reason = seatbelt_reason()
-    if reason is None:
-        return Levels("seatbelt", missing, notes=("seatbelt was written with care and never tested",))
-    missing["seatbelt"] = reason
+        trial = _try_once(level, prepared if level == LINUX_LEVELS[0] else None)
+        if not trial.missing:
+            return Levels(level, missing, trial.landlock, trial.notes)
+        missing[level] = trial.missing
+    trial = _try_once("seatbelt")
+    if not trial.missing:
+        return Levels("seatbelt", missing, notes=trial.notes)
+    missing["seatbelt"] = trial.missing
     return Levels(None, missing)
 
 
@@ -70,7 +90,8 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
         sandbox: "auto" takes the strongest level that works here; "strict", "landlock", "seccomp" and "seatbelt" demand
             one; "unconfined" runs model-written code as an ordinary process with all your rights.
         packages: what cells may import beside the standard library, for instance ("numpy", "pandas").
-        prepare: a REPL will be wanted soon: its zygote starts at once, beside the dry run. The launcher has then to be closed.
+        prepare: a REPL will be wanted soon: its zygote starts at once, and the dry run is done in that one. The launcher has
+            then to be closed.
 
     Raises:
         ConfigurationError: for a name that is no level, or a package that is not installed.
@@ -82,10 +103,9 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
         return ProcessLauncher()
     likely = LINUX_LEVELS[0] if sandbox == "auto" else sandbox
     launcher = ZygoteLauncher(likely, packages=packages)
-    if prepare and sys.platform == "linux" and likely in LINUX_LEVELS:
-        launcher.prepare()
+    prepared = launcher.prepare() if prepare and sys.platform == "linux" and likely in LINUX_LEVELS else None
     try:
-        level = _find_or_demand(sandbox)
+        level = _find_or_demand(sandbox, prepared)
     except BaseException:
         launcher.discard()
         raise
@@ -95,10 +115,10 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
     return SeatbeltLauncher() if level == "seatbelt" else ZygoteLauncher(level, packages=packages)
 
 
-def _find_or_demand(sandbox: str) -> str:
+def _find_or_demand(sandbox: str, prepared: Started | None) -> str:
     """The level to use. Raises SandboxUnavailableError."""
     if sandbox == "auto":
-        found = find_level()
+        found = find_level(prepared)
         if found.best is None:
             reasons = "; ".join(f"{level}: {why}" for level, why in found.missing.items())
             raise SandboxUnavailableError(
@@ -106,48 +126,69 @@ def _find_or_demand(sandbox: str) -> str:
                 "Landlock are allowed, or, if nothing on this machine matters, say sandbox='unconfined'."
             )
         return found.best
-    _demand(sandbox)
+    trial = _try_once(sandbox, prepared)
+    if trial.missing:
+        raise SandboxUnavailableError(trial.missing)
     return sandbox
 
 
-@functools.cache
-def _demand(level: str) -> None:
-    if level != "seatbelt":
-        try_level(level)
-    elif (reason := seatbelt_reason()) is not None:
-        raise SandboxUnavailableError(f"sandbox level 'seatbelt' is not available here: {reason}")
+def _try_once(level: str, prepared: Started | None = None) -> Trial:
+    """Raises ConfigurationError: ``prepared`` cannot import a package, which says nothing of the level."""
+    if level not in _trials:
+        try:
+            _trials[level] = _try_seatbelt() if level == "seatbelt" else try_level(level, prepared)
+        except SandboxError as error:
+            _trials[level] = Trial(str(error))
+    return _trials[level]
 
 
-def try_level(level: str) -> tuple[int, tuple[str, ...]]:
+def _try_seatbelt() -> Trial:
+    reason = seatbelt_reason()
+    if reason is not None:
+        return Trial(f"sandbox level 'seatbelt' is not available here: {reason}")
+    return Trial(notes=("seatbelt was written with care and never tested",))
+
+
+def try_level(level: str, prepared: Started | None = None) -> Trial:
     """A dry run: a zygote at this level forks a process that attempts what it must not be able to do.
 
-    Returns:
-        the version of Landlock in force, and notes on what is not covered.
+    Args:
+        level: one of ``LINUX_LEVELS``.
+        prepared: the zygote to try it in, which goes on after that; one of its own when None, or when that one was killed.
 
     Raises:
         SandboxUnavailableError: naming the step that failed, or what could be done although it must not.
+        ConfigurationError: a package that ``prepared`` was to import cannot be imported.
     """
     if sys.platform != "linux":
         raise SandboxUnavailableError(f"sandbox level {level!r} needs Linux; this is {sys.platform}")
-    process, control = start_process(level, (), SELFCHECK, imports=False)
+    if prepared is not None:
+        try:
+            return _try_in(prepared, level)
+        except ZygoteEndedError:
+            pass  # whoever killed it need not kill the next one
+    started = start_process(level, (), SELFCHECK, imports=False)
     try:
-        ready = check_readiness(_receive(control, level), process, level)
-        escapes = _attempt_escapes(control, level)
+        return _try_in(started, level)
     finally:
-        control.close()
-        end_process(process)
+        started.end()
+
+
+def _try_in(zygote: Started, level: str) -> Trial:
+    ready = check_readiness(_receive(zygote.control, level, START_TIMEOUT_S), zygote, level)
+    escapes = _attempt_escapes(zygote.control, level)
     notes = []
     if level != "strict" and THREADS_UNBOUNDED in escapes:
         escapes.remove(THREADS_UNBOUNDED)
         notes.append("threads of a REPL are not bounded: this process is the kernel's root and cannot change its id")
     if escapes:
         raise SandboxUnavailableError(f"sandbox level {level!r} does not hold here: a REPL could {', '.join(escapes)}")
-    return int(ready["landlock"]), tuple(notes)
+    return Trial(landlock=int(ready["landlock"]), notes=tuple(notes))
 
 
 def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    order = {"do": "spawn", "id": 1, "memory_bytes": 1 << 30, "cpu_s": 20, "tasks": 1}
+    order = {"do": "spawn", "id": TRIAL_ID, "memory_bytes": 1 << 30, "cpu_s": 20, "tasks": 1, "selfcheck": True}
     with ours, theirs:
         socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
         theirs.close()
@@ -163,12 +204,10 @@ def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
     return escapes
 
 
-def _receive(sock: socket.socket, level: str) -> bytes:
+def _receive(sock: socket.socket, level: str, timeout_s: float = DRY_RUN_TIMEOUT_S) -> bytes:
     """One message. Descriptors that come with it are not taken up, so the kernel closes them."""
-    if not select.select([sock], [], [], DRY_RUN_TIMEOUT_S)[0]:
-        raise SandboxUnavailableError(
-            f"sandbox level {level!r}: the dry run did not end within {DRY_RUN_TIMEOUT_S:.0f} s"
-        )
+    if not select.select([sock], [], [], timeout_s)[0]:
+        raise SandboxUnavailableError(f"sandbox level {level!r}: the dry run did not end within {timeout_s:.0f} s")
     try:
         return sock.recv(MAX_MESSAGE_BYTES)
     except ConnectionResetError:  # it was killed with something of ours unread

@@ -128,21 +128,24 @@ class ZygoteLauncher:
     def zygote_pid(self) -> int | None:
         """The process to look at in ``ps``; None before it is prepared, or the first launch."""
         if self._zygote is None and self._prepared is not None:
-            return self._prepared[0].pid
+            return self._prepared.process.pid
         return self._zygote.pid if self._zygote else None
 
-    def prepare(self) -> None:
-        """Starts the zygote, which takes its time beside whatever comes before the first launch. That tells what went wrong."""
+    def prepare(self) -> Started | None:
+        """Starts the zygote, which takes its time beside whatever comes before the first launch. That tells what went wrong.
+
+        Returns:
+            what was started, still this launcher's; whoever hears that it is ready marks that. None where it went wrong.
+        """
         with contextlib.suppress(ConfigurationError, SandboxUnavailableError):
             self._prepared = start_process(self._level, self._packages, self._entry)
+        return self._prepared
 
     def discard(self) -> None:
         """Ends what was prepared and not used."""
         started, self._prepared = self._prepared, None
         if started is not None:
-            process, control = started
-            control.close()
-            end_process(process)
+            started.end()
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> ZygoteWorker:
         """A confined process, ready for its first message.
@@ -182,7 +185,7 @@ class ZygoteLauncher:
                 await self._zygote.aclose()
                 self._zygote = None
             if self._zygote is None:
-                if self._prepared is not None and self._prepared[0].poll() is not None:
+                if self._prepared is not None and self._prepared.process.poll() is not None:
                     self.discard()  # it ended unused
                 started, self._prepared = self._prepared, None
                 started = started or start_process(self._level, self._packages, self._entry)
@@ -209,24 +212,18 @@ class _Zygote:
     @classmethod
     async def meet(cls, started: Started, level: str) -> _Zygote:
         """Waits until a process is ready that was started as a zygote. Raises SandboxUnavailableError."""
-        loop = asyncio.get_running_loop()
-        process, control = started
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                try:
-                    answer = await loop.sock_recv(control, MAX_MESSAGE_BYTES)
-                except ConnectionResetError:  # it was killed with our order unread
-                    answer = b""
-            check_readiness(answer, process, level)
+                if not started.is_ready:
+                    check_readiness(await _first_message(started.control), started, level)
         except BaseException as error:
-            control.close()
-            await asyncio.to_thread(end_process, process)
+            await asyncio.to_thread(started.end)
             if isinstance(error, TimeoutError):
                 message = f"the zygote was not ready within {START_TIMEOUT_S:.0f} s"
                 raise SandboxUnavailableError(message) from None
             raise
-        zygote = cls(process, control)
-        loop.add_reader(control, zygote._read)
+        zygote = cls(started.process, started.control)
+        asyncio.get_running_loop().add_reader(started.control, zygote._read)
         return zygote
 
     async def spawn(self, memory_bytes: int, shared: int | None, *, forks: bool) -> ZygoteWorker:
@@ -357,6 +354,13 @@ class _Zygote:
             worker.kill()
             worker.end("killed by signal 9 (SIGKILL), because the zygote that had forked it ended")
         self._workers.clear()
+
+
+async def _first_message(control: socket.socket) -> bytes:
+    try:
+        return await asyncio.get_running_loop().sock_recv(control, MAX_MESSAGE_BYTES)
+    except ConnectionResetError:  # it was killed with our order unread
+        return b""
 
 
 def _pid_behind(pidfd: int) -> int:

@@ -10,11 +10,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from rlm.core.errors import ConfigurationError, SandboxUnavailableError
 
+TRIAL_ID = (
+    0  # of the process in which a dry run is made; a launcher's own begin with 1, and it does not hear of this one
+)
 WORKER = Path(__file__).with_name("worker")
 START_TIMEOUT_S = 60.0  # importing pandas from a cold disk takes seconds
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -39,8 +43,18 @@ importlib.import_module("worker.zygote").main(int(control), getattr(program, fun
 """
 
 
-Started: TypeAlias = tuple[subprocess.Popen[bytes], socket.socket]
-"""A process that was started as a zygote, and our end of its control socket."""
+@dataclass(eq=False, slots=True)
+class Started:
+    """A process that was started as a zygote, our end of its control socket, and whether it has said that it is ready."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    is_ready: bool = False
+
+    def end(self) -> None:
+        """Safe to call twice."""
+        self.control.close()
+        end_process(self.process)
 
 
 class ZygoteEndedError(SandboxUnavailableError):
@@ -86,11 +100,11 @@ def start_process(level: str, packages: Sequence[str], entry: str, *, imports: b
             socket.send_fds(ours, [json.dumps(order).encode()], [host])
     finally:
         os.close(host)
-    return process, ours
+    return Started(process, ours)
 
 
-def check_readiness(answer: bytes, process: subprocess.Popen[bytes], level: str) -> dict[str, Any]:
-    """The zygote's first message, when it says that it is ready.
+def check_readiness(answer: bytes, zygote: Started, level: str) -> dict[str, Any]:
+    """The zygote's first message, when it says that it is ready; marks it so.
 
     Raises:
         ConfigurationError: a package cannot be imported.
@@ -99,12 +113,13 @@ def check_readiness(answer: bytes, process: subprocess.Popen[bytes], level: str)
     """
     where = f"sandbox level {level!r} is not available here"
     if not answer:
-        assert process.stderr is not None
-        process.kill()
-        complaint = process.stderr.read(MAX_COMPLAINT_BYTES).decode(errors="replace").strip()
+        assert zygote.process.stderr is not None
+        zygote.process.kill()
+        complaint = zygote.process.stderr.read(MAX_COMPLAINT_BYTES).decode(errors="replace").strip()
         raise ZygoteEndedError(f"{where}: its process ended: {complaint or 'no message'}")
     message: dict[str, Any] = json.loads(answer)
     if message.get("is") == "ready":
+        zygote.is_ready = True
         return message
     if message.get("kind") == "MissingPackageError":
         raise ConfigurationError(f"sandbox_packages: {message['why']}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from zygote_kit import AVAILABLE, FOLDER, linux_only, root_only, run_program
+from zygote_kit import AVAILABLE, FOLDER, linux_only, root_only, run_once, run_program
 
 from rlm.core.errors import ConfigurationError, SandboxUnavailableError
 from rlm.sandbox.levels import find_level, open_launcher, try_level
+from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.zygote import ZygoteLauncher
 
 PROGRAM = FOLDER / "level_program.py"
 LANDLOCK = "landlock_create_ruleset"
@@ -34,7 +38,53 @@ def test_this_machine_offers_every_level() -> None:
 
 @linux_only
 def test_a_dry_run_is_done_once() -> None:
-    assert find_level() is find_level()
+    found = find_level()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert find_level() == found
+    assert resource.getrusage(resource.RUSAGE_CHILDREN) == before  # no process was started for that
+
+
+@linux_only
+@pytest.mark.parametrize("level", AVAILABLE)
+async def test_a_dry_run_in_a_prepared_zygote_leaves_it_ready_for_its_launcher(level: str) -> None:
+    launcher = ZygoteLauncher(level)
+    prepared = launcher.prepare()
+    assert prepared is not None
+    assert try_level(level, prepared) == try_level(level)
+    assert prepared.is_ready
+    sandbox = WorkerSandbox(launcher)
+    assert (await run_once(sandbox, "print(1)")).stdout == "1\n"
+    assert launcher.zygote_pid == prepared.process.pid
+    await sandbox.aclose()
+
+
+@linux_only
+def test_a_zygote_that_is_killed_under_a_dry_run_says_nothing_of_the_level() -> None:
+    launcher = ZygoteLauncher(AVAILABLE[0])
+    prepared = launcher.prepare()
+    assert prepared is not None
+    prepared.process.kill()
+    assert not try_level(AVAILABLE[0], prepared).missing
+    launcher.discard()
+
+
+@linux_only
+def test_a_package_that_cannot_be_imported_says_nothing_of_the_level(tmp_path: Path) -> None:
+    program = """
+import sys
+from rlm.core.errors import ConfigurationError
+from rlm.sandbox.levels import find_level, open_launcher
+sys.path.append(sys.argv[1])
+try:
+    open_launcher("auto", packages=("broken_package",), prepare=True)
+except ConfigurationError as error:
+    print(error)
+print(find_level().best)
+"""
+    (tmp_path / "broken_package.py").write_text("raise ValueError('it is broken')")
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told == ["sandbox_packages: broken_package: ValueError: it is broken", AVAILABLE[0]]
 
 
 @root_only

@@ -7,6 +7,7 @@ does on its socket is the function ``serve`` that it is started with.
     {"do": "confine", ...} + pidfd of the host             {"is": "ready", ...} or {"is": "unfit", "why": ...}
     {"do": "spawn", "id": n, ...} + the REPL's socket,     {"is": "spawned", "id": n} + pidfd of the REPL, or
       and its shared context where it has one              {"is": "unborn", "id": n, "why": ...}
+      with "selfcheck": a process that does that in place of serving a REPL
                                                            {"is": "gated", "id": n} + descriptor, from the REPL itself
                                                            {"is": "ended", "id": n, "status": as waitpid has it}
 """
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from . import shared
-from .confine import forking, preload, privileges
+from .confine import forking, preload, privileges, selfcheck
 from .confine.bpf import Program
 from .confine.kernel import call
 from .confine.levels import (
@@ -144,21 +145,22 @@ class _Zygote:
                 os.close(descriptor)
 
     def _spawn(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        pidfd = self._take_spare(order, descriptors)
+        checks = bool(order.get("selfcheck"))
+        pidfd = None if checks else self._take_spare(order, descriptors)
         if pidfd is None:
             try:
-                pidfd = self._fork(order, descriptors)
+                pidfd = self._fork(order, descriptors, selfcheck.serve if checks else self._serve)
             except OSError as error:
                 _send(self._control, {"is": "unborn", "id": order["id"], "why": str(error)})
                 return
         socket.send_fds(self._control, [_encode({"is": "spawned", "id": order["id"]})], [pidfd])
 
-    def _fork(self, order: dict[str, Any], descriptors: list[int]) -> int:
+    def _fork(self, order: dict[str, Any], descriptors: list[int], serve: Serve) -> int:
         pid, pidfd = forking.fork_into_namespaces() if self._confinement.has_namespaces else forking.fork_plainly()
         if pid == 0:
             with _or_exit():
                 begin_repl(self._confinement)
-            self._become_repl(order, descriptors, self._control.detach())
+            self._become_repl(order, descriptors, self._control.detach(), serve)
         self._adopt(order["id"], pid, pidfd)
         return pidfd
 
@@ -193,9 +195,9 @@ class _Zygote:
             waiting = socket.socket(fileno=_REPL_SOCKET)
             order, (control, *descriptors) = receive(waiting)
             waiting.detach()  # its number is the REPL's socket's from now on
-        self._become_repl(order, descriptors, control)
+        self._become_repl(order, descriptors, control, self._serve)
 
-    def _become_repl(self, order: dict[str, Any], descriptors: list[int], control: int) -> NoReturn:
+    def _become_repl(self, order: dict[str, Any], descriptors: list[int], control: int, serve: Serve) -> NoReturn:
         with _or_exit():
             with_forks = self._offer_gate(order["id"], control) if order.get("forks") else None
             _renumber(descriptors)  # while descriptors are not limited yet: a zygote of many REPLs holds many
@@ -203,7 +205,7 @@ class _Zygote:
             program = limit_repl(self._confinement, limits)
             preload.reseed()
             privileges.filter_calls(with_forks or program)
-        self._serve(socket.socket(fileno=_REPL_SOCKET))
+        serve(socket.socket(fileno=_REPL_SOCKET))
         os._exit(0)
 
     def _offer_gate(self, number: int, control: int) -> Program | None:
