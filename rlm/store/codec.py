@@ -78,11 +78,15 @@ class Encoder:
     def _encode_turn(self, event: CallStarted) -> bytes:
         """Of a conversation, what it has more than at the turn before."""
         talk, known, kept = event.request.messages, self._talks.get(event.node), 0
-        if known is not None:
-            while kept < min(len(talk), len(known[1])) and talk[kept] is known[1][kept]:
-                kept += 1
         self._talks[event.node] = (event.call, talk)
-        since = None if known is None else (known[0], kept)
+        since = None
+        if known is not None:
+            call, before = known
+            kept = len(before)
+            if talk[:kept] != before:  # it was compacted
+                pairs = zip(talk, before, strict=False)
+                kept = next((n for n, (one, other) in enumerate(pairs) if one != other), len(talk))
+            since = (call, kept)
         brief = turn_to_brief(event, self.text, talk[kept:], since) if self.keep_texts else None
         return _line(brief) or self._encode_whole(event, since)
 

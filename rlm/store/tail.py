@@ -15,7 +15,7 @@ import secrets
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,21 +57,20 @@ class Tail:
         return self._size == 0
 
     def append_row(self, run: bytes, row: bytes) -> None:
-        self._append(_RUN.pack(_ROW, len(run)) + run + row)
+        self._append(_record(_ROW, run, b"", row))
 
-    def append_text(self, run: bytes, digest: bytes, data: bytes) -> None:
-        self._append(_RUN.pack(_TEXT, len(run)) + run + digest + data)
+    def append_lines(self, run: bytes, seq: int, lines: bytes, texts: Mapping[bytes, bytes]) -> None:
+        """Returns when they, and the texts by hash that they refer to, will survive the end of this process."""
+        made = _record(_LINES, run, _SEQ.pack(seq), lines)
+        if texts:
+            made = b"".join([*(_record(_TEXT, run, digest, data) for digest, data in texts.items()), made])
+        self._append(made)
 
-    def append_lines(self, run: bytes, seq: int, lines: bytes) -> None:
-        """Returns when they will survive the end of this process."""
-        self._append(_RUN.pack(_LINES, len(run)) + run + _SEQ.pack(seq) + lines)
-
-    def _append(self, body: bytes) -> None:
-        record = _HEAD.pack(len(body), zlib.crc32(body)) + body
+    def _append(self, records: bytes) -> None:
         try:
-            written = os.write(self._file, record)
-            while written < len(record):
-                written += os.write(self._file, record[written:])
+            written = os.write(self._file, records)
+            while written < len(records):
+                written += os.write(self._file, records[written:])
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
@@ -79,7 +78,7 @@ class Tail:
                 f"the store cannot grow ({self._path.parent}: {error.strerror}). What was written before is whole; "
                 "make room, then `rlm resume` the run."
             ) from error
-        self._size += len(record)
+        self._size += len(records)
 
     def clear(self) -> None:
         """The database has all of it."""
@@ -94,6 +93,11 @@ class Tail:
         with contextlib.suppress(OSError):
             self._path.unlink()
         os.close(self._file)
+
+
+def _record(kind: bytes, run: bytes, mark: bytes, data: bytes) -> bytes:
+    body = b"".join((_RUN.pack(kind, len(run)), run, mark, data))
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 @contextlib.contextmanager

@@ -182,12 +182,8 @@ class Writer:
             made = [line for event in events if (line := run.encoder.encode(event)) is not None]
             lines = run.redact(b"\n".join(made))
             texts = {digest: run.redact(data) for digest, data in run.encoder.take_texts().items()}
-            if self._place != MEMORY:
-                tail = self._open_tail()
-                for digest, data in texts.items():
-                    tail.append_text(run.name, digest, data)
-                if made:
-                    tail.append_lines(run.name, run.next_seq, lines)
+            if made and self._place != MEMORY:
+                self._open_tail().append_lines(run.name, run.next_seq, lines, texts)
         except Exception as error:  # noqa: BLE001  it ends the run
             run.failure = _put(error, f"an event of run {run.id} cannot be kept")
             return

@@ -134,6 +134,33 @@ def test_the_short_forms_say_the_same(text: str, keep_texts: bool) -> None:
         assert not text or text.encode("utf-8", "replace") not in b"".join(line or b"" for line in lines)
 
 
+@pytest.mark.parametrize("task", [Task("q", 0, 1, 1, 5), None], ids=["short form", "general form"])
+def test_a_conversation_comes_back_however_it_goes_on(task: Task | None) -> None:
+    """It grows, is compacted in its middle, loses its end, is begun anew, and stays as it is."""
+    parts = [Message("user", f"part {n} " * 20) for n in range(6)]
+    talks = [
+        parts[:2],
+        parts[:5],
+        [parts[0], parts[5], parts[4]],
+        [parts[0]],
+        [parts[3], parts[1]],
+        [parts[3], parts[1]],
+    ]
+    events = [
+        CallStarted(
+            run=RUN, node=ROOT, at_s=turn, call=CallId(f"0@{turn}"), role="node", depth=0, model="m", turn=turn,
+            request=Request(tuple(talk), "node", task=task),
+        )
+        for turn, talk in enumerate(talks, start=1)
+    ]  # fmt: skip
+    encoder, decoder = Encoder(dump), Decoder(RUN, lambda _: None, load)
+    lines = [encoder.encode(event) or b"" for event in events]
+    assert [decoder.decode(line) for line in lines] == events
+    assert sum(line.count(b"part 0") for line in lines) == lines[0].count(
+        b"part 0"
+    )  # what both have is not written again
+
+
 def test_a_message_is_kept_once_however_often_it_is_sent(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     keep(store, story())
