@@ -1,7 +1,7 @@
 """One POST of JSON to one endpoint, as cheaply as aiohttp allows, with transport faults translated to the error tree.
 
 One attempt a call: no retry and no limit on connections live here; both are decided above, for the whole run.
-It must not know any provider's format. The key travels in the session's headers and appears in no message.
+It must not know any provider's format. The key travels in each request's headers and appears in no message.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from rlm.core.errors import (
@@ -56,7 +57,9 @@ class HttpEndpoint:
     ) -> None:
         self._url = _checked_url(url)
         self._model = model
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        # Not the session's: those aiohttp also sends to a proxy, in the clear, before there is a tunnel.
+        self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json", **headers})
+        self._stream_headers = CIMultiDict({**self._headers, "Accept": _EVENTS})
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._proxy = _proxy_for(self._url)
@@ -78,7 +81,7 @@ class HttpEndpoint:
         try:
             # Redirects are not followed: one would turn the POST into a GET, or carry the prompt to another host.
             # Awaited apart from the context that it is: else every call that waits would hold one more coroutine.
-            response = await self._session().post(self._url, data=data, allow_redirects=False)
+            response = await self._session().post(self._url, data=data, headers=self._headers, allow_redirects=False)
             async with response:
                 return HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -97,7 +100,7 @@ class HttpEndpoint:
         """
         fault: ModelError
         data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
-        headers = {"Accept": _EVENTS}
+        headers = self._stream_headers
         try:
             async with self._session().post(self._url, data=data, headers=headers, allow_redirects=False) as response:
                 if response.status != 200 or response.content_type != _EVENTS:
@@ -130,7 +133,6 @@ class HttpEndpoint:
             session = self._sessions[loop] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_TTL_S),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_timeout_s),
-                headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=self._proxy,
                 auto_decompress=True,

@@ -1,0 +1,160 @@
+"""TLS and proxies over real sockets: what is trusted, what goes through a proxy, and that a proxy of HTTPS sees no key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from rlm.core.errors import ProviderUnreachableError
+from rlm.core.messages import Message, Request
+from rlm.models.openai_chat import OpenAIChat
+from rlm.testing.server import ScriptedServer
+
+KEY = "sk-a-secret-key"
+ASK = """
+import asyncio, sys
+from rlm.core.messages import Message, Request
+from rlm.models.openai_chat import OpenAIChat
+
+async def main():
+    model = OpenAIChat("m", api_key="sk-a-secret-key", base_url=sys.argv[1])
+    try:
+        print((await model.ask(Request((Message("user", "x"),)))).text)
+    finally:
+        await model.aclose()
+
+asyncio.run(main())
+"""
+"""Certificates and proxies are found in the environment when a process starts: each case is a process of its own."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def join(one: Streams, other: Streams) -> None:
+    await asyncio.gather(pump(one[0], other[1]), pump(other[0], one[1]), return_exceptions=True)
+
+
+@asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def behind_tls(authority: trustme.CA, server: ScriptedServer, name: str = "localhost") -> AsyncIterator[str]:
+    """The server once more, with a certificate of the authority for ``name``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    port = urlsplit(server.base_url).port
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await join((reader, writer), await asyncio.open_connection("127.0.0.1", port))
+
+    async with listening(serve, context) as tls_port:
+        yield f"https://localhost:{tls_port}/v1"
+
+
+@asynccontextmanager
+async def proxy(seen: list[bytes]) -> AsyncIterator[str]:
+    """An HTTP proxy: forwards what names a whole address, tunnels what asks to CONNECT. ``seen`` is all it can read."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(head)
+        method, target, _ = head.split(b" ", 2)
+        if method == b"CONNECT":
+            host, _, port = target.decode().partition(":")
+            onward = await asyncio.open_connection(host, int(port))
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            address = urlsplit(target.decode())
+            onward = await asyncio.open_connection(address.hostname, address.port)
+            onward[1].write(head.replace(target, address.path.encode(), 1))
+        await join((reader, writer), onward)
+
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+async def ask(base_url: str, **env: str) -> tuple[str, str]:
+    """What a new process prints that asks there, and what it complains of."""
+    clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ASK, base_url,
+        env={**clean, **env}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, complaint = await process.communicate()
+    return told.decode().strip(), complaint.decode()
+
+
+def trusted(authority: trustme.CA, folder: Path) -> dict[str, str]:
+    path = folder / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return {"SSL_CERT_FILE": str(path)}
+
+
+async def test_a_certificate_of_a_trusted_authority_is_taken(authority: trustme.CA, tmp_path: Path) -> None:
+    async with ScriptedServer("over TLS") as server, behind_tls(authority, server) as url:
+        assert await ask(url, **trusted(authority, tmp_path)) == ("over TLS", "")
+
+
+@pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
+async def test_what_is_not_trusted_gets_no_key(authority: trustme.CA, tmp_path: Path, name: str) -> None:
+    """An authority that this machine does not know, and one that it knows with a certificate for another host."""
+    async with ScriptedServer("never") as server, behind_tls(authority, server, name) as url:
+        if name == "localhost":
+            model = OpenAIChat("m", api_key=KEY, base_url=url)
+            with pytest.raises(ProviderUnreachableError, match=r"TLS handshake failed.*certificates") as caught:
+                await model.ask(Request((Message("user", "x"),)))
+            assert KEY not in repr(caught.value)
+            await model.aclose()
+        else:
+            told, complaint = await ask(url, **trusted(authority, tmp_path))
+            assert told == ""
+            assert "the TLS handshake failed" in complaint
+            assert KEY not in complaint
+        assert not server.calls
+
+
+async def test_http_goes_through_the_proxy_as_a_whole_address() -> None:
+    seen: list[bytes] = []
+    async with ScriptedServer("by proxy") as server, proxy(seen) as address:
+        url = server.base_url.replace("127.0.0.1", "localhost")
+        assert await ask(url, http_proxy=address) == ("by proxy", "")
+        assert await ask(url, http_proxy=address, no_proxy="localhost") == ("by proxy", "")
+    assert [head.split(b" ")[1].decode() for head in seen] == [f"{url}/chat/completions"]  # the second went around it
+
+
+async def test_a_proxy_of_https_sees_where_it_goes_and_nothing_more(authority: trustme.CA, tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    async with ScriptedServer("in a tunnel") as server, behind_tls(authority, server) as url, proxy(seen) as address:
+        env = {"https_proxy": address, **trusted(authority, tmp_path)}
+        assert await ask(url, **env) == ("in a tunnel", "")
+    assert [head.split(b" ")[:2] for head in seen] == [[b"CONNECT", url.removeprefix("https://")[:-3].encode()]]
+    assert KEY.encode() not in b"".join(seen)
