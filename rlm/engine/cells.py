@@ -29,9 +29,8 @@ REBUILT = (
     "The variables of earlier cells are there again: those cells were run once more. Nothing of this cell was kept."
 )
 MAX_TRIES = 3  # of a cell whose process is killed from outside
-CLEAN_REPL = (
-    "import os\nos._exit(1)"  # the sandbox replaces a process that ended: how a record says "all was lost here"
-)
+# The sandbox replaces a process that ended: how a record says "all was lost here".
+CLEAN_REPL = "import os\nos._exit(1)"
 
 
 class CellDriver:

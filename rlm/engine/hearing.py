@@ -12,9 +12,8 @@ from collections.abc import Callable
 from rlm.core.endings import CutRule, EndFinder
 from rlm.core.messages import Reply
 
-LAST_WORDS_S = (
-    5.0  # after a run's end its streams may last so long; no longer than waiting for whole replies would have
-)
+# After a run's end its streams may last so long; no longer than waiting for whole replies would have.
+LAST_WORDS_S = 5.0
 
 
 class Hearing:

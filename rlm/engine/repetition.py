@@ -32,12 +32,10 @@ Purpose: TypeAlias = Literal["run", "replay"]
 OnDivergence: TypeAlias = Literal["stop", "pay"]
 CellWatch: TypeAlias = Callable[[NodeId, Cell, Repl], Awaitable[None]]
 
-ORDER_GRACE_S = (
-    2.0  # a recorded answer waits so long for those that came before it; code that is not the same never asks
-)
-SMALLEST_GAP_S = (
-    0.001  # answers that came further apart than this are handed over apart, so that threads keep their order
-)
+# A recorded answer waits so long for those that came before it; code that is not the same never asks.
+ORDER_GRACE_S = 2.0
+# Answers that came further apart than this are handed over apart, so that threads keep their order.
+SMALLEST_GAP_S = 0.001
 
 
 @dataclass(slots=True)

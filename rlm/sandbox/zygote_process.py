@@ -16,9 +16,8 @@ from typing import Any
 
 from rlm.core.errors import ConfigurationError, SandboxUnavailableError
 
-TRIAL_ID = (
-    0  # of the process in which a dry run is made; a launcher's own begin with 1, and it does not hear of this one
-)
+# Of the process in which a dry run is made; a launcher's own begin with 1, and it does not hear of this one.
+TRIAL_ID = 0
 WORKER = Path(__file__).with_name("worker")
 START_TIMEOUT_S = 60.0  # importing pandas from a cold disk takes seconds
 MAX_MESSAGE_BYTES = 64 * 1024

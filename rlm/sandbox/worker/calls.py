@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from . import steady
-from .channel import Guard, Waker, has_threads
 from .failures import LLMQueryError, failure_of
+from .guard import Guard
 from .steady import CLOCK
 from .values import dump, load
+from .wakers import Waker, has_threads
 from .wire import Message, WireError, encode_text
 
 FRAME_CALLS = 64

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .channel import Guard
+from .guard import Guard
 
 CHUNK_CHARS = 8 * 1024
 FLUSH_S = 0.05  # how old printed text may get before the next print sends it

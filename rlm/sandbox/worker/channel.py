@@ -2,211 +2,33 @@
 
 Whichever thread waits for something reads for all: one leads and polls the socket, the others sleep until a frame for them
 was read or the lead falls to them; event loops watch the socket themselves. So a worker whose cell starts no threads has
-exactly one, and may fork.
-
-Threads go on one after the other, in the order of their answers, each until it waits again: whoever wakes one hands the
-interpreter over to it before the next is woken. Else the system would choose, and a cell that is executed again would not do
-the same.
-
-A SIGINT must not tear a frame in two. ``Guard`` counts how deep a thread is in code of ours; the handler raises in the
-cell's own code only, and is remembered everywhere else. Finalizers of a cell's objects run anywhere, also while a lock of
-ours is held: what they print or ask is told apart by the same count. It must not know what messages mean.
+exactly one, and may fork. It must not know what messages mean.
 """
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
 import os
 import select
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from types import FrameType, TracebackType
-from typing import Protocol
 
-from .failures import CellInterrupted
+from .guard import Guard
+from .wakers import ThreadWaker, has_threads
 from .wire import Decoder, Message, WireError, pack_message
 
-READ_BYTES = (
-    64 * 1024
-)  # for a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading
+# For a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading.
+READ_BYTES = 64 * 1024
 TURN_S = sys.getswitchinterval()
 QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to be woken takes longer than the rest of a call
 LOST_S, SLEEPS = 0.00015, 64  # so long, somebody else had the processor; so many waits are slept through then
 LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
-HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
 LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
-
-
-def has_threads() -> bool:
-    """Whether there are others than the main thread, also those that were told to start and have not begun to."""
-    return bool(_thread._count()) or threading.active_count() > 1
-
-
-class Guard:
-    """Marks code of ours: defers SIGINT in the main thread, and is known to finalizers. A context manager that may nest."""
-
-    def __init__(self) -> None:
-        self._main = threading.get_ident()
-        self._depth = 1  # the worker's own loop; a cell's code runs at 0
-        self._others: dict[int, int] = {}  # depth of the threads that are not the main one; each writes its own
-        self._polling = False
-        self.pending = False
-
-    @property
-    def entered(self) -> bool:
-        """Whether this thread is in code of ours. To a cell's code that asks, it is only in finalizers and handlers."""
-        thread = threading.get_ident()
-        return self._depth > 0 if thread == self._main else thread in self._others
-
-    def install(self) -> None:
-        signal.signal(signal.SIGINT, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._depth and not self._polling:
-            self.pending = True
-        else:
-            raise CellInterrupted
-
-    def __enter__(self) -> None:
-        thread = threading.get_ident()
-        if thread == self._main:
-            self._depth += 1
-        else:
-            self._others[thread] = self._others.get(thread, 0) + 1
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        thread = threading.get_ident()
-        if thread == self._main:
-            self._depth -= 1
-            if not self._depth:
-                self.check()
-        elif self._others[thread] == 1:
-            del self._others[thread]
-        else:
-            self._others[thread] -= 1
-
-    def check(self) -> None:
-        """Raises now what came earlier."""
-        if self.pending and threading.get_ident() == self._main:
-            self.pending = False
-            raise CellInterrupted
-
-    def release(self) -> None:
-        """From here on the main thread runs a cell's code. A SIGINT that came since the cell did is raised here."""
-        self._depth = 0
-        self.check()
-
-    def hold(self) -> None:
-        """From here on the main thread runs the worker's own code."""
-        self._depth = 1
-
-    def poll(self, poll: Callable[[int | None], object], timeout_ms: int | None) -> None:
-        """Waits in ``poll``, the one place of ours that a SIGINT ends at once."""
-        if threading.get_ident() != self._main:
-            poll(timeout_ms)
-            return
-        try:
-            self._polling = True  # from this store to the next, the handler raises, and always inside this try
-            if not self.pending:
-                poll(timeout_ms)
-            self._polling = False
-        except CellInterrupted:
-            self._polling = False
-            self.pending = True
-
-
-class Waker(Protocol):
-    """How a caller that waits is told to look again."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the caller that was woken has gone on."""
-        ...
-
-    def wake(self) -> None: ...
-
-    def hand_over(self) -> bool:
-        """Lets the caller that was woken go on. False where nothing more may be handed out before it has."""
-        ...
-
-
-class ThreadWaker:
-    """A thread that sleeps. ``done`` once it was woken."""
-
-    __slots__ = ("_noticed", "_owner", "_token", "done", "gone")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.gone = False
-        self._owner = threading.get_ident()
-        self._noticed = _thread.allocate_lock()
-        self._noticed.acquire()
-        self._token = _thread.allocate_lock()
-        self._token.acquire()
-
-    def wake(self) -> None:
-        self.done = True
-        self.nudge()
-
-    def hand_over(self) -> bool:
-        """After ``wake``: lets that thread run on, until it waits again or has had its share. False where it is our own."""
-        if threading.get_ident() == self._owner:
-            return False
-        self._noticed.acquire(timeout=HAND_OVER_S)
-        return True
-
-    def notice(self) -> None:
-        """Called by the thread that was woken; whoever woke it comes to its turn when this one gives the interpreter up."""
-        self.gone = True
-        try:
-            self._noticed.release()
-        except RuntimeError:  # noticed already
-            return
-
-    def nudge(self) -> None:
-        """Ends one ``sleep``, also one that has not begun."""
-        try:
-            self._token.release()
-        except RuntimeError:  # nudged already
-            return
-
-    def sleep(self, timeout_s: float) -> None:
-        self._token.acquire(timeout=timeout_s)
-
-
-class LoopWaker:
-    """A coroutine that waits in its event loop."""
-
-    __slots__ = ("_loop", "_owner", "future")
-    gone = True  # its loop takes what it is given in order
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._owner = threading.get_ident()
-        self.future: asyncio.Future[None] = loop.create_future()
-
-    def wake(self) -> None:
-        if threading.get_ident() == self._owner:
-            self._resolve()
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:  # that loop was closed: nobody waits any more
-            return
-
-    def hand_over(self) -> bool:
-        return True
-
-    def _resolve(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 class Channel:

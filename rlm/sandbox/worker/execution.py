@@ -11,8 +11,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from .channel import Guard
 from .failures import AnswerGiven, CellInterrupted
+from .guard import Guard
 from .loops import Loops
 from .reports import describe_error, describe_traceback, remember_source, show_value
 from .scaffold import Scaffold

@@ -26,8 +26,9 @@ from typing import Any, NoReturn
 from . import steady, texts
 from .calls import Calls
 from .capture import Stream
-from .channel import Channel, Guard, ThreadWaker
+from .channel import Channel
 from .execution import Executor, Outcome
+from .guard import Guard
 from .loops import Loops
 from .prefetch import Prefetcher
 from .queries import Queries
@@ -35,6 +36,7 @@ from .reports import describe_traceback, show_value, size_of
 from .scaffold import Scaffold, patch_builtins
 from .shared import open_context
 from .values import TooLarge, dump, load
+from .wakers import ThreadWaker
 from .wire import Message, decode_text, encode_text, pack
 
 MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is shown as its cut repr

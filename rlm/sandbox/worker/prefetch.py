@@ -20,9 +20,10 @@ from typing import Any
 
 from . import copies
 from .calls import FRAME_CALLS, Calls, Group, Job
-from .channel import Channel, ThreadWaker, has_threads
+from .channel import Channel
 from .copies import Copy
 from .foresight import asks_once
+from .wakers import ThreadWaker, has_threads
 from .wire import PREFIX
 
 PATIENCE_MS = 2  # an answer that comes sooner is not worth a copy

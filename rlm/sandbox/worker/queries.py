@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeVar
 
 from .calls import FRAME_BYTES, Calls, Group, Job, Outcome, Payload, encode_options, encode_prompt
-from .channel import Channel, LoopWaker, ThreadWaker, Waker
+from .channel import Channel
 from .copies import Copy
 from .failures import FailedCall, LLMQueryError
 from .placeholders import leave, unknown_value
 from .prefetch import Prefetcher, key_of
 from .schema import find_mismatch
 from .values import dump
+from .wakers import LoopWaker, ThreadWaker, Waker
 
 W = TypeVar("W", bound=Waker)
 OnError = Literal["return", "raise"]
