@@ -155,6 +155,8 @@ class HttpEndpoint:
                 "Allow more time (timeout_s), or ask for a shorter reply",
                 model=self._model,
             )
+        if isinstance(error, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
+            return _unreached(self._translate_proxy(error))
         if isinstance(error, aiohttp.ClientSSLError):
             reason, advice = "the TLS handshake failed", "check the address and the certificates of this machine"
         elif isinstance(error, aiohttp.ClientConnectorError):
@@ -168,6 +170,20 @@ class HttpEndpoint:
             reason, advice = f"the connection broke ({type(error).__name__})", "usually it passes"
         fault = ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
         return _unreached(fault) if isinstance(error, aiohttp.ClientConnectorError) else fault
+
+    def _translate_proxy(
+        self, error: aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError
+    ) -> ProviderUnreachableError:
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            reason = f"refused the way ({error.status} {error.message})"
+        else:
+            reason = f"cannot be reached ({error.os_error.strerror or type(error.os_error).__name__})"
+        proxy = URL(self._proxy or "").with_user(None)
+        return ProviderUnreachableError(
+            f"{self._model}: the proxy {proxy} {reason}, so {self.address} was not asked. "
+            f"Check {self._url.scheme.upper()}_PROXY and NO_PROXY in the environment",
+            model=self._model,
+        )
 
 
 def _unreached(fault: ProviderUnreachableError) -> ProviderUnreachableError:

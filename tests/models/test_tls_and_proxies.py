@@ -81,13 +81,17 @@ async def behind_tls(authority: trustme.CA, server: ScriptedServer, name: str = 
 
 
 @asynccontextmanager
-async def proxy(seen: list[bytes]) -> AsyncIterator[str]:
+async def proxy(seen: list[bytes], *, refuses: bool = False) -> AsyncIterator[str]:
     """An HTTP proxy: forwards what names a whole address, tunnels what asks to CONNECT. ``seen`` is all it can read."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         seen.append(head)
         method, target, _ = head.split(b" ", 2)
+        if refuses:
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
         if method == b"CONNECT":
             host, _, port = target.decode().partition(":")
             onward = await asyncio.open_connection(host, int(port))
@@ -158,3 +162,17 @@ async def test_a_proxy_of_https_sees_where_it_goes_and_nothing_more(authority: t
         assert await ask(url, **env) == ("in a tunnel", "")
     assert [head.split(b" ")[:2] for head in seen] == [[b"CONNECT", url.removeprefix("https://")[:-3].encode()]]
     assert KEY.encode() not in b"".join(seen)
+
+
+async def test_a_proxy_that_refuses_or_is_not_there_is_named_without_its_password() -> None:
+    async with proxy([], refuses=True) as address:
+        named = address.replace("http://", "http://user:pass-word@")
+        told, complaint = await ask("https://localhost:9/v1", https_proxy=named)
+    assert told == ""
+    assert f"the proxy {address} refused the way (407 Proxy Authentication Required)" in complaint
+    assert "Check HTTPS_PROXY and NO_PROXY" in complaint
+    told, gone = await ask("https://localhost:9/v1", https_proxy=named)  # nobody listens there any more
+    assert told == ""
+    assert f"the proxy {address} cannot be reached" in gone
+    for secret in ("pass-word", KEY):
+        assert secret not in complaint + gone
