@@ -317,18 +317,18 @@ class RLM:
         past = await self._records.recall(run_id, context)
         if not past.events:
             raise IncompleteRecordError(f"run {past.info.id} was killed before anything of it was kept: ask again")
-        history = History()
-        repetition = Repetition(history, on_divergence=on_divergence)
+        repetition = Repetition(on_divergence=on_divergence)
         ended = past.events[-1]
         stopped = (
             isinstance(ended, RunFinished) and ended.limit == "stopped"
         )  # by the caller, who now wants it to go on
         more = budget is not None or stopped
-        over = past.info.status in ("complete", "partial") and not more
+        # Nothing can come of executing it again, unless what differs is paid for.
+        over = past.info.status in ("complete", "partial") and not more and on_divergence == "stop"
         record = None if over else Record(self._records, past.info.id, {}, resumed=True)
-        run = self.prepare(run=past.info.id, record=record, past=past.events, repetition=repetition, budget=budget)
-        if more:
-            history.reopen()
+        run = self.prepare(
+            run=past.info.id, record=record, past=past.events, reopened=more, repetition=repetition, budget=budget
+        )
         return await run.answer(question_of(past.events), past.context)
 
     async def _replay(self, run_id: str, context: PlainValue, watch: CellWatch | None) -> Result:
@@ -346,6 +346,7 @@ class RLM:
         run: RunId | None = None,
         record: Record | None = None,
         past: Sequence[AnyEvent] = (),
+        reopened: bool = False,
         repetition: Repetition | None = None,
         budget: Budget | None = None,
     ) -> Run:
@@ -370,6 +371,7 @@ class RLM:
                 depth=depth,
                 record=record if past else Record(self._records, run_id, self._options, sources),
                 past=past,
+                reopened=reopened,
                 repetition=repetition or Repetition(),
                 epoch_s=time.time() - (past[-1].at_s if past else 0.0),
                 cache=self._cache(),

@@ -192,13 +192,25 @@ def budget_notice(left: Mapping[str, float], allowed: Mapping[str, float]) -> st
     """What a model is told when something becomes scarce; nothing when nothing is."""
     if not left:
         return ""
-    parts = []
-    for limit, amount in left.items():
-        if limit == "usd":
-            parts.append(f"${amount:.4f} of ${allowed[limit]:.4f}")
-        else:
-            parts.append(f"{amount:,.0f} of {allowed[limit]:,.0f} {limit}")
+    parts = [
+        f"{_amount(limit, amount)} of {_amount(limit, allowed[limit])}{_unit(limit)}" for limit, amount in left.items()
+    ]
     return f"[Scarce: {', '.join(parts)} left; budget() tells. Finish soon.]"
+
+
+def reopened_notice(left: Mapping[str, float]) -> str:
+    """What the root is told of a run that had met a limit, and goes on with others."""
+    parts = [f"{_amount(limit, amount)}{_unit(limit)}" for limit, amount in left.items()]
+    allowed = f" with {', '.join(parts)} left" if parts else ""
+    return f"[The run goes on{allowed}. Calls that were refused can be made again.]"
+
+
+def _amount(limit: str, amount: float) -> str:
+    return f"${amount:.4f}" if limit == "usd" else f"{amount:,.0f}"
+
+
+def _unit(limit: str) -> str:
+    return "" if limit == "usd" else f" {limit}"
 
 
 def summary_message(summary: str | None, variables: str) -> str:

@@ -43,6 +43,16 @@ class RunResumed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReopened(Event):
+    """A run that was taken up has other limits than it had met: the turn that these made its root's last counts no more.
+
+    ``told`` is what the root is told of that, with what its last cell gave.
+    """
+
+    told: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted(Event):
     """``parent`` is None for the root. ``context`` describes the input in one line ("str, 120,345 characters").
 
@@ -178,11 +188,15 @@ class CellStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellExecuted(Event):
-    """``notice`` is what the model is told of its budget after this cell, empty while there is plenty."""
+    """``notice`` is what the model is told of its budget after this cell, empty while there is plenty.
+
+    ``dropped``: it was executed again and did something else: sub-calls of its earlier execution that it no longer made.
+    """
 
     cell: Cell
     result: CellResult
     notice: str = ""
+    dropped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +223,7 @@ class RunFinished(Event):
 AnyEvent: TypeAlias = (
     RunStarted
     | RunResumed
+    | RunReopened
     | NodeStarted
     | CallStarted
     | CallSent

@@ -18,6 +18,7 @@ from rlm.core.events import (
     CellExecuted,
     CellStarted,
     NodeStarted,
+    RunReopened,
     SubcallEnded,
 )
 from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, number_in_cell
@@ -114,14 +115,10 @@ class History:
         cell = self.nodes[place.node].cells.get((place.turn, place.cell)) if place.node in self.nodes else None
         return cell.numbers.get(place.number) if cell else None
 
-    def reopen(self) -> None:
-        """Forgets the last turn that a limit made the root take: there is room for more now."""
-        root = self.nodes.get(ROOT)
-        if root is not None:
-            root.turns = {number: turn for number, turn in root.turns.items() if turn.limit is None}
-
     def note(self, event: AnyEvent) -> None:
         match event:
+            case RunReopened(told=told):
+                self._reopen(told)
             case NodeStarted():
                 self.nodes.setdefault(event.node, RecordedNode(event.parent))
                 if event.parent is not None:
@@ -136,14 +133,32 @@ class History:
                     turn.failure = event
             case SubcallEnded():
                 self._note_end(event)
-            case CellStarted(cell=cell):
-                self._node(event.node).cells.setdefault((cell.turn, cell.number), RecordedCell(cell))
-            case CellExecuted(cell=cell):
-                cells = self._node(event.node).cells
-                recorded = cells.setdefault((cell.turn, cell.number), RecordedCell(cell))
-                recorded.result, recorded.notice = event.result, event.notice
+            case CellStarted() | CellExecuted():
+                self._note_cell(event)
             case _:
                 pass
+
+    def _reopen(self, told: str) -> None:
+        """Forgets the turn that a limit made the root's last, and all it ran: there is room for more now."""
+        root = self.nodes.get(ROOT)
+        if root is None:
+            return
+        root.turns = {number: turn for number, turn in root.turns.items() if turn.limit is None}
+        answered = max((number for number, turn in root.turns.items() if turn.reply or turn.failure), default=0)
+        root.cells = {place: cell for place, cell in root.cells.items() if place[0] <= answered}
+        last = max((place for place, cell in root.cells.items() if cell.result is not None), default=(0, 0))
+        if last[0] == answered > 0:  # else the root goes on from something else than a cell's output
+            root.cells[last].notice = told
+
+    def _note_cell(self, event: CellStarted | CellExecuted) -> None:
+        cells, cell = self._node(event.node).cells, event.cell
+        recorded = cells.get((cell.turn, cell.number))
+        if recorded is None or recorded.cell.code != cell.code:  # the turn is new, or was made anew
+            recorded = cells[cell.turn, cell.number] = RecordedCell(cell)
+        if isinstance(event, CellExecuted):
+            recorded.result, recorded.notice = event.result, event.notice
+            for number in event.dropped:
+                recorded.numbers.pop(number, None)
 
     def _note_start(self, event: CallStarted) -> None:
         """A call without a cell is a turn, or the summary before one."""

@@ -91,7 +91,7 @@ class CellDriver:
             return told
         if self._repetition.strict:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
-        return self._executed(job, cell, after)
+        return self._executed(job, cell, after, dropped=tuple(call.number for call in run.unclaimed()))
 
     async def _execute_safely(
         self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
@@ -140,10 +140,18 @@ class CellDriver:
 
         return serve
 
-    def _executed(self, job: NodeJob, cell: Cell, result: CellResult) -> Executed:
+    def _executed(self, job: NodeJob, cell: Cell, result: CellResult, dropped: tuple[int, ...] = ()) -> Executed:
         recorder, notice = self._recorder, self._remaining.notice()
         recorder.emit(
-            CellExecuted(run=recorder.run, node=job.id, at_s=recorder.at_s, cell=cell, result=result, notice=notice)
+            CellExecuted(
+                run=recorder.run,
+                node=job.id,
+                at_s=recorder.at_s,
+                cell=cell,
+                result=result,
+                notice=notice,
+                dropped=dropped,
+            )
         )
         return Executed(result, notice)
 

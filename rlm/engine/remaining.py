@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rlm.core.budget import Budget
 from rlm.core.ledger import Ledger
 from rlm.engine.stop import Deadline, Stop
-from rlm.prompts import budget_notice
+from rlm.prompts import budget_notice, reopened_notice
 
 SCARCE_SHARE = 0.25  # from here on the model is told
 
@@ -42,9 +42,7 @@ class Remaining:
 
     def notice(self) -> str:
         """A line about what has become scarce, or nothing."""
-        budget = self._budget
-        allowed = {"usd": budget.usd, "tokens": budget.tokens, "calls": budget.calls, "seconds": budget.seconds}
-        known = {limit: amount for limit, amount in allowed.items() if amount is not None}
+        known = self._allowed()
         if not known:
             return ""
         now = self.as_dict(0)
@@ -52,3 +50,16 @@ class Remaining:
             limit: left for limit in known if (left := now[limit]) is not None and left < SCARCE_SHARE * known[limit]
         }
         return budget_notice(scarce, known)
+
+    def notice_at_reopening(self) -> str:
+        """A line about what there is, before the clock of the run is started."""
+        left = {
+            limit: self._ledger.left(limit) if limit != "seconds" else amount
+            for limit, amount in self._allowed().items()
+        }
+        return reopened_notice({limit: amount for limit, amount in left.items() if amount is not None})
+
+    def _allowed(self) -> dict[str, float]:
+        budget = self._budget
+        allowed = {"usd": budget.usd, "tokens": budget.tokens, "calls": budget.calls, "seconds": budget.seconds}
+        return {limit: amount for limit, amount in allowed.items() if amount is not None}

@@ -12,7 +12,7 @@ from rlm.core.budget import Budget, LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
 from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError, StoreError
-from rlm.core.events import AnyEvent, RunFinished, RunStarted, Status
+from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
 from rlm.core.result import Result
@@ -40,6 +40,7 @@ class RunSetup:
         depth: where its root stands: 0, unless an outer tree asked for this run.
         record: where its events are kept; None keeps nothing.
         past: what an earlier process has done of it, from the journal.
+        reopened: it goes on with other limits than it had met.
         repetition: how that is done again; its history is made from ``past``.
         epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
         cache: answers of leaf calls in earlier runs.
@@ -56,6 +57,7 @@ class RunSetup:
     depth: int = 0
     record: Record | None = None
     past: Sequence[AnyEvent] = ()
+    reopened: bool = False
     repetition: Repetition = field(default_factory=Repetition)
     epoch_s: float = 0.0
     cache: AnswerCache | None = None
@@ -82,8 +84,8 @@ class Run:
         self._taking_up = TakingUp(till, settings.models, counts_tokens=budget.counts_tokens)
         self._rests = caller.rests
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
-        remaining = Remaining(budget, self.ledger, self._deadline)
-        limits = RunLimits(self.stop, self._deadline, remaining)
+        self._remaining = Remaining(budget, self.ledger, self._deadline)
+        limits = RunLimits(self.stop, self._deadline, self._remaining)
         self.tree = Tree(settings, setup.sandbox, caller, limits, repetition, setup.epoch_s)
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
@@ -102,6 +104,9 @@ class Run:
         settings = self._setup.settings
         if self._setup.past and self._setup.repetition.purpose == "run":
             self._taking_up.take_up(self._setup.past)
+            if self._setup.reopened:
+                told = self._remaining.notice_at_reopening()
+                self.recorder.emit(RunReopened(run=self._setup.id, node=ROOT, at_s=self.recorder.at_s, told=told))
             return
         self.recorder.emit(
             RunStarted(

@@ -75,7 +75,7 @@ def _write_started(event: CellStarted, text: Write) -> Brief:
 
 def _write_executed(event: CellExecuted, text: Write) -> Brief | None:
     done = event.result
-    if done.answer is not None:
+    if done.answer is not None or event.dropped:
         return None
     return EXECUTED, [
         event.node, event.at_s, _write_cell(event.cell, text), text(event.notice),

@@ -92,6 +92,39 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     assert not {str(each.messages[-1].content) for each in more_model.requests} & {"a0", "a1", "a2"}
 
 
+def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good_and_it_is_told_of_its_new_limits(
+    tmp_path: Path,
+) -> None:
+    """Also when the run is taken up once more: the cell that stands in the place of the last turn's is not paid twice."""
+    out_of_credit = True
+    codes = (
+        "a = [llm_query(f'a{i}') for i in range(9)]",
+        "b = llm_query('b')\nprint(b)",
+        "FINAL([b, llm_query('c')])",
+    )
+
+    def script(request: Request) -> str | ModelError:
+        last = request.messages[-1].content
+        if out_of_credit and last == "c":
+            return OutOfCreditError("no credit left")
+        if last.endswith(answer_now("calls")):
+            return "```repl\nb = 'nothing'\nprint(b)\n```\nFINAL_VAR(b)"
+        return cells(*codes)(request)
+
+    first, _ = engine(script, tmp_path / "runs.db", budget=rlm.Budget(calls=6))
+    assert first.run("q", "context").answer == "nothing"
+    more, more_model = engine(script, tmp_path / "runs.db")
+    with pytest.raises(OutOfCreditError):
+        more.resume("last", budget=rlm.Budget(calls=40))
+    assert "[The run goes on with 34 calls left. Calls that were refused" in more_model.requests[0].messages[-1].content
+    out_of_credit = False
+    again, model = engine(script, tmp_path / "runs.db")
+    result = again.resume("last", budget=rlm.Budget(calls=40))
+    assert result.answer == ["<b>", "<c>"]
+    assert [request.messages[-1].content for request in model.requests] == ["c"]
+    assert again.replay("last").answer == result.answer
+
+
 def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: Path) -> None:
     codes = (
         "out = [llm_query(f'a{i}') for i in range(10)]",
@@ -147,6 +180,33 @@ def test_a_divergence_is_named_and_may_be_paid_for(tmp_path: Path) -> None:
     paying, paid = engine(cells(code, "FINAL([seen, more])"), tmp_path / "runs.db", sandbox="unconfined")
     assert paying.resume("last", on_divergence="pay").answer == ["two", "<about two>"]
     assert paid.requests
+    assert paying.replay("last").answer == ["two", "<about two>"]  # what was paid is on record
+
+
+def test_what_was_paid_after_a_divergence_is_not_paid_again(tmp_path: Path) -> None:
+    """The model, told something else, wrote another cell in the place of one that is on record."""
+    outside, out_of_credit = tmp_path / "outside.txt", True
+    outside.write_text("one")
+    code = f"seen = open({str(outside)!r}).read()\nprint(seen)"
+
+    def script(request: Request) -> str | ModelError:
+        last = request.messages[-1].content
+        if out_of_credit and last in ("first", "later"):
+            return OutOfCreditError("no credit left")
+        other = "FINAL([llm_query('early'), llm_query('later')])"
+        return cells(code, other if "two" in last else "FINAL(llm_query('first'))")(request)
+
+    first, _ = engine(script, tmp_path / "runs.db", sandbox="unconfined")
+    with pytest.raises(OutOfCreditError):
+        first.run("q", "context")
+    outside.write_text("two")
+    paying, _ = engine(script, tmp_path / "runs.db", sandbox="unconfined")
+    with pytest.raises(OutOfCreditError):
+        paying.resume("last", on_divergence="pay")
+    out_of_credit = False
+    again, model = engine(script, tmp_path / "runs.db", sandbox="unconfined")
+    assert again.resume("last").answer == ["<early>", "<later>"]
+    assert [request.messages[-1].content for request in model.requests] == ["later"]
 
 
 def test_a_killed_repl_is_rebuilt_without_paying_again(tmp_path: Path) -> None:

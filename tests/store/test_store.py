@@ -28,6 +28,7 @@ from rlm.core.events import (
     NodeFinished,
     NodeStarted,
     RunFinished,
+    RunReopened,
     RunStarted,
     SubcallEnded,
 )
@@ -57,6 +58,7 @@ def story() -> list[AnyEvent]:
     call: Any = {"call": CallId("0@1"), "role": "node", "depth": 0, "model": "m"}
     return [
         RunStarted(**common, question="q", context="a str", models=("m", "n"), max_depth=1, sandbox="strict"),
+        RunReopened(**common, told="[more]"),
         NodeStarted(**common, parent=None, depth=0, model="m", question="q", context="a str"),
         CallStarted(**common, **call, turn=1, request=Request(talk, "node")),
         CallSent(run=RUN, node=ROOT, at_s=0.5, call=CallId("0@1"), attempt=1),
@@ -121,6 +123,7 @@ def test_the_short_forms_say_the_same(text: str, keep_texts: bool) -> None:
         ),
         CellExecuted(**common, cell=cell, result=done, notice=text),
         CellExecuted(**common, cell=cell, result=CellResult("ok")),
+        CellExecuted(**common, cell=cell, result=CellResult("ok"), dropped=(3, 1)),
     ]
     encoder = Encoder(dump, keep_texts=keep_texts)
     lines = [encoder.encode(event) for event in events]
@@ -169,7 +172,7 @@ def test_a_message_is_kept_once_however_often_it_is_sent(tmp_path: Path) -> None
     texts = [row[0] for row in raw.execute("SELECT data FROM texts")]
     assert texts.count(LONG.encode("utf-8", "surrogatepass")) == 1
     (lines,) = raw.execute("SELECT data FROM events").fetchone()
-    second = lines.split(b"\n")[9]
+    second = lines.split(b"\n")[10]
     assert b'"since":["0@1",0]' in second or b'"since":["0@1",2]' in second
     raw.close()
 
