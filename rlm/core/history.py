@@ -61,6 +61,9 @@ class RecordedCall:
     ended_s: float = 0.0
     elapsed_s: float = 0.0
 
+    def forget_outcome(self) -> None:
+        self.ended, self.rank = None, -1
+
 
 @dataclass(slots=True)
 class RecordedCell:
@@ -168,6 +171,7 @@ class History:
             self._open[event.call] = turns[event.turn] = RecordedTurn(event.request, event.limit)
         elif (cell := node.cells.get((event.turn, event.cell))) is not None:
             call = cell.begin(number_in_cell(event.call), event.key, event.batch, event.prefetched)
+            call.forget_outcome()  # a failure in a cell that came to no end: it is tried again
             self._open[event.call] = (cell, call)
 
     def _node(self, node: NodeId) -> RecordedNode:
@@ -196,6 +200,8 @@ class History:
         begun = self._begin_call(SubcallPlace.parse(event.call), event.key, None, event.prefetched)
         if begun is not None:
             cell, call = begun
+            if call.ended is not None:
+                call.forget_outcome()
             call.ended, call.elapsed_s = event, event.elapsed_s
             cell.rank(call, event.at_s)
         if event.failure is None and not self._keep_all:

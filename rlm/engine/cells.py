@@ -15,7 +15,7 @@ from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOut
 from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
-from rlm.core.sameness import STOPPED, find_difference
+from rlm.core.sameness import find_difference
 from rlm.engine.recorder import Recorder
 from rlm.engine.remaining import Remaining
 from rlm.engine.repetition import CellRun, Repetition
@@ -83,7 +83,7 @@ class CellDriver:
         if after.end == "interrupted":  # the run is told to stop while it is being taken up
             return told
         difference = find_difference(before, after)
-        if difference is None and before.end not in STOPPED and (left := run.unclaimed()):
+        if difference is None and not (run.stopped or run.failed) and (left := run.unclaimed()):
             difference = f"it no longer made {len(left)} of its sub-calls"
         if difference is None:
             if self._repetition.watch is not None:

@@ -113,6 +113,9 @@ class CellRun:
     """One execution of a cell that may have been executed before.
 
     A failure is handed over again where the cell came to its end with it; in a cell that did not, it is tried again.
+
+    Which calls the threads of a cell make while an error ends it is chance, as is where a cell is ``stopped``. So a cell that
+    ``failed`` may ask for less or more than it had, if what it shows is the same.
     """
 
     def __init__(self, recorded: RecordedCell | None = None) -> None:
@@ -120,6 +123,7 @@ class CellRun:
         self.is_new = recorded is None
         self._finished = result is not None
         self.stopped = result is not None and result.end in STOPPED
+        self.failed = result is not None and result.end == "error"
         self._base = recorded.last_number if recorded else 0
         known = recorded.numbers.values() if recorded else ()
         self._unclaimed = defaultdict[str, deque[RecordedCall]](deque)

@@ -40,6 +40,8 @@ from rlm.engine.warming import Warming
 from rlm.ports import Model
 from rlm.prompts import DEFAULT_QUESTION, describe_limit
 
+NOT_MADE = "this call was not made before the cell ended with an error"
+
 DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 
 
@@ -114,23 +116,36 @@ class SubcallServer:
     ) -> SubcallOutcome:
         """A sub-call of a cell that was executed before. ``answer`` makes it, where that is to be done again."""
         replays_child = self._repetition.purpose == "replay" and NodeId(place.path) in self._repetition.history.nodes
-        if recorded is not None and run.has_answer(recorded) and not replays_child:
+        if recorded is not None and run.has_answer(recorded):
+            told = _recorded_outcome(recorded, subcall)
+            if replays_child:
+                await self._replay_child(place, told, answer)
             await run.in_order(recorded)
-            return _recorded_outcome(recorded, subcall)
-        if run.finished and not replays_child:
+            return told
+        if run.finished:
             if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and does not again
                 if run.stopped:
                     stop()
                 await asyncio.get_running_loop().create_future()
+            if run.failed:
+                return SubcallFailure("CellEnded", NOT_MADE)
             self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
         outcome = await answer()
         if not replays_child:
             await run.after_recorded()
-        if replays_child and recorded is not None and run.has_answer(recorded):
-            self._repetition.check_outcome(place, _recorded_outcome(recorded, subcall), outcome)
-            await run.in_order(recorded)
-            return _recorded_outcome(recorded, subcall)
         return outcome
+
+    async def _replay_child(
+        self, place: SubcallPlace, told: SubcallOutcome, answer: Callable[[], Awaitable[SubcallOutcome]]
+    ) -> None:
+        """Drives a child again. Raises DivergenceError where something else comes of it."""
+        try:
+            outcome = await answer()
+        except IncompleteRecordError:
+            if isinstance(told, SubcallFailure):
+                return  # a limit forbade its next turn, and so ended it here
+            raise
+        self._repetition.check_outcome(place, told, outcome)
 
     async def _answer(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
