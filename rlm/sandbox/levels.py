@@ -6,6 +6,7 @@ run without confinement only for a caller who wrote "unconfined".
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -54,32 +55,36 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of trying one level: why it is ``missing``, or what it covers (see ``Levels``)."""
+    """A level that held, and what it covers: see ``Levels``."""
 
-    missing: str = ""
-    landlock: int = 0
+    landlock: int
     notes: tuple[str, ...] = ()
 
 
-_trials: dict[str, Trial] = {}
-"""Of this process. What a machine offers does not change meanwhile."""
+_held: dict[str, Trial] = {}
+"""Of this process. What fails is tried again when it is asked for again: it may have failed by chance."""
 
 
 def find_level(prepared: Started | None = None) -> Levels:
-    """Tries the levels from the strongest down, each once per process; that takes about 0.1 s each.
+    """Tries the levels from the strongest down; that takes about 0.1 s each, for one that holds once per process.
 
     ``prepared`` is a zygote of the strongest level that was started already.
+
+    Raises:
+        ConfigurationError: ``prepared`` cannot import a package, which says nothing of the level.
     """
     missing: dict[str, str] = {}
     for level in LINUX_LEVELS if sys.platform == "linux" else ():
-        trial = _try_once(level, prepared if level == LINUX_LEVELS[0] else None)
-        if not trial.missing:
+        try:
+            trial = _try_once(level, prepared if level == LINUX_LEVELS[0] else None)
+        except SandboxError as error:
+            missing[level] = str(error)
+        else:
             return Levels(level, missing, trial.landlock, trial.notes)
-        missing[level] = trial.missing
-    trial = _try_once("seatbelt")
-    if not trial.missing:
-        return Levels("seatbelt", missing, notes=trial.notes)
-    missing["seatbelt"] = trial.missing
+    reason = seatbelt_reason()
+    if reason is None:
+        return Levels("seatbelt", missing, notes=("seatbelt was written with care and never tested",))
+    missing["seatbelt"] = reason
     return Levels(None, missing)
 
 
@@ -126,27 +131,18 @@ def _find_or_demand(sandbox: str, prepared: Started | None) -> str:
                 "Landlock are allowed, or, if nothing on this machine matters, say sandbox='unconfined'."
             )
         return found.best
-    trial = _try_once(sandbox, prepared)
-    if trial.missing:
-        raise SandboxUnavailableError(trial.missing)
+    if sandbox != "seatbelt":
+        _try_once(sandbox, prepared)
+    elif (reason := seatbelt_reason()) is not None:
+        raise SandboxUnavailableError(f"sandbox level 'seatbelt' is not available here: {reason}")
     return sandbox
 
 
-def _try_once(level: str, prepared: Started | None = None) -> Trial:
-    """Raises ConfigurationError: ``prepared`` cannot import a package, which says nothing of the level."""
-    if level not in _trials:
-        try:
-            _trials[level] = _try_seatbelt() if level == "seatbelt" else try_level(level, prepared)
-        except SandboxError as error:
-            _trials[level] = Trial(str(error))
-    return _trials[level]
-
-
-def _try_seatbelt() -> Trial:
-    reason = seatbelt_reason()
-    if reason is not None:
-        return Trial(f"sandbox level 'seatbelt' is not available here: {reason}")
-    return Trial(notes=("seatbelt was written with care and never tested",))
+def _try_once(level: str, prepared: Started | None) -> Trial:
+    """As ``try_level``, once in this process where the level holds."""
+    if level not in _held:
+        _held[level] = try_level(level, prepared)
+    return _held[level]
 
 
 def try_level(level: str, prepared: Started | None = None) -> Trial:
@@ -190,9 +186,13 @@ def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     order = {"do": "spawn", "id": TRIAL_ID, "memory_bytes": 1 << 30, "cpu_s": 20, "tasks": 1, "selfcheck": True}
     with ours, theirs:
-        socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: then it has no answer
+            socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
         theirs.close()
-        spawned = json.loads(_receive(control, level) or b"{}")
+        answer = _receive(control, level)
+        if not answer:
+            raise ZygoteEndedError(f"sandbox level {level!r} is not available here: its process ended")
+        spawned = json.loads(answer)
         if spawned.get("is") != "spawned":
             raise SandboxUnavailableError(f"sandbox level {level!r} is not available here: {spawned.get('why')}")
         report = _receive(ours, level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -59,12 +60,16 @@ async def test_a_dry_run_in_a_prepared_zygote_leaves_it_ready_for_its_launcher(l
 
 
 @linux_only
-def test_a_zygote_that_is_killed_under_a_dry_run_says_nothing_of_the_level() -> None:
+@pytest.mark.parametrize("moment", ["while it starts", "when it is ready"])
+def test_a_zygote_that_is_killed_under_a_dry_run_says_nothing_of_the_level(moment: str) -> None:
     launcher = ZygoteLauncher(AVAILABLE[0])
     prepared = launcher.prepare()
     assert prepared is not None
+    if moment == "when it is ready":
+        assert select.select([prepared.control], [], [], 20)[0]
     prepared.process.kill()
-    assert not try_level(AVAILABLE[0], prepared).missing
+    prepared.process.wait()
+    assert try_level(AVAILABLE[0], prepared) == try_level(AVAILABLE[0])
     launcher.discard()
 
 
