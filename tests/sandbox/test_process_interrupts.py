@@ -34,6 +34,7 @@ async def test_interrupts_at_random_moments(name: str) -> None:
             bench.calls.clear()
             running = asyncio.create_task(bench.run(f"llm_query('started')\n{LOOPS[name]}"))
             while not bench.calls:
+                assert not running.done(), show(running.result())
                 await asyncio.sleep(0)
             await asyncio.sleep(chance.random() * 0.01)
             for _ in range(5):  # Python drops an exception raised in a weakref callback: seldom, and never for long
@@ -73,3 +74,57 @@ async def test_finalizers_cannot_ask_while_the_bridge_works() -> None:
         )
         assert (result.end, result.echo) == ("ok", "True"), show(result)
         assert result.stdout.count("gone\n") >= 190
+
+
+LEAVE_ONE = """
+import asyncio, gc
+def leave_one():
+    loop = asyncio.new_event_loop()
+    loop.create_task(llm_query_async('hang'))
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+"""
+
+
+async def test_a_coroutine_that_is_collected_while_the_bridge_works_gives_its_call_up() -> None:
+    """Its cleanup runs wherever that is, also while a frame is written or a call begun by the same thread."""
+    async with open_bench() as bench:
+        result = await bench.run(
+            f"{LEAVE_ONE}\n"
+            "for i in range(20):\n"
+            "    gc.disable()\n"
+            "    leave_one()\n"
+            "    gc.set_threshold(1)\n"
+            "    gc.enable()\n"
+            "    llm_query(str(i))\n"
+            "gc.set_threshold(700); gc.collect()"
+        )
+        assert result.end == "ok", show(result)
+        assert (await bench.run("llm_query('z')")).echo == "'echo:z'"
+        assert (bench.open, bench.cancelled) == (0, 20)
+
+
+async def test_a_call_left_open_in_a_loop_that_was_closed_ends_with_its_cell() -> None:
+    async with open_bench() as bench:
+        result = await bench.run(f"{LEAVE_ONE}\ngc.disable()\nleave_one()\nkept = 1")
+        assert (result.end, result.state_lost) == ("ok", False), show(result)
+        assert (await bench.run("gc.enable(); kept, llm_query('z')")).echo == "(1, 'echo:z')"
+        assert (bench.open, bench.cancelled) == (0, 1)
+
+
+async def test_finalizers_that_parse_do_not_break_the_next_cell() -> None:
+    """As those do that print a traceback; in a parser that was interrupted for them CPython 3.11 gets lost."""
+    async with open_bench() as bench:
+        await bench.run(
+            "import ast, gc\n"
+            "class D:\n"
+            "    def __init__(self): self.me = self\n"
+            "    def __del__(self):\n"
+            "        ast.parse('a + (b * c)')\n"
+            "        D()\n"  # so that there is always one more
+            "D(); gc.set_threshold(1)"
+        )
+        for number in range(10):
+            result = await bench.run("x = [(1 + 2) * 3 for _ in range(3)]\n" * 50 + f"llm_query('{number}')")
+            assert result.echo == f"'echo:{number}'", show(result)
+        assert (await bench.run("gc.isenabled()")).echo == "True"

@@ -118,6 +118,7 @@ class Calls:
         self._open: dict[int, tuple[Group, int, int]] = {}  # with the cell's time when it was sent
         self._queue: deque[Job] = deque()
         self._starved: list[Group] = []
+        self._abandoned: deque[Group] = deque()
         self._arrived: deque[tuple[int, object, bytes, float]] = deque()
         self._first: Waker | None = None  # whoever was woken last, and goes on before anybody else is
         self._batches = 0
@@ -130,6 +131,7 @@ class Calls:
     def end(self) -> int:
         """The cell is over: whoever still waits gets an error. Returns how many calls were unanswered."""
         with self._guard, self._lock:
+            self._heed_abandoned()
             self._active = False
             left = [(group, index) for group, index, _ in self._open.values()]
             left += [(job.group, job.first + i) for job in self._queue for i in range(len(job.prompts))]
@@ -168,6 +170,7 @@ class Calls:
         with self._guard, self._lock:
             if not self._active:
                 raise LLMQueryError(NO_CELL, "NoCell")
+            self._heed_abandoned()
             job.group.open += len(job.prompts)
             if self._queue or not self._fits(job):
                 self._queue.append(job)
@@ -188,8 +191,19 @@ class Calls:
             return True
 
     def abandon(self, group: Group) -> None:
-        """The caller no longer waits: its open calls are cancelled at the host, its queued ones forgotten."""
-        with self._guard, self._lock:
+        """The caller no longer waits: its open calls are cancelled at the host, its queued ones forgotten.
+
+        A coroutine that nobody holds any more gives up wherever it is collected, also while this very thread holds a lock of
+        ours. It is heeded by whoever next works with the calls.
+        """
+        self._abandoned.append(group)
+        if not self._guard.entered:
+            with self._guard, self._lock:
+                self._heed_abandoned()
+
+    def _heed_abandoned(self) -> None:
+        while self._abandoned:
+            group = self._abandoned.popleft()
             group.fed, group.waker = True, None
             self._queue = deque(job for job in self._queue if job.group is not group)
             numbers = [number for number, (owner, _, _) in self._open.items() if owner is group]
@@ -221,6 +235,7 @@ class Calls:
             with self._lock:
                 if self._first is not None and not self._first.gone:
                     return bool(self._arrived)
+                self._heed_abandoned()
                 self._first = self._deliver_some()
                 if not self._arrived:
                     self._go_on()

@@ -70,7 +70,9 @@ class Executor:
         remember_source(filename, code)
         self._namespace.pop(VALUE, None)
         try:
-            self._run_code(compile_cell(code, filename))
+            with self._guard.parsing():
+                compiled = compile_cell(code, filename)
+            self._run_code(compiled)
             self._echo(outcome)
         except BaseException as error:
             self._note_error(outcome, error)

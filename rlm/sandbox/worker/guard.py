@@ -7,9 +7,11 @@ ours is held: what they print or ask is told apart by the same count.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 from .failures import CellInterrupted
@@ -57,6 +59,18 @@ class Guard:
             del self._others[thread]
         else:
             self._others[thread] -= 1
+
+    @contextlib.contextmanager
+    def parsing(self) -> Iterator[None]:
+        """For work with ``ast``, which fails (in CPython 3.11) when a collection runs finalizers that parse, as tracebacks do."""
+        with self:
+            collects = gc.isenabled()
+            gc.disable()
+            try:
+                yield
+            finally:
+                if collects:
+                    gc.enable()
 
     def check(self) -> None:
         """Raises now what came earlier."""

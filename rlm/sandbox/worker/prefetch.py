@@ -182,7 +182,7 @@ class Prefetcher:
     def _asks_once(self) -> bool:
         """Whether there is nothing to find. Looked up while the cell waits anyway."""
         if self._code is not None:
-            with self._channel.guard:
+            with self._channel.guard.parsing():
                 self._allowed, self._code = not asks_once(self._code), None
         return not self._allowed
 

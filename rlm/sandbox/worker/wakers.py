@@ -91,11 +91,11 @@ class LoopWaker:
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
-        if threading.get_ident() == self._owner:
-            self._resolve()
-            return
         try:
-            self._loop.call_soon_threadsafe(self._resolve)
+            if threading.get_ident() == self._owner:
+                self._resolve()
+            else:
+                self._loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:  # that loop was closed: nobody waits any more
             return
 
