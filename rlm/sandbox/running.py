@@ -118,9 +118,6 @@ class RunningCell:
                 if not self._ending:
                     for subcall in subcalls:
                         self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
-                    asyncio.get_running_loop().call_soon(
-                        self._keep_all
-                    )  # when these have begun: what they may cost is known
             case Withdrew(numbers):
                 for number in numbers:
                     if (task := self._tasks.pop(number, None)) is not None:
