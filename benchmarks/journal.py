@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.fanout import cpu_s, server_process
 from rlm import RLM
-from rlm.store.writer import GATHER_S
+from rlm.records import STORES
 
 CASES: dict[str, tuple[str, object, dict[str, object]]] = {
     "batch 100": ("batch 100", 100, {"concurrency": 100}),
@@ -32,10 +32,10 @@ SAMPLE_S = 1.0
 LARGE_BYTES = 1_000_000_000
 
 
-def spend(work: Callable[[], object], *, is_kept: bool = False) -> tuple[float, float]:
+def spend(work: Callable[[], object], catch_up: Callable[[], object] = lambda: None) -> tuple[float, float]:
     """Seconds and CPU seconds for a run, each time from the same state of the collector: one full pass takes 50 ms.
 
-    Runs follow each other for SAMPLE_S; what the database gets after the last one belongs to them.
+    Runs follow each other for SAMPLE_S; what the database gets after the last one, by ``catch_up``, belongs to them.
     """
     gc.collect()
     began, cpu, runs = time.perf_counter(), cpu_s(), 0
@@ -43,8 +43,7 @@ def spend(work: Callable[[], object], *, is_kept: bool = False) -> tuple[float, 
         work()
         runs += 1
     took = time.perf_counter() - began
-    if is_kept:
-        time.sleep(GATHER_S + 0.2)
+    catch_up()
     return took / runs, (cpu_s() - cpu) / runs
 
 
@@ -62,12 +61,13 @@ def measure(case: str, base_url: str, store: Path, repeat: int) -> tuple[float, 
 
         ask(without)
         ask(kept)
+        catch_up = STORES.open(store).runs
         pairs = []
         for number in range(repeat):
             if number % 2:  # whichever is first has the colder caches
-                after, before = spend(lambda: ask(kept), is_kept=True), spend(lambda: ask(without))
+                after, before = spend(lambda: ask(kept), catch_up), spend(lambda: ask(without))
             else:
-                before, after = spend(lambda: ask(without)), spend(lambda: ask(kept), is_kept=True)
+                before, after = spend(lambda: ask(without)), spend(lambda: ask(kept), catch_up)
             pairs.append((before, after))
         plain, journalled = (statistics.median(pair[i][1] for pair in pairs) for i in (0, 1))
         cost = statistics.median(after[1] / before[1] for before, after in pairs) - 1
@@ -103,7 +103,7 @@ def measure_large(base_url: str, store: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.journal")
-    parser.add_argument("--repeat", type=int, default=12)
+    parser.add_argument("--repeat", type=int, default=16)
     options = parser.parse_args()
     with server_process() as base_url, tempfile.TemporaryDirectory() as folder:
         costs = [measure(case, base_url, Path(folder) / f"{case}.db", options.repeat) for case in CASES]

@@ -74,8 +74,8 @@ class Recorder:
             StoreError: it cannot be kept.
         """
         if self.journal is not None and self._must_keep:
-            self._must_keep = False
             self.journal.keep()
+            self._must_keep = False
 
     def keep_soon(self) -> None:
         """Has everything emitted until then kept in a moment: for what must be on record and nobody acts on. To be called on the

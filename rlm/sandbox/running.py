@@ -161,19 +161,14 @@ class RunningCell:
     def _send_answers(self) -> None:
         answers, self._answers = self._answers, []
         if answers and not self._ending:
-            if not self._keep_all():
+            try:
+                if self._keep is not None:
+                    self._keep()
+            except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
+                self._give_up(error)
                 return
             self._link.send(self._link.session.answer(answers))
             self._note_waiting()
-
-    def _keep_all(self) -> bool:
-        try:
-            if self._keep is not None:
-                self._keep()
-        except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
-            self._give_up(error)
-            return False
-        return True
 
     def _note_waiting(self) -> None:
         self.watch.set_waiting(self._link.session.open_calls > 0)
