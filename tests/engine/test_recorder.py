@@ -12,21 +12,19 @@ from rlm.core.cells import Cell
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent, CallReplied, CallStarted, CellStarted, NodeStarted
 from rlm.core.ids import CallId, NodeId, RunId
-from rlm.core.messages import Reply, Request, Usage
+from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.engine.recorder import SOON_S, Recorder
 
+TALK = Request((Message("user", "q"),), "node")
 COMMON: Any = {"run": RunId("r"), "node": NodeId("0"), "at_s": 0.0}
 BEGUN = CellStarted(**COMMON, cell=Cell(1, 1, "x"))
-REPLIED = CallReplied(
-    **COMMON,
-    call=CallId("0@1"),
-    role="node",
-    depth=0,
-    model="m",
-    reply=Reply("a", Usage(1), "m"),
-    cost_usd=None,
-    elapsed_s=0,
-)
+FIRST, SECOND = (
+    CallReplied(
+        **COMMON, call=CallId(f"0@{number}"), role="node", depth=0, model="m", reply=Reply("a", Usage(1), "m"),
+        cost_usd=None, elapsed_s=0,
+    )
+    for number in (1, 2)
+)  # fmt: skip
 
 
 class Counting:
@@ -56,7 +54,7 @@ def recorder() -> tuple[Recorder, Counting]:
     for number in (1, 2):
         made.emit(
             CallStarted(
-                **COMMON, call=CallId(f"0@{number}"), role="node", depth=0, model="m", turn=number, request=Request(())
+                **COMMON, call=CallId(f"0@{number}"), role="node", depth=0, model="m", turn=number, request=TALK
             )
         )
     made.journal = journal
