@@ -128,6 +128,8 @@ def test_the_short_forms_say_the_same(text: str, keep_texts: bool, apart: bool) 
         CellStarted(**common, cell=cell),
         CallStarted(**common, **leaf, turn=3, request=Request((Message("user", text),)), cell=2, batch=4, key="k"),
         CallReplied(**common, **leaf, reply=replied, cost_usd=0.5, elapsed_s=1.5),
+        CallStarted(**common, **another, call=CallId("0/1.1.9"), turn=3,
+                    request=Request((Message("user", text),), schema={"title": text})),
         *(
             CallStarted(**common, **another, call=CallId(f"0/1.1.{number}"), turn=3, cell=2, batch=4, key=f"k{number}",
                         request=Request((Message("user", text),), shared_chars=shared))
