@@ -64,7 +64,8 @@ class CellDriver:
             cell = replace(recorded.cell, prefetch=False)
             if recorded.result is not None:
                 return await self._repeat(job, repl, recorded, recorded.result, limit)
-        return self._executed(job, cell, await self._execute_safely(job, repl, cell, recorded, limit))
+        result, _ = await self._execute_safely(job, repl, cell, recorded, limit)
+        return self._executed(job, cell, result)
 
     async def _repeat(
         self, job: NodeJob, repl: Repl, recorded: RecordedCell, before: CellResult, limit: str | None
@@ -79,7 +80,7 @@ class CellDriver:
         run = CellRun(recorded)
         after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
         if after.state_lost and await self._rebuild(job, repl, cell):  # not its own doing: then its record would say so
-            after = await self._execute_safely(job, repl, cell, recorded, limit)
+            after, run = await self._execute_safely(job, repl, cell, recorded, limit)
         if after.end == "interrupted":  # the run is told to stop while it is being taken up
             return told
         difference = find_difference(before, after)
@@ -95,17 +96,20 @@ class CellDriver:
 
     async def _execute_safely(
         self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
-    ) -> CellResult:
-        """A cell to its end. Killed from outside it is tried again; when it ends its process, only its own work is lost."""
+    ) -> tuple[CellResult, CellRun]:
+        """A cell to its end, and the execution that came to it.
+
+        Killed from outside it is tried again; when it ends its process, only its own work is lost.
+        """
         tries_left = MAX_TRIES
         while True:
             tries_left -= 1
-            serve = self._serve(job, cell, CellRun(recorded), limit, repl)
-            result = await repl.execute(cell, serve, self._recorder.keep)
+            run = CellRun(recorded)
+            result = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
             if not result.state_lost or not await self._rebuild(job, repl, cell):
-                return result
+                return result, run
             if not (result.killed and tries_left):
-                return replace(result, state_lost=False, rebuilt=True, notes=(*result.notes, REBUILT))
+                return replace(result, state_lost=False, rebuilt=True, notes=(*result.notes, REBUILT)), run
             recorded = self._repetition.history.cell(job.id, cell)
 
     async def _rebuild(self, job: NodeJob, repl: Repl, until: Cell) -> bool:

@@ -247,12 +247,12 @@ def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
 def test_a_repl_that_is_killed_while_its_cells_run_again_is_rebuilt_once_more(tmp_path: Path) -> None:
-    codes = ("kept = llm_query('first')", "import time\ntime.sleep(0.6)\nboth = kept + '!'", "FINAL(both)")
-    run, _ = engine(cells(*codes), tmp_path / "runs.db")
-    assert run.run("q", "context").answer == "<first>!"
+    slow = "import time\ntime.sleep(0.6)\nboth = kept + llm_query('second')"  # what it had not asked yet is asked again
+    run, _ = engine(cells("kept = llm_query('first')", slow, "FINAL(both)"), tmp_path / "runs.db")
+    assert run.run("q", "context").answer == "<first><second>"
     killer = threading.Timer(0.35, kill_repls)  # in the middle of the second cell, on a machine that is not too busy
     killer.start()
-    assert run.replay("last").answer == "<first>!"
+    assert run.replay("last").answer == "<first><second>"
     killer.join()
 
 
