@@ -129,8 +129,7 @@ class Repl(Protocol):
     async def execute(self, cell: Cell, serve: ServeSubcall, keep: Keep | None = None) -> CellResult:
         """Runs a cell to its end, answering its sub-calls through ``serve`` (each in a task of its own).
 
-        ``keep`` is called when sub-calls have begun, and before answers are handed over, once for all that go together; what it
-        raises ends the cell.
+        ``keep`` is called before answers are handed over, once for all that go together; what it raises ends the cell.
         Cancelling this coroutine stops the cell and its open sub-calls; the REPL can then only be closed.
 
         Raises:

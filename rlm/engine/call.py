@@ -89,6 +89,7 @@ class Call:
             prefetched=self.prefetched,
         )
         recorder.emit(self.started)
+        recorder.keep_soon()  # what it may cost
 
     def reply(self, reply: Reply, cost_usd: float | None, *, cached: bool = False, billed: bool = True) -> None:
         """Tells of a reply."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
-from rlm.core.events import AnyEvent
+from rlm.core.errors import StoreError
+from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, RunFinished
 from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.tree import TreeBuilder
 from rlm.core.usage import Totals, UsageReport
 from rlm.ports import Clock, Journal, Sink
+
+MUST_LAST = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
+SOON_S = 0.01  # one write for calls that begin together, and less than a request takes to a provider and back
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +36,8 @@ class Recorder:
         self._began = clock.now()
         self._sinks = tuple(sinks)
         self.journal: Journal | None = None  # set when the run begins
+        self._must_keep = False
+        self._keeps_soon = False
         self._history = history
         self._tree = TreeBuilder()
         self._totals = Totals()
@@ -51,19 +59,36 @@ class Recorder:
         """A sink that raises is left out from then on: a broken view must not end a run that is being paid for."""
         if self.journal is not None:
             self.journal.append(event)
+            if type(event) in MUST_LAST:
+                self._must_keep = True
         if self._history is not None:
             self._history.note(event)
         self._show(event)
 
     def keep(self) -> None:
-        """Makes everything emitted so far survive the end of this process. To be called before anybody acts on a reply, so that
-        what was answered is never paid for again.
+        """Makes every reply emitted so far, and what came before it, survive the end of this process. To be called before anybody
+        acts on a reply, so that what was answered is never paid for again. Where there is none, there is nothing to do: whatever
+        else was emitted comes of what is kept, when it is executed again.
 
         Raises:
             StoreError: it cannot be kept.
         """
-        if self.journal is not None:
+        if self.journal is not None and self._must_keep:
             self.journal.keep()
+            self._must_keep = False
+
+    def keep_soon(self) -> None:
+        """Has everything emitted until then kept in a moment: for what must be on record and nobody acts on. To be called on the
+        run's loop; what goes wrong is told by the next ``keep``."""
+        if self.journal is not None and not self._keeps_soon:
+            self._keeps_soon = True
+            asyncio.get_running_loop().call_later(SOON_S, self._keep_now)
+
+    def _keep_now(self) -> None:
+        self._keeps_soon = False
+        if self.journal is not None:
+            with contextlib.suppress(StoreError):
+                self.journal.keep()
 
     def recall(self, events: Sequence[AnyEvent]) -> None:
         """Takes up what an earlier process did: the journal and the history have it already."""

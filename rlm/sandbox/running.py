@@ -118,9 +118,6 @@ class RunningCell:
                 if not self._ending:
                     for subcall in subcalls:
                         self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
-                    asyncio.get_running_loop().call_soon(
-                        self._keep_all
-                    )  # when these have begun: what they may cost is known
             case Withdrew(numbers):
                 for number in numbers:
                     if (task := self._tasks.pop(number, None)) is not None:
@@ -164,19 +161,14 @@ class RunningCell:
     def _send_answers(self) -> None:
         answers, self._answers = self._answers, []
         if answers and not self._ending:
-            if not self._keep_all():
+            try:
+                if self._keep is not None:
+                    self._keep()
+            except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
+                self._give_up(error)
                 return
             self._link.send(self._link.session.answer(answers))
             self._note_waiting()
-
-    def _keep_all(self) -> bool:
-        try:
-            if self._keep is not None:
-                self._keep()
-        except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
-            self._give_up(error)
-            return False
-        return True
 
     def _note_waiting(self) -> None:
         self.watch.set_waiting(self._link.session.open_calls > 0)

@@ -6,9 +6,11 @@ Built from the types themselves: a new event, or a new field with a default, nee
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, Union
@@ -16,13 +18,23 @@ from typing import Any, NamedTuple, TypeAlias, Union
 import orjson
 
 from rlm.core import cells, events, messages
-from rlm.core.events import AnyEvent, CallSent, CallStarted
+from rlm.core.events import (
+    AnyEvent,
+    CallFailed,
+    CallReplied,
+    CallSent,
+    CallStarted,
+    CellExecuted,
+    CellStarted,
+    NodeFinished,
+)
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
-from rlm.store.brief import FROM_BRIEF, TO_BRIEF, TURN, Brief, turn_from_brief, turn_to_brief
+from rlm.store.brief import LEFT, Brief, BriefReader, BriefWriter
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
 AT_ONCE_S = 0.001
+LARGE_INT = 1 << 53  # not every JSON has larger ones
 CONTENT = frozenset({
     "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
     "message", "reason", "variables", "name", "type", "value", "answer", "schema", "stop",
@@ -46,7 +58,7 @@ def hash_text(data: bytes) -> bytes:
 
 
 class Encoder:
-    """Encodes the events of one run, in order. ``texts`` are those found since they were last taken, by hash.
+    """Encodes the events of one run, in order. Texts that stand apart gather, until they are taken.
 
     ``dump`` makes bytes of plain data whose types must come back.
     """
@@ -54,43 +66,69 @@ class Encoder:
     def __init__(self, dump: DumpValue, *, keep_texts: bool = True) -> None:
         self._dump = dump
         self.keep_texts = keep_texts
-        self._talks: dict[NodeId, tuple[CallId, tuple[Message, ...]]] = {}
-        self._begun: dict[CallId, float] = {}
-        self.texts: dict[bytes, bytes] = {}
+        self._brief = brief = BriefWriter(self.text, self.value)
+        self._turns: dict[NodeId, CallStarted] = {}  # the last of each node
+        self._begun: dict[CallId, CallStarted] = {}  # calls on their way
+        self._texts: dict[bytes, bytes] = {}
+        self._write: dict[type[AnyEvent], Callable[[Any], Brief | None]] = {
+            CallStarted: self._started,
+            CallSent: self._sent,
+            CallReplied: self._replied,
+            CallFailed: self._failed,
+            NodeFinished: self._finished,
+        }
+        if keep_texts:
+            self._write |= {
+                CellStarted: brief.cell,
+                CellExecuted: lambda event: brief.executed(event) or self._whole(event),
+            }
 
-    def encode(self, event: AnyEvent) -> bytes | None:
-        """A line; None for an event that need not be kept.
+    def encode(self, events: Iterable[AnyEvent]) -> bytes:
+        """A line for events that are kept at once; empty where there is nothing to keep."""
+        made = []
+        for event in events:
+            write = self._write.get(type(event), self._whole)
+            written = write(event)
+            if written is not None:
+                made.append(_dump(written))  # at once: a thousand lists and tuples would be work for the collector
+        return b"[%b]" % b",".join(made) if made else b""
 
-        That a call left is kept where it had to wait for it, or left again: else it says nothing that its beginning does not.
-        """
-        if isinstance(event, CallStarted):
-            self._begun[event.call] = event.at_s
-            if event.role == "node":
-                return self._encode_turn(event)
-        elif isinstance(event, CallSent):
-            if event.at_s - self._begun.pop(event.call, 0.0) < AT_ONCE_S and event.attempt == 1:
-                return None
-        elif isinstance(event, events.NodeFinished):
-            self._talks.pop(event.node, None)
-        to_brief = TO_BRIEF.get(type(event)) if self.keep_texts else None
-        return (to_brief and _line(to_brief(event, self.text))) or self._encode_whole(event)
-
-    def _encode_turn(self, event: CallStarted) -> bytes:
-        """Of a conversation, what it has more than at the turn before."""
-        talk, known, kept = event.request.messages, self._talks.get(event.node), 0
-        self._talks[event.node] = (event.call, talk)
-        since = None
-        if known is not None:
-            call, before = known
-            kept = len(before)
-            if talk[:kept] != before:  # it was compacted
-                pairs = zip(talk, before, strict=False)
+    def _started(self, event: CallStarted) -> Brief:
+        self._begun[event.call] = event
+        if event.role != "node":
+            return (self._brief.begun(event) if self.keep_texts else None) or self._whole(event)
+        before, kept = self._turns.get(event.node), 0
+        self._turns[event.node] = event
+        if before is not None:
+            talk, known = event.request.messages, before.request.messages
+            kept = len(known)
+            if talk[:kept] != known:  # it was compacted
+                pairs = zip(talk, known, strict=False)
                 kept = next((n for n, (one, other) in enumerate(pairs) if one != other), len(talk))
-            since = (call, kept)
-        brief = turn_to_brief(event, self.text, talk[kept:], since) if self.keep_texts else None
-        return _line(brief) or self._encode_whole(event, since)
+        brief = self._brief.turn(event, before, kept) if self.keep_texts else None
+        return brief or self._whole(event, None if before is None else (before.call, kept))
 
-    def _encode_whole(self, event: AnyEvent, since: tuple[CallId, int] | None = None) -> bytes:
+    def _sent(self, event: CallSent) -> Brief | None:
+        """Where it had to wait for that, or left again: else it says nothing that its beginning does not."""
+        begun = self._begun.get(event.call)
+        if begun is not None and event.at_s - begun.at_s < AT_ONCE_S and event.attempt == 1:
+            return None
+        return LEFT, (event.node, event.at_s, event.call, event.attempt)
+
+    def _replied(self, event: CallReplied) -> Brief:
+        begun = self._begun.pop(event.call, None)
+        return (self._brief.answered(event, begun) if self.keep_texts else None) or self._whole(event)
+
+    def _failed(self, event: CallFailed) -> Brief:
+        self._begun.pop(event.call, None)
+        return self._whole(event)
+
+    def _finished(self, event: NodeFinished) -> Brief:
+        self._turns.pop(event.node, None)
+        return self._whole(event)
+
+    def _whole(self, event: AnyEvent, since: tuple[CallId, int] | None = None) -> Brief:
+        """Its general form; ``since``: an earlier call, of whose messages it still has the first so many."""
         write = FORMS[type(event)].write
         assert write is not None
         encoded = write(self, event)
@@ -98,21 +136,21 @@ class Encoder:
             talk = event.request.messages[0 if since is None else since[1] :]
             encoded["request"]["messages"] = [[each.role, self.text(each.content)] for each in talk]
             encoded["request"]["since"] = since
-        return orjson.dumps([type(event).__name__, encoded])
+        return type(event).__name__, encoded
 
     def take_texts(self) -> dict[bytes, bytes]:
-        texts, self.texts = self.texts, {}
+        texts, self._texts = self._texts, {}
         return texts
 
     def text(self, text: str) -> Json:
         """A text, or ``{"#": its hash}``."""
         if self.keep_texts and len(text) <= LONG_CHARS:
-            return text if text.isascii() or _is_sound(text) else self._apart(text.encode("utf-8", "surrogatepass"))
+            return text
         return self._apart(text.encode("utf-8", "surrogatepass"))
 
     def value(self, value: object) -> Json:
         """Plain data, with its types."""
-        if isinstance(value, bool) and self.keep_texts:
+        if self.keep_texts and _is_as_json_has_it(value):
             return value
         kind, data = self._dump(value)
         return self._apart(data, kind)
@@ -120,25 +158,33 @@ class Encoder:
     def _apart(self, data: bytes, kind: str | None = None) -> Json:
         digest = hash_text(data)
         if self.keep_texts:
-            self.texts[digest] = data
+            self._texts[digest] = data
             return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
         return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
 
 
-def _line(brief: Brief | None) -> bytes | None:
-    try:
-        return None if brief is None else orjson.dumps(brief)
-    except TypeError:  # a lone surrogate where hardly anybody writes one
-        return None
+def _is_as_json_has_it(value: object) -> bool:
+    """Whether a value needs nothing beside its line, to come back as it was."""
+    kind = type(value)
+    if kind is str:
+        return len(typing.cast("str", value)) <= LONG_CHARS
+    if kind is int:
+        return -LARGE_INT < typing.cast("int", value) < LARGE_INT
+    return kind is bool or (kind is float and math.isfinite(typing.cast("float", value)))
 
 
-def _is_sound(text: str) -> bool:
-    """Whether it can be written as UTF-8: a lone surrogate cannot."""
+def _dump(made: Json) -> bytes:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return orjson.dumps(made)
+    except TypeError:  # a lone surrogate, which it does not write
+        return json.dumps(made, separators=(",", ":")).encode()
+
+
+def _load(line: bytes) -> Json:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)
 
 
 class Decoder:
@@ -148,38 +194,32 @@ class Decoder:
         self, run: RunId, find_text: Callable[[bytes], bytes | None], load: LoadValue, *, lenient: bool = False
     ) -> None:
         """``lenient``: a text that was not kept is shown as such instead of being an error."""
-        self._run = run
         self._find_text = find_text
         self._load = load
         self._lenient = lenient
-        self._talks: dict[str, tuple[Message, ...]] = {}
+        self._brief = BriefReader(run, self.text, self.value)
 
-    def decode(self, data: bytes) -> AnyEvent | None:
-        """The event; None for one of a kind that this version does not know.
+    def decode(self, line: bytes) -> list[AnyEvent]:
+        """The events of a line; those of kinds that this version does not know are left out.
 
         Raises:
             MissingTextError: a text was not kept.
         """
-        name, encoded = orjson.loads(data)
-        if name == TURN:
-            turn = turn_from_brief(self._run, encoded, self.text, self._before)
-            self._talks[turn.call] = turn.request.messages
-            return turn
-        if name in FROM_BRIEF:
-            return FROM_BRIEF[name](self._run, encoded, self.text)
+        return [event for name, encoded in _entries(line) if (event := self._read(name, encoded)) is not None]
+
+    def _read(self, name: str, encoded: Json) -> AnyEvent | None:
+        if name in self._brief.forms:
+            return self._brief.forms[name](encoded)
         if name not in KINDS:
             return None
         if name == "CallStarted":
             request = encoded["request"]
             new = (Message(role, self.text(text)) for role, text in request["messages"])
-            request["messages"] = self._talks[encoded["call"]] = (*self._before(request.pop("since", None)), *new)
+            request["messages"] = (*self._brief.before(request.pop("since", None)), *new)
         read = FORMS[KINDS[name]].read
         assert read is not None
         event: AnyEvent = read(self, encoded)
-        return event
-
-    def _before(self, since: Sequence[Any] | None) -> tuple[Message, ...]:
-        return self._talks.get(since[0], ())[: since[1]] if since else ()
+        return self._brief.note(event) if isinstance(event, CallStarted) else event
 
     def text(self, encoded: Json) -> str:
         if isinstance(encoded, str):
@@ -201,9 +241,18 @@ class Decoder:
         return found
 
 
+def _entries(line: bytes) -> Json:
+    """Kind and fields of each event; before schema 2 every event had a line of its own."""
+    loaded = _load(line)
+    return [loaded] if isinstance(loaded[0], str) else loaded
+
+
 def ended_with(line: bytes) -> str | None:
     """How the run ended, if this is the line of its end."""
-    return orjson.loads(line)[1]["status"] if line.startswith(b'["RunFinished"') else None
+    if b'["RunFinished"' not in line:
+        return None
+    name, encoded = _entries(line)[-1]
+    return encoded["status"] if name == "RunFinished" else None
 
 
 class Form(NamedTuple):
@@ -242,7 +291,7 @@ def _form_of_class(cls: type[Any]) -> Form:
         made = dict(zip(written, get(thing), strict=True))
         for name in texts:
             text = made[name]
-            if text and (len(text) > LONG_CHARS or not text.isascii() or not encoder.keep_texts):
+            if text and (len(text) > LONG_CHARS or not encoder.keep_texts):
                 made[name] = encoder.text(text)
         for name, each in writers:
             if made[name] is not None:

@@ -38,8 +38,8 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE TABLE events (
         run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
-        seq INTEGER NOT NULL,          -- of the first event in this row; the others follow
-        data BLOB NOT NULL,            -- a line of JSON for each event: kind and fields; long texts as {"#": hash}
+        seq INTEGER NOT NULL,          -- of the first line in this row; the others follow
+        data BLOB NOT NULL,            -- lines of JSON: kind and fields of each event; long texts as {"#": hash}
         PRIMARY KEY (run, seq)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE texts (               -- each once for a run, so that a run can be deleted by itself
@@ -54,6 +54,7 @@ MIGRATIONS: tuple[str, ...] = (
         reply TEXT NOT NULL
     ) STRICT;
     """,
+    "-- lines may hold several events, and leave out what an event before them said: older versions could not read them",
 )
 """Entry n leads from version n to n + 1. Entries are never changed once released: add one."""
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -166,10 +167,9 @@ class SqliteStore:
             texts = dict(connection.execute("SELECT hash, data FROM texts WHERE run=?", [number]))
         decoder = Decoder(run, texts.get, self._load, lenient=lenient)
         try:
-            decoded = [decoder.decode(line) for row in rows for line in row[0].split(b"\n")]
+            return [event for row in rows for line in row[0].split(b"\n") for event in decoder.decode(line)]
         except MissingTextError:
             raise IncompleteRecordError(NO_TEXTS.format(run)) from None
-        return [event for event in decoded if event is not None]
 
     def context(self, info: RunInfo) -> object:
         """The context of a run.
@@ -287,15 +287,9 @@ class RunJournal:
     def __init__(self, store: SqliteStore, opened: OpenRun, writer: Writer) -> None:
         self._store = store
         self._opened = opened
-        self._writer = writer
-
-    def append(self, event: AnyEvent) -> None:
-        """Takes an event; made a line of later, with others: one after the other they cost a third of what they cost now."""
-        self._opened.pending.append(event)
-
-    def keep(self) -> None:
-        """Makes everything appended so far survive the end of this process. Raises StoreError."""
-        self._writer.keep(self._opened)
+        # Made a line of later, with others: one after the other they cost a third of what each would cost now.
+        self.append: Callable[[AnyEvent], None] = opened.pending.append
+        self.keep: Callable[[], None] = partial(writer.keep, opened)
 
     def end(self) -> None:
         """Notes how the run ended; what went wrong before was told already."""

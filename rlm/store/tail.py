@@ -36,8 +36,17 @@ class Left:
     groups: list[tuple[int, bytes]] = field(default_factory=list)
 
 
+def mark_of(run: str) -> bytes:
+    """A run, as a tail has it with each record."""
+    name = run.encode()
+    return bytes([len(name)]) + name
+
+
 class Tail:
-    """One file. To be used by one thread at a time. Everything raises StoreError where the disk does not take it."""
+    """One file. To be used by one thread at a time. Everything raises StoreError where the disk does not take it.
+
+    ``run`` is what ``mark_of`` makes of one.
+    """
 
     def __init__(self, place: str) -> None:
         self._path = Path(_NAME.format(place, secrets.token_hex(8)))
@@ -59,9 +68,9 @@ class Tail:
     def append_row(self, run: bytes, row: bytes) -> None:
         self._append(_record(_ROW, run, b"", row))
 
-    def append_lines(self, run: bytes, seq: int, lines: bytes, texts: Mapping[bytes, bytes]) -> None:
-        """Returns when they, and the texts by hash that they refer to, will survive the end of this process."""
-        made = _record(_LINES, run, _SEQ.pack(seq), lines)
+    def append_line(self, run: bytes, seq: int, line: bytes, texts: Mapping[bytes, bytes]) -> None:
+        """Returns when it, and the texts by hash that it refers to, will survive the end of this process."""
+        made = _record(_LINES, run, _SEQ.pack(seq), line)
         if texts:
             made = b"".join([*(_record(_TEXT, run, digest, data) for digest, data in texts.items()), made])
         self._append(made)
@@ -96,7 +105,7 @@ class Tail:
 
 
 def _record(kind: bytes, run: bytes, mark: bytes, data: bytes) -> bytes:
-    body = b"".join((_RUN.pack(kind, len(run)), run, mark, data))
+    body = b"".join((kind, run, mark, data))
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 

@@ -18,7 +18,7 @@ from rlm.core.events import AnyEvent, RunFinished
 from rlm.store.codec import Encoder
 from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
 from rlm.store.schema import MEMORY, StoreBusyError, transaction, translated
-from rlm.store.tail import Tail
+from rlm.store.tail import Tail, mark_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class OpenRun:
 
     def __post_init__(self) -> None:
         self.next_seq = self.seq
-        self.name = self.id.encode()
+        self.name = mark_of(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,6 @@ class Writer:
             StoreError: it cannot, or something before it could not be written.
         """
         with self._mutex:
-            if self._closing.is_set():
-                raise StoreError("the store was closed while a run went on")
             if run.pending and run.failure is None:
                 self._take(run)
             if run.failure is not None:
@@ -138,7 +136,10 @@ class Writer:
         if self._thread is not None:
             self._thread.join()
         self.flush()
-        left = any(run.lines or run.row for run in self._runs)
+        with self._mutex:  # what is kept until here is left for others, and what comes later is refused
+            left = any(run.lines or run.row for run in self._runs)
+            for run in self._runs:
+                run.failure = run.failure or StoreError("the store was closed while a run went on")
         for tail in (self._tail, self._other):
             if tail is not None:
                 tail.leave() if left else tail.remove()
@@ -177,20 +178,22 @@ class Writer:
 
     def _take(self, run: OpenRun) -> None:
         """What is pending becomes lines that survive the end of the process. To be called with the mutex held."""
-        events = [run.pending.popleft() for _ in range(len(run.pending))]
+        pop = run.pending.popleft
+        events = [pop() for _ in range(len(run.pending))]
         try:
-            made = [line for event in events if (line := run.encoder.encode(event)) is not None]
-            lines = run.redact(b"\n".join(made))
-            texts = {digest: run.redact(data) for digest, data in run.encoder.take_texts().items()}
-            if made and self._place != MEMORY:
-                self._open_tail().append_lines(run.name, run.next_seq, lines, texts)
+            line, texts = run.redact(run.encoder.encode(events)), run.encoder.take_texts()
+            if texts:
+                texts = {digest: run.redact(data) for digest, data in texts.items()}
+            if line and self._place != MEMORY:
+                self._open_tail().append_line(run.name, run.next_seq, line, texts)
         except Exception as error:  # noqa: BLE001  it ends the run
             run.failure = _put(error, f"an event of run {run.id} cannot be kept")
             return
-        if made:
-            run.texts |= texts
-            run.lines.append(lines)
-            run.next_seq += len(made)
+        if line:
+            run.lines.append(line)
+            run.next_seq += 1
+            if texts:
+                run.texts |= texts
             if isinstance(events[-1], RunFinished):
                 run.status = events[-1].status
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -102,7 +104,8 @@ TEXTS = ["", "short", "é", "\ud800 alone", LONG, "x" * 5000, '"}]\n\x00']
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("keep_texts", [True, False])
-def test_the_short_forms_say_the_same(text: str, keep_texts: bool) -> None:
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_short_forms_say_the_same(text: str, keep_texts: bool, apart: bool) -> None:
     """Events that come by the thousand, each field of them with something in it, and with nothing."""
     common: Any = {"run": RUN, "node": ROOT, "at_s": 0.25}
     cell = Cell(3, 2, text, 1.5, prefetch=False)
@@ -112,29 +115,49 @@ def test_the_short_forms_say_the_same(text: str, keep_texts: bool) -> None:
     first, more = (Message("system", text), Message("user", "q")), (Message("assistant", text), Message("user", text))
     turn: Any = {"role": "node", "depth": 1, "model": "m"}
     asked = Request(first, "node", 1, 5, 0.5, None, ("stop", text), "key", 6, task)
-    leaf: Any = {"call": CallId("0/1.1.1"), "role": "leaf", "depth": 1, "model": "m"}
+    another: Any = {"role": "leaf", "depth": 1, "model": "m"}
+    leaf: Any = {"call": CallId("0/1.1.1"), **another}
+    replied = Reply(text, Usage(1, 2, 3, 4, 5, 6), "m", 0.5)
     events: list[AnyEvent] = [
         CallStarted(**common, **turn, call=CallId("0@1"), turn=1, request=asked, limit="calls", prefetched=True),
         CallStarted(**common, **turn, call=CallId("0@2"), turn=2, request=replace(asked, messages=(*first, *more))),
+        CallStarted(**common, **turn, call=CallId("0@3"), turn=3,
+                    request=replace(asked, messages=(*first, *more, *more), task=replace(task, turn=3))),
+        CallStarted(**common, **turn, call=CallId("0@4"), turn=4, limit="usd",
+                    request=replace(asked, messages=(*first, *more[:1]), task=replace(task, turn=4))),
         CellStarted(**common, cell=cell),
         CallStarted(**common, **leaf, turn=3, request=Request((Message("user", text),)), cell=2, batch=4, key="k"),
-        CallReplied(
-            **common, **leaf, reply=Reply(text, Usage(1, 2, 3, 4, 5, 6), "m", 0.5), cost_usd=0.5, elapsed_s=1.5
+        CallReplied(**common, **leaf, reply=replied, cost_usd=0.5, elapsed_s=1.5),
+        CallStarted(**common, **another, call=CallId("0/1.1.9"), turn=3,
+                    request=Request((Message("user", text),), schema={"title": text})),
+        *(
+            CallStarted(**common, **another, call=CallId(f"0/1.1.{number}"), turn=3, cell=2, batch=4, key=f"k{number}",
+                        request=Request((Message("user", text),), shared_chars=shared))
+            for number, shared in enumerate([0, 0, 9, 9], start=2)
         ),
+        CallReplied(**{**common, "at_s": 0.75}, **another, call=CallId("0/1.1.3"), reply=replied, cost_usd=0.5, elapsed_s=0.5),
+        CallReplied(**{**common, "at_s": 0.75}, **another, call=CallId("0/1.1.2"), reply=replace(replied, model="m-2026"),
+                    cost_usd=None, elapsed_s=0.5),
+        CallReplied(**{**common, "at_s": 0.75}, **another, call=CallId("0/1.1.4"), reply=replied, cost_usd=0.0,
+                    elapsed_s=0.5, cached=True),
         CellExecuted(**common, cell=cell, result=done, notice=text),
         CellExecuted(**common, cell=cell, result=CellResult("ok")),
         CellExecuted(**common, cell=cell, result=CellResult("ok"), dropped=(3, 1)),
-    ]
+        *(
+            CellExecuted(**common, cell=cell, result=CellResult("ok", answer=Answer(value)))
+            for value in (text, None, True, 3, -(2**80), 0.1, float("inf"), b"b", {"a": (text, 1)}, [text])
+        ),
+    ]  # fmt: skip
     encoder = Encoder(dump, keep_texts=keep_texts)
-    lines = [encoder.encode(event) for event in events]
+    lines = [encoder.encode([event]) for event in events] if apart else [encoder.encode(events)]
     decoder = Decoder(RUN, encoder.take_texts().get, load, lenient=not keep_texts)
-    decoded = [decoder.decode(line) for line in lines if line is not None]
+    decoded = [event for line in lines for event in decoder.decode(line)]
     if keep_texts:
         assert decoded == events
         assert repr(decoded) == repr(events)  # with what equality leaves out
     else:
         assert [type(each) for each in decoded] == [type(each) for each in events]
-        assert not text or text.encode("utf-8", "replace") not in b"".join(line or b"" for line in lines)
+        assert not text or text.encode("utf-8", "replace") not in b"".join(lines)
 
 
 @pytest.mark.parametrize("task", [Task("q", 0, 1, 1, 5), None], ids=["short form", "general form"])
@@ -157,8 +180,8 @@ def test_a_conversation_comes_back_however_it_goes_on(task: Task | None) -> None
         for turn, talk in enumerate(talks, start=1)
     ]  # fmt: skip
     encoder, decoder = Encoder(dump), Decoder(RUN, lambda _: None, load)
-    lines = [encoder.encode(event) or b"" for event in events]
-    assert [decoder.decode(line) for line in lines] == events
+    lines = [encoder.encode([event]) for event in events]
+    assert [decoder.decode(line) for line in lines] == [[event] for event in events]
     assert sum(line.count(b"part 0") for line in lines) == lines[0].count(
         b"part 0"
     )  # what both have is not written again
@@ -172,9 +195,69 @@ def test_a_message_is_kept_once_however_often_it_is_sent(tmp_path: Path) -> None
     texts = [row[0] for row in raw.execute("SELECT data FROM texts")]
     assert texts.count(LONG.encode("utf-8", "surrogatepass")) == 1
     (lines,) = raw.execute("SELECT data FROM events").fetchone()
-    second = lines.split(b"\n")[10]
-    assert b'"since":["0@1",0]' in second or b'"since":["0@1",2]' in second
+    turns = [encoded for name, encoded in json.loads(lines) if name == "CallStarted"]
+    assert turns[1]["request"]["since"] in (["0@1", 0], ["0@1", 2])
     raw.close()
+
+
+def test_what_is_as_before_is_not_written_again() -> None:
+    """Calls of one batch and their answers, turns of one node, a cell and what came of it: the second is a fraction."""
+    common: Any = {"run": RUN, "node": NodeId("0/1.1.1"), "model": "provider:model", "depth": 1}
+    task = Task("What " * 100, 1, 2, 1, 4)
+    talk = (Message("user", "u"),)
+
+    def leaf(number: int) -> list[AnyEvent]:
+        call = CallId(f"0/1.1.1/1.1.{number}")
+        return [
+            CallStarted(**common, at_s=0.25, call=call, role="leaf", turn=1, request=Request((Message("user", "p"),))),
+            CallReplied(**common, at_s=0.75, call=call, role="leaf", reply=Reply("a", Usage(1), "provider:model"),
+                        cost_usd=None, elapsed_s=0.5),
+        ]  # fmt: skip
+
+    def turn(number: int) -> list[AnyEvent]:
+        request = Request(talk, "node", stop=("stop",), cache_key="key", task=replace(task, turn=number))
+        call = CallId(f"0/1.1.1@{number}")
+        return [CallStarted(**common, at_s=0.25, call=call, role="node", turn=number, request=request)]
+
+    cell = Cell(1, 1, "code " * 100)
+    started: list[AnyEvent] = [CellStarted(run=RUN, node=ROOT, at_s=0, cell=cell)]
+    executed: list[AnyEvent] = [CellExecuted(run=RUN, node=ROOT, at_s=0, cell=cell, result=CellResult("ok"))]
+    for first, second, share in [(leaf(1), leaf(2), 0.7), (turn(1), turn(2), 0.2), (started, executed, 0.3)]:
+        encoder = Encoder(dump)
+        one, other = encoder.encode(first), encoder.encode(second)
+        assert len(other) < len(one) * share
+        decoder = Decoder(RUN, lambda _: None, load)
+        assert [*decoder.decode(one), *decoder.decode(other)] == [*first, *second]
+
+
+def test_a_store_of_schema_1_is_read(tmp_path: Path) -> None:
+    """Each event had a line of its own, and none left out what one before it had said."""
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story()[:1])
+    store.close()
+    lines = [
+        b'["+",["0",0.25,"0/1.1.1",1,"m",1,1,4,"k",false,"ask",1,null,null]]',
+        b'[">",["0",0.3,"0/1.1.1",1]]',
+        b'["=",["0",0.75,"0/1.1.1","leaf",1,"m",null,0.5,false,"told","m",null,1,2,0,0,3,0]]',
+        b'["{",["0",0.8,1,2,"x = 1",0.0,true]]',
+        b'["RunFinished",{"run":"r1","node":"0","at_s":1.0,"status":"complete","answer":"told","error":null,"limit":null}]',
+    ]
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as raw:
+        raw.execute("UPDATE events SET data=?", [b"\n".join(lines)])
+        raw.execute("PRAGMA user_version=1")
+        raw.commit()
+    store = open_store(tmp_path / "runs.db")
+    begun, sent, replied, started, finished = store.events(RUN)
+    assert isinstance(begun, CallStarted)
+    assert begun.request == Request((Message("user", "ask"),), depth=1)
+    assert sent == CallSent(run=RUN, node=ROOT, at_s=0.3, call=begun.call, attempt=1)
+    assert isinstance(replied, CallReplied)
+    assert replied.reply == Reply("told", Usage(1, 2, 0, 0, 3), "m")
+    assert started == CellStarted(run=RUN, node=ROOT, at_s=0.8, cell=Cell(1, 2, "x = 1"))
+    assert isinstance(finished, RunFinished)
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 def test_without_texts_nothing_that_was_written_is_kept(tmp_path: Path) -> None:

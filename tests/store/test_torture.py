@@ -9,12 +9,14 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from torture_program import answer
 from rlm.core.errors import UnknownRunError
 from rlm.core.events import AnyEvent, CallReplied, CallStarted
 from rlm.core.ids import CallId
+from rlm.core.messages import Message
 from rlm.sandbox.worker.values import dump, load
 from rlm.store.store import SqliteStore
 from rlm.testing.server import ScriptedServer
@@ -31,6 +34,12 @@ from rlm.testing.wire import ChatCall
 KILLS = int(os.environ.get("RLM_TORTURE_KILLS", "16"))
 PROGRAM = Path(__file__).with_name("torture_program.py")
 WAIT_S = 90
+CLOCK = re.compile(r"\b\d{10}\.\d{3}\b")
+
+
+def prompt_of(messages: Sequence[Message]) -> str:
+    """What was asked, less the time of day: a cell that was answered nothing before a kill begins anew, with the time of then."""
+    return CLOCK.sub("", json.dumps([[each.role, each.content] for each in messages]))
 
 
 class Watched:
@@ -42,7 +51,7 @@ class Watched:
 
     def __call__(self, call: ChatCall) -> object:
         with self._lock:
-            self._asked.append(json.dumps([[each.role, each.content] for each in call.messages]))
+            self._asked.append(prompt_of(call.messages))
         return answer(call)
 
     def take(self) -> list[str]:
@@ -76,11 +85,7 @@ def read_events(store: Path) -> list[AnyEvent]:
 
 def replied(events: list[AnyEvent]) -> dict[CallId, str]:
     """What every answered call had asked."""
-    asked = {
-        event.call: json.dumps([[each.role, each.content] for each in event.request.messages])
-        for event in events
-        if isinstance(event, CallStarted)
-    }
+    asked = {event.call: prompt_of(event.request.messages) for event in events if isinstance(event, CallStarted)}
     return {event.call: asked[event.call] for event in events if isinstance(event, CallReplied)}
 
 
