@@ -2,20 +2,22 @@
 
     python -m benchmarks.journal [--repeat N]
 
-The two are measured alternately in one process, a second of runs each time, so that what else the machine does hits both; the
-cost is the median of the pairs' ratios, and "all" is what the cases cost together. "Again" executes the recorded run once more
+The two are measured alternately in one process, a second of runs each time, so that what else the machine does hits both.
+The cost is that of all samples together, with its standard error. "Again" executes the recorded run once more
 without asking anything, which is what `rlm resume` does before it goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
+import math
+import operator
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 
 from benchmarks.fanout import cpu_s, server_process
@@ -34,11 +36,12 @@ LARGE_BYTES = 1_000_000_000
 
 
 def spend(work: Callable[[], object], catch_up: Callable[[], object] = lambda: None) -> tuple[float, float]:
-    """Seconds and CPU seconds for a run, each time from the same state of the collector: one full pass takes 50 ms.
+    """Seconds and CPU seconds for a run.
 
-    Runs follow each other for SAMPLE_S; what the database gets after the last one, by ``catch_up``, belongs to them.
+    Runs follow each other for SAMPLE_S; what the database gets after the last one, by ``catch_up``, belongs to them. The
+    collector
+    goes on from where it was: begun anew it would make one full pass more or less in all samples of a side, 50 ms each.
     """
-    gc.collect()
     began, cpu, runs = time.perf_counter(), cpu_s(), 0
     while time.perf_counter() - began < SAMPLE_S:
         work()
@@ -48,8 +51,25 @@ def spend(work: Callable[[], object], catch_up: Callable[[], object] = lambda: N
     return took / runs, (cpu_s() - cpu) / runs
 
 
-def measure(case: str, base_url: str, store: Path, repeat: int) -> tuple[float, float]:
-    """CPU seconds of a run without a store and with one."""
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of a run without a store, what a store adds, and the standard error of that."""
+
+    plain: float
+    added: float
+    error: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.plain + other.plain, self.added + other.added, math.hypot(self.error, other.error))
+
+    def __str__(self) -> str:
+        share, error = self.added / self.plain, self.error / self.plain
+        verdict = "ok" if share <= MAX_COST else "MISSED"
+        kept = (self.plain + self.added) * 1000
+        return f"CPU {self.plain * 1000:7.1f} ms  kept {kept:7.1f} ms  {share:+6.1%} ±{error:.1%} {verdict:6}"
+
+
+def measure(case: str, base_url: str, store: Path, repeat: int) -> Cost:
     question, expected, options = CASES[case]
 
     def engine(place: Path | None) -> RLM:
@@ -70,20 +90,16 @@ def measure(case: str, base_url: str, store: Path, repeat: int) -> tuple[float, 
             else:
                 before, after = spend(lambda: ask(without)), spend(lambda: ask(kept), catch_up)
             pairs.append((before, after))
-        plain, journalled = (statistics.median(pair[i][1] for pair in pairs) for i in (0, 1))
-        cost = statistics.median(after[1] / before[1] for before, after in pairs) - 1
-        slower = statistics.median(b[0] for _, b in pairs) - statistics.median(a[0] for a, _ in pairs)
         again = min(spend(lambda: kept.replay("last"))[0] for _ in range(3))
-    show(case, plain, journalled, cost, f"time {slower * 1000:+6.1f} ms  again {again * 1000:6.1f} ms")
-    return plain, plain * (1 + cost)
-
-
-def show(case: str, plain: float, journalled: float, cost: float, rest: str = "") -> None:
-    verdict = "ok" if cost <= MAX_COST else "MISSED"
-    print(
-        f"{case:12} CPU {plain * 1000:7.1f} ms  kept {journalled * 1000:7.1f} ms  {cost:+6.1%} {verdict:6} {rest}",
-        flush=True,
+    added = [after[1] - before[1] for before, after in pairs]
+    cost = Cost(
+        statistics.mean(before[1] for before, _ in pairs),
+        statistics.mean(added),
+        statistics.stdev(added) / math.sqrt(repeat),
     )
+    slower = statistics.median(after[0] for _, after in pairs) - statistics.median(before[0] for before, _ in pairs)
+    print(f"{case:12} {cost} time {slower * 1000:+6.1f} ms  again {again * 1000:6.1f} ms", flush=True)
+    return cost
 
 
 def measure_large(base_url: str, store: Path) -> None:
@@ -108,8 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     with server_process() as base_url, tempfile.TemporaryDirectory() as folder:
         costs = [measure(case, base_url, Path(folder) / f"{case}.db", options.repeat) for case in CASES]
-        plain, journalled = map(sum, zip(*costs, strict=True))
-        show("all", plain, journalled, journalled / plain - 1)
+        print(f"{'all':12} {reduce(operator.add, costs)}", flush=True)
         measure_large(base_url, Path(folder) / "large.db")
 
 

@@ -12,134 +12,184 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from rlm.core.cells import Answer, Cell, CellResult, Variable
-from rlm.core.events import AnyEvent, CallReplied, CallSent, CallStarted, CellExecuted, CellStarted
+from rlm.core.events import (
+    AnyEvent,
+    CallFailed,
+    CallReplied,
+    CallSent,
+    CallStarted,
+    CellExecuted,
+    CellStarted,
+    NodeFinished,
+)
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Task, Usage
 
 Fields: TypeAlias = Sequence[Any]
+Entry: TypeAlias = tuple[Any, ...]
 Write: TypeAlias = Callable[[str], Any]
 Read: TypeAlias = Callable[[Any], str]
-Brief: TypeAlias = tuple[str, Fields]
 
-BEGUN, LEFT, ANSWERED, TURN, CELL, EXECUTED = "+", ">", "=", "*", "{", "}"
-BEGUN_ALIKE, ANSWERED_IT, NEXT_TURN = ",", "-", "~"
+BEGUN, BEGUN_ALIKE, LEFT, ANSWERED, TURN, NEXT_TURN, CELL, EXECUTED = "^", ",", ">", "-", "*", "~", "{", "}"
+BEGUN_1, ANSWERED_1 = "+", "="  # in stores of schema 1
+
+LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
+AT_ONCE_S = 0.001
+
+
+class Talks:
+    """The conversations of nodes, each at its last turn: of the next one, only what it has more is written."""
+
+    def __init__(self) -> None:
+        self._last: dict[NodeId, CallStarted] = {}
+
+    def before(self, turn: CallStarted) -> tuple[CallId, int] | None:
+        """The node's turn before, and how many of its messages this one begins with."""
+        before = self._last.get(turn.node)
+        self._last[turn.node] = turn
+        if before is None:
+            return None
+        talk, known = turn.request.messages, before.request.messages
+        kept = len(known)
+        if talk[:kept] != known:  # it was compacted
+            pairs = zip(talk, known, strict=False)
+            kept = next((n for n, (one, other) in enumerate(pairs) if one != other), len(talk))
+        return before.call, kept
+
+    def end(self, node: NodeId) -> None:
+        self._last.pop(node, None)
 
 
 class BriefWriter:
-    """Writes the events of one run, in order; None where an event has something that its short form cannot say.
+    """Writes the events of one run, in order, each as a kind and its fields.
 
-    ``text`` writes a text, and keeps a long one apart; ``value`` writes plain data. ``BriefReader`` remembers the same as this
-    does, at the same place.
+    ``text`` writes a long text, ``value`` plain data, ``whole`` any event in its general form, which it takes where an event has
+    something that its short form cannot say. ``BriefReader`` remembers the same as this does, at the same place.
+
+    Most of what a journal costs is spent here, a few microseconds for each event: hence the long lists, and no calls for what is
+    short anyway.
     """
 
-    def __init__(self, text: Write, value: Callable[[object], Any]) -> None:
+    def __init__(self, text: Write, value: Callable[[object], Any], whole: Callable[..., Entry]) -> None:
         self._text = text
         self._value = value
-        self._shared: Fields | None = None  # what the last leaf call has in common with others of its batch
-        self._cells: dict[NodeId, Cell] = {}
+        self._whole = whole
+        self._talks = Talks()
+        self._calls: dict[CallId, CallStarted] = {}  # on their way
+        self._cells: dict[NodeId, Cell] = {}  # being executed
+        self._alike: Fields | None = None  # what the last leaf call has in common with others of its batch
+        self._turns: dict[NodeId, Fields] = {}  # what a node's last turn has in common with its next
+        self.forms: dict[type[AnyEvent], Callable[[Any], Entry | None]] = {
+            CallStarted: self._started, CallSent: self._sent, CallReplied: self._replied, CallFailed: self._failed,
+            CellStarted: self._cell, CellExecuted: self._executed, NodeFinished: self._finished,
+        }  # fmt: skip
 
-    def begun(self, event: CallStarted) -> Brief | None:
+    def _started(self, event: CallStarted) -> Entry:
+        self._calls[event.call] = event
+        if event.role == "node":
+            return self._turn(event)
         request = event.request
         messages = request.messages
-        if request.schema is not None or event.limit is not None or request.stop or request.cache_key or request.task:
-            return None
         if len(messages) != 1 or messages[0].role != "user":
-            return None
-        content = self._text(messages[0].content)
-        shared = (
+            return self._whole(event)
+        content = messages[0].content
+        if len(content) > LONG_CHARS:
+            content = self._text(content)
+        alike = (
             event.node, event.depth, event.model, event.turn, event.cell, event.batch, event.prefetched,
             request.depth, request.max_output_tokens, request.temperature, request.shared_chars,
+            event.limit, request.schema, request.stop, request.cache_key, request.task,
         )  # fmt: skip
-        if shared == self._shared:
-            return BEGUN_ALIKE, (event.at_s, event.call, event.key, content)
-        self._shared = shared
-        return BEGUN, (
-            event.node, event.at_s, event.call, event.depth, event.model, event.turn, event.cell, event.batch, event.key,
-            event.prefetched, content, request.depth, request.max_output_tokens, request.temperature, request.shared_chars,
+        if alike != self._alike:
+            if any(alike[-5:]) or request.schema is not None:
+                return self._whole(event)
+            self._alike = alike
+            return BEGUN, event.at_s, event.call, event.key, content, *alike[:-5]
+        return BEGUN_ALIKE, event.at_s, event.call, event.key, content
+
+    def _turn(self, event: CallStarted) -> Entry:
+        since = self._talks.before(event)
+        request, node, text = event.request, event.node, self._text
+        task, known = request.task, self._turns.pop(node, None)
+        if task is None:
+            return self._whole(event, since)
+        new = [[each.role, text(each.content)] for each in request.messages[since[1] if since else 0 :]]
+        alike = (
+            event.depth, event.model, request.depth, request.max_output_tokens, request.temperature, request.stop,
+            request.cache_key, request.shared_chars, task.question, task.depth, task.max_depth, task.leaf_prompt_chars,
+            event.key, event.cell, event.batch, request.schema,
+        )  # fmt: skip
+        if since is not None and alike == known and task.turn == event.turn:
+            self._turns[node] = known
+            return NEXT_TURN, node, event.at_s, event.call, event.turn, event.limit, event.prefetched, since[1], new
+        if alike[-4:] != ("", None, None, None):
+            return self._whole(event, since)
+        self._turns[node] = alike
+        return (
+            TURN, node, event.at_s, event.call, event.depth, event.model, event.turn, event.limit, event.prefetched,
+            since, new,
+            request.depth, request.max_output_tokens, request.temperature, [text(each) for each in request.stop],
+            request.cache_key, request.shared_chars,
+            text(task.question), task.depth, task.max_depth, task.turn, task.leaf_prompt_chars,
         )  # fmt: skip
 
-    def answered(self, event: CallReplied, call: CallStarted | None) -> Brief | None:
-        """``call`` is how it began, where that is known."""
-        if not event.billed:
+    def _sent(self, event: CallSent) -> Entry | None:
+        """Where it had to wait for that, or left again: else it says nothing that its beginning does not."""
+        begun = self._calls.get(event.call)
+        if begun is not None and event.at_s - begun.at_s < AT_ONCE_S and event.attempt == 1:
             return None
-        reply, at_s = event.reply, event.at_s
-        usage = reply.usage
-        content = self._text(reply.text)
-        used = (
+        return LEFT, event.node, event.at_s, event.call, event.attempt
+
+    def _replied(self, event: CallReplied) -> Entry:
+        """A call has the node, the depth and the role that it began with."""
+        begun = self._calls.pop(event.call, None)
+        at_s, model, reply = event.at_s, event.model, event.reply
+        if (
+            begun is None
+            or event.cached
+            or not event.billed
+            or model != begun.model
+            or event.elapsed_s != at_s - begun.at_s
+        ):
+            return self._whole(event)
+        content, usage = reply.text, reply.usage
+        if len(content) > LONG_CHARS:
+            content = self._text(content)
+        return (
+            ANSWERED, at_s, event.call, content, event.cost_usd, reply.cost_usd,
+            None if reply.model == model else reply.model,
             usage.calls, usage.input_tokens, usage.cached_tokens,
             usage.cache_write_tokens, usage.output_tokens, usage.reasoning_tokens,
         )  # fmt: skip
-        if (
-            call is not None
-            and event.node == call.node
-            and event.model == call.model
-            and event.depth == call.depth
-            and event.role == call.role
-            and event.elapsed_s == at_s - call.at_s
-            and not event.cached
-        ):
-            model = None if reply.model == call.model else reply.model
-            return ANSWERED_IT, (at_s, event.call, content, event.cost_usd, reply.cost_usd, model, *used)
-        return ANSWERED, (
-            event.node, at_s, event.call, event.role, event.depth, event.model, event.cost_usd, event.elapsed_s,
-            event.cached, content, reply.model, reply.cost_usd, *used,
-        )  # fmt: skip
 
-    def turn(self, event: CallStarted, before: CallStarted | None, kept: int) -> Brief | None:
-        """``before`` is the node's turn before, of whose messages it still has the first ``kept``."""
-        request, task = event.request, event.request.task
-        if task is None or request.schema is not None or event.cell is not None or event.batch is not None or event.key:
-            return None
-        new = [[each.role, self._text(each.content)] for each in request.messages[kept:]]
-        if before is not None and _is_next(event, before):
-            return NEXT_TURN, (event.node, event.at_s, event.call, event.turn, event.limit, event.prefetched, kept, new)
-        return TURN, (
-            event.node, event.at_s, event.call, event.depth, event.model, event.turn, event.limit, event.prefetched,
-            None if before is None else (before.call, kept), new,
-            request.depth, request.max_output_tokens, request.temperature, [self._text(each) for each in request.stop],
-            request.cache_key, request.shared_chars,
-            self._text(task.question), task.depth, task.max_depth, task.turn, task.leaf_prompt_chars,
-        )  # fmt: skip
+    def _failed(self, event: CallFailed) -> Entry:
+        self._calls.pop(event.call, None)
+        return self._whole(event)
 
-    def cell(self, event: CellStarted) -> Brief:
-        self._cells[event.node] = event.cell
-        return CELL, (event.node, event.at_s, *self._fields(event.cell))
+    def _cell(self, event: CellStarted) -> Entry:
+        cell = self._cells[event.node] = event.cell
+        return CELL, event.node, event.at_s, cell.turn, cell.number, self._text(cell.code), cell.clock_s, cell.prefetch
 
-    def executed(self, event: CellExecuted) -> Brief | None:
-        known = self._cells.pop(event.node, None) is event.cell
-        done, text = event.result, self._text
+    def _executed(self, event: CellExecuted) -> Entry:
+        cell, done, text = event.cell, event.result, self._text
+        known = self._cells.pop(event.node, None) is cell
         if event.dropped:
-            return None
-        return EXECUTED, (
-            event.node, event.at_s, None if known else self._fields(event.cell), text(event.notice),
-            done.end, text(done.stdout), text(done.stderr),
+            return self._whole(event)
+        return (
+            EXECUTED, event.node, event.at_s,
+            None if known else (cell.turn, cell.number, text(cell.code), cell.clock_s, cell.prefetch),
+            event.notice and text(event.notice),
+            done.end, done.stdout and text(done.stdout), done.stderr and text(done.stderr),
             done.echo and text(done.echo), done.error and text(done.error), done.traceback and text(done.traceback),
             [[text(each.name), text(each.type), each.size] for each in done.variables], [text(each) for each in done.notes],
             done.state_lost, done.killed, done.rebuilt, done.elapsed_s, done.waited_s, done.prefetched, done.prefetches_used,
             None if done.answer is None else [self._value(done.answer.value)],
         )  # fmt: skip
 
-    def _fields(self, cell: Cell) -> Fields:
-        return (cell.turn, cell.number, self._text(cell.code), cell.clock_s, cell.prefetch)
-
-
-def _is_next(event: CallStarted, before: CallStarted) -> bool:
-    """Whether a turn is as the one before it, but for its number and what was said since."""
-    now, then = event.request, before.request
-    task, last = now.task, then.task
-    return (
-        task is not None
-        and last is not None
-        and task.turn == event.turn
-        and task.question == last.question
-        and now.stop == then.stop
-        and now.cache_key == then.cache_key
-        and event.model == before.model
-        and event.depth == before.depth
-        and (task.depth, task.max_depth, task.leaf_prompt_chars) == (last.depth, last.max_depth, last.leaf_prompt_chars)
-        and (now.depth, now.max_output_tokens, now.temperature, now.shared_chars)
-        == (then.depth, then.max_output_tokens, then.temperature, then.shared_chars)
-    )
+    def _finished(self, event: NodeFinished) -> Entry:
+        self._talks.end(event.node)
+        self._turns.pop(event.node, None)
+        return self._whole(event)
 
 
 class BriefReader:
@@ -149,14 +199,14 @@ class BriefReader:
         self._run = run
         self._text = text
         self._value = value
-        self._shared: Fields = ()
+        self._alike: Fields = ()
         self._turns: dict[NodeId, CallStarted] = {}
         self._cells: dict[NodeId, Cell] = {}
         self.calls: dict[str, CallStarted] = {}
         self.forms: dict[str, Callable[[Fields], AnyEvent]] = {
             BEGUN: self._begun, BEGUN_ALIKE: self._begun_alike, LEFT: self._left, ANSWERED: self._answered,
-            ANSWERED_IT: self._answered_it, TURN: self._turn, NEXT_TURN: self._next_turn, CELL: self._cell,
-            EXECUTED: self._executed,
+            TURN: self._turn, NEXT_TURN: self._next_turn, CELL: self._cell, EXECUTED: self._executed,
+            BEGUN_1: self._begun_1, ANSWERED_1: self._answered_1,
         }  # fmt: skip
 
     def note(self, call: CallStarted) -> CallStarted:
@@ -170,16 +220,24 @@ class BriefReader:
         return self.calls[since[0]].request.messages[: since[1]] if since else ()
 
     def _begun(self, fields: Fields) -> CallStarted:
-        node, at_s, call, depth, model, turn, cell, batch, key, prefetched, content, *limits = fields
-        self._shared = (node, depth, model, turn, cell, batch, prefetched, *limits)
+        at_s, call, key, content, *self._alike = fields
         return self._begun_alike((at_s, call, key, content))
+
+    def _begun_1(self, fields: Fields) -> CallStarted:
+        node, at_s, call, depth, model, turn, cell, batch, key, prefetched, content, *limits = fields
+        return self._begun((at_s, call, key, content, node, depth, model, turn, cell, batch, prefetched, *limits, 0))
 
     def _begun_alike(self, fields: Fields) -> CallStarted:
         at_s, call, key, content = fields
-        node, depth, model, turn, cell, batch, prefetched, request_depth, most, temperature, *shared = self._shared
-        request = Request((Message("user", self._text(content)),), "leaf", request_depth, most, temperature)
-        if any(shared):
-            request = replace(request, shared_chars=shared[0])
+        node, depth, model, turn, cell, batch, prefetched, request_depth, most, temperature, shared_chars = self._alike
+        request = Request(
+            (Message("user", self._text(content)),),
+            "leaf",
+            request_depth,
+            most,
+            temperature,
+            shared_chars=shared_chars,
+        )
         return self.note(
             CallStarted(
                 run=self._run,
@@ -202,7 +260,7 @@ class BriefReader:
         node, at_s, call, attempt = fields
         return CallSent(run=self._run, node=NodeId(node), at_s=at_s, call=CallId(call), attempt=attempt)
 
-    def _answered(self, fields: Fields) -> CallReplied:
+    def _answered_1(self, fields: Fields) -> CallReplied:
         node, at_s, call, role, depth, model, cost_usd, elapsed_s, cached, said, reply_model, reply_cost, *used = fields
         return CallReplied(
             run=self._run,
@@ -218,7 +276,7 @@ class BriefReader:
             cached=cached,
         )
 
-    def _answered_it(self, fields: Fields) -> CallReplied:
+    def _answered(self, fields: Fields) -> CallReplied:
         at_s, call, said, cost_usd, reply_cost, model, *used = fields
         begun = self.calls[call]
         return CallReplied(

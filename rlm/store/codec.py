@@ -10,7 +10,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, Union
@@ -18,22 +19,11 @@ from typing import Any, NamedTuple, TypeAlias, Union
 import orjson
 
 from rlm.core import cells, events, messages
-from rlm.core.events import (
-    AnyEvent,
-    CallFailed,
-    CallReplied,
-    CallSent,
-    CallStarted,
-    CellExecuted,
-    CellStarted,
-    NodeFinished,
-)
+from rlm.core.events import AnyEvent, CallStarted, NodeFinished, RunFinished
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
-from rlm.store.brief import LEFT, Brief, BriefReader, BriefWriter
+from rlm.store.brief import LONG_CHARS, BriefReader, BriefWriter, Entry, Talks
 
-LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
-AT_ONCE_S = 0.001
 LARGE_INT = 1 << 53  # not every JSON has larger ones
 CONTENT = frozenset({
     "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
@@ -60,74 +50,43 @@ def hash_text(data: bytes) -> bytes:
 class Encoder:
     """Encodes the events of one run, in order. Texts that stand apart gather, until they are taken.
 
-    ``dump`` makes bytes of plain data whose types must come back.
+    ``status`` is how the run ended, once that was encoded. ``dump`` makes bytes of plain data whose types must come back.
     """
 
     def __init__(self, dump: DumpValue, *, keep_texts: bool = True) -> None:
         self._dump = dump
         self.keep_texts = keep_texts
-        self._brief = brief = BriefWriter(self.text, self.value)
-        self._turns: dict[NodeId, CallStarted] = {}  # the last of each node
-        self._begun: dict[CallId, CallStarted] = {}  # calls on their way
+        self.status: str | None = None
         self._texts: dict[bytes, bytes] = {}
-        self._write: dict[type[AnyEvent], Callable[[Any], Brief | None]] = {
-            CallStarted: self._started,
-            CallSent: self._sent,
-            CallReplied: self._replied,
-            CallFailed: self._failed,
-            NodeFinished: self._finished,
-        }
+        self._talks = Talks()
+        self._write: dict[type[AnyEvent], Callable[[Any], Entry | None]] = dict.fromkeys(KINDS.values(), self._whole)
         if keep_texts:
-            self._write |= {
-                CellStarted: brief.cell,
-                CellExecuted: lambda event: brief.executed(event) or self._whole(event),
-            }
+            self._write |= BriefWriter(self.text, self.value, self._whole).forms
+        else:
+            self._write |= {CallStarted: self._started, NodeFinished: self._node_finished}
+        self._write[RunFinished] = self._finished
 
-    def encode(self, events: Iterable[AnyEvent]) -> bytes:
-        """A line for events that are kept at once; empty where there is nothing to keep."""
-        made = []
-        for event in events:
-            write = self._write.get(type(event), self._whole)
-            written = write(event)
-            if written is not None:
-                made.append(_dump(written))  # at once: a thousand lists and tuples would be work for the collector
-        return b"[%b]" % b",".join(made) if made else b""
+    def encode(self, events: deque[AnyEvent]) -> bytes:
+        """A line for all ``events``, which are taken out of it; empty where there is nothing to keep of them.
 
-    def _started(self, event: CallStarted) -> Brief:
-        self._begun[event.call] = event
-        if event.role != "node":
-            return (self._brief.begun(event) if self.keep_texts else None) or self._whole(event)
-        before, kept = self._turns.get(event.node), 0
-        self._turns[event.node] = event
-        if before is not None:
-            talk, known = event.request.messages, before.request.messages
-            kept = len(known)
-            if talk[:kept] != known:  # it was compacted
-                pairs = zip(talk, known, strict=False)
-                kept = next((n for n, (one, other) in enumerate(pairs) if one != other), len(talk))
-        brief = self._brief.turn(event, before, kept) if self.keep_texts else None
-        return brief or self._whole(event, None if before is None else (before.call, kept))
+        Others may append meanwhile; what they append is left for the next line.
+        """
+        write, take = self._write, events.popleft
+        made = [entry for _ in range(len(events)) if (entry := write[type(event := take())](event)) is not None]
+        return _dump(made) if made else b""
 
-    def _sent(self, event: CallSent) -> Brief | None:
-        """Where it had to wait for that, or left again: else it says nothing that its beginning does not."""
-        begun = self._begun.get(event.call)
-        if begun is not None and event.at_s - begun.at_s < AT_ONCE_S and event.attempt == 1:
-            return None
-        return LEFT, (event.node, event.at_s, event.call, event.attempt)
+    def _started(self, event: CallStarted) -> Entry:
+        return self._whole(event, self._talks.before(event) if event.role == "node" else None)
 
-    def _replied(self, event: CallReplied) -> Brief:
-        begun = self._begun.pop(event.call, None)
-        return (self._brief.answered(event, begun) if self.keep_texts else None) or self._whole(event)
-
-    def _failed(self, event: CallFailed) -> Brief:
-        self._begun.pop(event.call, None)
+    def _node_finished(self, event: NodeFinished) -> Entry:
+        self._talks.end(event.node)
         return self._whole(event)
 
-    def _finished(self, event: NodeFinished) -> Brief:
-        self._turns.pop(event.node, None)
+    def _finished(self, event: RunFinished) -> Entry:
+        self.status = event.status
         return self._whole(event)
 
-    def _whole(self, event: AnyEvent, since: tuple[CallId, int] | None = None) -> Brief:
+    def _whole(self, event: AnyEvent, since: tuple[CallId, int] | None = None) -> Entry:
         """Its general form; ``since``: an earlier call, of whose messages it still has the first so many."""
         write = FORMS[type(event)].write
         assert write is not None
@@ -205,13 +164,14 @@ class Decoder:
         Raises:
             MissingTextError: a text was not kept.
         """
-        return [event for name, encoded in _entries(line) if (event := self._read(name, encoded)) is not None]
+        return [event for name, *fields in _entries(line) if (event := self._read(name, fields)) is not None]
 
-    def _read(self, name: str, encoded: Json) -> AnyEvent | None:
+    def _read(self, name: str, fields: Json) -> AnyEvent | None:
         if name in self._brief.forms:
-            return self._brief.forms[name](encoded)
+            return self._brief.forms[name](fields)
         if name not in KINDS:
             return None
+        (encoded,) = fields
         if name == "CallStarted":
             request = encoded["request"]
             new = (Message(role, self.text(text)) for role, text in request["messages"])
@@ -242,9 +202,12 @@ class Decoder:
 
 
 def _entries(line: bytes) -> Json:
-    """Kind and fields of each event; before schema 2 every event had a line of its own."""
+    """Kind and fields of each event; in schema 1 every event had a line of its own, and its fields a list."""
     loaded = _load(line)
-    return [loaded] if isinstance(loaded[0], str) else loaded
+    if not isinstance(loaded[0], str):
+        return loaded
+    name, fields = loaded
+    return [[name, *fields] if isinstance(fields, list) else loaded]
 
 
 def ended_with(line: bytes) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rlm.core.errors import StoreError
-from rlm.core.events import AnyEvent, RunFinished
+from rlm.core.events import AnyEvent
 from rlm.store.codec import Encoder
 from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
 from rlm.store.schema import MEMORY, StoreBusyError, transaction, translated
@@ -32,7 +32,7 @@ class OpenRun:
 
     ``row`` is what it begins with, until the database has it. ``pending`` are events that are not kept yet: anybody may append to
     it, without a lock. ``lines`` and ``texts`` are kept and not in the database, and ``seq`` is the number of the first of these
-    lines. ``over``: no more will come, and ``status`` is how it ended.
+    lines. ``over``: no more will come.
     """
 
     id: str
@@ -46,7 +46,6 @@ class OpenRun:
     next_seq: int = field(init=False)
     name: bytes = field(init=False)
     failure: StoreError | None = None
-    status: str | None = None
     over: bool = False
 
     def __post_init__(self) -> None:
@@ -178,10 +177,8 @@ class Writer:
 
     def _take(self, run: OpenRun) -> None:
         """What is pending becomes lines that survive the end of the process. To be called with the mutex held."""
-        pop = run.pending.popleft
-        events = [pop() for _ in range(len(run.pending))]
         try:
-            line, texts = run.redact(run.encoder.encode(events)), run.encoder.take_texts()
+            line, texts = run.redact(run.encoder.encode(run.pending)), run.encoder.take_texts()
             if texts:
                 texts = {digest: run.redact(data) for digest, data in texts.items()}
             if line and self._place != MEMORY:
@@ -194,8 +191,6 @@ class Writer:
             run.next_seq += 1
             if texts:
                 run.texts |= texts
-            if isinstance(events[-1], RunFinished):
-                run.status = events[-1].status
 
     def _write(self, work: Sequence[Rows]) -> None:
         try:
@@ -242,7 +237,7 @@ class Writer:
         if rows.lines:
             add_events(self._connection, number, rows.seq, rows.lines, rows.texts)
         if rows.over:
-            end_run(self._connection, number, run.status if run.failure is None else None)
+            end_run(self._connection, number, run.encoder.status if run.failure is None else None)
 
 
 def _give_back(rows: Rows) -> None:

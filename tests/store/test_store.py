@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -149,7 +150,7 @@ def test_the_short_forms_say_the_same(text: str, keep_texts: bool, apart: bool) 
         ),
     ]  # fmt: skip
     encoder = Encoder(dump, keep_texts=keep_texts)
-    lines = [encoder.encode([event]) for event in events] if apart else [encoder.encode(events)]
+    lines = [encoder.encode(deque([event])) for event in events] if apart else [encoder.encode(deque(events))]
     decoder = Decoder(RUN, encoder.take_texts().get, load, lenient=not keep_texts)
     decoded = [event for line in lines for event in decoder.decode(line)]
     if keep_texts:
@@ -180,7 +181,7 @@ def test_a_conversation_comes_back_however_it_goes_on(task: Task | None) -> None
         for turn, talk in enumerate(talks, start=1)
     ]  # fmt: skip
     encoder, decoder = Encoder(dump), Decoder(RUN, lambda _: None, load)
-    lines = [encoder.encode([event]) for event in events]
+    lines = [encoder.encode(deque([event])) for event in events]
     assert [decoder.decode(line) for line in lines] == [[event] for event in events]
     assert sum(line.count(b"part 0") for line in lines) == lines[0].count(
         b"part 0"
@@ -195,7 +196,7 @@ def test_a_message_is_kept_once_however_often_it_is_sent(tmp_path: Path) -> None
     texts = [row[0] for row in raw.execute("SELECT data FROM texts")]
     assert texts.count(LONG.encode("utf-8", "surrogatepass")) == 1
     (lines,) = raw.execute("SELECT data FROM events").fetchone()
-    turns = [encoded for name, encoded in json.loads(lines) if name == "CallStarted"]
+    turns = [encoded for name, *_, encoded in json.loads(lines) if name == "CallStarted"]
     assert turns[1]["request"]["since"] in (["0@1", 0], ["0@1", 2])
     raw.close()
 
@@ -224,7 +225,7 @@ def test_what_is_as_before_is_not_written_again() -> None:
     executed: list[AnyEvent] = [CellExecuted(run=RUN, node=ROOT, at_s=0, cell=cell, result=CellResult("ok"))]
     for first, second, share in [(leaf(1), leaf(2), 0.7), (turn(1), turn(2), 0.2), (started, executed, 0.3)]:
         encoder = Encoder(dump)
-        one, other = encoder.encode(first), encoder.encode(second)
+        one, other = encoder.encode(deque(first)), encoder.encode(deque(second))
         assert len(other) < len(one) * share
         decoder = Decoder(RUN, lambda _: None, load)
         assert [*decoder.decode(one), *decoder.decode(other)] == [*first, *second]
