@@ -3,12 +3,14 @@
     python -m benchmarks.instructions [CASE ...]
 
 Needs `valgrind`. Each case is run twice with a store and twice without, a few runs and some more; the difference of the counts
-is what a run takes, without the start of the process. The kernel's part of a write is not in it, nor is the thread that brings
-groups of events into the database: it works once a second, and everything takes fifty times as long here.
+is what a run takes, without the start of the process. Not in it are the kernel's part of a write; the thread that brings groups
+of events into the database, because it works once a second, and everything takes fifty times as long here; and the collector's
+full passes, which a few runs have one more or less of by chance.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -51,6 +53,7 @@ def count(case: str, base_url: str, store: Path | None, runs: int) -> int:
 def work(case: str, base_url: str, store: str, runs: int) -> None:
     """In the process that is counted. Waits are as much longer as everything is."""
     _do_without_unknown_calls()
+    gc.set_threshold(700, 10, 1 << 30)
     recorder.SOON_S *= SLOWER
     writer.GATHER_S *= SLOWER
     question, expected, options = CASES[case]
