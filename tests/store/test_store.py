@@ -161,8 +161,8 @@ def test_the_short_forms_say_the_same(text: str, keep_texts: bool, apart: bool) 
         assert not text or text.encode("utf-8", "replace") not in b"".join(lines)
 
 
-@pytest.mark.parametrize("task", [Task("q", 0, 1, 1, 5), None], ids=["short form", "general form"])
-def test_a_conversation_comes_back_however_it_goes_on(task: Task | None) -> None:
+@pytest.mark.parametrize("forms", ["short", "general", "by turns"])
+def test_a_conversation_comes_back_however_it_goes_on(forms: str) -> None:
     """It grows, is compacted in its middle, loses its end, is begun anew, and stays as it is."""
     parts = [Message("user", f"part {n} " * 20) for n in range(6)]
     talks = [
@@ -176,7 +176,10 @@ def test_a_conversation_comes_back_however_it_goes_on(task: Task | None) -> None
     events = [
         CallStarted(
             run=RUN, node=ROOT, at_s=turn, call=CallId(f"0@{turn}"), role="node", depth=0, model="m", turn=turn,
-            request=Request(tuple(talk), "node", task=task),
+            request=Request(
+                tuple(talk), "node", temperature=turn % 2,
+                task=Task("q", 0, 1, turn, 5) if forms == "short" or (forms == "by turns" and turn % 2) else None,
+            ),
         )
         for turn, talk in enumerate(talks, start=1)
     ]  # fmt: skip
