@@ -2,9 +2,9 @@
 
     python -m benchmarks.journal [--repeat N]
 
-The two are measured alternately in one process, a second of runs each time, so that what else the machine does hits both.
-The cost is that of all samples together, with its standard error. "Again" executes the recorded run once more
-without asking anything, which is what `rlm resume` does before it goes on.
+The two are measured alternately in one process, a second of runs each time, so that what else the machine does hits both. The
+cost is that of all samples together, with its standard error. "Again" executes the recorded run once more without asking
+anything, which is what `rlm resume` does before it goes on.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ def spend(work: Callable[[], object], catch_up: Callable[[], object] = lambda: N
     """Seconds and CPU seconds for a run.
 
     Runs follow each other for SAMPLE_S; what the database gets after the last one, by ``catch_up``, belongs to them. The
-    collector
-    goes on from where it was: begun anew it would make one full pass more or less in all samples of a side, 50 ms each.
+    collector goes on from where it was: begun anew it would make one full pass more or less in all samples of a side.
     """
     began, cpu, runs = time.perf_counter(), cpu_s(), 0
     while time.perf_counter() - began < SAMPLE_S:

@@ -78,8 +78,10 @@ class Recorder:
             self._must_keep = False
 
     def keep_soon(self) -> None:
-        """Has everything emitted until then kept in a moment: for what must be on record and nobody acts on. To be called on the
-        run's loop; what goes wrong is told by the next ``keep``."""
+        """Has everything emitted until then kept in a moment: for what must be on record and nobody acts on.
+
+        To be called on the run's loop. What goes wrong is told by the ``keep`` of the next reply.
+        """
         if self.journal is not None and not self._keeps_soon:
             self._keeps_soon = True
             asyncio.get_running_loop().call_later(SOON_S, self._keep_now)

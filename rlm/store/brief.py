@@ -70,11 +70,11 @@ class BriefWriter:
     short anyway.
     """
 
-    def __init__(self, text: Write, value: Callable[[object], Any], whole: Callable[..., Entry]) -> None:
+    def __init__(self, text: Write, value: Callable[[object], Any], whole: Callable[..., Entry], talks: Talks) -> None:
         self._text = text
         self._value = value
         self._whole = whole
-        self._talks = Talks()
+        self._talks = talks
         self._calls: dict[CallId, CallStarted] = {}  # on their way
         self._cells: dict[NodeId, Cell] = {}  # being executed
         self._alike: Fields | None = None  # what the last leaf call has in common with others of its batch
@@ -238,22 +238,14 @@ class BriefReader:
             temperature,
             shared_chars=shared_chars,
         )
+        return self._called(
+            request, node, call, at_s=at_s, depth=depth, model=model, turn=turn, cell=cell, batch=batch, key=key,
+            prefetched=prefetched,
+        )  # fmt: skip
+
+    def _called(self, request: Request, node: str, call: str, **rest: Any) -> CallStarted:
         return self.note(
-            CallStarted(
-                run=self._run,
-                node=NodeId(node),
-                at_s=at_s,
-                call=CallId(call),
-                role="leaf",
-                depth=depth,
-                model=model,
-                turn=turn,
-                request=request,
-                cell=cell,
-                batch=batch,
-                key=key,
-                prefetched=prefetched,
-            )
+            CallStarted(run=self._run, node=NodeId(node), call=CallId(call), role=request.role, request=request, **rest)
         )
 
     def _left(self, fields: Fields) -> CallSent:
@@ -306,20 +298,8 @@ class BriefReader:
             shared_chars=shared_chars,
             task=Task(self._text(question), *task),
         )
-        return self.note(
-            CallStarted(
-                run=self._run,
-                node=NodeId(node),
-                at_s=at_s,
-                call=CallId(call),
-                role="node",
-                depth=depth,
-                model=model,
-                turn=turn,
-                request=request,
-                limit=limit,
-                prefetched=prefetched,
-            )
+        return self._called(
+            request, node, call, at_s=at_s, depth=depth, model=model, turn=turn, limit=limit, prefetched=prefetched
         )
 
     def _next_turn(self, fields: Fields) -> CallStarted:

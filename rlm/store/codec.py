@@ -61,7 +61,7 @@ class Encoder:
         self._talks = Talks()
         self._write: dict[type[AnyEvent], Callable[[Any], Entry | None]] = dict.fromkeys(KINDS.values(), self._whole)
         if keep_texts:
-            self._write |= BriefWriter(self.text, self.value, self._whole).forms
+            self._write |= BriefWriter(self.text, self.value, self._whole, self._talks).forms
         else:
             self._write |= {CallStarted: self._started, NodeFinished: self._node_finished}
         self._write[RunFinished] = self._finished
