@@ -33,6 +33,10 @@ MAX_TRIES = 3  # of a cell whose process is killed from outside
 CLEAN_REPL = "import os\nos._exit(1)"
 
 
+class _Killed(Exception):
+    """A cell's process, from outside, while the cell was executed again."""
+
+
 class CellDriver:
     """One for each run. ``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
 
@@ -116,25 +120,37 @@ class CellDriver:
         """Executes the node's finished cells again in a new REPL. False where that did not give the same."""
         node = self._repetition.history.nodes.get(job.id)
         place = (until.turn, until.number)
-        for recorded in [each for key, each in sorted(node.cells.items()) if key < place] if node else []:
-            before = recorded.result
-            if before is None or before.rebuilt:
-                continue
-            if before.state_lost:  # what came before was lost once, and is again
-                await repl.execute(replace(recorded.cell, code=CLEAN_REPL), _refuse)
-                continue
-            run = CellRun(recorded)
+        finished = [recorded for key, recorded in sorted(node.cells.items()) if key < place] if node else []
+        for tries_left in reversed(range(MAX_TRIES)):
             try:
-                after = await repl.execute(
-                    replace(recorded.cell, prefetch=False), self._serve(job, recorded.cell, run, None, repl)
-                )
-                difference = "its process ended" if after.state_lost else find_difference(before, after)
+                for recorded in finished:
+                    await self._redo(job, repl, recorded)
+            except _Killed as killed:
+                if not tries_left:
+                    logger.warning("node %s: cell %s was killed again and again", job.id, killed)
             except DivergenceError as error:
-                difference = error.difference
-            if difference is not None:
-                logger.warning("node %s: cell %s cannot be repeated: %s", job.id, recorded.cell.name, difference)
+                logger.warning(
+                    "node %s: cell %s.%s cannot be repeated: %s", job.id, error.turn, error.cell, error.difference
+                )
                 return False
-        return True
+            else:
+                return True
+        return False
+
+    async def _redo(self, job: NodeJob, repl: Repl, recorded: RecordedCell) -> None:
+        """Raises DivergenceError when it did not give the same, and _Killed when something outside ended its process."""
+        before, cell = recorded.result, replace(recorded.cell, prefetch=False)
+        if before is None or before.rebuilt:
+            return
+        if before.state_lost:  # what came before was lost once, and is again
+            await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
+            return
+        after = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), None, repl))
+        if after.killed:
+            raise _Killed(cell.name)
+        difference = "its process ended" if after.state_lost else find_difference(before, after)
+        if difference is not None:
+            raise DivergenceError(job.id, cell.turn, cell.number, difference)
 
     def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None, repl: Repl) -> ServeSubcall:
         stop = repl.stop

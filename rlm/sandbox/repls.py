@@ -47,11 +47,16 @@ READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context
 ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
 SETUP_S = 60.0  # at least: a busy machine must not fail the caller's own code by the limit of a model's cells
 EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
+MAX_TRIES = 3  # to start a process that something outside kills
 SETUP = Cell(1, 1, "")
 KILLED = "signal 9"  # of a process that we did not kill: what a cell does to itself ends otherwise
 # Where forks can be counted and end with their REPL, and no copy can touch anything.
 FORKING_LEVELS = frozenset({"strict"})
 E = TypeVar("E", bound=SessionEvent)
+
+
+class _Killed(SandboxDiedError):
+    """By something outside, as far as can be told."""
 
 
 class _Worker:
@@ -73,13 +78,21 @@ class _Worker:
         try:
             async with asyncio.timeout(timeout_s):
                 event = await self.link.next_event()
-        except (WorkerGone, TimeoutError) as error:
-            how = await self.end()
-            why = f"did not answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else how
+        except TimeoutError as error:
+            await self.end()
+            why = f"did not answer within {timeout_s:g} s"
             raise SandboxDiedError(f"a worker process ended before it answered: {why}") from error
+        except WorkerGone:
+            raise await self.died("before it answered") from None
         if not isinstance(event, kind):
             raise ProtocolViolationError(f"a worker sent {type(event).__name__} instead of {kind.__name__}")
         return event
+
+    async def died(self, when: str) -> SandboxDiedError:
+        """What to raise of a process that is gone."""
+        how = await self.end()
+        kind = _Killed if KILLED in how else SandboxDiedError
+        return kind(f"a worker process ended {when}: {how}")
 
     async def end(self) -> str:
         """Kills the process if need be; returns how it ended."""
@@ -112,7 +125,16 @@ class WorkerRepl:
         self._closed = False
 
     async def start(self) -> None:
-        """Starts a process and gives it context and setup code."""
+        """Starts a process and gives it context and setup code. One that is killed meanwhile costs another try, not an error."""
+        for _ in range(MAX_TRIES - 1):
+            try:
+                return await self._start_once()
+            except _Killed:
+                if self._closed or self.starving or self._watch.system_was_first():
+                    raise  # by us after all, or for the memory that another would take again
+        return await self._start_once()
+
+    async def _start_once(self) -> None:
         limits = self._spec.limits
         if self._launcher.level not in FORKING_LEVELS:
             limits = replace(limits, prefetch_ahead=0)
@@ -131,7 +153,7 @@ class WorkerRepl:
                 f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
             ) from None
         except WorkerGone:
-            raise SandboxDiedError(f"a worker process ended at its start: {await worker.end()}") from None
+            raise await worker.died("at its start") from None
         await worker.expect(Ready, READY_TIMEOUT_S)
         if self._spec.setup_code is not None:
             await self._run_setup(worker, self._spec.setup_code)
@@ -143,7 +165,10 @@ class WorkerRepl:
         try:
             done = await running.run(Cell(1, 1, code), "setup")
         except WorkerGone:
-            raise ConfigurationError(f"the setup code ended its process: {await worker.end()}") from None
+            died = await worker.died("in its setup code")
+            if isinstance(died, _Killed) and not running.timed_out:
+                raise died from None
+            raise ConfigurationError(str(died)) from None
         if done.end != "ok":
             raise ConfigurationError(f"the setup code failed: {done.traceback or done.error}")
 

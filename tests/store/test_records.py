@@ -256,6 +256,26 @@ def test_a_repl_that_is_killed_while_its_cells_run_again_is_rebuilt_once_more(tm
     killer.join()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
+def test_a_repl_that_is_killed_while_it_is_rebuilt_is_rebuilt_once_more(tmp_path: Path) -> None:
+    codes = (
+        "import time\ntime.sleep(0.5)\nkept = llm_query('first')",
+        "time.sleep(0.5)\nboth = kept + llm_query('second')",
+        "FINAL(both)",
+    )
+    run, model = engine(cells(*codes), tmp_path / "runs.db")
+    # in the second cell, then in the first that is run again; on a machine that is busy elsewhere: what follows holds anyway
+    killers = [threading.Timer(at, kill_repls) for at in (0.85, 1.15)]
+    for killer in killers:
+        killer.start()
+    assert run.run("q", "context").answer == "<first><second>"
+    for killer in killers:
+        killer.join()
+    asked = [request.messages[-1].content for request in model.requests if request.role == "leaf"]
+    assert asked == ["first", "second"]
+    assert run.replay("last").answer == "<first><second>"
+
+
 def kill_repls() -> None:
     """Whatever the children of this process have as children."""
     for zygote in children(os.getpid()):

@@ -1,0 +1,92 @@
+"""REPLs whose processes are killed while they start, for the first time or after one that ended in a cell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell
+
+from rlm.core.cells import ReplLimits, ReplSpec
+from rlm.core.errors import SandboxDiedError, SandboxUnavailableError
+from rlm.sandbox.launch import WorkerProcess
+from rlm.sandbox.levels import open_launcher
+from rlm.sandbox.repls import WorkerSandbox
+
+pytestmark = linux_only
+
+
+class Killer:
+    """A launcher: of the processes of another one it kills as many as it is told to, at once."""
+
+    def __init__(self, kills: int = 0) -> None:
+        self._inner = open_launcher(AVAILABLE[0])
+        self.kills = kills
+        self.launched = 0
+
+    @property
+    def level(self) -> str:
+        return self._inner.level
+
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> WorkerProcess:
+        worker = await self._inner.launch(limits, shared)
+        self.launched += 1
+        if self.kills:
+            self.kills -= 1
+            worker.kill()
+        return worker
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.mark.parametrize("setup", [None, "n = 1"])
+async def test_a_process_that_is_killed_while_it_starts_costs_another_try(setup: str | None) -> None:
+    launcher = Killer(2)
+    sandbox = WorkerSandbox(launcher)
+    repl = await sandbox.open(ReplSpec("context", setup_code=setup, limits=SMALL))
+    assert launcher.launched == 3
+    assert (await run_cell(repl, "print(context, llm_query('?'))")).stdout == "context echo:?\n"
+    await sandbox.aclose()
+
+
+async def test_who_takes_the_place_of_one_that_ended_in_a_cell_may_be_killed_too() -> None:
+    launcher = Killer()
+    sandbox = WorkerSandbox(launcher)
+    repl = await sandbox.open(ReplSpec("context", limits=SMALL))
+    launcher.kills = 2
+    ended = await run_cell(repl, "import os\nos._exit(3)")
+    assert (ended.end, ended.state_lost, ended.killed) == ("died", True, False)
+    assert (await run_cell(repl, "print(context)")).stdout == "context\n"
+    await sandbox.aclose()
+
+
+async def test_where_every_process_is_killed_it_is_an_error_that_says_so() -> None:
+    launcher = Killer(100)
+    sandbox = WorkerSandbox(launcher)
+    with pytest.raises(SandboxUnavailableError, match=r"ended .* signal 9"):
+        await sandbox.open(ReplSpec("context", limits=SMALL))
+    assert launcher.launched == 3
+    launcher.kills = 0
+    repl = await sandbox.open(ReplSpec("context", limits=SMALL))
+    launcher.kills = 100
+    with pytest.raises(SandboxDiedError, match="could not be replaced"):
+        await run_cell(repl, "import os\nos._exit(3)")
+    await sandbox.aclose()
+
+
+async def test_a_sandbox_that_is_closed_meanwhile_starts_no_other() -> None:
+    launcher = Killer()
+    sandbox = WorkerSandbox(launcher)
+    slow = ReplSpec("context", setup_code="import time\ntime.sleep(30)", limits=SMALL)
+    opening = asyncio.create_task(sandbox.open(slow))
+    while not launcher.launched:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    await sandbox.aclose()
+    with pytest.raises(SandboxUnavailableError):
+        await opening
+    assert launcher.launched == 1
+    assert time.monotonic() - began < 10
