@@ -58,7 +58,7 @@ class RLM:
         max_depth: levels of model calls below the root. 1: sub-calls are plain calls; 2: they are RLMs whose sub-calls are
             plain calls; 0: a REPL without sub-calls.
         max_iterations: turns of each node. When they are used up, one last turn is asked for the answer.
-        budget: limits of the whole run.
+        budget: limits of the whole run. Its ``iterations``, where given, count in place of ``max_iterations``.
         sandbox: ``"auto"`` takes the strongest isolation this machine offers; or the name of a level, which must be there.
         sandbox_packages: what cells may import besides the standard library, for instance ``("numpy", "pandas")``; installed
             here, and imported before the sandbox is closed.
@@ -135,7 +135,6 @@ class RLM:
         given = {**locals(), "sandbox_packages": list(sandbox_packages)}
         check_options(given)
         self._budget = budget or Budget()
-        self._max_depth = max_depth if self._budget.depth is None else min(max_depth, self._budget.depth)
         # A level that is not there is an error now, not at the first run; it is tried while the models are loaded.
         self._sandbox = (sandbox, tuple(sandbox_packages))
         opening = _begin(lambda: SHARED.sandbox(*self._sandbox))
@@ -143,12 +142,11 @@ class RLM:
         self._prices = PriceList(prices)
         named = name_models(model, sub_model, models)
         self._models = SHARED.open_all(named, api_key, base_url, window_tokens)
-        iterations = self._budget.iterations
         self._settings = TreeSettings(
             models=tuple(self._models),  # of runs that still go on when this object is closed
             family_of=choose_prompt(prompt),
-            max_depth=self._max_depth,
-            max_turns=max_iterations if iterations is None else min(max_iterations, iterations),
+            max_depth=max_depth,
+            max_turns=max_iterations,
             observation_chars=observation_chars,
             limits=ReplLimits(
                 cell_seconds=cell_seconds, memory_mb=memory_mb, prefetch_ahead=concurrency if prefetch else 0
@@ -209,13 +207,13 @@ class RLM:
 
     def estimate(self, context: PlainValue) -> Estimate:
         """What a run over this input may take: its size, calls, tokens and dollars, from low to high. Spends nothing."""
-        settings = self._settings
+        settings = self._settings.within(self._budget)
         return estimate_run(
             context,
             root=settings.model_at(0).name,
-            leaf=settings.model_at(max(1, self._max_depth)).name,
-            leaf_prompt_chars=settings.sub_prompt_chars(max(0, self._max_depth - 1)),
-            max_depth=self._max_depth,
+            leaf=settings.model_at(max(1, settings.max_depth)).name,
+            leaf_prompt_chars=settings.sub_prompt_chars(max(0, settings.max_depth - 1)),
+            max_depth=settings.max_depth,
             price_of=self._prices.cost_usd,
         )
 
@@ -256,7 +254,7 @@ class RLM:
         Args:
             run_id: its id, or a beginning of it that no other run has; "last" is the newest.
             context: needed where it was too large to be kept; must be the same.
-            budget: limits of the whole run, what it has spent already included; what this object has when None. A run that
+            budget: limits of the whole run, what it has spent already included, in place of those this object has. A run that
                 ended because a limit was met goes on when one is given here.
             on_divergence: what happens when a cell does something else than it did: "stop" raises, "pay" goes on and asks
                 anew where it must.
@@ -358,15 +356,16 @@ class RLM:
             raise ConfigurationError("this RLM was closed; make a new one.")
         run_id = run or new_run_id()
         clock = MonotonicClock()
+        budget = budget or self._budget
         return Run(
             RunSetup(
                 id=run_id,
-                settings=self._settings,
+                settings=self._settings.within(budget),
                 sandbox=SHARED.sandbox(*self._sandbox),
                 scheduler=self._scheduler(clock=clock),
                 clock=clock,
                 price_of=self._prices.cost_usd,
-                budget=budget or self._budget,
+                budget=budget,
                 sinks=(*self._sinks, *sinks),
                 depth=depth,
                 record=record if past else Record(self._records, run_id, self._options, sources),

@@ -65,16 +65,20 @@ def engine_of(
     if live:
         given |= {name: options.get(name) for name in ("base_url", "window_tokens", "cache") if options.get(name)}
     given |= {name: value for name, value in changed.items() if value is not None}
-    budget = options.get("budget")
-    limits = rlm.Budget(**budget) if isinstance(budget, dict) and live else rlm.Budget()
     return rlm.RLM(
         models=models,
         store=choose_store(store),
-        budget=limits,
+        budget=recorded_budget(info) if live else rlm.Budget(),
         prompt=prompt if isinstance(prompt, str) else None,
         sinks=sinks,
         **given,  # type: ignore[arg-type]
     )
+
+
+def recorded_budget(info: RunInfo) -> rlm.Budget:
+    """The limits that a run began with."""
+    budget = info.options.get("budget")
+    return rlm.Budget(**budget) if isinstance(budget, dict) else rlm.Budget()
 
 
 def find_context(store: SqliteStore, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from rlm.cli.ask import choose_view, report, report_failure
-from rlm.cli.records import engine_of, find_context, open_store
+from rlm.cli.records import engine_of, find_context, open_store, recorded_budget
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError
 
@@ -42,7 +42,7 @@ def resume(
         The input again, where it was too large to be kept and is no longer where it was.
     budget
         Dollars the whole run may spend, what it has spent included. With this or one of the next four, a run goes on that
-        ended because a limit was met.
+        ended because a limit was met; its other limits stay.
     max_calls
         Model calls the whole run may make.
     max_tokens_total
@@ -76,12 +76,11 @@ def resume(
         limits = Budget(
             usd=budget, calls=max_calls, tokens=max_tokens_total, seconds=timeout, iterations=max_iterations
         )
+        raised = None if limits == Budget() else recorded_budget(info).updated(limits)
         with engine_of(info, store, live=True, sinks=[view] if view else [], **changed) as engine:
             names = engine.model_names
             with view or nullcontext():
-                result = engine.resume(
-                    info.id, context, budget=limits if limits != Budget() else None, on_divergence=on_divergence
-                )
+                result = engine.resume(info.id, context, budget=raised, on_divergence=on_divergence)
     except RLMError as error:
         return report_failure(error, names, json_output=json_output)
     sys.stdout.flush()

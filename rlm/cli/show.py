@@ -57,22 +57,21 @@ def show(
 def _describe_node(node: NodeRecord, lines: list[str], full: bool) -> None:
     pad = "  " * node.depth
     took = f", {format_seconds(node.ended_s - node.started_s)}" if node.ended_s is not None else ""
-    lines.append(f"{pad}node {node.id} ({node.model}): {node.status or 'open'}{took}; {one_line(node.question, 100)}")
-    for turn in node.turns:
+    status = "superseded" if node.superseded else node.status or "open"
+    lines.append(f"{pad}node {node.id} ({node.model}): {status}{took}; {one_line(node.question, 100)}")
+    for turn, calls in node.calls_by_turn():
+        lines += [f"{pad}  summary of turns before: {_describe_call(call)}" for call in calls if call.cell is None]
         lines.append(f"{pad}  turn {turn.turn}: {_describe_call(turn)}")
         if full and turn.reply:
             lines += _block(turn.reply, f"{pad}    | ", full)
-        for cell, result in node.cells:
-            if cell.turn != turn.turn:
-                continue
+        cells = [] if turn.superseded else [each for each in node.cells if each[0].turn == turn.turn]
+        for cell, result in cells:
             lines.append(f"{pad}    cell {cell.name}: {result.end}, {format_seconds(result.elapsed_s)}")
             lines += _block(cell.code, f"{pad}      > ", full)
             lines += _block(result.stdout + (result.echo or "") + (result.traceback or ""), f"{pad}        ", full)
-            leaves = [call for call in node.leaves if (call.turn, call.cell) == (cell.turn, cell.number)]
-            for call in leaves if full else leaves[:MAX_LINES]:
-                lines.append(f"{pad}      call {call.id}: {_describe_call(call)}: {one_line(call.prompt, 60)}")
-            if not full and len(leaves) > MAX_LINES:
-                lines.append(f"{pad}      ... {len(leaves) - MAX_LINES:,} more calls (--full)")
+            lines += _list_calls([call for call in calls if call.cell == cell.number], pad, full)
+        finished = {None, *(cell.number for cell, _ in cells)}
+        lines += _list_calls([call for call in calls if call.cell not in finished], pad, full)
     for child in node.children:
         _describe_node(child, lines, full)
     if node.status in ("complete", "partial"):
@@ -81,14 +80,22 @@ def _describe_node(node: NodeRecord, lines: list[str], full: bool) -> None:
         lines.append(f"{pad}  {one_line(node.error, 200)}")
 
 
+def _list_calls(calls: list[CallRecord], pad: str, full: bool) -> list[str]:
+    shown = calls if full else calls[:MAX_LINES]
+    lines = [f"{pad}      call {call.id}: {_describe_call(call)}: {one_line(call.prompt, 60)}" for call in shown]
+    more = [f"{pad}      ... {len(calls) - len(shown):,} more calls (--full)"] if len(calls) > len(shown) else []
+    return lines + more
+
+
 def _describe_call(call: CallRecord) -> str:
+    again = " (superseded when the run was taken up)" if call.superseded else ""
     if call.error is not None:
-        return one_line(call.error, 120)
+        return one_line(call.error, 120) + again
     if call.ended_s is None:
-        return "open"
+        return "open" + again
     cost = "" if call.cost_usd is None else f", ${call.cost_usd:.5f}"
-    usage = call.usage
-    return f"{format_seconds(call.ended_s - call.started_s)}, {usage.input_tokens:,} + {usage.output_tokens:,} tokens{cost}"
+    tokens = f"{call.usage.input_tokens:,} + {call.usage.output_tokens:,} tokens"
+    return f"{format_seconds(call.ended_s - call.started_s)}, {tokens}{cost}{again}"
 
 
 def _block(text: str, prefix: str, full: bool) -> list[str]:

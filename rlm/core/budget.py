@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeAlias
 
 from rlm.core.errors import ConfigurationError
@@ -28,7 +28,7 @@ class Budget:
         tokens: of all prompts and replies together, cached ones included.
         calls: model calls, turns and leaf calls together, at all depths.
         seconds: wall-clock time of the whole run.
-        iterations: turns of each node.
+        iterations: turns of each node, in place of ``max_iterations``.
         depth: levels of model calls below the root.
     """
 
@@ -48,6 +48,10 @@ class Budget:
             if not math.isfinite(value) or value < least or (positive and value <= 0):
                 rule = "more than 0" if positive else f"at least {least}"
                 raise ConfigurationError(f"Budget({name}={value}): must be {rule}, or None for no limit.")
+
+    def updated(self, other: Budget) -> Budget:
+        """The limits of ``other``, and of kinds that it does not limit those there are."""
+        return replace(self, **{name: limit for name, limit in asdict(other).items() if limit is not None})
 
     @property
     def counts_tokens(self) -> bool:

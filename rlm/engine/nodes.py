@@ -192,7 +192,7 @@ class Tree:
             question=job.question,
             context=describe_context(job.context),
             system=settings.family_of(job.model.name)(facts),
-            max_turns=settings.max_turns,
+            max_turns=max(settings.max_turns, self.repetition.turns_on_record(job.id)),
             observation_chars=settings.observation_chars,
             window_tokens=job.model.window_tokens,
             cut_replies=settings.cut_replies,

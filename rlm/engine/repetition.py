@@ -88,6 +88,14 @@ class Repetition:
             )
         return None
 
+    def turns_on_record(self, node: NodeId) -> int:
+        """How many turns a node must be allowed to come to where its record ends, whatever limit it has now."""
+        turns = known.turns if (known := self.history.nodes.get(node)) else {}
+        last = max(
+            (turn for turn, each in turns.items() if each.reply or (each.failure and turn + 1 in turns)), default=0
+        )
+        return last - 1 if last and turns[last].limit == "iterations" else last
+
     def summary(self, node: NodeId, turn: int) -> Reply | None:
         """The summary that was made before a turn. Raises what it ended with."""
         known = self.history.nodes.get(node)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
 from rlm.core.endings import CutRule
 from rlm.core.ids import NodeId
@@ -42,6 +43,11 @@ class TreeSettings:
     setup_code: str | None = None
     cut_replies: CutRule = "invented"
     warm_prefixes: WarmRule = "auto"
+
+    def within(self, budget: Budget) -> TreeSettings:
+        """The same, no deeper than a budget allows and with as many turns as it does."""
+        depth = self.max_depth if budget.depth is None else min(self.max_depth, budget.depth)
+        return replace(self, max_depth=depth, max_turns=budget.iterations or self.max_turns)
 
     def model_at(self, depth: int) -> Model:
         return self.models[min(depth, len(self.models) - 1)]

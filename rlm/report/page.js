@@ -6,6 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const seconds = (s) => (s === null || s === undefined ? "open" : s < 1 ? `${Math.round(s * 1000)} ms` : `${s.toFixed(2)} s`);
 const count = (n) => n.toLocaleString("en");
+const plural = (n, what) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 const lasted = (thing) => (thing.ends === null ? null : thing.ends - thing.starts);
 const firstLine = (text) => (text || "").trim().split("\n", 1)[0].slice(0, 200);
 
@@ -30,15 +31,16 @@ function add(parent, kind, label, thing, open) {
 
 function addCalls(parent, calls) {
   if (!calls.length) return;
-  const total = calls.length === 1 ? "1 call" : `${count(calls.length)} calls`;
-  const failed = calls.filter((call) => call.error).length;
+  const total = plural(calls.length, "call");
+  const failed = calls.filter((call) => call.error && !call.superseded).length;
   const group = add(parent, "calls", failed ? `${total}, ${count(failed)} failed` : total, { calls }, calls.length <= 10);
   for (const call of calls) addCall(group, call);
 }
 
 function addCall(parent, call) {
-  const item = add(parent, call.role === "node" ? `turn ${call.turn}` : "call", firstLine(call.prompt), call, true);
-  item.failed = Boolean(call.error);
+  const kind = call.of === null ? `turn ${call.turn}` : call.cell === null ? "summary" : "call";
+  const item = add(parent, kind, `${call.superseded ? "superseded · " : ""}${firstLine(call.prompt)}`, call, true);
+  item.failed = Boolean(call.error) && !call.superseded;
   itemOfCall.set(call, item);
   return item;
 }
@@ -47,23 +49,29 @@ function addNode(parent, index) {
   const node = data.nodes[index];
   const item = add(parent, `node ${node.id}`, `${node.status || "open"} · ${firstLine(node.question)}`, node, true);
   item.failed = node.status === "failed";
-  const calls = callsOf.get(index) || [];
-  const children = childrenOf.get(index) || [];
-  for (const turn of calls.filter((call) => call.cell === null)) {
+  const children = new Set(childrenOf.get(index) || []);
+  for (const turn of turnsOf.get(index) || []) {
+    const calls = callsOf.get(turn) || [];
+    for (const summary of calls.filter((call) => call.cell === null)) addCall(item, summary);
     const turnItem = addCall(item, turn);
-    for (const cell of node.cells.filter((each) => each.turn === turn.turn)) {
+    for (const cell of turn.superseded ? [] : node.cells.filter((each) => each.turn === turn.turn)) {
       const cellItem = add(turnItem, `cell ${cell.name}`, `${cell.end} · ${firstLine(cell.code)}`, { cell, node }, true);
       cellItem.failed = cell.end !== "ok";
-      addCalls(cellItem, calls.filter((call) => call.cell === cell.number && call.turn === cell.turn));
+      addCalls(cellItem, calls.filter((call) => call.cell === cell.number));
       const place = `${node.id}/${cell.name}.`;
-      for (const child of children.filter((each) => data.nodes[each].id.startsWith(place))) addNode(cellItem, child);
+      for (const child of children) {
+        if (!data.nodes[child].id.startsWith(place) || data.nodes[child].status === "superseded") continue;
+        addNode(cellItem, child);
+        children.delete(child);
+      }
     }
-    const open = calls.filter((call) => call.turn === turn.turn && call.cell !== null && !itemOfCall.has(call));
-    addCalls(turnItem, open);  // of a cell that did not come to its end
+    addCalls(turnItem, calls.filter((call) => call.cell !== null && !itemOfCall.has(call)));  // of a cell that did not come to its end
   }
+  for (const child of children) addNode(item, child);  // of such cells
 }
 
-const callsOf = Map.groupBy ? Map.groupBy(data.calls, (call) => call.node) : group(data.calls, (call) => call.node);
+const turnsOf = group(data.calls.filter((call) => call.of === null), (call) => call.node);
+const callsOf = group(data.calls.filter((call) => call.of !== null), (call) => data.calls[call.of]);
 const childrenOf = group([...data.nodes.keys()].filter((i) => data.nodes[i].parent !== null), (i) => data.nodes[i].parent);
 if (data.nodes.length) addNode(null, 0);
 
@@ -161,6 +169,7 @@ function choose(item) {
     const cost = thing.cost === null ? "" : `, $${thing.cost.toFixed(6)}`;
     const tokens = `${count(thing.in)} tokens in (${count(thing.prefix)} from the prefix cache), ${count(thing.out)} out`;
     parts.push(element("p", "", `${thing.id}: ${thing.model}, ${seconds(lasted(thing))}${waited}; ${tokens}${cost}`));
+    if (thing.superseded) parts.push(element("p", "", "Superseded: it was made again when the run was taken up. It counts only as cost."));
     if (thing.cached) parts.push(element("p", "", "Answered from the cache of earlier runs."));
     parts.push(...part("Prompt (its newest message)", thing.prompt), ...part("Reply", thing.reply), ...part("Error", thing.error));
   }
@@ -324,9 +333,9 @@ byId("title").textContent = `run ${data.run}`;
 byId("summary").textContent = [
   data.nodes.length ? data.nodes[0].status || "open" : "empty",
   seconds(data.ends),
-  `${count(data.nodes.length)} nodes`,
-  `${count(turns)} turns`,
-  `${count(data.calls.length - turns)} leaf calls, up to ${count(byLane.length)} open at once`,
+  plural(data.nodes.length, "node"),
+  plural(turns, "turn"),
+  `${plural(data.calls.length - turns, "leaf call")}, up to ${count(byLane.length)} open at once`,
   `${count(data.tokens)} tokens`,
   data.cost === null ? "cost unknown" : `$${data.cost.toFixed(4)}`,
 ].join(" · ");

@@ -18,7 +18,6 @@ import orjson
 
 from rlm.core.cells import PlainValue
 from rlm.core.events import AnyEvent
-from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.result import Result
 from rlm.core.tree import CallRecord, NodeRecord, TreeBuilder
 from rlm.core.usage import Spend, sum_usage
@@ -70,31 +69,37 @@ def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
 def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, Json]:
     """What the page shows, as JSON: nodes with their cells, and calls, each naming its node by index."""
     nodes = root.walk() if root else []
-    index = {node.id: number for number, node in enumerate(nodes)}
     calls = [call for node in nodes for call in node.calls]
+    node_index = {id(node): number for number, node in enumerate(nodes)}
+    call_index = {id(call): number for number, call in enumerate(calls)}
+    parents = {id(child): node_index[id(node)] for node in nodes for child in node.children}
+    turns = {
+        id(call): call_index[id(turn)] for node in nodes for turn, called in node.calls_by_turn() for call in called
+    }
     things: list[NodeRecord | CallRecord] = [*nodes, *calls]
     return {
         "run": run,
         "ends": max((each.ended_s or each.started_s for each in things), default=0.0),
         "tokens": spend.usage.total_tokens,
         "cost": None if spend.unpriced_calls else spend.cost_usd,
-        "nodes": [_describe_node(node, index) for node in nodes],
-        "calls": [_describe_call(call, index[node.id]) for node in nodes for call in node.calls],
+        "nodes": [_describe_node(node, parents.get(id(node))) for node in nodes],
+        "calls": [
+            _describe_call(call, node_index[id(node)], turns.get(id(call))) for node in nodes for call in node.calls
+        ],
     }
 
 
-def _describe_node(node: NodeRecord, index: dict[NodeId, int]) -> dict[str, Json]:
-    parent = SubcallPlace.parse(node.id).node if "/" in node.id else None
+def _describe_node(node: NodeRecord, parent: int | None) -> dict[str, Json]:
     return {
         "id": node.id,
-        "parent": None if parent is None else index.get(parent),
+        "parent": parent,
         "depth": node.depth,
         "model": node.model,
         "question": node.question,
         "context": node.context,
         "starts": node.started_s,
         "ends": node.ended_s,
-        "status": node.status,
+        "status": "superseded" if node.superseded else node.status,
         "answer": _text_of(node.answer),
         "error": node.error,
         "cells": [
@@ -116,11 +121,13 @@ def _describe_node(node: NodeRecord, index: dict[NodeId, int]) -> dict[str, Json
     }
 
 
-def _describe_call(call: CallRecord, node: int) -> dict[str, Json]:
+def _describe_call(call: CallRecord, node: int, turn: int | None) -> dict[str, Json]:
+    """``of`` is the index of the turn whose cells made a call, or before which it made a summary; None for turns."""
     usage = call.usage
     return {
         "id": call.id,
         "node": node,
+        "of": turn,
         "role": call.role,
         "model": call.model,
         "turn": call.turn,
@@ -137,6 +144,7 @@ def _describe_call(call: CallRecord, node: int) -> dict[str, Json]:
         "out": usage.output_tokens,
         "cost": call.cost_usd,
         "cached": call.cached,
+        "superseded": call.superseded,
     }
 
 

@@ -121,6 +121,9 @@ def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) ->
         first = rlm("ask", "-m", "openai:m", "--max-calls", "4", "What?", server=server, stdin=TEXT, env=env)
         assert first.returncode in (3, 4), first.stderr
         assert b" --max-calls CALLS\n" in first.stderr
+        other = rlm("resume", "--max-tokens-total", "1000000", server=server, env=env)
+        assert other.returncode in (3, 4), "another limit was raised, and the one that was met is gone"
+        assert len(server.calls) <= 4
         ended = rlm("resume", "--max-calls", "50", "--json", server=server, env=env)
         assert json.loads(ended.stdout)["run_id"].encode() in first.stderr
 

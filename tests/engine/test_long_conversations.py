@@ -54,6 +54,12 @@ def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
     assert all("seen (list" in request.messages[-1].content for request in summaries)
     assert result.usage.total.usage.calls == len(model.requests) == TURNS + len(summaries)
     assert result.used["calls"].used == len(model.requests)
+    assert result.tree is not None
+    by_turn = result.tree.calls_by_turn()
+    assert [turn.turn for turn, _ in by_turn] == list(range(1, TURNS + 1))
+    assert [turn.id + ".summary" for turn, calls in by_turn if calls] == [
+        call.id for _, calls in by_turn for call in calls
+    ]
     # Between two compactions the conversation only grows at its end.
     for before, after in zip(model.requests, model.requests[1:], strict=False):
         if before.role == after.role == "node":

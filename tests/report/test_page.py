@@ -94,6 +94,37 @@ def test_in_a_browser_everything_is_text_and_found(tmp_path: Path) -> None:
 
 
 @needs_browser
+def test_what_was_superseded_is_drawn_as_that_and_cells_stand_under_one_turn(tmp_path: Path) -> None:
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return "leaf"
+        turn = sum(message.role == "assistant" for message in request.messages)
+        last = "FINAL(partly)" if "limit of iterations is met" in request.messages[-1].content else "FINAL_VAR(x)"
+        return last if turn else "```repl\nx = llm_query('?')\nprint(x)\n```"
+
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", budget=rlm.Budget(iterations=1)) as engine:
+        assert engine.run("q", "context").status == "partial"
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db") as engine:
+        result = engine.resume("last", budget=rlm.Budget(iterations=5))
+    (tmp_path / "page.html").write_text(rlm.report_html(result), encoding="utf-8")
+    with browsing(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "page.html").as_uri())
+        rows = browser.run("return items.map((item) => `${item.kind} ${item.label}`.slice(0, 22).trim())")
+        assert rows == [
+            "node 0 complete · q",
+            "turn 1 Question: q",
+            "cell 1.1 ok · x = llm_",
+            "calls 1 call",
+            "call ?",
+            "turn 2 superseded · le",
+            "turn 2 leaf",
+        ]
+        browser.run("choose(items.find((item) => item.label.startsWith('superseded')))")
+        assert "made again when the run was taken up" in str(browser.run("return detail.textContent"))
+        assert browser.complaints() == []
+
+
+@needs_browser
 @pytest.mark.slow
 def test_ten_thousand_calls_stay_smooth(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page_of_events("r1", record(10_000)), encoding="utf-8")

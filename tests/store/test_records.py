@@ -125,6 +125,63 @@ def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good_and_it_is_told
     assert again.replay("last").answer == result.answer
 
 
+def loops(turns: int) -> Callable[[Request], str | ModelError]:
+    """A root that looks around in so many turns, and then answers; or at once where a limit says so."""
+
+    def script(request: Request) -> str:
+        turn = sum(message.role == "assistant" for message in request.messages)
+        if request.messages[-1].content.endswith(answer_now("iterations")):
+            return f"FINAL({turn} turns)"
+        return "FINAL(whole)" if turn == turns else f"```repl\nprint({turn})\n```"
+
+    return script
+
+
+def test_turns_that_a_budget_allows_count_when_a_run_goes_on(tmp_path: Path) -> None:
+    first, _ = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
+    assert first.run("q", "context").answer == "2 turns"
+    more, _ = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
+    assert more.resume("last", budget=rlm.Budget(iterations=3)).answer == "3 turns"
+    most, _ = engine(loops(4), tmp_path / "runs.db", max_iterations=1)
+    result = most.resume("last", budget=rlm.Budget(iterations=5))
+    assert (result.answer, result.status) == ("whole", "complete")
+
+
+def test_fewer_turns_than_a_run_has_made_take_nothing_back(tmp_path: Path) -> None:
+    first, _ = engine(loops(4), tmp_path / "runs.db", max_iterations=3)
+    partial = first.run("q", "context")
+    fewer, model = engine(loops(4), tmp_path / "runs.db", max_iterations=1)
+    for again in (fewer.replay("last"), fewer.resume("last")):
+        assert (again.answer, again.status, again.limit) == (partial.answer, "partial", "iterations")
+    assert model.requests == []
+    broke = True
+
+    def script(request: Request) -> str | ModelError:
+        turn = sum(message.role == "assistant" for message in request.messages)
+        return OutOfCreditError("no credit left") if broke and turn == 3 else loops(9)(request)
+
+    broken, _ = engine(script, tmp_path / "runs.db")
+    with pytest.raises(OutOfCreditError):
+        broken.run("q", "context")
+    broke = False
+    fewer, model = engine(script, tmp_path / "runs.db", max_iterations=1)
+    assert fewer.resume("last").answer == "3 turns"
+    assert len(model.requests) == 1
+
+
+def test_a_replay_tells_the_limit_that_was_met_whatever_else_there_is_room_for(tmp_path: Path) -> None:
+    codes = ("print(1)", "print(2)", "print(3)")
+
+    def script(request: Request) -> str:
+        return "FINAL(1)" if request.messages[-1].content.endswith(answer_now("calls")) else cells(*codes)(request)
+
+    first, _ = engine(script, tmp_path / "runs.db", budget=rlm.Budget(calls=3))
+    assert first.run("q", "context").limit == "calls"
+    for turns in (1, 2, 3, 9):
+        other, _ = engine(script, tmp_path / "runs.db", max_iterations=turns)
+        assert other.replay("last").limit == "calls"
+
+
 def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: Path) -> None:
     codes = (
         "out = [llm_query(f'a{i}') for i in range(10)]",
