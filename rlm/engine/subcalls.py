@@ -1,48 +1,36 @@
-"""Serves what a cell asks for: each sub-call becomes a leaf call or a child node, by the depth rule, with the same errors.
+"""Serves what a cell asks for, with the same errors whether it becomes a leaf call or a child node.
 
-What was answered before, in this process or in one that ended, is handed over again instead.
+What was answered before, in this process or in one that ended, is handed over again; what is new is made and goes on record.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeAlias
 
-import orjson
-
-from rlm.core.actions import Finish
-from rlm.core.bounds import least_tokens
-from rlm.core.cells import Cell, CellResult, PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
-from rlm.core.depth import decide_subcall
+from rlm.core.cells import Cell, CellResult, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.core.errors import (
     BudgetExceededError,
     IncompleteRecordError,
     MalformedReplyError,
     ModelError,
-    NoAnswerError,
-    PromptTooLongError,
 )
 from rlm.core.events import SubcallEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
-from rlm.core.messages import Message, Reply, Request
-from rlm.engine.call import Call
+from rlm.core.messages import Reply
 from rlm.engine.calls import Caller
+from rlm.engine.making import DriveNode, SubcallMaker, parse_data
 from rlm.engine.remaining import RunLimits
 from rlm.engine.repetition import CellRun, Repetition, subcall_key
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.stop import Stopped
-from rlm.engine.warming import Warming
-from rlm.ports import Model
-from rlm.prompts import DEFAULT_QUESTION, describe_limit
+from rlm.prompts import describe_limit
 
 NOT_MADE = "this call was not made before the cell ended with an error"
-
-DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 
 
 @dataclass(slots=True)
@@ -65,11 +53,10 @@ class SubcallServer:
     ) -> None:
         self._settings = settings
         self._caller = caller
-        self._drive = drive
         self._limits = limits
         self._recorder = caller.recorder
         self._repetition = repetition
-        self._warming = Warming(settings.warm_prefixes)
+        self._maker = SubcallMaker(settings, caller, drive, replays=repetition.purpose == "replay")
         self._ahead = defaultdict[tuple[NodeId, int, int], _AskedAhead](_AskedAhead)
 
     def count_refused(self, node: NodeId, cell: Cell, result: CellResult) -> None:
@@ -150,22 +137,24 @@ class SubcallServer:
     async def _answer(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
     ) -> SubcallOutcome:
-        """A sub-call that is new. What is no plain reply is an event of its own, so that it can be told again."""
+        """A sub-call that is new, made. What is no plain reply is an event of its own, so that it can be told again."""
         recorder, stop = self._recorder, self._limits.stop
         began = recorder.at_s
         rank = self._ahead[job.id, place.turn, place.cell].next_rank() if subcall.prefetched else 0
         outcome: SubcallOutcome | Reply
         try:
             if subcall.budget:
-                outcome = SubcallAnswer(self._limits.remaining.as_dict(self._settings.max_turns - place.turn))
+                outcome = SubcallAnswer(self._limits.remaining.as_dict(max(0, self._settings.max_turns - place.turn)))
             elif limit:
                 told = f"{describe_limit(limit)} No more sub-calls. Answer now."
                 outcome = SubcallFailure("BudgetExceeded", told)
             elif job.parent is not None:
-                outcome = await self._make(job, place, subcall, key)  # ends with the root's sub-call that it serves
+                outcome = await self._maker.make(
+                    job, place, subcall, key
+                )  # ends with the root's sub-call that it serves
             else:
                 with stop.interrupting():
-                    outcome = await self._make(job, place, subcall, key)
+                    outcome = await self._maker.make(job, place, subcall, key)
             if isinstance(outcome, Reply):
                 recorded = self._repetition.history.call(place)
                 elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
@@ -198,103 +187,6 @@ class SubcallServer:
         )
         return outcome
 
-    def _make(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str
-    ) -> Coroutine[Any, Any, SubcallOutcome | Reply]:
-        """A leaf call's reply, or what else comes of a sub-call, by the depth rule."""
-        kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
-        if isinstance(kind, SubcallFailure):
-            return _at_once(kind)
-        model = self._model_for(job, subcall)
-        if isinstance(model, SubcallFailure):
-            return _at_once(model)
-        if kind == "leaf":
-            return self._ask_leaf(job, place, subcall, model, key)
-        return self._drive_child(job, place, subcall, model, key)
-
-    def _model_for(self, job: NodeJob, subcall: Subcall) -> Model | SubcallFailure:
-        """The model of the next depth, or the one asked for by name, where the run has it."""
-        if subcall.model is None:
-            return self._settings.model_at(job.depth + 1)
-        for model in self._settings.models:
-            if subcall.model in (model.name, model.name.partition(":")[2]):
-                return model
-        names = ", ".join(sorted({model.name for model in self._settings.models}))
-        return SubcallFailure("LLMQueryError", f"model={subcall.model!r} is not one of this run's models: {names}")
-
-    async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str) -> Reply:
-        if self._repetition.purpose == "replay":
-            raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
-        prompt = leaf_prompt(subcall)
-        request = Request(
-            (Message("user", prompt),),
-            role="leaf",
-            depth=job.depth + 1,
-            temperature=self._settings.temperature,
-            max_output_tokens=self._caller.meter.output_limit(model),
-            schema=subcall.schema,
-        )
-        check_fits(model, request)
-        need = self._caller.meter.call_need(model, request)
-        if subcall.prefetched:
-            need = replace(need, ahead=True)
-        call = Call(
-            self._caller.till,
-            model,
-            request,
-            need,
-            CallId(place.path),
-            job.id,
-            place.turn,
-            place.cell,
-            subcall.batch,
-            key=key,
-            prefetched=subcall.prefetched,
-        )
-        # JSON is not streamed: its beginning cannot be heard.
-        if subcall.batch is None or subcall.schema is not None or not self._warming.concerns(model, prompt):
-            reply = await self._caller.ask(call)
-        else:
-            batch = (job.id, place.turn, place.cell, subcall.batch)
-            async with self._warming.join(model, batch, prompt) as ticket:
-                if ticket.shared_chars:
-                    call.request = replace(request, shared_chars=ticket.shared_chars)
-                reply = ticket.reply = await self._caller.ask(call, ticket.first_word)
-        self._warming.learn(model, reply)
-        return reply
-
-    async def _drive_child(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str
-    ) -> SubcallOutcome:
-        question, context = (
-            (subcall.prompt, subcall.context) if subcall.has_context else (DEFAULT_QUESTION, subcall.prompt)
-        )
-        if subcall.schema is not None:
-            schema = orjson.dumps(subcall.schema).decode()
-            question += f"\nAnswer with FINAL(value) from code, a value that follows this JSON schema: {schema}"
-        child = NodeJob(
-            NodeId(place.path),
-            job.depth + 1,
-            question,
-            context,
-            model,
-            job.id,
-            subcall.batch,
-            key=key,
-            prefetched=subcall.prefetched,
-        )
-        finish = await self._drive(child)
-        if finish.error is None:
-            text = isinstance(finish.answer, str) or subcall.schema is not None
-            return SubcallAnswer(finish.answer if text else str(finish.answer))
-        if isinstance(finish.error, NoAnswerError | ModelError):
-            return SubcallFailure(type(finish.error).__name__, str(finish.error))
-        raise finish.error
-
-
-async def _at_once(outcome: SubcallOutcome) -> SubcallOutcome:
-    return outcome
-
 
 def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:
     """What the cell was told."""
@@ -309,42 +201,3 @@ def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcom
         return SubcallAnswer(parse_data(recorded.reply), elapsed_s)
     except MalformedReplyError as error:
         return SubcallFailure(type(error).__name__, str(error), elapsed_s)
-
-
-def leaf_prompt(subcall: Subcall) -> str:
-    """The one message of a leaf call: the instruction first, the data after it, so that prompts share their beginning."""
-    if not subcall.has_context:
-        return subcall.prompt
-    data = subcall.context
-    text = data if isinstance(data, str) else orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    return f"{subcall.prompt}\n\n{text}"
-
-
-def check_fits(model: Model, request: Request) -> None:
-    """Spares a call that cannot succeed.
-
-    Raises:
-        PromptTooLongError: the prompt is larger than the model's window, by whatever tokeniser.
-    """
-    least = least_tokens(request.messages)
-    if least > model.window_tokens:
-        chars = sum(len(message.content) for message in request.messages)
-        raise PromptTooLongError(
-            f"the prompt has {chars:,} characters, at least {least:,} tokens; the window of {model.name} is "
-            f"{model.window_tokens:,} tokens. It was not sent: "
-            f"split it into {-(-least * 2 // model.window_tokens)} parts or more",
-            model=model.name,
-        )
-
-
-def parse_data(reply: Reply) -> PlainValue:
-    """The data of a reply that had to follow a JSON schema.
-
-    Raises:
-        MalformedReplyError: the reply is not JSON.
-    """
-    try:
-        data: PlainValue = orjson.loads(reply.text)
-    except orjson.JSONDecodeError as error:
-        raise MalformedReplyError(f"{reply.model} did not reply with JSON: {error}", model=reply.model) from None
-    return data
