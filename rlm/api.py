@@ -317,10 +317,8 @@ class RLM:
             raise IncompleteRecordError(f"run {past.info.id} was killed before anything of it was kept: ask again")
         repetition = Repetition(on_divergence=on_divergence)
         ended = past.events[-1]
-        stopped = (
-            isinstance(ended, RunFinished) and ended.limit == "stopped"
-        )  # by the caller, who now wants it to go on
-        more = budget is not None or stopped
+        # Who had stopped it wants it to go on now.
+        more = budget is not None or (isinstance(ended, RunFinished) and ended.limit == "stopped")
         # Nothing can come of executing it again, unless what differs is paid for.
         over = past.info.status in ("complete", "partial") and not more and on_divergence == "stop"
         record = None if over else Record(self._records, past.info.id, {}, resumed=True)
