@@ -215,13 +215,10 @@ class TreeBuilder:
 
     def _add_call(self, event: CallStarted) -> None:
         node = self.nodes[event.node]
+        if event.call in self.calls:
+            self._make_again(node, event)
         if event.limit is not None:
             self._last_turns.add(event.call)
-        if event.call in self.calls:
-            if event.limit is None:
-                self._last_turns.discard(event.call)
-            for call in node.turns if event.role == "node" else [self.calls[event.call]]:
-                call.superseded = call.superseded or call.turn >= event.turn
         record = CallRecord(
             event.call,
             event.role,
@@ -235,6 +232,14 @@ class TreeBuilder:
         )
         self.calls[event.call] = record
         node.calls.append(record)
+
+    def _make_again(self, node: NodeRecord, event: CallStarted) -> None:
+        """A call that is on record is made once more: in its place, and a turn in that of those after it, too."""
+        self.calls[event.call].superseded = True
+        if event.role == "node":
+            self._last_turns.discard(event.call)
+            for turn in node.turns:
+                turn.superseded = turn.superseded or turn.turn >= event.turn
 
     def _begin_cell(self, event: CellStarted) -> None:
         cell = event.cell
