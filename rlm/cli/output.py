@@ -6,18 +6,16 @@ written as it is.
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import TextIO
 
 from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate, Range
 from rlm.core.messages import JsonValue
+from rlm.core.plain import to_json
 from rlm.core.result import Result
 from rlm.core.usage import Spend
 from rlm.views.escape import safe_text
@@ -120,29 +118,6 @@ def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
         "used": None,
         "unfinished": None,
     }
-
-
-def to_json(value: PlainValue) -> JsonValue:
-    """Plain data as JSON has it: sets and tuples become lists, everything JSON lacks becomes text."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case dict():
-            return {key if isinstance(key, str) else str(key): to_json(item) for key, item in value.items()}
-        case list() | tuple():
-            return [to_json(item) for item in value]
-        case set() | frozenset():
-            return [to_json(item) for item in sorted(value, key=repr)]
-        case bytes():
-            return value.decode("utf-8", "backslashreplace")
-        case datetime.date() | datetime.time():
-            return value.isoformat()
-        case Decimal():
-            return str(value)
-        case _:
-            return str(value)
 
 
 def _describe_spend(spend: Spend) -> dict[str, JsonValue]:

@@ -8,12 +8,15 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rlm.cli.exits import Exit
+from rlm.cli.output import OutputError, write_text
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
-from rlm.core.tree import CallRecord, NodeRecord, TreeBuilder
+from rlm.core.cells import Cell
+from rlm.core.growth import TreeBuilder
+from rlm.core.tree import CallRecord, NodeRecord
 from rlm.core.usage import sum_usage
 from rlm.views.escape import one_line, safe_text
-from rlm.views.outline import format_cost, format_count, format_seconds
+from rlm.views.outline import format_cost, format_count, format_seconds, plural
 
 MAX_LINES = 12  # of code or output, unless everything is asked for
 
@@ -32,7 +35,7 @@ def show(
     run
         The run's id or a beginning of it; the newest if not given.
     full
-        Show code, output, prompts and replies whole.
+        Show all calls, and code, output, prompts and replies whole.
     store
         The store; RLM_STORE, else the file among your data, if not given.
     """
@@ -44,62 +47,118 @@ def show(
         tree.add(event)
     spend = sum_usage(events).total
     lines = [
-        f"run {info.id}: {status_of(info)}, {format_count(spend.usage.calls)} calls, "
+        f"run {info.id}: {status_of(info)}, {plural(spend.usage.calls, 'call')}, "
         f"{format_count(spend.usage.total_tokens)} tokens, {format_cost(spend)}",
         f"question: {one_line(info.question, 200)}",
     ]
     if tree.root is not None:
-        _describe_node(tree.root, lines, full)
-    sys.stdout.write(safe_text("\n".join(lines)) + "\n")
+        lines += Teller(full=full).tell_node(tree.root)
+    try:
+        write_text("\n".join(lines) + "\n", sys.stdout)
+    except OutputError as error:
+        raise SystemExit(str(error)) from error
     return Exit.COMPLETE
 
 
-def _describe_node(node: NodeRecord, lines: list[str], full: bool) -> None:
-    pad = "  " * node.depth
-    took = f", {format_seconds(node.ended_s - node.started_s)}" if node.ended_s is not None else ""
-    status = "superseded" if node.superseded else node.status or "open"
-    lines.append(f"{pad}node {node.id} ({node.model}): {status}{took}; {one_line(node.question, 100)}")
-    for turn, calls in node.calls_by_turn():
-        lines += [f"{pad}  summary of turns before: {_describe_call(call)}" for call in calls if call.cell is None]
-        lines.append(f"{pad}  turn {turn.turn}: {_describe_call(turn)}")
-        if full and turn.reply:
-            lines += _block(turn.reply, f"{pad}    | ", full)
-        cells = [] if turn.superseded else [each for each in node.cells if each[0].turn == turn.turn]
-        for cell, result in cells:
-            lines.append(f"{pad}    cell {cell.name}: {result.end}, {format_seconds(result.elapsed_s)}")
-            lines += _block(cell.code, f"{pad}      > ", full)
-            lines += _block(result.stdout + (result.echo or "") + (result.traceback or ""), f"{pad}        ", full)
-            lines += _list_calls([call for call in calls if call.cell == cell.number], pad, full)
-        finished = {None, *(cell.number for cell, _ in cells)}
-        lines += _list_calls([call for call in calls if call.cell not in finished], pad, full)
-    for child in node.children:
-        _describe_node(child, lines, full)
-    if node.status in ("complete", "partial"):
-        lines.append(f"{pad}  answer: {one_line(str(node.answer), 200)}")
-    elif node.error:
-        lines.append(f"{pad}  {one_line(node.error, 200)}")
+class Teller:
+    """Tells a tree in lines that are fit for a terminal. Unless ``full``, long texts and lists are cut; no failure is."""
+
+    def __init__(self, *, full: bool) -> None:
+        self._full = full
+
+    def tell_node(self, node: NodeRecord) -> list[str]:
+        pad = "  " * node.depth
+        took = f", {format_seconds(node.ended_s - node.started_s)}" if node.ended_s is not None else ""
+        status = "superseded" if node.superseded else node.status or "open"
+        about = self._line(node.question, 100)
+        lines = [f"{pad}node {one_line(node.id, 400)} ({one_line(node.model, 100)}): {status}{took}; {about}"]
+        for turn, calls in node.calls_by_turn():
+            lines += self._tell_turn(node, turn, calls, pad + "  ")
+        for child in node.children:
+            lines += self.tell_node(child)
+        if node.status in ("complete", "partial"):
+            answer = str(node.answer)
+            whole = self._full and "\n" in answer
+            lines.append(f"{pad}  answer:" if whole else f"{pad}  answer: {self._line(answer, 200)}")
+            lines += self._block(answer, pad + "    ") if whole else []
+        elif node.error:
+            lines.append(f"{pad}  {self._line(node.error, 200)}")
+        return lines
+
+    def _tell_turn(self, node: NodeRecord, turn: CallRecord, calls: list[CallRecord], pad: str) -> list[str]:
+        lines = self._tell_summaries([call for call in calls if call.cell is None and call.turn == turn.turn], pad)
+        lines += [f"{pad}turn {turn.turn}: {describe_call(turn)}", *self._texts_of(turn, pad)]
+        told: set[int | None] = {None}
+        if not turn.superseded:
+            for cell, result in node.cells:
+                if cell.turn == turn.turn:
+                    end = f"{result.end}, {format_seconds(result.elapsed_s)}"
+                    lines += self._tell_cell(node, cell, end, result.shown, calls, pad + "  ")
+                    told.add(cell.number)
+            if (cut := node.open_cell) is not None and cut.turn == turn.turn:
+                lines += self._tell_cell(node, cut, "has not ended", "", calls, pad + "  ")
+                told.add(cut.number)
+        lines += self._tell_calls([call for call in calls if call.cell not in told], pad + "    ")
+        return lines + self._tell_summaries(
+            [call for call in calls if call.cell is None and call.turn != turn.turn], pad
+        )
+
+    def _tell_summaries(self, calls: list[CallRecord], pad: str) -> list[str]:
+        lines: list[str] = []
+        for call in calls:
+            lines += [f"{pad}summary of the turns before: {describe_call(call)}", *self._texts_of(call, pad)]
+        return lines
+
+    def _tell_cell(  # noqa: PLR0917  a cell, and what there is to tell of it
+        self, node: NodeRecord, cell: Cell, end: str, shown: str, calls: list[CallRecord], pad: str
+    ) -> list[str]:
+        refused = [
+            error for place, error in node.refused.items() if (place.turn, place.cell) == (cell.turn, cell.number)
+        ]
+        return [
+            f"{pad}cell {cell.name}: {end}",
+            *self._block(cell.code, pad + "  > "),
+            *self._block(shown, pad + "    "),
+            *self._tell_calls([call for call in calls if call.cell == cell.number], pad + "  "),
+            *([f"{pad}  {plural(len(refused), 'sub-call')} refused: {self._line(refused[0], 120)}"] if refused else []),
+        ]
+
+    def _tell_calls(self, calls: list[CallRecord], pad: str) -> list[str]:
+        """Those that failed are always told."""
+        shown = calls if self._full else [call for at, call in enumerate(calls) if at < MAX_LINES or call.error]
+        lines: list[str] = []
+        for call in shown:
+            about = "" if self._full else f": {one_line(call.prompt, 60)}"
+            lines += [f"{pad}call {call.id}: {describe_call(call)}{about}", *self._texts_of(call, pad)]
+        if len(calls) > len(shown):
+            lines.append(f"{pad}... {plural(len(calls) - len(shown), 'more call')} (--full)")
+        return lines
+
+    def _texts_of(self, call: CallRecord, pad: str) -> list[str]:
+        """What was asked and replied: only where everything is told."""
+        if not self._full:
+            return []
+        return [*self._block(call.prompt, pad + "  < "), *self._block(call.reply or "", pad + "  | ")]
+
+    def _line(self, text: str, limit: int) -> str:
+        return one_line(text, max(limit, len(text)) if self._full else limit)
+
+    def _block(self, text: str, prefix: str) -> list[str]:
+        lines = safe_text(text).splitlines()
+        shown = lines if self._full else lines[:MAX_LINES]
+        more = [f"{prefix}... {len(lines) - len(shown):,} more lines (--full)"] if len(lines) > len(shown) else []
+        return [prefix + (line if self._full else line[:160]) for line in shown] + more
 
 
-def _list_calls(calls: list[CallRecord], pad: str, full: bool) -> list[str]:
-    shown = calls if full else calls[:MAX_LINES]
-    lines = [f"{pad}      call {call.id}: {_describe_call(call)}: {one_line(call.prompt, 60)}" for call in shown]
-    more = [f"{pad}      ... {len(calls) - len(shown):,} more calls (--full)"] if len(calls) > len(shown) else []
-    return lines + more
-
-
-def _describe_call(call: CallRecord) -> str:
+def describe_call(call: CallRecord) -> str:
+    """Its time, tokens and cost, or why it failed."""
     again = " (superseded when the run was taken up)" if call.superseded else ""
     if call.error is not None:
         return one_line(call.error, 120) + again
     if call.ended_s is None:
         return "open" + again
+    if call.cached:
+        return "from the cache" + again
     cost = "" if call.cost_usd is None else f", ${call.cost_usd:.5f}"
     tokens = f"{call.usage.input_tokens:,} + {call.usage.output_tokens:,} tokens"
     return f"{format_seconds(call.ended_s - call.started_s)}, {tokens}{cost}{again}"
-
-
-def _block(text: str, prefix: str, full: bool) -> list[str]:
-    lines = text.splitlines()
-    shown = lines if full else lines[:MAX_LINES]
-    more = [f"{prefix}... {len(lines) - len(shown):,} more lines (--full)"] if len(lines) > len(shown) else []
-    return [prefix + (line if full else line[:160]) for line in shown] + more

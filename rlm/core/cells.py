@@ -92,6 +92,12 @@ class CellResult:
     prefetched: int = 0
     prefetches_used: int = 0
 
+    @property
+    def shown(self) -> str:
+        """All that it has to show, whole: what it printed, its last value, its error, what a model was told besides."""
+        parts = (self.stdout, self.echo, self.stderr, self.traceback or self.error, *self.notes)
+        return "\n".join(part.rstrip("\n") for part in parts if part)
+
 
 @dataclass(frozen=True, slots=True)
 class Subcall:

@@ -10,10 +10,14 @@ const plural = (n, what) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 const lasted = (thing) => (thing.ends === null ? null : thing.ends - thing.starts);
 const firstLine = (text) => (text || "").trim().split("\n", 1)[0].slice(0, 200);
 
+// What turns the direction of text around, or is not seen at all, is shown by its number.
+const visible = (text) => text.replace(/[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g,
+  (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
+  if (text !== undefined) made.textContent = visible(text);
   return made;
 }
 
@@ -31,8 +35,10 @@ function add(parent, kind, label, thing, open) {
 
 function addCalls(parent, calls) {
   if (!calls.length) return;
-  const total = plural(calls.length, "call");
-  const failed = calls.filter((call) => call.error && !call.superseded).length;
+  const counted = calls.filter((call) => !call.superseded);
+  const again = calls.length - counted.length;
+  const total = plural(counted.length, "call") + (again ? `, ${count(again)} superseded` : "");
+  const failed = counted.filter((call) => call.error).length;
   const group = add(parent, "calls", failed ? `${total}, ${count(failed)} failed` : total, { calls }, calls.length <= 10);
   for (const call of calls) addCall(group, call);
 }
@@ -52,11 +58,13 @@ function addNode(parent, index) {
   const children = new Set(childrenOf.get(index) || []);
   for (const turn of turnsOf.get(index) || []) {
     const calls = callsOf.get(turn) || [];
-    for (const summary of calls.filter((call) => call.cell === null)) addCall(item, summary);
+    const [before, after] = [true, false].map((same) => calls.filter((call) => call.cell === null && (call.turn === turn.turn) === same));
+    for (const summary of before) addCall(item, summary);
     const turnItem = addCall(item, turn);
     for (const cell of turn.superseded ? [] : node.cells.filter((each) => each.turn === turn.turn)) {
-      const cellItem = add(turnItem, `cell ${cell.name}`, `${cell.end} · ${firstLine(cell.code)}`, { cell, node }, true);
-      cellItem.failed = cell.end !== "ok";
+      const cellItem = add(turnItem, `cell ${cell.name}`, `${cell.end} · ${firstLine(cell.code)}`, cell, true);
+      cellItem.failed = !["ok", "open"].includes(cell.end);
+      if (cell.refused.length) add(cellItem, "refused", plural(cell.refused.length, "sub-call"), cell, true).failed = true;
       addCalls(cellItem, calls.filter((call) => call.cell === cell.number));
       const place = `${node.id}/${cell.name}.`;
       for (const child of children) {
@@ -65,9 +73,10 @@ function addNode(parent, index) {
         children.delete(child);
       }
     }
-    addCalls(turnItem, calls.filter((call) => call.cell !== null && !itemOfCall.has(call)));  // of a cell that did not come to its end
+    addCalls(turnItem, calls.filter((call) => call.cell !== null && !itemOfCall.has(call)));  // of a cell that counts no more
+    for (const summary of after) addCall(item, summary);  // before a turn that has not begun
   }
-  for (const child of children) addNode(item, child);  // of such cells
+  for (const child of children) addNode(item, child);  // likewise
 }
 
 const turnsOf = group(data.calls.filter((call) => call.of === null), (call) => call.node);
@@ -121,7 +130,7 @@ function makeRow(item) {
   row.setAttribute("role", "treeitem");
   row.style.paddingLeft = `${8 + (found ? 0 : item.level * 14)}px`;
   row.append(element("span", "caret", found || !item.children.length ? "" : item.open ? "▾" : "▸"));
-  row.append(element("span", "kind", `${item.kind} `), document.createTextNode(item.label));
+  row.append(element("span", "kind", `${item.kind} `), document.createTextNode(visible(item.label)));
   row.addEventListener("click", (event) => {
     if (event.target.className === "caret" || item.kind === "calls") item.open = !item.open;
     choose(item);
@@ -133,14 +142,31 @@ function makeRow(item) {
 tree.addEventListener("scroll", drawRows, { passive: true });
 tree.addEventListener("keydown", (event) => {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!step || !shown.length) return;
+  const opens = { ArrowRight: true, ArrowLeft: false, Enter: chosen && !chosen.open, " ": chosen && !chosen.open }[event.key];
+  if (!shown.length || (step === undefined && opens === undefined)) return;
   event.preventDefault();
-  const at = Math.min(shown.length - 1, Math.max(0, shown.indexOf(chosen) + step));
-  choose(shown[at]);
+  if (step === undefined) openOrClose(opens);
+  else {
+    choose(shown[Math.min(shown.length - 1, Math.max(0, shown.indexOf(chosen) + step))]);
+    bringIntoView();
+  }
+});
+
+// Opens or closes what is chosen; what is closed already hands over to what it is in.
+function openOrClose(open) {
+  if (found || !chosen) return;
+  if (!open && (!chosen.open || !chosen.children.length)) choose(chosen.parent || chosen);
+  else chosen.open = open;
+  listItems();
+  bringIntoView();
+}
+
+function bringIntoView() {
+  const at = shown.indexOf(chosen);
   if ((at + 1) * ROW > tree.scrollTop + tree.clientHeight) tree.scrollTop = (at + 1) * ROW - tree.clientHeight;
   if (at * ROW < tree.scrollTop) tree.scrollTop = at * ROW;
   drawRows();
-});
+}
 
 // What is chosen, in full.
 
@@ -155,9 +181,12 @@ function choose(item) {
   chosen = item;
   const thing = item.thing;
   const parts = [element("h2", "", `${item.kind}`)];
-  if (thing.cell && thing.node) {
-    parts.push(element("p", "", `${thing.cell.end}, ${seconds(thing.cell.took)}`));
-    parts.push(...part("Code", thing.cell.code), ...part("Output", thing.cell.output));
+  if ("code" in thing) {
+    parts.push(element("p", "", thing.took === null ? "has not ended" : `${thing.end}, ${seconds(thing.took)}`));
+    parts.push(...part("Code", thing.code), ...part("Output", thing.output));
+    if (thing.refused.length) {
+      parts.push(...part(`${plural(thing.refused.length, "sub-call")} refused`, [...new Set(thing.refused)].join("\n")));
+    }
   } else if (item.kind === "calls") {
     parts.push(element("p", "", item.label));
   } else if (thing.cells) {
@@ -182,7 +211,7 @@ function choose(item) {
 
 function textOf(item) {
   const t = item.thing;
-  if (t.cell && t.node) return `${t.cell.code}\n${t.cell.output}`;
+  if ("code" in t) return [t.code, t.output, ...t.refused].join("\n");
   if (t.cells) return `${t.id}\n${t.question}\n${t.answer || ""}\n${t.error || ""}`;
   return t.calls ? "" : `${t.id}\n${t.prompt}\n${t.reply || ""}\n${t.error || ""}`;
 }
@@ -196,6 +225,7 @@ byId("search").addEventListener("input", (event) => {
     byId("found").textContent = found ? `${count(found.length)} found` : "";
     tree.scrollTop = 0;
     listItems();
+    if (!found && chosen) reveal(chosen);
   }, 120);
 });
 
@@ -315,8 +345,11 @@ window.addEventListener("pointerup", (event) => {
   if (call) reveal(itemOfCall.get(call));
 });
 
+// Shows an item in the tree; it ends a search.
 function reveal(item) {
   if (!item) return;
+  found = null;
+  byId("search").value = byId("found").textContent = "";
   for (let above = item.parent; above; above = above.parent) above.open = true;
   choose(item);
   listItems();
@@ -328,14 +361,17 @@ function reveal(item) {
 lanes.addEventListener("scroll", drawLanes, { passive: true });
 window.addEventListener("resize", () => { drawRows(); drawLanes(); });
 
-const turns = data.calls.filter((call) => call.role === "node").length;
+const turns = data.calls.filter((call) => call.of === null).length;
+const leaves = data.calls.filter((call) => call.cell !== null).length;
+const summaries = data.calls.length - turns - leaves;
 byId("title").textContent = `run ${data.run}`;
 byId("summary").textContent = [
   data.nodes.length ? data.nodes[0].status || "open" : "empty",
   seconds(data.ends),
   plural(data.nodes.length, "node"),
   plural(turns, "turn"),
-  `${plural(data.calls.length - turns, "leaf call")}, up to ${count(byLane.length)} open at once`,
+  ...(summaries ? [count(summaries) + (summaries === 1 ? " summary" : " summaries")] : []),
+  `${plural(leaves, "leaf call")}, up to ${count(byLane.length)} open at once`,
   `${count(data.tokens)} tokens`,
   data.cost === null ? "cost unknown" : `$${data.cost.toFixed(4)}`,
 ].join(" · ");

@@ -14,12 +14,12 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 
-import orjson
-
-from rlm.core.cells import PlainValue
+from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.events import AnyEvent
+from rlm.core.growth import TreeBuilder
+from rlm.core.plain import dump_json
 from rlm.core.result import Result
-from rlm.core.tree import CallRecord, NodeRecord, TreeBuilder
+from rlm.core.tree import CallRecord, NodeRecord
 from rlm.core.usage import Spend, sum_usage
 
 Json = object
@@ -28,7 +28,7 @@ Json = object
 def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
     """One self-contained page, for any browser of the last years."""
     style, program = _part("page.css"), _part("page.js")
-    data = orjson.dumps(describe_run(run, root, spend), default=str).decode()
+    data = dump_json(describe_run(run, root, spend))
     return (
         _part("page.html")
         .replace(
@@ -62,8 +62,7 @@ def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
     """Each event as a line of JSON."""
     for event in events:
         fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
-        line = orjson.dumps({"event": type(event).__name__, **fields}, default=_plain, option=orjson.OPT_NON_STR_KEYS)
-        yield line.decode() + "\n"
+        yield dump_json({"event": type(event).__name__, **fields}) + "\n"
 
 
 def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, Json]:
@@ -102,22 +101,26 @@ def _describe_node(node: NodeRecord, parent: int | None) -> dict[str, Json]:
         "status": "superseded" if node.superseded else node.status,
         "answer": _text_of(node.answer),
         "error": node.error,
-        "cells": [
-            {
-                "name": cell.name,
-                "turn": cell.turn,
-                "number": cell.number,
-                "code": cell.code,
-                "end": result.end,
-                "output": "\n".join(
-                    part
-                    for part in (result.stdout, result.echo, result.stderr, result.traceback, *result.notes)
-                    if part
-                ),
-                "took": result.elapsed_s,
-            }
-            for cell, result in node.cells
-        ],
+        "cells": [_describe_cell(node, *each) for each in (*node.cells, *_open_cells(node))],
+    }
+
+
+def _open_cells(node: NodeRecord) -> list[tuple[Cell, None]]:
+    return [] if node.open_cell is None else [(node.open_cell, None)]
+
+
+def _describe_cell(node: NodeRecord, cell: Cell, result: CellResult | None) -> dict[str, Json]:
+    """``result`` is None of a cell that has not ended. ``refused``: the errors of sub-calls that were not made."""
+    refused = [error for place, error in node.refused.items() if (place.turn, place.cell) == (cell.turn, cell.number)]
+    return {
+        "name": cell.name,
+        "turn": cell.turn,
+        "number": cell.number,
+        "code": cell.code,
+        "end": "open" if result is None else result.end,
+        "output": "" if result is None else result.shown,
+        "took": None if result is None else result.elapsed_s,
+        "refused": refused,
     }
 
 
@@ -150,10 +153,6 @@ def _describe_call(call: CallRecord, node: int, turn: int | None) -> dict[str, J
 
 def _text_of(value: PlainValue) -> str | None:
     return value if isinstance(value, str | None) else repr(value)
-
-
-def _plain(value: object) -> object:
-    return sorted(map(repr, value)) if isinstance(value, set | frozenset) else repr(value)
 
 
 def _hash(text: str) -> str:

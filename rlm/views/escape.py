@@ -13,7 +13,7 @@ _SEQUENCE = re.compile(
     r"""
       (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                  # CSI: colours, cursor, clear
     | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])                 # OSC (titles, links, clipboard), DCS, SOS, PM, APC ...
-      [^\x07\x1b\x90\x98\x9c-\x9f]{0,4096} (?:\x07|\x1b\\|\x9c)  # ... with its end, else only the introducer
+      [^\n\x07\x1b\x90\x98\x9c-\x9f]{0,4096} (?:\x07|\x1b\\|\x9c)  # ... to its end in the same line, else the introducer alone
     | \x1b [ -/]* [0-~]                                    # two-character escapes
     """,
     re.VERBOSE,

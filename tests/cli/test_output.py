@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from rlm.cli.output import OutputError, describe_failure, describe_result, to_json, write_answer, write_json
+from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
 from rlm.core.ids import RunId
 from rlm.core.messages import Usage
+from rlm.core.plain import to_json
 from rlm.core.result import Result
 from rlm.core.usage import Spend, UsageReport
 

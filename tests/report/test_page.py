@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 from browser import browsing, needs_browser
 
 import rlm
-from rlm.core.errors import ModelError, RequestRejectedError
-from rlm.core.events import AnyEvent
+from rlm.core.errors import ModelError, RequestRejectedError, RLMError
+from rlm.core.events import AnyEvent, CellStarted
 from rlm.core.messages import Request
 from rlm.report.page import event_lines, page_of_events
 from rlm.testing.scripted import ScriptedModel
@@ -121,6 +122,75 @@ def test_what_was_superseded_is_drawn_as_that_and_cells_stand_under_one_turn(tmp
         ]
         browser.run("choose(items.find((item) => item.label.startsWith('superseded')))")
         assert "made again when the run was taken up" in str(browser.run("return detail.textContent"))
+        assert browser.complaints() == []
+
+
+@needs_browser
+def test_the_keyboard_opens_and_closes_and_a_search_ends_where_its_hit_stands(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page_of_events("r1", record(40)), encoding="utf-8")
+    with browsing(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "page.html").as_uri())
+
+        def press(*keys: str) -> object:
+            for key in keys:
+                browser.run(f"tree.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}' }}))")
+            return browser.run("return [chosen.kind, chosen.open, shown.length]")
+
+        assert press("ArrowDown", "ArrowDown", "ArrowDown") == ["calls", False, before := 16]
+        assert press("ArrowRight") == ["calls", True, before + 40]
+        assert press("Enter") == ["calls", False, before]
+        assert press("ArrowLeft") == ["cell 1.1", True, before]
+        assert press("ArrowLeft", " ") == ["cell 1.1", True, before]
+
+        wait = "return new Promise((done) => setTimeout(() => done(found && found.length), 400))"
+        type_in = "const box = byId('search'); box.value = '{}'; box.dispatchEvent(new Event('input')); " + wait
+        assert browser.run(type_in.format("leaf 37 ")) == 1
+        browser.run("choose(found[0])")
+        browser.run(type_in.format(""))
+        assert str(browser.run("return document.querySelector('.chosen').textContent")).startswith("call leaf 37")
+        assert browser.run(type_in.format("leaf 5 ")) == 1
+        browser.run("reveal(itemOfCall.get(data.calls.find((call) => call.prompt.startsWith('leaf 9 '))))")
+        assert browser.run("return [found, byId('search').value, shown.indexOf(chosen) > 0]") == [None, "", True]
+        # A call of a child node has its own detail, and its texts are found.
+        browser.run("choose(itemOfCall.get(data.calls.find((call) => call.node === 1 && call.cell !== null)))")
+        assert "tokens in" in str(browser.run("return detail.textContent"))
+        assert browser.run(type_in.format("below ")) == 6  # the cells of both children, and their calls, and turns
+        assert browser.complaints() == []
+
+
+@needs_browser
+def test_what_failed_was_refused_or_has_not_ended_is_drawn(tmp_path: Path) -> None:
+    turned = "safe \u202e\u2066 reversed"
+
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return "no json"
+        batch = f"print({turned!r})\nx = llm_query_batch(['a', 'b', 'c'], schema={{'type': 'object'}})"
+        return f"```repl\n{batch if len(request.messages) < 3 else 'import time; time.sleep(60)'}\n```"
+
+    sink = Collector()
+    with rlm.RLM(ScriptedModel(script), sinks=[sink], store=None, budget=rlm.Budget(calls=4)) as engine:
+        handle = engine.start("q", "context")
+        while not any(isinstance(event, CellStarted) and event.cell.turn == 2 for event in sink.events):
+            time.sleep(0.01)
+        handle.cancel()
+        with pytest.raises(RLMError) as caught:
+            handle.result()
+    assert caught.value.result is not None
+    assert caught.value.result.unfinished.cells == ("0:2.1",)
+    (tmp_path / "page.html").write_text(page_of_events("r1", sink.events), encoding="utf-8")
+    with browsing(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "page.html").as_uri())
+        rows = browser.run("return items.map((item) => `${item.kind} ${item.label}`.slice(0, 22).trim())")
+        assert isinstance(rows, list)
+        assert rows[2:6] == ["cell 1.1 ok · print('s", "refused 1 sub-call", "calls 2 calls, 2 faile", "call a"]
+        assert rows[-1] == "cell 2.1 open · import"
+        browser.run("choose(items[3])")
+        assert "BudgetExceeded" in str(browser.run("return detail.textContent"))
+        shown = str(browser.run("choose(items[2]); return detail.textContent"))
+        assert "safe ⟨U+202E⟩⟨U+2066⟩ reversed" in shown
+        browser.run("choose(items[items.length - 1])")
+        assert "has not ended" in str(browser.run("return detail.textContent"))
         assert browser.complaints() == []
 
 

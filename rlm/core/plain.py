@@ -1,0 +1,46 @@
+"""Plain data, as cells and answers hold it, as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+
+import orjson
+
+from rlm.core.messages import JsonValue
+
+
+def to_json(value: object) -> JsonValue:
+    """Plain data as JSON has it: sets and tuples become lists, dataclasses objects, everything JSON lacks becomes text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case dict():
+            return {key if isinstance(key, str) else str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case set() | frozenset():
+            return [to_json(item) for item in sorted(value, key=repr)]
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case Decimal():
+            return str(value)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+        case _:
+            return str(value)
+
+
+def dump_json(value: object) -> str:
+    """Any such data as one line of JSON."""
+    try:
+        return orjson.dumps(value, default=to_json, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # for lone surrogates, numbers beyond 64 bits, keys that are no single value
+        return json.dumps(to_json(value), separators=(",", ":"))
