@@ -8,6 +8,9 @@ from rlm.core.cells import CellResult
 from rlm.core.messages import Request
 
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+REPR_ADDRESS = re.compile(
+    r"(?<= at 0x)[0-9a-f]{9,16}(?=>)"
+)  # as ``repr`` writes it; other numbers of this form may be data
 TURNS_LEFT = re.compile(r"\n\[\d+ turns? left to answer in\.\]\Z")  # changes when a run goes on with other limits
 STOPPED = ("timeout", "interrupted")
 MAX_SHOWN = 120  # characters of a difference
@@ -16,6 +19,11 @@ MAX_SHOWN = 120  # characters of a difference
 def without_addresses(text: str) -> str:
     """The text with every address in memory made the same: processes differ in them, and nothing else should."""
     return ADDRESS.sub("0x", text) if "0x" in text else text
+
+
+def without_repr_addresses(text: str) -> str:
+    """The same of addresses that can be nothing else: for what must not be mistaken for something else."""
+    return REPR_ADDRESS.sub("", text) if " at 0x" in text else text
 
 
 def find_difference(before: CellResult, after: CellResult) -> str | None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Literal, TypeAlias
 
@@ -23,7 +23,7 @@ from rlm.core.events import CallFailed
 from rlm.core.history import History, RecordedCall, RecordedCell
 from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.messages import Reply, Request
-from rlm.core.sameness import STOPPED, find_other_request, without_addresses
+from rlm.core.sameness import STOPPED, find_other_request, without_addresses, without_repr_addresses
 from rlm.ports import Repl
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class CellRun:
         known = recorded.numbers.values() if recorded else ()
         self._unclaimed = defaultdict[str, deque[RecordedCall]](deque)
         for call in known:
-            self._unclaimed[call.key].append(call)
+            self._unclaimed[_alike(call.key)].append(call)
         # What was asked ahead of time was answered ahead of time, too: its order says nothing about the cell.
         self._ranks = sorted(call.rank for call in known if self.has_answer(call) and not call.prefetched)
         self._waiting: dict[int, tuple[RecordedCall, asyncio.Future[None]]] = {}
@@ -147,10 +147,14 @@ class CellRun:
         self._new: list[asyncio.Future[None]] = []
 
     def claim(self, key: str, number: int) -> tuple[int, RecordedCall | None]:
-        """The number under which a sub-call is known, and what is recorded of it. ``number`` counts in this execution."""
-        left = self._unclaimed.get(key)
+        """The number under which a sub-call is known, and what is recorded of it. ``number`` counts in this execution.
+
+        Of several that are alike but for addresses it is the one with the same, else the first.
+        """
+        left = self._unclaimed.get(_alike(key))
         if left:
-            call = left.popleft()
+            call = next((each for each in left if each.key == key), left[0])
+            left.remove(call)
             return call.number, call
         return self._base + number, None
 
@@ -243,10 +247,30 @@ def _release(future: asyncio.Future[None]) -> None:
 
 
 def subcall_key(subcall: Subcall) -> str:
-    """The hash of everything that was asked."""
+    """The hash of everything that was asked.
+
+    Where that names addresses of objects, which differ from process to process, it has two parts: without them, and with them.
+    """
     if subcall.budget:
         return "budget"
-    digest = blake2b(without_addresses(subcall.prompt).encode("utf-8", "surrogatepass"), digest_size=16)
+    exact = _hash(subcall)
+    context = subcall.context if isinstance(subcall.context, str) else ""
+    if " at 0x" not in subcall.prompt and " at 0x" not in context:
+        return exact
+    steady = replace(
+        subcall,
+        prompt=without_repr_addresses(subcall.prompt),
+        context=without_repr_addresses(context) if context else subcall.context,
+    )
+    return f"{_hash(steady)}.{exact}"
+
+
+def _alike(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _hash(subcall: Subcall) -> str:
+    digest = blake2b(subcall.prompt.encode("utf-8", "surrogatepass"), digest_size=16)
     if subcall.has_context:
         digest.update(b"\0context\0" + _as_bytes(subcall.context))
     if subcall.model or subcall.schema is not None or subcall.recursive is not None:
@@ -255,12 +279,12 @@ def subcall_key(subcall: Subcall) -> str:
 
 
 def _as_bytes(value: object) -> bytes:
-    if isinstance(value, str):
-        return without_addresses(value).encode("utf-8", "surrogatepass")
-    try:
-        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
-    except (TypeError, ValueError):  # numbers beyond 64 bits, lone surrogates
-        return without_addresses(repr(value)).encode("utf-8", "surrogatepass")
+    if not isinstance(value, str):
+        try:
+            return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
+        except (TypeError, ValueError):  # numbers beyond 64 bits, lone surrogates
+            value = repr(value)
+    return value.encode("utf-8", "surrogatepass")
 
 
 def _plain(value: object) -> object:

@@ -302,6 +302,47 @@ def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, 
     assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
 
 
+HEX_IN_THREADS = """
+import threading
+gate, out = threading.Barrier(8), {}
+def work(name):
+    gate.wait()
+    out[name] = llm_query(f"Explain {name}")
+threads = [threading.Thread(target=work, args=(f"0x{number:06x}",)) for number in range(0x401000, 0x401008)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_prompts_that_differ_in_a_number_only_keep_their_own_answers(tmp_path: Path) -> None:
+    broke = True
+
+    def script(request: Request) -> str | ModelError:
+        if broke and any(message.role == "assistant" for message in request.messages):
+            return OutOfCreditError("no credit left")
+        codes = (HEX_IN_THREADS + "print(len(out))", "FINAL([name for name in out if name not in out[name]])")
+        return cells(*codes)(request)
+
+    for _ in range(5):
+        broke = True
+        first, _model = engine(script, tmp_path / "runs.db")
+        with pytest.raises(OutOfCreditError):
+            first.run("q", "context")
+        broke = False
+        again, model = engine(script, tmp_path / "runs.db")
+        assert again.resume("last").answer == []
+        assert [request.role for request in model.requests] == ["node"]
+
+
+def test_addresses_of_objects_in_prompts_are_no_difference(tmp_path: Path) -> None:
+    code = "class Thing: pass\nanswers = [llm_query(f'{i} {t}') for i, t in enumerate([Thing(), Thing(), Thing()])]"
+    run, model = engine(cells(code, "FINAL(answers)"), tmp_path / "runs.db")
+    answer = run.run("q", "context").answer
+    seen = len(model.requests)
+    assert run.replay("last").answer == answer
+    assert len(model.requests) == seen
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
 def test_a_repl_that_is_killed_while_its_cells_run_again_is_rebuilt_once_more(tmp_path: Path) -> None:
     slow = "import time\ntime.sleep(0.6)\nboth = kept + llm_query('second')"  # what it had not asked yet is asked again
