@@ -58,12 +58,14 @@ class TakingUp:
         recorder.recall(past)
         for event in past:
             ledger.spent = ledger.spent + self._cost(event)
+            if isinstance(event, CallBilled):
+                ledger.assumed = ledger.assumed + _assumed(event)
         recorder.emit(RunResumed(run=recorder.run, node=ROOT, at_s=recorder.at_s))
         calls = OpenCalls.of(past)
         for call in calls.unbilled.values():
-            self._assume(call, calls=1)
+            self._assume(call, Usage(calls=1))
         for call in calls.lost.values():
-            self._assume(call)
+            self._assume(call, Usage())
             tell_failure(recorder, call, LOST, "in flight when its process ended")
 
     def _cost(self, event: AnyEvent) -> Amounts:
@@ -71,16 +73,20 @@ class TakingUp:
         if isinstance(event, CallReplied) and event.billed and not event.cached:
             return self._till.meter.cost(event.model, event.reply.usage, event.cost_usd)[1]
         if isinstance(event, CallBilled):
-            billed = Amounts(event.usage.calls or 1, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
-            return billed + Amounts(0, event.assumed_tokens, nanos_of(event.assumed_usd))
+            billed = Amounts(event.usage.calls, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
+            return billed + _assumed(event)
         return Amounts()
 
-    def _assume(self, call: CallStarted, calls: int = 0) -> None:
+    def _assume(self, call: CallStarted, usage: Usage) -> None:
         """Nobody can say what a call that was in flight has cost: the budget counts the most it can have."""
-        model, worst = self._models.get(call.model), Amounts(calls)
+        model, worst = self._models.get(call.model), Amounts(calls=1)
         if model is not None and self._counts_tokens:
             worst = self._till.meter.call_need(model, call.request).worst
         ledger = self._till.holds.ledger
-        ledger.spent = ledger.spent + worst
-        if worst.tokens or calls:
-            tell_bill(self._till.recorder, call, Usage(calls), 0.0, worst)
+        ledger.spent, ledger.assumed = ledger.spent + worst, ledger.assumed + worst
+        tell_bill(self._till.recorder, call, usage, 0.0, worst)
+
+
+def _assumed(event: CallBilled) -> Amounts:
+    """What a bill counts that nobody reported; a call at least, where it names none."""
+    return Amounts(0 if event.usage.calls else 1, event.assumed_tokens, nanos_of(event.assumed_usd))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -383,6 +384,42 @@ def kill_repls() -> None:
 
 def children(pid: int) -> list[int]:
     return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+
+
+HANGS = """
+import asyncio, sys, rlm
+from rlm.testing.scripted import ScriptedModel
+async def hang():
+    print("asked", flush=True)
+    await asyncio.sleep(60)
+def script(request):
+    if request.role == "leaf":
+        return hang()
+    return "```repl\\nx = llm_query_batch(['a', 'b', 'c', 'd'])\\n```"
+rlm.RLM(ScriptedModel(script), store=sys.argv[1], budget=rlm.Budget(calls=7)).run("q", "context")
+"""
+
+
+def test_calls_in_flight_at_a_kill_count_against_a_budget_of_calls(tmp_path: Path) -> None:
+    place = tmp_path / "runs.db"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen([sys.executable, "-c", HANGS, str(place)], env=env, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    with killed.stdout:
+        assert [killed.stdout.readline() for _ in range(4)] == ["asked\n"] * 4
+        time.sleep(0.1)  # until it is on record that they have begun
+        killed.kill()
+        killed.wait()
+
+    def script(request: Request) -> str:
+        return "FINAL(partly)" if request.role == "node" else "leaf"
+
+    for _ in range(2):
+        run, model = engine(script, place, budget=rlm.Budget(calls=7))
+        result = run.resume("last")
+        assert (result.answer, result.status) == ("partly", "partial")
+        assert (result.used["calls"].used, result.used["calls"].assumed) == (7, 4)
+        assert [request.role for request in model.requests] in (["leaf", "node"], [])
 
 
 WRITER = """
