@@ -320,10 +320,16 @@ class RLM:
         # Who had stopped it wants it to go on now.
         more = budget is not None or (isinstance(ended, RunFinished) and ended.limit == "stopped")
         # Nothing can come of executing it again, unless what differs is paid for.
-        over = past.info.status in ("complete", "partial") and not more and on_divergence == "stop"
+        status = past.info.status
+        over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not more))
         record = None if over else Record(self._records, past.info.id, {}, resumed=True)
         run = self.prepare(
-            run=past.info.id, record=record, past=past.events, reopened=more, repetition=repetition, budget=budget
+            run=past.info.id,
+            record=record,
+            past=past.events,
+            reopened=more and not over,
+            repetition=repetition,
+            budget=Budget() if over else budget,
         )
         return await run.answer(question_of(past.events), past.context)
 

@@ -76,10 +76,8 @@ async def _converse(repl: Repl, cell: Cell, at: str) -> None:
             return
         result = await repl.execute(Cell(cell.turn, number, line, cell.clock_s), _refuse)
         number += 1
-        shown = [result.stdout.rstrip("\n"), result.echo or "", result.traceback or result.error or "", *result.notes]
-        text = "\n".join(each for each in shown if each)
-        if text:
-            sys.stdout.write(safe_text(text) + "\n")
+        if result.shown:
+            sys.stdout.write(safe_text(result.shown) + "\n")
             sys.stdout.flush()
 
 

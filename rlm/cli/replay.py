@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rlm.cli.exits import Exit, complain, describe_error
 from rlm.cli.records import engine_of, find_context, open_store
-from rlm.core.errors import DivergenceError
+from rlm.core.errors import DivergenceError, RLMError
+from rlm.core.events import AnyEvent, RunFinished
 from rlm.views.escape import one_line
+from rlm.views.outline import plural
 
 
 def replay(run: str = "last", /, *files: str, encoding: str = "utf-8", store: str | None = None) -> int:
     """Execute a recorded run again in the real sandbox, without any model, and compare everything it does.
 
-    The exit status is 0 when all is the same and 1 when something differs: a recorded run is a regression test.
+    The exit status is 0 when all is the same, a failure too, and 1 when something differs: a recorded run is a regression test.
 
     Parameters
     ----------
@@ -33,7 +37,18 @@ def replay(run: str = "last", /, *files: str, encoding: str = "utf-8", store: st
         except DivergenceError as error:
             complain(f"differs: {describe_error(error)}")
             return Exit.FAILED
-    complain(
-        f"the same: run {info.id}, {len(result.tree.walk()) if result.tree else 0:,} nodes, answer {one_line(str(result))}"
-    )
+        except RLMError as error:
+            told = f"{type(error).__name__}: {error}"
+            if told != _error_of(opened.events(info.id)):
+                raise
+            complain(f"the same: run {info.id} failed with {one_line(told, 200)}")
+            return Exit.COMPLETE
+    nodes = plural(len(result.tree.walk()) if result.tree else 0, "node")
+    complain(f"the same: run {info.id}, {nodes}, answer {one_line(str(result))}")
     return Exit.COMPLETE
+
+
+def _error_of(events: Sequence[AnyEvent]) -> str | None:
+    """What a recorded run failed with."""
+    last = events[-1] if events else None
+    return last.error if isinstance(last, RunFinished) else None

@@ -5,22 +5,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rlm.core.endings import CutRule, thinks_aloud
+from rlm.core.events import AnyEvent, CallReplied, CallStarted
 from rlm.core.messages import Reply, Request, Usage
 from rlm.engine.call import Call, Till
 from rlm.engine.hearing import FirstWord, Hearing, Rests
-from rlm.ports import AnswerCache, Model, Scheduler, can_stream
+from rlm.ports import AnswerCache, Scheduler, can_stream
 
 
 class Caller:
     """Makes the calls of one run."""
 
-    def __init__(self, scheduler: Scheduler, till: Till, cache: AnswerCache | None = None) -> None:
-        self._cache = None if cache is None else CountingCache(cache)
+    def __init__(self, scheduler: Scheduler, till: Till, cache: CountingCache | None = None) -> None:
+        self._cache = cache
         self._scheduler = scheduler
         self.till = till
         self.recorder = till.recorder
@@ -42,7 +43,7 @@ class Caller:
         return self._ask(call)
 
     async def _ask_cache(self, cache: CountingCache, call: Call) -> Reply:
-        occurrence = cache.count(call.model, call.request)
+        occurrence = cache.count(call.model.name, call.request)
         known = await cache.get(call.model, call.request, occurrence)
         if known is None:
             reply = await self._ask(call)
@@ -104,14 +105,22 @@ class Caller:
 
 
 class CountingCache:
-    """A cache, with the count of equal requests of one run: asking the same five times takes five answers, not one."""
+    """A cache, with the count of equal requests of one run: asking the same five times takes five answers, not one.
 
-    def __init__(self, cache: AnswerCache) -> None:
+    ``past`` is what of the run is on record: those that were answered then are counted too.
+    """
+
+    def __init__(self, cache: AnswerCache, past: Sequence[AnyEvent] = ()) -> None:
         self.get = cache.get
         self.put = cache.put
         self._asked = Counter[tuple[str, Request]]()
+        answered = {event.call for event in past if isinstance(event, CallReplied)}
+        for event in past:
+            if isinstance(event, CallStarted) and event.cell is not None and event.call in answered:
+                answered.remove(event.call)
+                self.count(event.model, event.request)
 
-    def count(self, model: Model, request: Request) -> int:
-        key = (model.name, replace(request, schema=None, depth=0, cache_key=str(request.schema)))
+    def count(self, model: str, request: Request) -> int:
+        key = (model, replace(request, schema=None, depth=0, cache_key=str(request.schema)))
         self._asked[key] += 1
         return self._asked[key]

@@ -76,10 +76,10 @@ class CellDriver:
     ) -> Executed:
         """A finished cell. The conversation goes on with what it gave then, byte for byte."""
         cell, told = replace(recorded.cell, prefetch=False), Executed(before, recorded.notice)
-        if before.rebuilt:
-            return told  # it ended its process; what it had assigned was lost then as well
         if before.state_lost:
-            await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
+            await self._clean(repl, cell)
+        if before.state_lost or before.rebuilt:  # it ended its process; what it had assigned was lost then as well
+            await self._watched(job, repl, cell)
             return told
         run = CellRun(recorded)
         after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
@@ -91,12 +91,19 @@ class CellDriver:
         if difference is None and not (run.stopped or run.failed) and (left := run.unclaimed()):
             difference = f"it no longer made {len(left)} of its sub-calls"
         if difference is None:
-            if self._repetition.watch is not None:
-                await self._repetition.watch(job.id, cell, repl)
+            await self._watched(job, repl, cell)
             return told
         if self._repetition.strict:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
         return self._executed(job, cell, after, dropped=tuple(call.number for call in run.unclaimed()))
+
+    async def _watched(self, job: NodeJob, repl: Repl, cell: Cell) -> None:
+        if self._repetition.watch is not None:
+            await self._repetition.watch(job.id, cell, repl)
+
+    async def _clean(self, repl: Repl, cell: Cell) -> None:
+        """Nothing of earlier cells is left after it."""
+        await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
 
     async def _execute_safely(
         self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
@@ -117,7 +124,7 @@ class CellDriver:
             recorded = self._repetition.history.cell(job.id, cell)
 
     async def _rebuild(self, job: NodeJob, repl: Repl, until: Cell) -> bool:
-        """Executes the node's finished cells again in a new REPL. False where that did not give the same."""
+        """Executes the node's finished cells again in a new REPL. Where that does not give the same, it is empty, and False."""
         node = self._repetition.history.nodes.get(job.id)
         place = (until.turn, until.number)
         finished = [recorded for key, recorded in sorted(node.cells.items()) if key < place] if node else []
@@ -132,9 +139,10 @@ class CellDriver:
                 logger.warning(
                     "node %s: cell %s.%s cannot be repeated: %s", job.id, error.turn, error.cell, error.difference
                 )
-                return False
+                break
             else:
                 return True
+        await self._clean(repl, until)
         return False
 
     async def _redo(self, job: NodeJob, repl: Repl, recorded: RecordedCell) -> None:
@@ -143,7 +151,7 @@ class CellDriver:
         if before is None or before.rebuilt:
             return
         if before.state_lost:  # what came before was lost once, and is again
-            await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
+            await self._clean(repl, cell)
             return
         after = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), None, repl))
         if after.killed:

@@ -18,7 +18,7 @@ from rlm.core.ledger import Ledger
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
 from rlm.engine.call import Till
-from rlm.engine.calls import Caller
+from rlm.engine.calls import Caller, CountingCache
 from rlm.engine.hearing import LAST_WORDS_S
 from rlm.engine.holds import Holds
 from rlm.engine.meter import Meter, PriceOf
@@ -80,7 +80,8 @@ class Run:
         meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
         till = Till(self.holds, meter, self.recorder)
-        caller = Caller(setup.scheduler, till, setup.cache)
+        cache = None if setup.cache is None else CountingCache(setup.cache, setup.past)
+        caller = Caller(setup.scheduler, till, cache)
         self._taking_up = TakingUp(till, settings.models, counts_tokens=budget.counts_tokens)
         self._rests = caller.rests
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)

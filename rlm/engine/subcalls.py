@@ -125,14 +125,19 @@ class SubcallServer:
     async def _replay_child(
         self, place: SubcallPlace, told: SubcallOutcome, answer: Callable[[], Awaitable[SubcallOutcome]]
     ) -> None:
-        """Drives a child again. Raises DivergenceError where something else comes of it."""
+        """Drives a child again. Raises DivergenceError where something else comes of it.
+
+        One that a limit or a stop ended from outside may have been about to ask, or to answer.
+        """
+        cut = isinstance(told, SubcallFailure) and told.kind == "BudgetExceeded"
         try:
             outcome = await answer()
         except IncompleteRecordError:
             if isinstance(told, SubcallFailure):
-                return  # a limit forbade its next turn, and so ended it here
+                return
             raise
-        self._repetition.check_outcome(place, told, outcome)
+        if not (cut and isinstance(outcome, SubcallAnswer)):
+            self._repetition.check_outcome(place, told, outcome)
 
     async def _answer(
         self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None

@@ -128,6 +128,30 @@ def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) ->
         assert json.loads(ended.stdout)["run_id"].encode() in first.stderr
 
 
+def test_a_run_that_failed_is_replayed_to_the_same_failure(tmp_path: Path) -> None:
+    env = {"RLM_STORE": str(tmp_path / "runs.db")}
+
+    def fails(call: ChatCall) -> str | ScriptedReply:
+        return cell("print(1)") if call.turn == 1 else ScriptedReply("", status=401)
+
+    with serving(fails) as server:
+        failed = rlm("ask", "-m", "openai:m", "What?", server=server, stdin=TEXT, env=env)
+        assert failed.returncode not in (0, 3)
+    replayed = rlm("replay", env=env)
+    assert (replayed.returncode, replayed.stdout) == (0, b"")
+    assert b"the same: run 20" in replayed.stderr
+    assert b"failed with AuthenticationError" in replayed.stderr
+
+
+def test_the_prompt_of_debug_is_there_after_a_cell_that_ended_its_process(tmp_path: Path) -> None:
+    env = {"RLM_STORE": str(tmp_path / "runs.db")}
+    codes = ("kept = 41", "import os\nos._exit(1)", "FINAL(kept)")
+    with serving(lambda call: cell(codes[call.turn - 1])) as server:
+        rlm("ask", "-m", "openai:m", "What?", server=server, stdin=TEXT, env=env)
+    ended = rlm("debug", "--at", "0/2", stdin=b"kept + 1\n", env=env)
+    assert (ended.returncode, ended.stdout) == (0, b"42\n"), ended.stderr
+
+
 def test_show_and_runs_print_text_only(recorded: Recorded) -> None:
     env, _ = recorded
     listed, shown = rlm("runs", env=env), rlm("show", "--full", env=env)

@@ -15,6 +15,7 @@ import pytest
 
 import rlm
 from rlm.core.errors import DivergenceError, IncompleteRecordError, ModelError, OutOfCreditError, StoreError
+from rlm.core.events import AnyEvent, CallReplied
 from rlm.core.messages import Request
 from rlm.core.result import Result
 from rlm.prompts import answer_now
@@ -466,6 +467,76 @@ def test_answers_of_earlier_runs_are_taken_only_where_asked_for(tmp_path: Path) 
     plain, plain_model = engine(cells(code), tmp_path / "runs.db")
     plain.run("q", "context")
     assert len(plain_model.requests) == 6
+
+
+def test_a_run_that_is_taken_up_does_not_take_its_own_answers_from_the_cache(tmp_path: Path) -> None:
+    broke, answers = True, iter(range(9))
+
+    def script(request: Request) -> str | ModelError:
+        turn = sum(message.role == "assistant" for message in request.messages)
+        if request.role == "leaf":
+            return str(next(answers))
+        if broke and turn == 1:
+            return OutOfCreditError("no credit left")
+        code = ("a = llm_query('flip a coin')", "b = llm_query('flip a coin')", "FINAL([a, b])")[turn]
+        return f"```repl\n{code}\n```"
+
+    first, _ = engine(script, tmp_path / "runs.db", cache=True)
+    with pytest.raises(OutOfCreditError):
+        first.run("q", "context")
+    broke = False
+    again, _ = engine(script, tmp_path / "runs.db", cache=True)
+    assert again.resume("last").answer == ["0", "1"]
+
+
+def test_a_complete_run_is_what_it_was_whatever_budget_it_is_given(tmp_path: Path) -> None:
+    run, _ = engine(cells("FINAL(llm_query('x'))"), tmp_path / "runs.db")
+    run.run("q", "context")
+    for calls in (1, 50):
+        again, model = engine(cells("FINAL(0)"), tmp_path / "runs.db", budget=rlm.Budget(calls=1))
+        assert again.resume("last", budget=rlm.Budget(calls=calls)).answer == "<x>"
+        assert model.requests == []
+        assert again._records.need_store().find("last").status == "complete"
+
+
+def test_where_a_repl_cannot_be_rebuilt_nothing_is_left_in_it(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    codes = (
+        "first = 1",
+        f"seen = open({str(outside)!r}).read()\nopen({str(outside)!r}, 'w').write('two')\nprint(seen)",
+        "import os\nos._exit(1)",
+        "FINAL('first' in globals())",
+    )
+    run, model = engine(cells(*codes), tmp_path / "runs.db", sandbox="unconfined")
+    assert run.run("q", "context").answer is False
+    assert "variables of earlier cells are gone" in model.requests[-1].messages[-1].content
+
+
+def test_a_child_that_was_stopped_as_it_answered_is_no_divergence(tmp_path: Path) -> None:
+    class Stopper:
+        handle: rlm.RunHandle | None = None
+
+        def emit(self, event: AnyEvent) -> None:
+            if isinstance(event, CallReplied) and event.call == "0/1.1.1@2" and self.handle:
+                self.handle.finish()
+
+    def script(request: Request) -> str:
+        told = request.messages[-1].content
+        turn = sum(message.role == "assistant" for message in request.messages)
+        if request.role == "leaf":
+            return "leaf"
+        if "Answer now" in told:
+            return "FINAL(cut)"
+        if request.depth:
+            return ["```repl\nk = llm_query('leaf')\n```", "FINAL_VAR(k)"][turn]
+        return "```repl\nc = rlm_query('child')\n```"
+
+    run, _ = engine(script, tmp_path / "runs.db", max_depth=2)
+    stopper = Stopper()
+    stopper.handle = run.start("q", "context", sinks=[stopper])
+    assert stopper.handle.result().answer == "cut"
+    assert run.replay("last").answer == "cut"
 
 
 def test_a_large_context_is_not_copied_and_must_be_the_same(tmp_path: Path) -> None:
