@@ -322,7 +322,7 @@ class RLM:
         # Nothing can come of executing it again, unless what differs is paid for.
         status = past.info.status
         over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not more))
-        record = None if over else Record(self._records, past.info.id, {}, resumed=True)
+        record = None if over else Record(self._records, past.info.id, {}, past=past)
         run = self.prepare(
             run=past.info.id,
             record=record,

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -81,11 +81,12 @@ os.register_at_fork(after_in_child=STORES.forget)
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A run as it is on record."""
+    """A run as it is on record. ``lines``: what the store said of its length before it was read."""
 
     info: RunInfo
     events: Sequence[AnyEvent]
     context: PlainValue
+    lines: int
 
 
 @dataclass(slots=True)
@@ -142,16 +143,17 @@ class Records:
         """
         store = self.need_store()
         info = await asyncio.to_thread(store.find, run)
+        lines = await asyncio.to_thread(store.lines_of, info.id)
         events = await asyncio.to_thread(store.events, info.id)
         if context is None:
             context = await asyncio.to_thread(store.context, info)
         else:
             await asyncio.to_thread(_check_same, info, context)
-        return PastRun(info, events, context)
+        return PastRun(info, events, context, lines)
 
 
 class Record:
-    """See ``rlm.ports.Record``: of one run, a new one, or with ``resumed`` one that is there already."""
+    """See ``rlm.ports.Record``: of one run, a new one, or ``past``."""
 
     def __init__(
         self,
@@ -160,13 +162,13 @@ class Record:
         options: Mapping[str, JsonValue],
         sources: Sequence[str] = (),
         *,
-        resumed: bool = False,
+        past: PastRun | None = None,
     ) -> None:
         self._records = records
         self._run = run
         self._options = options
         self._sources = sources
-        self._resumed = resumed
+        self._past = past
 
     async def begin(self, question: str, context: PlainValue) -> Journal | None:
         """Where the default store fails, the run goes on without one."""
@@ -175,14 +177,14 @@ class Record:
             store = records.store()
             if store is None:
                 return None
-            if self._resumed:
-                return await asyncio.to_thread(store.resume, self._run, secrets=records.secrets)
+            if self._past is not None:
+                return await asyncio.to_thread(store.resume, self._run, seen=self._past.lines, secrets=records.secrets)
             info, large = describe(context, self._sources)
             journal = store.begin(
                 self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
             )
         except StoreError as error:
-            if records.place != DEFAULT_STORE or self._resumed:
+            if records.place != DEFAULT_STORE or self._past is not None:
                 raise
             records.warn(error)
             return None
@@ -196,23 +198,31 @@ class Record:
 
 def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, bool]:
     """What is kept of a context; and whether it is too large to be hashed at once."""
-    path = "\n".join(str(Path(each).absolute()) for each in sources) or None
+    info = ContextInfo(
+        "",
+        0,
+        "",
+        path="\n".join(str(Path(each).absolute()) for each in sources) or None,
+        sources=tuple(sources),
+        folder=str(Path.cwd()) if sources else "",
+    )
     if isinstance(context, str | bytes) and len(context) > KEPT_CONTEXT_BYTES:
-        return ContextInfo("", len(context), "", path), True
+        return replace(info, size=len(context)), True
     size, digest = digest_context(context)
+    info = replace(info, size=size, digest=digest)
     if size > KEPT_CONTEXT_BYTES:
-        return ContextInfo("", size, digest, path), False
+        return info, False
     try:
         kind, data = dump(context, strict=True)
     except NotPlain:  # the sandbox will say so
-        return ContextInfo("", size, digest, path), False
-    return ContextInfo(kind, size, digest, path, data), False
+        return info, False
+    return replace(info, kind=kind, data=data), False
 
 
 def _note_digest(store: SqliteStore, run: RunId, context: PlainValue, info: ContextInfo) -> None:
     size, digest = digest_context(context)
     with contextlib.suppress(StoreError):  # the store was closed, or the run deleted: nobody will ask
-        store.note_context(run, ContextInfo(info.kind, size, digest, info.path))
+        store.note_context(run, replace(info, size=size, digest=digest))
 
 
 def _check_same(info: RunInfo, context: PlainValue) -> None:

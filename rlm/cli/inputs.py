@@ -75,13 +75,14 @@ class _Folder:
         return f"{told}; left out: {', '.join(left_out)}" if left_out else told
 
 
-def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str = "utf-8") -> Inputs:
+def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str = "utf-8", folder: str = "") -> Inputs:
     """Reads what the sources name.
 
     Args:
         sources: paths of files and folders; ``-`` is standard input. None given means standard input.
         stdin: where standard input is read from; None when it is a terminal or closed.
         encoding: of every file.
+        folder: from which relative paths lead; the current one when empty. Texts are named as the sources are.
 
     Raises:
         ContextError: a source cannot be read or decoded, or all of them are empty.
@@ -97,24 +98,24 @@ def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str
     texts: dict[str, str] = {}
     notes: list[str] = []
     has_folder = False
-    for source in dict.fromkeys(STDIN_PATH if source in STDIN_NAMES else source for source in sources):
-        path = Path(source)
+    sources = tuple(dict.fromkeys(STDIN_PATH if source in STDIN_NAMES else source for source in sources))
+    for source in sources:
+        path = Path(folder, source)
         if source == STDIN_PATH:
             texts[STDIN_KEY] = _read_stdin(stdin, encoding)
         elif path.is_dir():
             has_folder = True
-            folder = _read_folder(path, encoding)
-            notes.append(folder.note())
-            texts.update(folder.texts)
+            found = _read_folder(path, Path(source), encoding)
+            notes.append(found.note())
+            texts.update(found.texts)
         else:
             texts[source] = _decode(_read_file(path), source, encoding)
     if not any(text.strip() for text in texts.values()):
         named = ", ".join(one_line(name) for name in texts) or ", ".join(notes)
         raise ContextError(f"no text in {named}: there is nothing to ask about")
-    kept = tuple(source for source in sources if source not in STDIN_NAMES)
     if len(texts) == 1 and not has_folder:
-        return Inputs(next(iter(texts.values())), notes, kept)
-    return Inputs(texts, notes, kept)
+        return Inputs(next(iter(texts.values())), notes, sources)
+    return Inputs(texts, notes, sources)
 
 
 def _known_encoding(name: str) -> str:
@@ -161,24 +162,25 @@ def _advice(data: bytes) -> str:
     return "Name its encoding, for instance --encoding cp1252"
 
 
-def _read_folder(path: Path, encoding: str) -> _Folder:
-    folder = _Folder(path)
-    for file in _walk(folder):
-        data = _read_file(file)
+def _read_folder(path: Path, shown: Path, encoding: str) -> _Folder:
+    """``shown`` takes the place of the folder's path in the names of its files."""
+    folder = _Folder(shown)
+    for file in _walk(folder, path):
+        data, name = _read_file(file), str(shown / file.relative_to(path))
         if _looks_binary(data, encoding):
-            folder.binary.append(str(file))
+            folder.binary.append(name)
         else:
-            folder.texts[str(file)] = _decode(data, str(file), encoding)
+            folder.texts[name] = _decode(data, name, encoding)
     return folder
 
 
-def _walk(folder: _Folder) -> Iterator[Path]:
+def _walk(folder: _Folder, path: Path) -> Iterator[Path]:
     """Regular files below, in the order of their paths. Links to folders are not followed: they may lead in a circle."""
 
     def fail(error: OSError) -> None:
         raise ContextError(f"cannot read {one_line(str(error.filename))}: {error.strerror}") from error
 
-    for place, folders, files in os.walk(folder.path, onerror=fail):
+    for place, folders, files in os.walk(path, onerror=fail):
         kept = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED_FOLDERS)
         folder.hidden += len(folders) - len(kept)
         folders[:] = kept

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import rlm
-from rlm.cli.inputs import read_inputs
+from rlm.cli.inputs import STDIN_NAMES, STDIN_PATH, read_inputs
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
@@ -89,10 +90,12 @@ def find_context(store: SqliteStore, info: RunInfo, files: Sequence[str], encodi
         ContextError: the files cannot be read.
     """
     if files:
-        return read_inputs(files, None, encoding=encoding).context
-    if info.context.data is not None:
+        stdin = sys.stdin.buffer if STDIN_NAMES.intersection(files) and sys.stdin is not None else None
+        return read_inputs(files, stdin, encoding=encoding).context
+    known = info.context
+    if known.data is not None:
         return None
-    known = (info.context.path or "").split("\n")
-    if all(path and Path(path).exists() for path in known):
-        return read_inputs(known, None, encoding=encoding).context
+    there = all(source != STDIN_PATH and Path(known.folder, source).exists() for source in known.sources)
+    if known.sources and there:
+        return read_inputs(known.sources, None, encoding=encoding, folder=known.folder).context
     return store.context(info)

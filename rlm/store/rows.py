@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
 import orjson
@@ -79,7 +80,7 @@ def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[obj
 
 def describe_context(context: ContextInfo) -> str:
     """A context as its column has it."""
-    fields = {"kind": context.kind, "size": context.size, "digest": context.digest, "path": context.path}
+    fields = {name: value for name, value in asdict(context).items() if name != "data"}
     return orjson.dumps(fields).decode()
 
 

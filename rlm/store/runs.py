@@ -19,13 +19,21 @@ _SLICE_CHARS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class ContextInfo:
-    """A run's input. ``data`` is None where it is too large to keep; ``path`` names the file it came from, if it did."""
+    """A run's input.
+
+    Attributes:
+        data: None where it is too large to keep, or holds a secret.
+        path: where it was read from, for people.
+        sources, folder: the same as it was named, and the folder from which.
+    """
 
     kind: str
     size: int
     digest: str
     path: str | None = None
     data: bytes | None = None
+    sources: tuple[str, ...] = ()
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,6 @@ class RunInfo:
     context: ContextInfo
     texts_kept: bool
     owner: str | None
-    events: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -58,11 +65,14 @@ def _name_of(pid: int) -> str:
     return f"{socket.gethostname()}:{pid}:{_start_time(pid)}"
 
 
+def is_of_this_machine(owner: str) -> bool:
+    return owner.partition(":")[0] == socket.gethostname()
+
+
 def is_alive(owner: str) -> bool:
     """Whether the process of this name still runs; one of another machine is taken to."""
-    host, _, rest = owner.partition(":")
-    pid, _, start = rest.partition(":")
-    if host != socket.gethostname():
+    _, pid, start = owner.split(":")
+    if not is_of_this_machine(owner):
         return True
     return _start_time(int(pid)) == start if start else False
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
 from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError, ended_with
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
-from rlm.store.runs import ContextInfo, RunInfo, is_alive, this_process
+from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, is_alive, is_of_this_machine, this_process
 from rlm.store.schema import MEMORY, open_database, transaction, translated
-from rlm.store.tail import Left, left_behind
+from rlm.store.tail import Left, count_tails, left_behind
 from rlm.store.writer import OpenRun, Writer
 
 MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finished ones
@@ -72,25 +73,32 @@ class SqliteStore:
         """
         redact = redactor(secrets)
         shown = redact(question[:QUESTION_CHARS].encode("utf-8", "replace")).decode() if keep_texts else ""
+        # What is not whole is no input to go on with.
+        hides = context.data is not None and redact(context.data) != context.data
         row = RunRow(
             id=run,
             started=time.time(),
             question=shown,
             options=redact(orjson.dumps(dict(options))).decode(),
             context=describe_context(context),
-            context_data=redact(context.data) if keep_texts and context.data is not None else None,
+            context_data=None if hides or not keep_texts else context.data,
             texts_kept=keep_texts,
             owner=this_process(),
         )
         opened = OpenRun(run, Encoder(self._dump, keep_texts=keep_texts), redact, row)
         return self._journal(opened)
 
-    def resume(self, run: RunId, *, secrets: Sequence[str] = ()) -> RunJournal:
+    def resume(self, run: RunId, *, seen: int | None = None, secrets: Sequence[str] = ()) -> RunJournal:
         """The journal of a run that no living process writes.
+
+        Args:
+            run: which one.
+            seen: what ``lines_of`` said before its events were read: nothing may have come since.
+            secrets: what must never be written.
 
         Raises:
             UnknownRunError: there is none.
-            StoreError: another process writes it.
+            StoreError: another process writes it, or has done so since.
         """
         self._catch_up()
         with self._changing() as connection:
@@ -99,14 +107,16 @@ class SqliteStore:
                 raise UnknownRunError(self._no_run(run))
             number, owner, status, keep_texts = row
             mine = owner == this_process()
-            if run in self._open or (status is None and owner and not mine and is_alive(owner)):
+            if run in self._open or (status is None and owner and not mine and self._lives(owner)):
                 raise StoreError(
                     f"run {run} is being executed by process {str(owner).split(':')[1]}: stop that one first"
                 )
+            seq = next_seq(connection, number)
+            if seen is not None and seq != seen:
+                raise StoreError(f"run {run} was taken up by somebody else meanwhile: see rlm show {run}")
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=? WHERE number=?", [this_process(), time.time(), number]
             )
-            seq = next_seq(connection, number)
         encoder = Encoder(self._dump, keep_texts=bool(keep_texts))
         return self._journal(OpenRun(run, encoder, redactor(secrets), seq=seq))
 
@@ -130,7 +140,7 @@ class SqliteStore:
         """All runs, the newest first."""
         self._catch_up()
         with self._reading() as connection:
-            return select_runs(connection, "ORDER BY number DESC")
+            return self._known(select_runs(connection, "ORDER BY number DESC"))
 
     def find(self, run: str) -> RunInfo:
         """The run of this id, or of the only id that begins so; "last" is the newest.
@@ -145,11 +155,18 @@ class SqliteStore:
             else:
                 where = "WHERE id=? OR substr(id, 1, ?)=? ORDER BY id=? DESC LIMIT 3"
                 found = select_runs(connection, where, [run, len(run), run, run])
-        if not found:
+        if not (found and run):
             raise UnknownRunError(self._no_run(run))
         if len(found) > 1 and found[0].id != run:
             raise UnknownRunError(f"several runs begin with {run}: give more of the id")
-        return found[0]
+        return self._known(found)[0]
+
+    def lines_of(self, run: RunId) -> int:
+        """How many lines a run's events have: it grows with whatever is written of it."""
+        self._catch_up()
+        with self._reading() as connection:
+            number = number_of(connection, run)
+            return 0 if number is None else next_seq(connection, number)
 
     def events(self, run: RunId, *, lenient: bool = False) -> list[AnyEvent]:
         """The events of a run, in order. ``lenient`` shows texts that were not kept as such.
@@ -181,9 +198,10 @@ class SqliteStore:
         if context.data is None:
             if not info.texts_kept:
                 raise IncompleteRecordError(NO_TEXTS.format(info.id))
+            why = "holds a secret and " if context.size <= KEPT_CONTEXT_BYTES and context.kind else ""
             source = f" It was read from {context.path}." if context.path else ""
             raise IncompleteRecordError(
-                f"the context of run {info.id} ({context.size:,} bytes) was not kept: give it again.{source}"
+                f"the context of run {info.id} ({context.size:,} bytes) {why}was not kept: give it again.{source}"
             )
         return self._load(context.kind, context.data)
 
@@ -266,6 +284,21 @@ class SqliteStore:
             few = 1 + len(oldest) // 10
             self.delete(oldest[:few])
             oldest = oldest[few:]
+
+    def _lives(self, owner: str) -> bool:
+        """Whether a run's process goes on. In another container, or on a host that was renamed, its tail alone tells."""
+        if is_of_this_machine(owner):
+            return is_alive(owner)
+        return self.place != MEMORY and count_tails(self.place) > self._writer.own_tails
+
+    def _known(self, runs: Sequence[RunInfo]) -> list[RunInfo]:
+        """The same, without owners that are gone and that nobody here can look for."""
+        return [
+            info
+            if info.owner is None or is_of_this_machine(info.owner) or self._lives(info.owner)
+            else replace(info, owner=None)
+            for info in runs
+        ]
 
     def _no_run(self, run: str) -> str:
         return f"the store {self.place} has no run {run}. See: rlm runs"

@@ -129,6 +129,11 @@ def left_behind(place: str) -> Iterator[dict[str, Left]]:
             path.unlink(missing_ok=True)
 
 
+def count_tails(place: str) -> int:
+    """How many there are; after ``left_behind`` those of living processes alone."""
+    return len(_paths(Path(place)))
+
+
 def _paths(place: Path) -> list[Path]:
     prefix = _NAME.format(place.name, "")
     try:

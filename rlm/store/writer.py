@@ -153,6 +153,10 @@ class Writer:
             if tail is not None:
                 tail.leave()
 
+    @property
+    def own_tails(self) -> int:
+        return sum(tail is not None for tail in (self._tail, self._other, *self._stuck))
+
     def _open_tail(self) -> Tail:
         if self._tail is None:
             self._tail = Tail(self._place)

@@ -128,6 +128,31 @@ def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) ->
         assert json.loads(ended.stdout)["run_id"].encode() in first.stderr
 
 
+@pytest.mark.parametrize("sources", [["a.txt", "b.txt"], ["folder"], ["folder/c.txt"]])
+def test_large_input_is_found_again_from_any_folder(tmp_path: Path, sources: list[str]) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("a.txt", "b.txt", "folder/c.txt", "folder/d.txt"):
+        (tmp_path / name).write_text(name * 200_000)
+    env = {"RLM_STORE": str(tmp_path / "runs.db")}
+    with serving(lambda _: cell("print(str(context)[:40])\nFINAL(str(len(context)))")) as server:
+        asked = rlm("ask", "-m", "openai:m", "What?", *sources, server=server, env=env, cwd=tmp_path)
+        assert asked.returncode == 0, asked.stderr
+        assert rlm("replay", env=env, cwd=tmp_path.parent).returncode == 0
+        resumed = rlm("resume", server=server, env=env, cwd=tmp_path.parent)
+        assert (resumed.returncode, resumed.stdout) == (0, asked.stdout)
+        (tmp_path / sources[0]).rename(tmp_path / "moved")
+        gone = rlm("replay", env=env, cwd=tmp_path)
+        assert b"give it again. It was read from " + str(tmp_path).encode() in gone.stderr
+
+
+def test_large_standard_input_is_given_again(tmp_path: Path) -> None:
+    env, large = {"RLM_STORE": str(tmp_path / "runs.db")}, b"x" * 1_100_000
+    with serving(lambda _: cell("FINAL(str(len(context)))")) as server:
+        rlm("ask", "-m", "openai:m", "What?", server=server, stdin=large, env=env)
+    assert b"give it again" in rlm("replay", env=env).stderr
+    assert rlm("replay", "last", "-", stdin=large, env=env).returncode == 0
+
+
 def test_a_run_that_failed_is_replayed_to_the_same_failure(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
 

@@ -286,6 +286,18 @@ def test_secrets_are_taken_out(tmp_path: Path) -> None:
     assert b"sk-123456789" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
 
 
+def test_a_context_with_a_secret_is_not_kept_and_never_given_back_changed(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    text = "the key is sk-123456789."
+    size, digest = digest_context(text)
+    journal = store.begin(RUN, "q", {}, ContextInfo("s", size, digest, None, text.encode()), secrets=["sk-123456789"])
+    journal.end()
+    with pytest.raises(IncompleteRecordError, match="holds a secret and was not kept: give it again"):
+        store.context(store.find("last"))
+    store.close()
+    assert b"sk-123456789" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
+
+
 def torn_copies(whole: Path, folder: Path, step: int) -> Iterator[SqliteStore]:
     """Stores whose log or tail ends somewhere, half of them with garbage after that."""
     data = whole.read_bytes()
@@ -517,6 +529,48 @@ def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> N
         store.resume(RUN)
     assert is_alive(this_process())
     assert not is_alive(this_process().rpartition(":")[0] + ":1")
+    store.close()
+
+
+def test_a_run_that_somebody_took_up_since_it_was_read_is_not_taken_up(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story()[:3])
+    seen = store.lines_of(RUN)
+    other = store.resume(RUN, seen=seen)
+    other.append(story()[3])
+    other.keep()
+    other.end()
+    with pytest.raises(StoreError, match="taken up by somebody else"):
+        store.resume(RUN, seen=seen)
+    store.resume(RUN, seen=store.lines_of(RUN)).end()
+    store.close()
+
+
+def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process ids of another container say nothing here; its tail does."""
+    store, elsewhere = open_store(tmp_path / "runs.db"), open_store(tmp_path / "runs.db")
+    with monkeypatch.context() as patch:
+        patch.setattr("rlm.store.store.this_process", lambda: "other-host:7:12345")
+        journal = elsewhere.begin(RUN, "q", {}, SMALL)
+    journal.append(story()[0])
+    journal.keep()
+    elsewhere.runs()
+    assert store.find("last").is_running
+    with pytest.raises(StoreError, match="being executed"):
+        store.resume(RUN)
+    elsewhere.close()
+    assert not store.find("last").is_running
+    store.resume(RUN).end()
+    store.close()
+
+
+def test_no_name_names_no_run(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    keep(store, story()[:3])
+    with pytest.raises(UnknownRunError):
+        store.find("")
     store.close()
 
 
