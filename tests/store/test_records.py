@@ -68,6 +68,32 @@ def test_what_is_random_or_timed_is_the_same_when_it_is_done_again(tmp_path: Pat
     assert other.answer != result.answer  # another run draws anew
 
 
+INDIRECT = {
+    "a generator of its own": "import random\nprint(random.Random().random(), random.Random(5).random())",
+    "seeded anew": "import random\nrandom.seed()\nprint(random.random())",
+    "from the kernel": "import os\nprint(os.getrandom(8))",
+    "a clock by its number": "import time\nprint(time.clock_gettime(time.CLOCK_REALTIME), time.clock_gettime_ns(0))",
+    "a log": "import logging\nlogging.basicConfig(format='%(asctime)s %(msecs)d')\nlogging.warning('x')",
+    "a field's default": "import dataclasses, time\n@dataclasses.dataclass\nclass A:\n"
+    "    at: float = dataclasses.field(default_factory=time.time)\nprint(A())",
+    "code from text": "exec('import time; print(time.time())')",
+    "in a pool": "import concurrent.futures, time\n"
+    "with concurrent.futures.ThreadPoolExecutor() as pool:\n    print(pool.submit(time.time).result())",
+}
+
+
+@pytest.mark.parametrize("how", INDIRECT)
+def test_so_is_what_the_standard_library_makes_of_it(tmp_path: Path, how: str) -> None:
+    run, _ = engine(cells(INDIRECT[how], "FINAL(1)"), tmp_path / "runs.db")
+    first = run.run("q", "context")
+    assert run.replay("last").answer == 1
+    other = run.run("q", "context")
+    assert first.tree is not None
+    assert other.tree is not None
+    outputs = [tree.cells[0][1].stdout + tree.cells[0][1].stderr for tree in (first.tree, other.tree)]
+    assert outputs[0] != outputs[1]  # another run draws anew
+
+
 def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     codes = (
         "a = [llm_query(f'a{i}') for i in range(3)]\nprint(a)",

@@ -3,17 +3,20 @@
 A cell may be executed again, in another process, after its host was killed; it must then ask the same questions. So its clock
 starts where the host says and goes on only by what the host can say again: by the time that answers took, by sleeping, and a
 little with every look at it. Computing takes no time on it. Everything random comes from one seed. Only code of cells sees
-this clock; libraries, and their timeouts, live in real time.
+this clock, and what of the standard library calls a function for it or writes down the time; other libraries, and timeouts, live
+in real time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import builtins
+import concurrent.futures.thread
 import ctypes
 import datetime as dt
 import functools
 import gc
+import logging
 import os
 import random
 import sys
@@ -25,7 +28,8 @@ from typing import Any
 TICK_NS = 1_000  # by which each look at the clock moves it: a loop that waits for a time to come ends
 _SECOND_NS = 1_000_000_000
 _ID_STEP = 16  # as far apart as addresses of objects are at least
-_SEEN_BY = ("<cell ", uuid.__file__)  # who sees the cell's clock: files of the calling frames
+# Who sees the cell's clock: files of the calling frames. "<string>" is what code makes of text, as dataclasses do and exec does.
+_SEEN_BY = ("<cell ", "<string>", uuid.__file__, logging.__file__, concurrent.futures.thread.__file__)
 
 real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
 
@@ -60,13 +64,27 @@ def install(seed: str) -> None:
     """Makes everything random in this process follow from ``seed``; the cells' clock is there when the host starts it."""
     prepare()
     source = random.Random(f"bytes {seed}")
+    _install_seeds(source)
     random.seed(f"random {seed}")
     os.urandom = random._urandom = source.randbytes  # type: ignore[attr-defined]
+    if hasattr(os, "getrandom"):
+        os.getrandom = lambda size, flags=0: source.randbytes(size)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed(random.Random(f"numpy {seed}").getrandbits(32))
     uuid._generate_time_safe = None  # type: ignore[attr-defined]
     uuid.getnode = lambda: 0x020000000000 | source.getrandbits(40)
+
+
+def _install_seeds(source: random.Random) -> None:
+    """Generators that are given no seed take one from ``source`` instead of the system."""
+    real = random.Random.seed
+
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        real(self, source.getrandbits(256) if a is None else a, version)
+
+    random.Random.seed = seed  # type: ignore[method-assign]
+    random.seed = random._inst.seed
 
 
 @functools.cache
@@ -88,6 +106,9 @@ def _install_clock() -> None:
         for suffix, unit in (("", _SECOND_NS), ("_ns", 0)):
             if hasattr(time, name + suffix):
                 setattr(time, name + suffix, _steady_clock(getattr(time, name + suffix), unit))
+    if hasattr(time, "clock_gettime"):
+        time.clock_gettime = _steady_clock(time.clock_gettime, _SECOND_NS)
+        time.clock_gettime_ns = _steady_clock(time.clock_gettime_ns, 0)
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _steady_view(getattr(time, name)))
     asctime, strftime, localtime = time.asctime, time.strftime, time.localtime
@@ -104,10 +125,10 @@ def _install_clock() -> None:
     time.asctime, time.strftime = steady_asctime, steady_strftime
 
 
-def _steady_clock(real: Callable[[], Any], unit: int) -> Callable[[], Any]:
-    def clock() -> Any:
+def _steady_clock(real: Callable[..., Any], unit: int) -> Callable[..., Any]:
+    def clock(*which: int) -> Any:
         if not _in_cell():
-            return real()
+            return real(*which)
         return CLOCK.look() / unit if unit else CLOCK.look()
 
     clock.__name__ = real.__name__
