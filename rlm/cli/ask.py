@@ -34,7 +34,7 @@ from rlm.core.errors import ConfigurationError, RLMError, RunCancelledError
 from rlm.core.result import Result
 from rlm.views.feed import ThreadedView
 from rlm.views.live import LiveView
-from rlm.views.outline import format_seconds
+from rlm.views.outline import format_seconds, plural
 from rlm.views.plain import PlainView
 
 CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer
@@ -288,12 +288,12 @@ def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet:
 def _describe_undone(result: Result) -> str:
     undone = result.unfinished
     parts = [
-        f"{count:,} {what}"
-        for count, what in (
-            (undone.refused_calls, "calls refused"),
-            (undone.cancelled_calls, "calls cut off"),
-            (len(undone.nodes), "nodes not finished"),
-            (len(undone.cells), "cells interrupted"),
+        f"{plural(count, what)} {how}"
+        for count, what, how in (
+            (undone.refused_calls, "call", "refused"),
+            (undone.cancelled_calls, "call", "cut off"),
+            (len(undone.nodes), "node", "not finished"),
+            (len(undone.cells), "cell", "interrupted"),
         )
         if count
     ]

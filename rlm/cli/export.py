@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Literal
 
 from rlm.cli.exits import Exit
-from rlm.cli.output import OutputError, write_text
+from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.report.page import event_lines, page_of_events
 
@@ -32,8 +31,5 @@ def export(
     opened = open_store(store)
     info = opened.find(run)
     events = opened.events(info.id, lenient=True)
-    try:
-        write_text("".join(event_lines(events)) if format == "jsonl" else page_of_events(info.id, events), sys.stdout)
-    except OutputError as error:
-        raise SystemExit(str(error)) from error
+    put("".join(event_lines(events)) if format == "jsonl" else page_of_events(info.id, events))
     return Exit.COMPLETE

@@ -55,6 +55,14 @@ def write_text(text: str, stdout: TextIO | None) -> None:
     _write(text, stdout)
 
 
+def put(text: str) -> None:
+    """Writes text as it is to standard output. Where that fails, the command is over, and says why."""
+    try:
+        write_text(text, sys.stdout)
+    except OutputError as error:
+        raise SystemExit(str(error)) from error
+
+
 def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonValue]:
     """The JSON object of a run."""
     return {

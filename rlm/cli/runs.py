@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import Annotated
 
@@ -11,9 +10,11 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from rlm.cli.exits import Exit, complain
+from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.store.runs import RunInfo
 from rlm.views.escape import one_line
+from rlm.views.outline import plural
 
 app = App(help="List recorded runs, the newest first.", help_format="plaintext")
 DAY_S = 86_400
@@ -38,8 +39,8 @@ def runs(
         Print one JSON object a line.
     """
     found = open_store(store).runs()
-    for info in found[:limit]:
-        sys.stdout.write((json.dumps(_as_json(info)) if json_output else _as_line(info)) + "\n")
+    lines = [(json.dumps(_as_json(info)) if json_output else _as_line(info)) + "\n" for info in found[:limit]]
+    put("".join(lines))
     if not found:
         complain("no runs are on record")
     return Exit.COMPLETE
@@ -71,7 +72,7 @@ def prune(
     doomed = [info.id for info in opened.runs()[keep or 0 :] if not info.is_running and info.touched <= latest]
     before = opened.size()
     opened.delete(doomed)
-    complain(f"deleted {len(doomed):,} runs, {max(0, before - opened.size()) / 1e6:.1f} MB")
+    complain(f"deleted {plural(len(doomed), 'run')}, {max(0, before - opened.size()) / 1e6:.1f} MB")
     return Exit.COMPLETE
 
 

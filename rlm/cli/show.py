@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from rlm.cli.exits import Exit
-from rlm.cli.output import OutputError, write_text
+from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
 from rlm.core.cells import Cell
@@ -53,10 +52,7 @@ def show(
     ]
     if tree.root is not None:
         lines += Teller(full=full).tell_node(tree.root)
-    try:
-        write_text("\n".join(lines) + "\n", sys.stdout)
-    except OutputError as error:
-        raise SystemExit(str(error)) from error
+    put("\n".join(lines) + "\n")
     return Exit.COMPLETE
 
 

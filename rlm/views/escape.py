@@ -44,3 +44,13 @@ def one_line(text: str, limit: int = 120) -> str:
     if len(line) > limit:
         return line[: limit - 1].rstrip() + "…"
     return line + "…" if len(text) > len(head) and len(line) < limit else line
+
+
+def speaks_unicode(encoding: str | None) -> bool:
+    """Whether a terminal or stream of this encoding takes any character."""
+    return (encoding or "").lower().startswith("utf")
+
+
+def ascii_only(text: str) -> str:
+    """For one that does not."""
+    return text.replace("…", "...").replace("·", "-").encode("ascii", "replace").decode()

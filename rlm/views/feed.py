@@ -7,12 +7,27 @@ a view shows.
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from types import TracebackType
 from typing import Self
 
-from rlm.core.events import AnyEvent
+from rlm.core.events import AnyEvent, RunResumed
+
+
+class RunClock:
+    """A run's own time between its events: seconds since it began, without those when no process executed it."""
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+
+    def note(self, event: AnyEvent) -> None:
+        if self._began_s is None or isinstance(event, RunResumed):
+            self._began_s = time.monotonic() - event.at_s
+
+    def now(self) -> float:
+        return 0.0 if self._began_s is None else time.monotonic() - self._began_s
 
 
 class ThreadedView(ABC):

@@ -6,7 +6,6 @@ All texts are drawn as plain ``Text``: nothing that a model wrote is taken as ma
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -14,8 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from rlm.core.events import AnyEvent
-from rlm.views.escape import one_line
-from rlm.views.feed import ThreadedView
+from rlm.views.escape import ascii_only, one_line, speaks_unicode
+from rlm.views.feed import RunClock, ThreadedView
 from rlm.views.outline import Mark, Row, describe_calls, describe_spend, outline
 from rlm.views.progress import Progress
 
@@ -52,13 +51,12 @@ class LiveView(ThreadedView):
         super().__init__(refresh_s)
         self._console = console or Console(stderr=True)
         self._progress = Progress()
-        self._began_s = time.monotonic()
+        self._clock = RunClock()
         self._live: Live | None = None
 
     def show(self, events: list[AnyEvent], *, last: bool) -> None:
         for event in events:
-            if self._progress.started is None:
-                self._began_s = time.monotonic() - event.at_s
+            self._clock.note(event)
             self._progress.add(event)
         if self._progress.started is None:
             return
@@ -77,9 +75,9 @@ class LiveView(ThreadedView):
             self._live.stop()
 
     def _draw(self) -> RenderableType:
-        elapsed_s = self._progress.at_s if self._progress.finished else time.monotonic() - self._began_s
+        elapsed_s = self._progress.at_s if self._progress.finished else self._clock.now()
         width, height = self._console.size
-        unicode = self._console.encoding.startswith("utf")
+        unicode = speaks_unicode(self._console.encoding)
         return draw(self._progress, max(elapsed_s, self._progress.at_s), width=width, height=height, unicode=unicode)
 
 
@@ -92,10 +90,10 @@ def draw(progress: Progress, elapsed_s: float, *, width: int, height: int, unico
     totals = f"{describe_calls(progress, elapsed_s)}\n{describe_spend(progress.spend)}"
     if progress.limit:
         totals += f" · limit met: {one_line(progress.limit, 40)}"
-    lines.extend(Text(line, style="bold") for line in totals.split("\n"))
+    lines.extend(Text(line if unicode else ascii_only(line), style="bold") for line in totals.split("\n"))
     for line in lines:
-        line.no_wrap, line.overflow = True, "ellipsis"
-        line.truncate(width, overflow="ellipsis")
+        line.no_wrap, line.overflow = True, "ellipsis" if unicode else "crop"
+        line.truncate(width, overflow=line.overflow)
     return Group(*lines)
 
 
@@ -103,9 +101,10 @@ def _tree_lines(row: Row, tick: str, unicode: bool, lead: str = "", below: str =
     sign, ascii_sign, style = _SIGNS[row.mark]
     line = Text(lead, style="dim")
     line.append((sign if unicode else ascii_sign) or tick, style=style)
-    line.append(f" {row.text}", style="dim" if row.mark == "more" else "not dim")
+    fit = str if unicode else ascii_only
+    line.append(fit(f" {row.text}"), style="dim" if row.mark == "more" else "not dim")
     if row.aside:
-        line.append(f"  {row.aside}", style="dim")
+        line.append(fit(f"  {row.aside}"), style="dim")
     yield line
     fork, last_fork, pipe = ("├─ ", "└─ ", "│  ") if unicode else ("|- ", "`- ", "|  ")
     for place, child in enumerate(row.children):

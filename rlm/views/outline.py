@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 from rlm.core.usage import Spend
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.views.escape import one_line
-from rlm.views.progress import Group, NodeProgress, Progress, Step, Tally
+from rlm.views.progress import Progress
+from rlm.views.standing import Group, NodeProgress, Step, Tally
 
 Mark: TypeAlias = Literal["running", "done", "failed", "partial", "cancelled", "more"]
 

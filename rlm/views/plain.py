@@ -6,7 +6,6 @@ Never one line per call: a run may make ten thousand. What repeats is told a few
 from __future__ import annotations
 
 import sys
-import time
 from typing import TextIO
 
 from rlm.core.events import (
@@ -17,10 +16,12 @@ from rlm.core.events import (
     NodeFinished,
     NodeStarted,
     RunFinished,
+    RunResumed,
     RunStarted,
 )
-from rlm.views.escape import one_line
-from rlm.views.feed import ThreadedView
+from rlm.core.history import NOT_OUTCOMES
+from rlm.views.escape import ascii_only, one_line, speaks_unicode
+from rlm.views.feed import RunClock, ThreadedView
 from rlm.views.outline import describe_calls, describe_spend, describe_step, format_tally, node_name, plural
 from rlm.views.progress import Progress
 
@@ -61,6 +62,10 @@ class Narrator:
             case RunStarted():
                 models = ", ".join(one_line(model, 60) for model in event.models)
                 return [f"run {event.run}: models {models}; depth {event.max_depth}; sandbox {event.sandbox}"]
+            case RunResumed():
+                return [
+                    f"taken up · {describe_calls(self.progress, event.at_s)} · {describe_spend(self.progress.spend)}"
+                ]
             case NodeStarted(depth=depth) if depth > 0:
                 return self._few("node", f"node {event.node} started: {one_line(event.question)}")
             case CellExecuted():
@@ -68,6 +73,8 @@ class Narrator:
             case CallRetried():
                 again = f"again in {event.delay_s:.1f}s"
                 return self._few("retry", f"call {event.call} {again}: {one_line(event.reason)}")
+            case CallFailed() if event.error in NOT_OUTCOMES:
+                return self._few("cut call", f"call {event.call} cut off: {one_line(event.message)}")
             case CallFailed():
                 return self._few("failure", f"call {event.call} failed: {event.error}: {one_line(event.message)}")
             case NodeFinished(node=node_id) if (node := self.progress.node(node_id)) and node.depth > 0:
@@ -105,17 +112,17 @@ class PlainView(ThreadedView):
         self._stream = stream or sys.stderr
         self._prefix = prefix
         self._narrator = Narrator()
-        self._began_s = time.monotonic()
+        self._clock = RunClock()
 
     def show(self, events: list[AnyEvent], *, last: bool) -> None:
         lines: list[str] = []
         for event in events:
-            if self._narrator.progress.started is None:
-                self._began_s = time.monotonic() - event.at_s
+            self._clock.note(event)
             lines.extend(self._narrator.tell(event))
-        beat = None if last else self._narrator.heartbeat(time.monotonic() - self._began_s)
+        beat = None if last else self._narrator.heartbeat(self._clock.now())
         if beat:
             lines.append(beat)
         if lines:
-            self._stream.write("".join(f"{self._prefix}{line}\n" for line in lines))
+            text = "".join(f"{self._prefix}{line}\n" for line in lines)
+            self._stream.write(text if speaks_unicode(self._stream.encoding) else ascii_only(text))
             self._stream.flush()

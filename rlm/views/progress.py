@@ -1,16 +1,16 @@
 """What a run is doing now: a fold over its events into counts, small enough for any number of calls.
 
 Pure: no drawing, no clock, no locks; whoever feeds it does so from one thread. Texts are kept as they came (cut, never
-cleaned): making them fit for a screen is the drawer's business.
+cleaned): making them fit for a screen is the drawer's business. A run that is taken up goes on where it stood: what is made
+again takes the place of what was cut off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from rlm.core.cells import CellEnd
+from rlm.core.cells import SubcallFailure
 from rlm.core.events import (
     AnyEvent,
     CallBilled,
@@ -24,101 +24,28 @@ from rlm.core.events import (
     NodeFinished,
     NodeStarted,
     RunFinished,
+    RunReopened,
+    RunResumed,
     RunStarted,
     Status,
+    SubcallEnded,
 )
-from rlm.core.ids import CallId, NodeId
+from rlm.core.history import NOT_OUTCOMES
+from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.usage import Spend
-
-Activity: TypeAlias = Literal["starting", "queued", "asking", "reading", "executing", "finished"]
-"""What a node does: waits for a slot (queued), for its model (asking), reads a reply, executes a cell."""
-
-KEPT_CHARS = 400
-"""Characters kept of a question, a line of code, an error: no screen shows more of one line."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many of some calls wait for a slot, run, are answered, failed, or were dropped when their node ended."""
-
-    waiting: int = 0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-    dropped: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.waiting + self.running + self.done + self.failed + self.dropped
-
-    @property
-    def open(self) -> int:
-        return self.waiting + self.running
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.waiting + other.waiting,
-            self.running + other.running,
-            self.done + other.done,
-            self.failed + other.failed,
-            self.dropped + other.dropped,
-        )
-
-
-@dataclass(slots=True)
-class Group:
-    """The sub-calls of one batch, or (``batch`` None) the single sub-calls of one cell: leaf calls and child nodes."""
-
-    batch: int | None
-    tally: Tally = field(default_factory=Tally)
-    children: list[NodeProgress] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Step:
-    """One cell: the line that tells it from others, how it ended, and what it asked for."""
-
-    name: str
-    code: str
-    started_s: float
-    ended_s: float | None = None
-    end: CellEnd | None = None
-    error: str | None = None
-    groups: dict[int | None, Group] = field(default_factory=dict)
-
-    @property
-    def tally(self) -> Tally:
-        return sum((group.tally for group in self.groups.values()), Tally())
-
-
-@dataclass(slots=True)
-class NodeProgress:
-    """One node. The steps of a finished one are forgotten, except the root's."""
-
-    id: NodeId
-    depth: int
-    model: str
-    question: str
-    context: str
-    started_s: float
-    group: Group | None
-    activity: Activity = "starting"
-    turn: int = 0
-    cells: int = 0
-    cell_errors: int = 0
-    ended_s: float | None = None
-    status: Status | None = None
-    error: str | None = None
-    steps: list[Step] = field(default_factory=list)
-    open_calls: int = 0
+from rlm.views.standing import KEPT_CHARS, End, EndedCall, Group, NodeProgress, Step, Tally
 
 
 @dataclass(slots=True)
 class _OpenCall:
     node: NodeProgress
     tallies: tuple[Tally, ...]
-    is_turn: bool
+    step: Step | None
     sent: bool = False
+
+    @property
+    def is_turn(self) -> bool:
+        return self.step is None
 
 
 @dataclass(slots=True)
@@ -162,14 +89,16 @@ class Progress:
                 self._call_sent(event)
             case CallReplied():
                 self.spend = self.spend.plus(event.reply.usage, event.cost_usd)
-                self._call_ended(event.call, failed=False)
+                self._call_ended(event.call, "done")
             case CallBilled():
                 self.spend = self.spend.plus(event.usage, event.cost_usd)
             case CallFailed():
-                self._call_ended(event.call, failed=True)
+                self._call_ended(event.call, "dropped" if event.error in NOT_OUTCOMES else "failed")
             case CallRetried():
                 self.retries += 1
                 self._call_waits_again(event)
+            case SubcallEnded(failure=SubcallFailure()):
+                self._subcall_failed(event)
             case CellStarted():
                 self._cell_started(event)
             case CellExecuted():
@@ -178,28 +107,50 @@ class Progress:
                 self._node_started(event)
             case NodeFinished():
                 self._node_finished(event)
+            case _:
+                self._run_event(event)
+
+    def _run_event(self, event: AnyEvent) -> None:
+        match event:
             case RunStarted():
                 self.started = event
+            case RunResumed():
+                self.status = self.limit = self.error = None
+                if self.root is not None:
+                    self._go_on(self.root)
+            case RunReopened():
+                if self.root is not None and self.root.last_turn is not None:
+                    self._forget_steps(
+                        self.root, [step for step in self.root.steps if step.turn >= self.root.last_turn]
+                    )
             case RunFinished():
                 self._drop(list(self._open))
                 self.status, self.limit, self.error = event.status, event.limit, event.error
+            case _:
+                pass
 
     def _call_started(self, event: CallStarted) -> None:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        is_turn = event.role == "node"
-        tallies: tuple[Tally, ...] = (self.calls,)
-        if is_turn:
+        self._go_on(node)
+        step: Step | None = None
+        if event.role == "node":
             node.turn, node.activity = event.turn, "queued"
+            node.last_turn = event.turn if event.limit is not None else None
+            before = node.ended_turn[1] if node.ended_turn and node.ended_turn[0] == event.call else None
+            tallies: tuple[Tally, ...] = (self.calls,)
         else:
-            name = f"{event.turn}.{event.cell}" if event.cell is not None else None
-            tallies = (self.calls, _group(_step(node, name, event.at_s), event.batch).tally)
+            step = _step(node, f"{event.turn}.{event.cell}" if event.cell is not None else None, event.at_s)
+            before = step.ended.pop(event.call, None)
+            tallies = (self.calls, _group(step, event.batch).tally)
+        if before is not None:  # the run was taken up, and makes it again
+            before.take_back()
         for tally in tallies:
             tally.waiting += 1
         node.open_calls += 1
         self.deepest = max(self.deepest, event.depth)
-        self._open[event.call] = _OpenCall(node, tallies, is_turn)
+        self._open[event.call] = _OpenCall(node, tallies, step)
 
     def _call_sent(self, event: CallSent) -> None:
         call = self._open.get(event.call)
@@ -223,17 +174,33 @@ class Progress:
             tally.running -= 1
             tally.waiting += 1
 
-    def _call_ended(self, call_id: CallId, *, failed: bool) -> None:
+    def _call_ended(self, call_id: CallId, end: End) -> None:
         call = self._close(call_id)
         if call is None:
             return
-        if call.is_turn:
-            call.node.activity = "reading"
         for tally in call.tallies:
-            if failed:
-                tally.failed += 1
-            else:
-                tally.done += 1
+            tally.count(end)
+        ended = EndedCall(call.tallies, end)
+        if call.step is None:
+            call.node.activity, call.node.ended_turn = "reading", (call_id, ended)
+        elif call.step.end is None:
+            call.step.ended[call_id] = ended
+
+    def _subcall_failed(self, event: SubcallEnded) -> None:
+        """One whose reply was of no use, or that was never made: then no call counts for it."""
+        node = self._nodes.get(event.node)
+        if node is None or NodeId(event.call) in self._nodes:
+            return
+        place = SubcallPlace.parse(event.call)
+        step = _step(node, f"{place.turn}.{place.cell}", event.at_s)
+        ended = step.ended.get(event.call)
+        if ended is None and not event.prefetched:
+            newest = next(reversed(step.groups.values()), None) or _group(step, None)
+            newest.tally.failed += 1
+        elif ended is not None and ended.end == "done":
+            _, group = ended.tallies
+            group.done, group.failed = group.done - 1, group.failed + 1
+            del step.ended[event.call]
 
     def _close(self, call_id: CallId) -> _OpenCall | None:
         call = self._open.pop(call_id, None)
@@ -257,6 +224,8 @@ class Progress:
         node = self._nodes.get(event.node)
         if node is None:
             return
+        self._go_on(node)
+        self._forget_steps(node, [step for step in node.steps if step.name == event.cell.name])
         node.activity = "executing"
         node.cells += 1
         node.steps.append(Step(event.cell.name, _telling_line(event.cell.code), event.at_s))
@@ -267,6 +236,7 @@ class Progress:
             return
         step = _step(node, event.cell.name, event.at_s)
         step.ended_s, step.end = event.at_s, event.result.end
+        step.ended.clear()
         step.error = event.result.error[:KEPT_CHARS] if event.result.error else None
         node.activity = "reading"
         node.cell_errors += event.result.end != "ok"
@@ -299,14 +269,33 @@ class Progress:
             self._drop([call_id for call_id, call in self._open.items() if call.node is node])
         node.activity, node.status, node.ended_s = "finished", event.status, event.at_s
         node.error = event.error[:KEPT_CHARS] if event.error else None
+        for step in node.steps:
+            if step.end is None:
+                step.ended_s, step.end = event.at_s, "interrupted"
         if node is not self.root:
             node.steps.clear()
-        for tally in (self.nodes, node.group.tally) if node.group else (self.nodes,):
+        for tally in (self.nodes, *node.tallies):
             tally.running -= 1
-            if event.status in ("complete", "partial"):
-                tally.done += 1
-            else:
-                tally.failed += 1
+            tally.count(_end_of(node))
+
+    def _go_on(self, node: NodeProgress) -> None:
+        """One that had come to an end does more."""
+        if node.status is None:
+            return
+        for tally in (self.nodes, *node.tallies):
+            tally.count(_end_of(node), -1)
+            tally.running += 1
+        node.activity, node.status, node.ended_s, node.error = "starting", None, None, None
+
+    def _forget_steps(self, node: NodeProgress, steps: list[Step]) -> None:
+        """Cells in whose place the run executes others."""
+        for step in steps:
+            node.steps.remove(step)
+            node.cells -= 1
+
+
+def _end_of(node: NodeProgress) -> End:
+    return "done" if node.status in ("complete", "partial") else "failed"
 
 
 def _step(node: NodeProgress, name: str | None, at_s: float) -> Step:

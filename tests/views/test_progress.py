@@ -6,7 +6,8 @@ import pytest
 from view_story import Story, long_run
 
 from rlm.core.messages import Usage
-from rlm.views.progress import NodeProgress, Progress, Tally
+from rlm.views.progress import Progress
+from rlm.views.standing import NodeProgress, Tally
 
 
 def fold(story: Story) -> Progress:

@@ -1,0 +1,152 @@
+"""What a watcher sees of a run that is taken up: how it stands now, not how it stood."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+import rlm
+from rlm.core.errors import ModelError, OutOfCreditError, RLMError
+from rlm.core.events import AnyEvent, RunResumed, RunStarted
+from rlm.core.ids import ROOT, RunId
+from rlm.core.messages import Request
+from rlm.prompts import answer_now
+from rlm.testing.scripted import ScriptedModel
+from rlm.views.outline import Row, outline
+from rlm.views.plain import HEARTBEAT_S, Narrator
+from rlm.views.progress import Progress
+
+
+class Watcher:
+    """A sink that has seen the outline after each event."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.seen: list[tuple[AnyEvent, Row | None]] = []
+
+    def emit(self, event: AnyEvent) -> None:
+        self.progress.add(event)
+        self.seen.append((event, outline(self.progress, event.at_s, 30)))
+
+    @property
+    def last(self) -> Row:
+        row = self.seen[-1][1]
+        assert row is not None
+        return row
+
+    def since_resumed(self) -> list[Row]:
+        """The root's rows from the moment when it was taken up."""
+        at = max(number for number, (event, _) in enumerate(self.seen) if isinstance(event, RunResumed))
+        return [row for _, row in self.seen[at:] if row is not None]
+
+
+def block(code: str) -> str:
+    return f"```repl\n{code}\n```"
+
+
+def turn_of(request: Request) -> int:
+    return sum(message.role == "assistant" for message in request.messages) + 1
+
+
+def test_a_run_that_met_a_limit_runs_again(tmp_path: Path) -> None:
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return "leaf"
+        if request.messages[-1].content.endswith(answer_now("iterations")):
+            return block("forced = 1") + "\nFINAL(partly)"
+        return block(f"x = llm_query('{turn_of(request)}')") if turn_of(request) < 4 else "FINAL(whole)"
+
+    watcher = Watcher()
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", max_iterations=2) as first:
+        assert first.run("q", "context").status == "partial"
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", sinks=[watcher]) as more:
+        assert more.resume("last", budget=rlm.Budget(iterations=9)).answer == "whole"
+    assert watcher.last.mark == "done"
+    assert [row.text.split()[1] for row in watcher.last.children] == ["1.1", "2.1", "3.1"]
+    assert "forced" not in str(watcher.last)
+    assert {row.mark for row in watcher.since_resumed()[:-2]} == {"running"}
+    assert (watcher.progress.limit, watcher.progress.nodes.total, watcher.progress.nodes.done) == (None, 1, 1)
+
+
+def test_what_failed_and_was_made_again_counts_once(tmp_path: Path) -> None:
+    broke = True
+
+    def script(request: Request) -> str | ModelError:
+        told = request.messages[-1].content
+        if broke and told == "b":
+            return OutOfCreditError("no credit left")
+        if request.role == "leaf":
+            return told
+        if request.depth:
+            return block("FINAL(llm_query('b'))")
+        return block("FINAL([llm_query_batch(['a', 'b', 'c'], recursive=False), rlm_query('child')])")
+
+    watcher = Watcher()
+    with (
+        rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", max_depth=2) as first,
+        pytest.raises(OutOfCreditError),
+    ):
+        first.run("q", "context")
+    broke = False
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", max_depth=2, sinks=[watcher]) as again:
+        again.resume("last")
+    batch = watcher.last.children[0].children[0]
+    assert (batch.mark, batch.text) == ("done", "batch of 3: 3 done")
+    progress = watcher.progress
+    assert (progress.calls.failed, progress.calls.open, progress.nodes.failed) == (0, 0, 0)
+    assert progress.nodes.done == 2
+
+
+def test_a_sub_call_that_gave_nothing_of_use_has_failed() -> None:
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return "no json"
+        code = "x = llm_query_batch(['a', 'b', 'c', 'd', 'e'], schema={'type': 'object'})"
+        return block(code) if turn_of(request) == 1 else "FINAL(1)"
+
+    watcher = Watcher()
+    with rlm.RLM(ScriptedModel(script), store=None, sinks=[watcher], budget=rlm.Budget(calls=4)) as engine:
+        engine.run("q", "context")
+    assert (
+        watcher.last.children[0].children[0].text == "batch of 5: 5 failed"
+    )  # two replies, and three that were refused
+
+
+def test_what_a_cancelled_run_was_at_is_cut_off_and_has_not_failed() -> None:
+    watcher, asked = Watcher(), threading.Event()
+
+    async def never() -> str:
+        asked.set()
+        await asyncio.sleep(60)
+        return ""
+
+    def script(request: Request) -> str | Awaitable[str]:
+        return never() if request.role == "leaf" else block("x = llm_query_batch(['a', 'b'])")
+
+    with rlm.RLM(ScriptedModel(script), store=None, sinks=[watcher]) as engine:
+        handle = engine.start("q", "context")
+        asked.wait(30)
+        handle.cancel()
+        with pytest.raises(RLMError):
+            handle.result()
+    cell = watcher.last.children[0]
+    assert cell.text.startswith("cell 1.1 interrupted")
+    assert cell.children[0].text == "batch of 2: 2 cancelled"
+
+
+def test_silence_is_broken_again_after_a_run_was_taken_up() -> None:
+    """Whatever it had taken before: its own clock goes on where its record ends."""
+    narrator, run = Narrator(), RunId("r")
+    narrator.tell(
+        RunStarted(
+            run=run, node=ROOT, at_s=0.0, question="q", context="c", models=("m",), max_depth=1, sandbox="strict"
+        )
+    )
+    lines = narrator.tell(RunResumed(run=run, node=ROOT, at_s=3600.0))
+    assert lines[0].startswith("[ 3600.0s] taken up")
+    assert narrator.heartbeat(3600.0 + HEARTBEAT_S - 1) is None
+    assert narrator.heartbeat(3600.0 + HEARTBEAT_S + 1) is not None
