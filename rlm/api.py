@@ -241,6 +241,17 @@ class RLM:
         """Takes up a run that was killed, cancelled, failed, or met a limit, and waits for its answer. See ``aresume``."""
         return BACKGROUND.wait(self._resume(run_id, context, budget, on_divergence))
 
+    def start_resume(
+        self,
+        run_id: str,
+        context: PlainValue = None,
+        *,
+        budget: Budget | None = None,
+        on_divergence: OnDivergence = "stop",
+    ) -> RunHandle:
+        """Takes up a run as ``aresume`` does, and returns when it goes on; the handle is as that of ``start``."""
+        return RunHandle(*BACKGROUND.wait(self._take_up(run_id, context, budget, on_divergence)))
+
     async def aresume(
         self,
         run_id: str,
@@ -306,12 +317,15 @@ class RLM:
         return await run.answer(query or DEFAULT_QUESTION, context)
 
     async def _resume(
-        self,
-        run_id: str,
-        context: PlainValue,
-        budget: Budget | None,
-        on_divergence: OnDivergence,
+        self, run_id: str, context: PlainValue, budget: Budget | None, on_divergence: OnDivergence
     ) -> Result:
+        run, question, known = await self._take_up(run_id, context, budget, on_divergence)
+        return await run.answer(question, known)
+
+    async def _take_up(
+        self, run_id: str, context: PlainValue, budget: Budget | None, on_divergence: OnDivergence
+    ) -> tuple[Run, str, PlainValue]:
+        """A run that is on record, ready to go on, with what it is asked and over what."""
         past = await self._records.recall(run_id, context)
         if not past.events:
             raise IncompleteRecordError(f"run {past.info.id} was killed before anything of it was kept: ask again")
@@ -331,7 +345,7 @@ class RLM:
             repetition=repetition,
             budget=Budget() if over else budget,
         )
-        return await run.answer(question_of(past.events), past.context)
+        return run, question_of(past.events), past.context
 
     async def _replay(self, run_id: str, context: PlainValue, watch: CellWatch | None) -> Result:
         past = await self._records.recall(run_id, context)

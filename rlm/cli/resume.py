@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rlm.cli.ask import choose_view, report, report_failure
+import rlm
 from rlm.cli.records import engine_of, find_context, open_store, recorded_budget
+from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError
 
@@ -66,7 +65,6 @@ def resume(
     quiet
         Nothing on stderr but errors.
     """
-    names: tuple[str, ...] = ()
     try:
         opened = open_store(store)
         info = opened.find(run)
@@ -77,11 +75,12 @@ def resume(
             usd=budget, calls=max_calls, tokens=max_tokens_total, seconds=timeout, iterations=max_iterations
         )
         raised = None if limits == Budget() else recorded_budget(info).updated(limits)
-        with engine_of(info, store, live=True, sinks=[view] if view else [], **changed) as engine:
-            names = engine.model_names
-            with view or nullcontext():
-                result = engine.resume(info.id, context, budget=raised, on_divergence=on_divergence)
+        engine = engine_of(info, store, live=True, sinks=[view] if view else [], **changed)
     except RLMError as error:
-        return report_failure(error, names, json_output=json_output)
-    sys.stdout.flush()
-    return report(result, names, json_output=json_output, quiet=quiet)
+        return report_failure(error, (), json_output=json_output)
+
+    def start() -> rlm.RunHandle:
+        return engine.start_resume(info.id, context, budget=raised, on_divergence=on_divergence)
+
+    with engine:
+        return drive(engine, view, start, json_output=json_output, quiet=quiet)

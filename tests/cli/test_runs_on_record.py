@@ -115,6 +115,38 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stdout) == (0, ANSWER), ended.stderr
 
 
+def test_ctrl_c_has_a_run_that_was_taken_up_answer_with_what_it_has(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def script(call: ChatCall) -> str | ScriptedReply:
+        asked.append(call.messages[-1].content)
+        if "Answer now" in asked[-1]:
+            return "FINAL(what there is)"
+        return cell("print(41 + 1)") if call.turn == 1 else ScriptedReply("", hang=True)
+
+    def wait(calls: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(asked) < calls:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.1)
+
+    with serving(script) as server:
+        env = environment(server, RLM_STORE=str(tmp_path / "runs.db"))
+        command = [sys.executable, "-m", "rlm", "ask", "-m", "openai:m", "What?", str(ROOT / "README.md")]
+        with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, cwd=ROOT) as killed:
+            wait(2)
+            killed.kill()
+        resume = [sys.executable, "-m", "rlm", "resume"]
+        with subprocess.Popen(resume, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as resumed:
+            wait(3)
+            resumed.send_signal(signal.SIGINT)
+            answer, told = resumed.communicate(timeout=30)
+    assert (resumed.returncode, answer) == (3, b"what there is\n"), told
+    assert b"finishing with what there is" in told
+    assert b"to go on without paying twice: rlm resume 20" in told
+
+
 def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     with serving(answer) as server:

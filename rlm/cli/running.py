@@ -1,0 +1,147 @@
+"""A run from the command line, new or taken up: watched while it goes on, stopped by Ctrl-C, reported when it has ended.
+
+The answer goes to stdout, everything else to stderr, and what came of the run becomes an exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+
+from rich.console import Console
+
+import rlm
+from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
+from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
+from rlm.core.errors import RLMError, RunCancelledError
+from rlm.core.result import Result
+from rlm.views.feed import ThreadedView
+from rlm.views.live import LiveView
+from rlm.views.outline import format_seconds, plural
+from rlm.views.plain import PlainView
+
+CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer
+LIMIT_OPTIONS = {
+    "usd": " --budget DOLLARS",
+    "tokens": " --max-tokens-total TOKENS",
+    "calls": " --max-calls CALLS",
+    "seconds": " --timeout SECONDS",
+    "iterations": " --max-iterations TURNS",
+}
+"""What raises a limit that was met."""
+
+
+def drive(
+    engine: rlm.RLM, view: ThreadedView | None, start: Callable[[], rlm.RunHandle], *, json_output: bool, quiet: bool
+) -> int:
+    """Runs under the view and reports after it, so that the answer never lands in the middle of a tree."""
+    watching: AbstractContextManager[object] = view or nullcontext()
+    handle: rlm.RunHandle | None = None
+    try:
+        with watching:
+            handle = start()
+            result = _wait(handle)
+    except KeyboardInterrupt:
+        if json_output:
+            write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
+        if handle is not None and not quiet:
+            _tell_how_to_go_on(engine, handle.run_id)
+        raise
+    except RLMError as error:
+        code = report_failure(error, engine.model_names, json_output=json_output)
+        if handle is not None and error.result is not None and not quiet:
+            _tell_how_to_go_on(engine, handle.run_id, getattr(error, "limit", None))
+        return code
+    code = report(result, engine.model_names, json_output=json_output, quiet=quiet)
+    if result.status != "complete" and not quiet:
+        _tell_how_to_go_on(engine, result.run_id, result.limit)
+    return code
+
+
+def _tell_how_to_go_on(engine: rlm.RLM, run: str, limit: str | None = None) -> None:
+    """What was paid for is not lost, and a person has to know."""
+    if engine.can_resume:
+        complain(f"to go on without paying twice: rlm resume {run}{LIMIT_OPTIONS.get(limit or '', '')}")
+
+
+def _wait(handle: rlm.RunHandle) -> Result:
+    """The run's result. Ctrl-C once: finish with what is there; twice, or a signal that ends the process: stop now."""
+    try:
+        return handle.result()
+    except KeyboardInterrupt as first:
+        if type(first) is not KeyboardInterrupt:
+            _cancel(handle)
+            raise
+        complain("finishing with what there is; Ctrl-C again stops at once")
+        handle.finish()
+    try:
+        return handle.result()
+    except RunCancelledError:
+        raise KeyboardInterrupt from None  # there was nothing yet to finish with
+    except KeyboardInterrupt:
+        _cancel(handle)
+        raise
+
+
+def _cancel(handle: rlm.RunHandle) -> None:
+    handle.cancel()
+    with suppress(RLMError, TimeoutError):
+        handle.result(CANCEL_WAIT_S)
+
+
+def choose_view() -> ThreadedView | None:
+    """The live tree on a terminal that can move its cursor, lines elsewhere, nothing where stderr is closed."""
+    if sys.stderr is None:
+        return None
+    console = Console(stderr=True)
+    if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty():
+        return LiveView(console)
+    return PlainView(sys.stderr)
+
+
+def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
+    code = exit_for_status(result.status)
+    if result.status == "partial" and not quiet:
+        why = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
+        complain(f"partial answer after {format_seconds(result.elapsed_s)}: {why}{_describe_undone(result)}")
+    if result.error:
+        complain(f"error: {result.error}")
+    try:
+        if json_output:
+            write_json(describe_result(result, models), sys.stdout)
+        elif result.status in ("complete", "partial"):
+            write_answer(result.answer, sys.stdout)
+    except OutputError as error:
+        complain(f"error: {error}")
+        return Exit.FAILED
+    return code
+
+
+def _describe_undone(result: Result) -> str:
+    undone = result.unfinished
+    parts = [
+        f"{plural(count, what)} {how}"
+        for count, what, how in (
+            (undone.refused_calls, "call", "refused"),
+            (undone.cancelled_calls, "call", "cut off"),
+            (len(undone.nodes), "node", "not finished"),
+            (len(undone.cells), "cell", "interrupted"),
+        )
+        if count
+    ]
+    return f"; left undone: {', '.join(parts)}" if parts else ""
+
+
+def report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
+    code = exit_for_error(error)
+    complain(f"error: {describe_error(error)}", error)
+    if json_output:
+        line = f"{type(error).__name__}: {error}"
+        status = "cancelled" if code == Exit.INTERRUPTED else "failed"
+        report = describe_result(error.result, models) if error.result else describe_failure(line, status)
+        try:
+            write_json({**report, "error": line}, sys.stdout)
+        except OutputError as lost:
+            complain(f"error: {lost}")
+    return code
