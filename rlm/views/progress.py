@@ -178,9 +178,7 @@ class Progress:
         call = self._close(call_id)
         if call is None:
             return
-        for tally in call.tallies:
-            tally.count(end)
-        ended = EndedCall(call.tallies, end)
+        ended = EndedCall.count(*((tally, end) for tally in call.tallies))
         if call.step is None:
             call.node.activity, call.node.ended_turn = "reading", (call_id, ended)
         elif call.step.end is None:
@@ -196,11 +194,11 @@ class Progress:
         ended = step.ended.get(event.call)
         if ended is None and not event.prefetched:
             newest = next(reversed(step.groups.values()), None) or _group(step, None)
-            newest.tally.failed += 1
-        elif ended is not None and ended.end == "done":
-            _, group = ended.tallies
-            group.done, group.failed = group.done - 1, group.failed + 1
-            del step.ended[event.call]
+            step.ended[event.call] = EndedCall.count((newest.tally, "failed"))
+        elif ended is not None and ended.counted[-1][1] == "done":
+            (calls, end), (group, _) = ended.counted
+            ended.take_back()
+            step.ended[event.call] = EndedCall.count((calls, end), (group, "failed"))
 
     def _close(self, call_id: CallId) -> _OpenCall | None:
         call = self._open.pop(call_id, None)
@@ -271,7 +269,7 @@ class Progress:
         node.error = event.error[:KEPT_CHARS] if event.error else None
         for step in node.steps:
             if step.end is None:
-                step.ended_s, step.end = event.at_s, "interrupted"
+                step.ended_s, step.end, step.cut = event.at_s, "interrupted", True
         if node is not self.root:
             node.steps.clear()
         for tally in (self.nodes, *node.tallies):
@@ -286,6 +284,9 @@ class Progress:
             tally.count(_end_of(node), -1)
             tally.running += 1
         node.activity, node.status, node.ended_s, node.error = "starting", None, None, None
+        for step in node.steps:
+            if step.cut:
+                step.ended_s, step.end, step.cut = None, None, False
 
     def _forget_steps(self, node: NodeProgress, steps: list[Step]) -> None:
         """Cells in whose place the run executes others."""

@@ -64,21 +64,29 @@ class Group:
     children: list[NodeProgress] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EndedCall:
-    tallies: tuple[Tally, ...]
-    end: End
+    """Where a call is counted, and as what."""
+
+    counted: tuple[tuple[Tally, End], ...]
+
+    @classmethod
+    def count(cls, *counted: tuple[Tally, End]) -> EndedCall:
+        for tally, end in counted:
+            tally.count(end)
+        return cls(counted)
 
     def take_back(self) -> None:
-        for tally in self.tallies:
-            tally.count(self.end, -1)
+        for tally, end in self.counted:
+            tally.count(end, -1)
 
 
 @dataclass(slots=True)
 class Step:
     """One cell: the line that tells it from others, how it ended, and what it asked for.
 
-    ``ended`` is how its calls ended while it goes on: they may be made again, when the run is taken up.
+    ``ended`` is how its calls ended while it goes on: they may be made again, when the run is taken up. ``cut``: its node ended
+    before it.
     """
 
     name: str
@@ -89,6 +97,7 @@ class Step:
     error: str | None = None
     groups: dict[int | None, Group] = field(default_factory=dict)
     ended: dict[CallId, EndedCall] = field(default_factory=dict)
+    cut: bool = False
 
     @property
     def turn(self) -> int:

@@ -138,6 +138,26 @@ def test_what_a_cancelled_run_was_at_is_cut_off_and_has_not_failed() -> None:
     assert cell.children[0].text == "batch of 2: 2 cancelled"
 
 
+def test_a_cell_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    broke = True
+
+    def script(request: Request) -> str | ModelError:
+        told = request.messages[-1].content
+        if request.role == "leaf":
+            return OutOfCreditError("no credit left") if broke and told == "late" else told
+        return block("x = llm_query_batch(['a', 'b', 'c', 'd'])\ny = llm_query('late')\nFINAL(y)")
+
+    watcher = Watcher()
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db") as engine, pytest.raises(OutOfCreditError):
+        engine.run("q", "context")
+    broke = False
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", sinks=[watcher]) as engine:
+        assert engine.resume("last").answer == "late"
+    rows = watcher.since_resumed()
+    assert rows[0].children[0].mark == "running"
+    assert [row.text for row in rows[-1].children[0].children] == ["batch of 4: 4 done", "1 sub-call: 1 done"]
+
+
 def test_silence_is_broken_again_after_a_run_was_taken_up() -> None:
     """Whatever it had taken before: its own clock goes on where its record ends."""
     narrator, run = Narrator(), RunId("r")
