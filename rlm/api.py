@@ -145,7 +145,8 @@ class RLM:
         self._settings = TreeSettings(
             models=tuple(self._models),  # of runs that still go on when this object is closed
             family_of=choose_prompt(prompt),
-            max_depth=max_depth,
+            # A budget that a run is taken up with cannot make it deeper: its nodes were told how deep it is.
+            max_depth=max_depth if self._budget.depth is None else min(max_depth, self._budget.depth),
             max_turns=max_iterations,
             observation_chars=observation_chars,
             limits=ReplLimits(
@@ -171,7 +172,7 @@ class RLM:
         self._options: dict[str, JsonValue] = {
             "models": [model.name for model in self._models],
             "windows": [model.window_tokens for model in self._models],
-            "budget": {name: value for name, value in asdict(self._budget).items() if value is not None},
+            "budget": limits_of(self._budget),
             "prompt": prompt if isinstance(prompt, str | None) else "custom",
             "base_url": base_url,
             "window_tokens": window_tokens,
@@ -336,7 +337,8 @@ class RLM:
         # Nothing can come of executing it again, unless what differs is paid for.
         status = past.info.status
         over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not more))
-        record = None if over else Record(self._records, past.info.id, {}, past=past)
+        options = {} if budget is None else {"budget": limits_of(budget)}
+        record = None if over else Record(self._records, past.info.id, options, past=past)
         run = self.prepare(
             run=past.info.id,
             record=record,
@@ -430,6 +432,11 @@ class RLM:
 
 def new_run_id() -> RunId:
     return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
+
+
+def limits_of(budget: Budget) -> dict[str, JsonValue]:
+    """Those that there are, by name."""
+    return {name: value for name, value in asdict(budget).items() if value is not None}
 
 
 def question_of(events: Sequence[AnyEvent]) -> str:

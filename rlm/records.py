@@ -178,7 +178,9 @@ class Record:
             if store is None:
                 return None
             if self._past is not None:
-                return await asyncio.to_thread(store.resume, self._run, seen=self._past.lines, secrets=records.secrets)
+                return await asyncio.to_thread(
+                    store.resume, self._run, self._options, seen=self._past.lines, secrets=records.secrets
+                )
             info, large = describe(context, self._sources)
             journal = store.begin(
                 self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets

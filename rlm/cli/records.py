@@ -95,7 +95,7 @@ def find_context(store: SqliteStore, info: RunInfo, files: Sequence[str], encodi
     known = info.context
     if known.data is not None:
         return None
-    there = all(source != STDIN_PATH and Path(known.folder, source).exists() for source in known.sources)
-    if known.sources and there:
-        return read_inputs(known.sources, None, encoding=encoding, folder=known.folder).context
+    sources = known.sources or (known.path or "").split("\n")  # an older record has the path alone
+    if all(source not in ("", STDIN_PATH) and Path(known.folder, source).exists() for source in sources):
+        return read_inputs(sources, None, encoding=encoding, folder=known.folder).context
     return store.context(info)

@@ -38,6 +38,9 @@ class TreeBuilder:
         self.calls: dict[CallId, CallRecord] = {}
         self._codes: dict[tuple[NodeId, int, int], str] = {}
         self._last_turns: set[CallId] = set()
+        self._in_doubt: dict[
+            NodeId, set[tuple[int, int]]
+        ] = {}  # cells of a turn that is made again, until it writes them
         self._prompt_chars = 0
 
     def add(self, event: AnyEvent) -> None:
@@ -56,12 +59,13 @@ class TreeBuilder:
                 self._add_cell(event)
             case NodeFinished():
                 node = self.nodes[event.node]
+                self._give_up(node)
                 node.ended_s, node.status = event.at_s, event.status
                 node.answer, node.error = event.answer, event.error
-            case RunResumed():
-                self._go_on(self.nodes[event.node])
-            case RunReopened():
-                self._reopen(self.nodes[event.node])
+            case RunResumed() if self.root is not None:  # else the run was stopped before it had one
+                self._go_on(self.root)
+            case RunReopened() if self.root is not None:
+                self._reopen(self.root)
             case _:
                 pass
 
@@ -102,6 +106,8 @@ class TreeBuilder:
 
     def _add_call(self, event: CallStarted) -> None:
         node = self.nodes[event.node]
+        if event.role == "node":
+            self._give_up(node)
         if event.call in self.calls:
             self._make_again(node, event)
         if event.limit is not None:
@@ -124,12 +130,23 @@ class TreeBuilder:
         node.calls.append(record)
 
     def _make_again(self, node: NodeRecord, event: CallStarted) -> None:
-        """A call that is on record is made once more: in its place, and a turn in that of those after it, too."""
-        self.calls[event.call].superseded = True
+        """A call that is on record is made once more: in its place, and a turn in that of all that came after it, too."""
+        before = self.calls[event.call]
+        before.superseded = True
         if event.role == "node":
             self._last_turns.discard(event.call)
             for turn in node.turns:
                 turn.superseded = turn.superseded or turn.turn >= event.turn
+            _supersede_cells(node, lambda turn, _: turn > event.turn)
+            if before.reply is not None:
+                self._in_doubt[node.id] = {
+                    (cell.turn, cell.number) for cell, _ in node.cells if cell.turn == event.turn
+                }
+
+    def _give_up(self, node: NodeRecord) -> None:
+        """A turn is over: what only an earlier reply to it had written counts no more."""
+        if places := self._in_doubt.pop(node.id, None):
+            _supersede_cells(node, lambda turn, number: (turn, number) in places)
 
     def _go_on(self, node: NodeRecord) -> None:
         """One that had come to an end does more: that was not its end."""
@@ -146,6 +163,7 @@ class TreeBuilder:
     def _begin_cell(self, event: CellStarted) -> None:
         node, cell = self.nodes[event.node], event.cell
         place = (event.node, cell.turn, cell.number)
+        self._in_doubt.get(node.id, set()).discard((cell.turn, cell.number))
         if self._codes.get(place, cell.code) != cell.code:  # the turn was asked again, and wrote another
             _supersede_cells(node, lambda turn, number: (turn, number) == (cell.turn, cell.number))
         self._codes[place] = cell.code
@@ -153,6 +171,7 @@ class TreeBuilder:
 
     def _add_cell(self, event: CellExecuted) -> None:
         node, cell = self.nodes[event.node], event.cell
+        self._in_doubt.get(node.id, set()).discard((cell.turn, cell.number))
         for number in event.dropped:
             path = SubcallPlace(event.node, cell.turn, cell.number, number).path
             if (call := self.calls.get(CallId(path))) is not None:

@@ -67,11 +67,15 @@ class RecordedCall:
 
 @dataclass(slots=True)
 class RecordedCell:
-    """``numbers`` are its sub-calls in the order in which they were begun."""
+    """``numbers`` are its sub-calls in the order in which they were begun.
+
+    ``stale``: its turn was made again, and has not come to it: the turn may have written something else.
+    """
 
     cell: Cell
     result: CellResult | None = None
     notice: str = ""
+    stale: bool = False
     numbers: dict[int, RecordedCall] = field(default_factory=dict)
     answered: int = 0
 
@@ -99,6 +103,14 @@ class RecordedNode:
     turns: dict[int, RecordedTurn] = field(default_factory=dict)
     summaries: dict[int, RecordedTurn] = field(default_factory=dict)
     cells: dict[tuple[int, int], RecordedCell] = field(default_factory=dict)
+
+    def make_again(self, turn: int) -> None:
+        """A turn is asked once more, because something differed: nothing that came after it will come again."""
+        self.turns = {number: each for number, each in self.turns.items() if number <= turn}
+        self.summaries = {number: each for number, each in self.summaries.items() if number <= turn}
+        self.cells = {place: cell for place, cell in self.cells.items() if place[0] <= turn}
+        for place, cell in self.cells.items():
+            cell.stale = cell.stale or place[0] == turn
 
 
 class History:
@@ -158,6 +170,7 @@ class History:
         recorded = cells.get((cell.turn, cell.number))
         if recorded is None or recorded.cell.code != cell.code:  # the turn is new, or was made anew
             recorded = cells[cell.turn, cell.number] = RecordedCell(cell)
+        recorded.stale = False
         if isinstance(event, CellExecuted):
             recorded.result, recorded.notice = event.result, event.notice
             for number in event.dropped:
@@ -167,6 +180,8 @@ class History:
         """A call without a cell is a turn, or the summary before one."""
         node = self._node(event.node)
         if event.cell is None:
+            if event.role == "node" and event.turn in node.turns and node.turns[event.turn].reply:
+                node.make_again(event.turn)
             turns = node.turns if event.role == "node" else node.summaries
             self._open[event.call] = turns[event.turn] = RecordedTurn(event.request, event.limit)
         elif (cell := node.cells.get((event.turn, event.cell))) is not None:

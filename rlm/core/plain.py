@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 
@@ -38,9 +39,9 @@ def to_json(value: object) -> JsonValue:
             return str(value)
 
 
-def dump_json(value: object) -> str:
-    """Any such data as one line of JSON."""
+def dump_json(value: object, default: Callable[[object], object] = to_json) -> str:
+    """Any such data as one line of JSON. ``default`` is asked about what JSON lacks."""
     try:
-        return orjson.dumps(value, default=to_json, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # for lone surrogates, numbers beyond 64 bits, keys that are no single value
         return json.dumps(to_json(value), separators=(",", ":"))

@@ -177,12 +177,12 @@ class Call:
             tell_bill(self.till.recorder, self.started, usage, usd)
             self._settle(cost)
         elif not self._in_flight or (isinstance(error, ModelError) and is_unbilled(error) and not self.decided):
+            if if_free.calls:
+                tell_bill(self.till.recorder, self.started, Usage(), 0.0)
             self._settle(if_free)
         else:
-            worst = self.hold.worst
-            if worst.tokens or self.decided:
-                tell_bill(self.till.recorder, self.started, Usage(calls=int(self.decided)), 0.0, worst)
-            self._settle(worst, assumed=True)
+            tell_bill(self.till.recorder, self.started, Usage(calls=int(self.decided)), 0.0, self.hold.worst)
+            self._settle(self.hold.worst, assumed=True)
 
     def _settle(self, cost: Amounts, *, assumed: bool = False) -> None:
         hold, self.hold = self.hold, None

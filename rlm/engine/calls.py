@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm.core.endings import CutRule, thinks_aloud
-from rlm.core.events import AnyEvent, CallReplied, CallStarted
+from rlm.core.events import AnyEvent, CallStarted
 from rlm.core.messages import Reply, Request, Usage
 from rlm.engine.call import Call, Till
 from rlm.engine.hearing import FirstWord, Hearing, Rests
@@ -107,18 +107,16 @@ class Caller:
 class CountingCache:
     """A cache, with the count of equal requests of one run: asking the same five times takes five answers, not one.
 
-    ``past`` is what of the run is on record: those that were answered then are counted too.
+    ``past`` is what of the run is on record: what was asked then is counted too, so that it does not get its own answers.
     """
 
     def __init__(self, cache: AnswerCache, past: Sequence[AnyEvent] = ()) -> None:
         self.get = cache.get
         self.put = cache.put
         self._asked = Counter[tuple[str, Request]]()
-        answered = {event.call for event in past if isinstance(event, CallReplied)}
-        for event in past:
-            if isinstance(event, CallStarted) and event.cell is not None and event.call in answered:
-                answered.remove(event.call)
-                self.count(event.model, event.request)
+        asked = {event.call: event for event in past if isinstance(event, CallStarted) and event.cell is not None}
+        for event in asked.values():
+            self.count(event.model, event.request)
 
     def count(self, model: str, request: Request) -> int:
         key = (model, replace(request, schema=None, depth=0, cache_key=str(request.schema)))

@@ -76,6 +76,8 @@ class CellDriver:
     ) -> Executed:
         """A finished cell. The conversation goes on with what it gave then, byte for byte."""
         cell, told = replace(recorded.cell, prefetch=False), Executed(before, recorded.notice)
+        if recorded.stale:  # the turn that was made again has written it, too
+            told = self._executed(job, cell, before)
         if before.state_lost:
             await self._clean(repl, cell)
         if before.state_lost or before.rebuilt:  # it ended its process; what it had assigned was lost then as well
@@ -127,7 +129,8 @@ class CellDriver:
         """Executes the node's finished cells again in a new REPL. Where that does not give the same, it is empty, and False."""
         node = self._repetition.history.nodes.get(job.id)
         place = (until.turn, until.number)
-        finished = [recorded for key, recorded in sorted(node.cells.items()) if key < place] if node else []
+        cells = sorted(node.cells.items()) if node else []
+        finished = [recorded for key, recorded in cells if key < place and not recorded.stale]
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 for recorded in finished:

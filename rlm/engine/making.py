@@ -15,6 +15,7 @@ from rlm.core.depth import decide_subcall
 from rlm.core.errors import IncompleteRecordError, MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
+from rlm.core.plain import dump_json
 from rlm.engine.call import Call
 from rlm.engine.calls import Caller
 from rlm.engine.settings import NodeJob, TreeSettings
@@ -138,7 +139,7 @@ def leaf_prompt(subcall: Subcall) -> str:
     if not subcall.has_context:
         return subcall.prompt
     data = subcall.context
-    text = data if isinstance(data, str) else orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    text = data if isinstance(data, str) else dump_json(data, default=str)
     return f"{subcall.prompt}\n\n{text}"
 
 

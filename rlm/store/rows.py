@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -80,8 +81,9 @@ def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[obj
 
 def describe_context(context: ContextInfo) -> str:
     """A context as its column has it."""
-    fields = {name: value for name, value in asdict(context).items() if name != "data"}
-    return orjson.dumps(fields).decode()
+    return json.dumps(
+        {name: value for name, value in asdict(context).items() if name != "data"}
+    )  # names of files may be odd
 
 
 def _read_info(row: tuple[object, ...]) -> RunInfo:
@@ -93,7 +95,7 @@ def _read_info(row: tuple[object, ...]) -> RunInfo:
         status=None if status is None else str(status),
         question=str(question),
         options=orjson.loads(str(options)),
-        context=ContextInfo(**orjson.loads(str(context)), data=data if isinstance(data, bytes) else None),
+        context=ContextInfo(**json.loads(str(context)), data=data if isinstance(data, bytes) else None),
         texts_kept=bool(texts_kept),
         owner=None if owner is None else str(owner),
     )

@@ -17,6 +17,7 @@ from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
+from rlm.core.sameness import REDACTED
 from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError, ended_with
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, is_alive, is_of_this_machine, this_process
@@ -88,11 +89,19 @@ class SqliteStore:
         opened = OpenRun(run, Encoder(self._dump, keep_texts=keep_texts), redact, row)
         return self._journal(opened)
 
-    def resume(self, run: RunId, *, seen: int | None = None, secrets: Sequence[str] = ()) -> RunJournal:
+    def resume(
+        self,
+        run: RunId,
+        options: Mapping[str, JsonValue] | None = None,
+        *,
+        seen: int | None = None,
+        secrets: Sequence[str] = (),
+    ) -> RunJournal:
         """The journal of a run that no living process writes.
 
         Args:
             run: which one.
+            options: in place of those of the same names that it had.
             seen: what ``lines_of`` said before its events were read: nothing may have come since.
             secrets: what must never be written.
 
@@ -102,10 +111,11 @@ class SqliteStore:
         """
         self._catch_up()
         with self._changing() as connection:
-            row = connection.execute("SELECT number, owner, status, texts_kept FROM runs WHERE id=?", [run]).fetchone()
+            query = "SELECT number, owner, status, texts_kept, options FROM runs WHERE id=?"
+            row = connection.execute(query, [run]).fetchone()
             if row is None:
                 raise UnknownRunError(self._no_run(run))
-            number, owner, status, keep_texts = row
+            number, owner, status, keep_texts, known = row
             mine = owner == this_process()
             if run in self._open or (status is None and owner and not mine and self._lives(owner)):
                 raise StoreError(
@@ -114,8 +124,10 @@ class SqliteStore:
             seq = next_seq(connection, number)
             if seen is not None and seq != seen:
                 raise StoreError(f"run {run} was taken up by somebody else meanwhile: see rlm show {run}")
+            now = orjson.dumps({**orjson.loads(known), **(options or {})}).decode()
             connection.execute(
-                "UPDATE runs SET owner=?, status=NULL, touched=? WHERE number=?", [this_process(), time.time(), number]
+                "UPDATE runs SET owner=?, status=NULL, touched=?, options=? WHERE number=?",
+                [this_process(), time.time(), now, number],
             )
         encoder = Encoder(self._dump, keep_texts=bool(keep_texts))
         return self._journal(OpenRun(run, encoder, redactor(secrets), seq=seq))
@@ -343,7 +355,7 @@ def redactor(secrets: Sequence[str]) -> Callable[[bytes], bytes]:
     def redact(data: bytes) -> bytes:
         for secret in found:
             if secret in data:
-                data = data.replace(secret, b"[redacted]")
+                data = data.replace(secret, REDACTED.encode())
         return data
 
     return redact

@@ -93,8 +93,10 @@ class Writer:
     def begin(self, run: OpenRun) -> None:
         """Raises StoreError."""
         with self._mutex:
-            if run.row is not None and self._place != MEMORY:
-                self._open_tail().append_row(run.name, run.row.pack())
+            if self._place != MEMORY:
+                tail = self._open_tail()  # also of a run that goes on: it shows others that somebody writes
+                if run.row is not None:
+                    tail.append_row(run.name, run.row.pack())
             self._runs.append(run)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)

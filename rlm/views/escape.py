@@ -47,8 +47,8 @@ def one_line(text: str, limit: int = 120) -> str:
 
 
 def speaks_unicode(encoding: str | None) -> bool:
-    """Whether a terminal or stream of this encoding takes any character."""
-    return (encoding or "").lower().startswith("utf")
+    """Whether a terminal or stream of this encoding takes any character; one without an encoding is text in memory."""
+    return encoding is None or encoding.lower().startswith("utf")
 
 
 def ascii_only(text: str) -> str:

@@ -124,5 +124,5 @@ class PlainView(ThreadedView):
             lines.append(beat)
         if lines:
             text = "".join(f"{self._prefix}{line}\n" for line in lines)
-            self._stream.write(text if speaks_unicode(self._stream.encoding) else ascii_only(text))
+            self._stream.write(text if speaks_unicode(getattr(self._stream, "encoding", None)) else ascii_only(text))
             self._stream.flush()

@@ -146,6 +146,8 @@ class Progress:
             tallies = (self.calls, _group(step, event.batch).tally)
         if before is not None:  # the run was taken up, and makes it again
             before.take_back()
+            if step is None:
+                self._forget_steps(node, [each for each in node.steps if each.turn > event.turn])
         for tally in tallies:
             tally.waiting += 1
         node.open_calls += 1

@@ -30,7 +30,7 @@ def test_a_budget_in_dollars_holds_and_gives_a_partial_answer() -> None:
     assert report["used"]["usd"]["allowed"] == 0.5
     assert report["used"]["usd"]["used"] <= 0.5
     assert report["unfinished"]["refused_calls"] > 0
-    assert b"left undone: 1 calls refused" in ended.stderr
+    assert b"left undone: 1 call refused" in ended.stderr
 
 
 def test_a_timeout_holds() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,124 @@ def test_what_was_paid_after_a_divergence_is_not_paid_again(tmp_path: Path) -> N
     again, model = engine(script, tmp_path / "runs.db", sandbox="unconfined")
     assert again.resume("last").answer == ["<early>", "<later>"]
     assert [request.messages[-1].content for request in model.requests] == ["later"]
+
+
+def test_what_a_turn_no_longer_writes_after_a_divergence_is_executed_nowhere(tmp_path: Path) -> None:
+    def model(cells_of_turns: list[list[str]]) -> ScriptedModel:
+        def script(request: Request) -> str | ModelError:
+            turn = sum(message.role == "assistant" for message in request.messages)
+            if turn == len(cells_of_turns):
+                return OutOfCreditError("no credit left")
+            return "\n\n".join(f"```repl\n{code}\n```" for code in cells_of_turns[turn])
+
+        return ScriptedModel(script)
+
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    look = f"print(open({str(outside)!r}).read())"
+    first = rlm.RLM(
+        model([[look], ["x = 1", "x += 100"], ["x += 1000"]]), store=tmp_path / "r.db", sandbox="unconfined"
+    )
+    with pytest.raises(OutOfCreditError):
+        first.run("q", "context")
+    outside.write_text("two")
+    ends = "import os\nos._exit(1)"
+    shorter = [[look], ["x = 1"], [ends], ["FINAL(x)"]]
+    paying = rlm.RLM(model(shorter), store=tmp_path / "r.db", sandbox="unconfined")
+    result = paying.resume("last", on_divergence="pay")
+    assert result.answer == 1
+    assert result.tree is not None
+    assert [cell.name for cell, _ in result.tree.cells] == ["1.1", "2.1", "3.1", "4.1"]
+    assert paying.replay("last").answer == 1
+
+
+def test_a_depth_that_a_budget_limits_stays_when_another_budget_is_given(tmp_path: Path) -> None:
+    script = cells("print(llm_query('a'))", "print(llm_query('b'))", "FINAL(1)")
+
+    def hurried(request: Request) -> str:
+        return "FINAL(partly)" if request.messages[-1].content.endswith(answer_now("calls")) else script(request)
+
+    limits = {"max_depth": 2, "budget": rlm.Budget(depth=1, calls=4)}
+    first, _ = engine(hurried, tmp_path / "runs.db", **limits)
+    assert first.run("q", "context").answer == "partly"
+    more, _ = engine(hurried, tmp_path / "runs.db", **limits)
+    assert more.resume("last", budget=rlm.Budget(calls=40)).answer == 1
+
+
+def test_a_run_that_was_stopped_before_anything_came_of_it_can_be_taken_up(tmp_path: Path) -> None:
+    run, _ = engine(cells("FINAL(1)"), tmp_path / "runs.db")
+    handle = run.start("q", "context")
+    handle.cancel()
+    with pytest.raises(rlm.RunCancelledError):
+        handle.result()
+    again, _ = engine(cells("FINAL(1)"), tmp_path / "runs.db")
+    assert again.resume("last").answer == 1
+
+
+def test_calls_that_a_stop_cut_off_count_when_the_run_goes_on(tmp_path: Path) -> None:
+    class Asked(threading.Semaphore):
+        async def hang(self) -> str:
+            self.release()
+            await asyncio.sleep(60)
+            return ""
+
+    asked, used = Asked(0), []
+
+    def script(request: Request) -> str | Awaitable[str]:
+        return asked.hang() if request.role == "leaf" else "```repl\nllm_query_batch(['a', 'b', 'c'])\n```"
+
+    for start in ("start", "start_resume"):
+        with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", budget=rlm.Budget(calls=20)) as run:
+            handle = run.start("q", "context") if start == "start" else run.start_resume("last")
+            for _ in range(3):
+                assert asked.acquire(timeout=30)
+            handle.cancel()
+            with pytest.raises(rlm.RunCancelledError) as caught:
+                handle.result()
+            assert caught.value.result is not None
+            used.append(caught.value.result.used["calls"].used)
+    assert used == [4, 7]
+
+
+def test_a_secret_that_a_cell_printed_is_no_difference(tmp_path: Path) -> None:
+    broke, secret = True, "sk-secret-1234567890"
+
+    def script(request: Request) -> str | ModelError:
+        turn = sum(message.role == "assistant" for message in request.messages)
+        if broke and turn == 1:
+            return OutOfCreditError("no credit left")
+        return cells("print(context)", "FINAL(1)")(request)
+
+    context = f"the key is {secret}."
+    first, _ = engine(script, tmp_path / "runs.db", api_key=secret)
+    with pytest.raises(OutOfCreditError):
+        first.run("q", context)
+    broke = False
+    again, _ = engine(script, tmp_path / "runs.db", api_key=secret)
+    with pytest.raises(IncompleteRecordError, match="holds a secret"):
+        again.resume("last")
+    assert again.resume("last", context).answer == 1
+
+
+def test_odd_data_beside_a_prompt_and_odd_names_of_sources_are_taken(tmp_path: Path) -> None:
+    code = "FINAL([llm_query('x', context=[2**70]), llm_query('y', context={'a': '\\ud800', (1, 2): 3})])"
+    run, model = engine(cells(code), tmp_path / "runs.db")
+    answer = run.start("q", "context", sources=["bad\udcff.txt"]).result().answer
+    assert answer == ["<x\n\n[1180591620717411303424]>", '<y\n\n{"a":"\\ud800","(1, 2)":3}>']
+    assert run.replay("last").answer == answer
+    assert len(model.requests) == 3
+
+
+def test_limits_that_a_run_was_taken_up_with_are_those_it_has(tmp_path: Path) -> None:
+    run, _ = engine(cells("FINAL(1)"), tmp_path / "runs.db", budget=rlm.Budget(calls=5, usd=None))
+    handle = run.start("q", "context")
+    handle.cancel()
+    with pytest.raises(rlm.RunCancelledError):
+        handle.result()
+    run.resume("last", budget=rlm.Budget(calls=50))
+    options = run._records.need_store().find("last").options
+    assert options["budget"] == {"calls": 50}
+    assert options["models"] == ["scripted:root"]
 
 
 def test_a_killed_repl_is_rebuilt_without_paying_again(tmp_path: Path) -> None:

@@ -562,6 +562,12 @@ def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_n
         store.resume(RUN)
     elsewhere.close()
     assert not store.find("last").is_running
+    with monkeypatch.context() as patch:
+        patch.setattr("rlm.store.store.this_process", lambda: "third-host:7:12345")
+        third = open_store(tmp_path / "runs.db")
+        third.resume(RUN)  # and has written nothing yet
+    assert store.find("last").is_running
+    third.close()
     store.resume(RUN).end()
     store.close()
 

@@ -7,6 +7,8 @@ import time
 
 from view_story import Story, long_run
 
+import rlm
+from rlm.testing.scripted import ScriptedModel
 from rlm.views.plain import HEARTBEAT_S, Narrator, PlainView
 
 
@@ -96,3 +98,21 @@ def test_a_closed_stream_does_not_end_the_run() -> None:
     with PlainView(out) as view:
         for event in Story().begin().end().events:
             view.emit(event)
+
+
+def test_a_stream_that_can_only_be_written_to_is_enough() -> None:
+    class Tee:
+        def __init__(self) -> None:
+            self.text = ""
+
+        def write(self, text: str) -> int:
+            self.text += text
+            return len(text)
+
+        def flush(self) -> None:
+            pass
+
+    tee = Tee()
+    with rlm.RLM(ScriptedModel(["FINAL(1)"]), store=None, sinks=[view := PlainView(tee)]) as engine, view:  # type: ignore[arg-type]
+        engine.run("q", "context")
+    assert "complete · " in tee.text
