@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from folds_kit import check_folds, told_of
 
 import rlm
 from rlm.core.errors import BudgetExceededError, NoAnswerError, OutOfCreditError, RLMError
@@ -100,4 +101,7 @@ def test_a_run_that_is_stopped_again_and_again_comes_to_its_answer(tmp_path: Pat
         assert paid <= times[piece], f"{prompt!r} was paid {paid} times"
     if "cut" not in str(result.answer):  # what a child had to answer too early
         assert result.answer == whole
-    assert engine(program, store).replay("last").answer == result.answer
+    again = engine(program, store)
+    assert again.replay("last").answer == result.answer
+    root = check_folds(again._records.need_store().events(result.run_id))
+    assert told_of(root) == told_of(result.tree)  # what the record gives is what the last process had

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from folds_kit import check_folds
 from torture_program import answer
 
 from rlm.core.errors import UnknownRunError
@@ -162,6 +163,7 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
         assert shape(json.loads(out)) == expected
         assert len(answered) == calls
         assert Counter(type(each).__name__ for each in events)["CallReplied"] == calls
+        check_folds(events)
 
 
 def disturb(process: subprocess.Popen[str], chance: random.Random, took: float) -> int:
