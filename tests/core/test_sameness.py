@@ -1,0 +1,35 @@
+"""When two executions are the same: secrets that were not written down match anything, and only in their place."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.cells import CellResult
+from rlm.core.sameness import REDACTED, find_difference, without_addresses, without_repr_addresses
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("the key", "the key", True),
+        ("the key", "the kez", False),
+        (f"a {REDACTED} b", "a sk-123 b", True),
+        (f"a {REDACTED} b", "a  b", True),
+        (f"a {REDACTED} b", "a b", False),
+        (f"a {REDACTED} b", "a sk-123 c", False),
+        (f"{REDACTED}{REDACTED}", "anything", True),
+        (f"x{REDACTED}y{REDACTED}z", "x1y2y3z", True),
+        (f"x{REDACTED}y{REDACTED}z", "x1z", False),
+        ("a" + f"{REDACTED}b" * 40, "a" + "1b" * 40, True),
+        ("a" + f"{REDACTED}b" * 40 + "c", "a" + "1b" * 20_000, False),
+    ],
+)
+def test_what_a_secret_hides_may_be_anything(before: str, after: str, same: bool) -> None:
+    difference = find_difference(CellResult("ok", before), CellResult("ok", after))
+    assert (difference is None) is same
+
+
+def test_addresses_are_told_from_data() -> None:
+    thing = "<__main__.Thing object at 0x7f3a2c1b5d90> and 0x401000 at 0x7f3a2c1b5d90"
+    assert without_addresses(thing) == "<__main__.Thing object at 0x> and 0x at 0x"
+    assert without_repr_addresses(thing) == "<__main__.Thing object at 0x> and 0x401000 at 0x7f3a2c1b5d90"
