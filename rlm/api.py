@@ -20,7 +20,7 @@ from rlm.core.cells import PlainValue, ReplLimits
 from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError, IncompleteRecordError
 from rlm.core.estimates import Estimate, estimate_run
-from rlm.core.events import AnyEvent, RunFinished, RunStarted
+from rlm.core.events import AnyEvent, NodeStarted, RunFinished, RunStarted
 from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
@@ -202,7 +202,7 @@ class RLM:
             The answer with its status, usage, cost and tree.
 
         Raises:
-            RLMError: when there is no answer; ``error.result`` holds what the run had reached. See ``rlm.errors``.
+            RLMError: when there is no answer; ``error.result`` holds what the run had reached. See ``rlm.core.errors``.
         """
         return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context)))
 
@@ -266,8 +266,8 @@ class RLM:
         Args:
             run_id: its id, or a beginning of it that no other run has; "last" is the newest.
             context: needed where it was too large to be kept; must be the same.
-            budget: limits of the whole run, what it has spent already included, in place of those this object has. A run that
-                ended because a limit was met goes on when one is given here.
+            budget: limits of the whole run, what it has spent already included, in place of those this object has; but its
+                ``seconds`` count from now on. A run that ended because a limit was met goes on when one is given here.
             on_divergence: what happens when a cell does something else than it did: "stop" raises, "pay" goes on and asks
                 anew where it must.
 
@@ -341,6 +341,7 @@ class RLM:
         record = None if over else Record(self._records, past.info.id, options, past=past)
         run = self.prepare(
             run=past.info.id,
+            depth=depth_of(past.events),
             record=record,
             past=past.events,
             reopened=more and not over,
@@ -352,7 +353,13 @@ class RLM:
     async def _replay(self, run_id: str, context: PlainValue, watch: CellWatch | None) -> Result:
         past = await self._records.recall(run_id, context)
         repetition = Repetition(History(keep_all=True), "replay", watch=watch)
-        run = self.prepare(run=past.info.id, past=past.events, repetition=repetition, budget=Budget())
+        run = self.prepare(
+            run=past.info.id,
+            depth=depth_of(past.events),
+            past=past.events,
+            repetition=repetition,
+            budget=Budget(),
+        )
         return await run.answer(question_of(past.events), past.context)
 
     def prepare(
@@ -442,6 +449,11 @@ def limits_of(budget: Budget) -> dict[str, JsonValue]:
 def question_of(events: Sequence[AnyEvent]) -> str:
     """What a recorded run was asked."""
     return next((event.question for event in events if isinstance(event, RunStarted)), DEFAULT_QUESTION)
+
+
+def depth_of(events: Sequence[AnyEvent]) -> int:
+    """Where the root of a recorded run stands; 0, unless an outer tree asked for the run."""
+    return next((event.depth for event in events if isinstance(event, NodeStarted)), 0)
 
 
 def ask(query: str, context: PlainValue = None, *, model: str | Model | None = None, **options: object) -> Result:

@@ -53,10 +53,11 @@ class Stores:
 
     def open(self, place: str | Path) -> SqliteStore:
         """Raises StoreError."""
+        name = MEMORY if str(place) == MEMORY else os.path.realpath(place)  # whatever it is called, and wherever we go
         with self._lock:
-            if str(place) not in self._open:
-                self._open[str(place)] = SqliteStore(place, dump, load)
-            return self._open[str(place)]
+            if name not in self._open:
+                self._open[name] = SqliteStore(name, dump, load)
+            return self._open[name]
 
     def forget(self) -> None:
         """Begins anew, in a forked child. The parent's connections are neither used nor closed: they are the parent's."""
@@ -103,6 +104,11 @@ class Records:
     keep_texts: bool = True
     secrets: Sequence[str] = ()
     _warned: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """A relative path means where the program was when it named it."""
+        if self.place is not None and self.place not in (DEFAULT_STORE, MEMORY):
+            self.place = Path(self.place).absolute()
 
     def store(self) -> SqliteStore | None:
         """The store, or None where there is to be none.

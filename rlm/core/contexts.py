@@ -18,7 +18,7 @@ def describe_context(value: PlainValue) -> str:
             return "None: there is no input"
         case str():
             return f"a str of {len(value):,} characters"
-        case bytes():
+        case bytes() | bytearray():  # cells have it as bytes
             return f"a bytes object of {len(value):,} bytes"
         case Mapping():
             return _describe_mapping(value)

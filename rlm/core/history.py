@@ -161,14 +161,27 @@ class History:
         root.turns = {number: turn for number, turn in root.turns.items() if turn.limit is None}
         answered = max((number for number, turn in root.turns.items() if turn.reply or turn.failure), default=0)
         root.cells = {place: cell for place, cell in root.cells.items() if place[0] <= answered}
+        self._forget_children(ROOT)
         last = max((place for place, cell in root.cells.items() if cell.result is not None), default=(0, 0))
         if last[0] == answered > 0:  # else the root goes on from something else than a cell's output
             root.cells[last].notice = told
 
+    def _forget_children(self, parent: NodeId) -> None:
+        """Those of cells that are forgotten: another child may come in their place."""
+        cells, prefix = self.nodes[parent].cells, f"{parent}/"
+        for node in [node for node in self.nodes if node.startswith(prefix)]:
+            turn, cell, _ = node.removeprefix(prefix).split("/", 1)[0].split(".")
+            if (int(turn), int(cell)) not in cells:
+                del self.nodes[node]
+
     def _note_cell(self, event: CellStarted | CellExecuted) -> None:
         cells, cell = self._node(event.node).cells, event.cell
         recorded = cells.get((cell.turn, cell.number))
-        if recorded is None or recorded.cell.code != cell.code:  # the turn is new, or was made anew
+        if recorded is not None and recorded.cell.code != cell.code:  # the turn was made anew
+            del cells[cell.turn, cell.number]
+            self._forget_children(event.node)
+            recorded = None
+        if recorded is None:
             recorded = cells[cell.turn, cell.number] = RecordedCell(cell)
         recorded.stale = False
         if isinstance(event, CellExecuted):
@@ -182,6 +195,7 @@ class History:
         if event.cell is None:
             if event.role == "node" and event.turn in node.turns and node.turns[event.turn].reply:
                 node.make_again(event.turn)
+                self._forget_children(event.node)
             turns = node.turns if event.role == "node" else node.summaries
             self._open[event.call] = turns[event.turn] = RecordedTurn(event.request, event.limit)
         elif (cell := node.cells.get((event.turn, event.cell))) is not None:

@@ -34,6 +34,8 @@ CellWatch: TypeAlias = Callable[[NodeId, Cell, Repl], Awaitable[None]]
 
 # A recorded answer waits so long for those that came before it; code that is not the same never asks.
 ORDER_GRACE_S = 2.0
+# A cell that had ended without an answer has so many times as long as it had taken then, and this, to do so again.
+END_PATIENCE, END_GRACE_S = 10.0, 20.0
 # Answers that came further apart than this are handed over apart, so that threads keep their order.
 SMALLEST_GAP_S = 0.001
 
@@ -97,11 +99,25 @@ class Repetition:
         return last - 1 if last and turns[last].limit == "iterations" else last
 
     def summary(self, node: NodeId, turn: int) -> Reply | None:
-        """The summary that was made before a turn. Raises what it ended with."""
+        """The summary that was made before a turn. Raises what it ended with.
+
+        Raises:
+            BudgetExceededError: a limit forbade it.
+            ModelError: what it ended with.
+            IncompleteRecordError: a replay has come to the end of the record.
+        """
         known = self.history.nodes.get(node)
         recorded = known.summaries.get(turn) if known else None
-        if known and recorded and recorded.failure is not None and recorded.reply is None and turn in known.turns:
+        made = known.turns.get(turn) if known else None
+        if recorded is None and made is not None and (made.reply or made.failure):
+            limit = made.limit or "calls"
+            raise BudgetExceededError(f"The limit of {limit} was met here.", limit=limit)
+        if made is not None and recorded is not None and recorded.failure is not None and recorded.reply is None:
             raise revive_error(recorded.failure)
+        if self.purpose == "replay" and (recorded is None or recorded.reply is None):
+            raise IncompleteRecordError(
+                f"the record of this run ends before turn {turn} of node {node}: resume it first"
+            )
         return recorded.reply if recorded else None
 
     def refuse(self, place: SubcallPlace, difference: str) -> None:
@@ -132,6 +148,7 @@ class CellRun:
         self._finished = result is not None
         self.stopped = result is not None and result.end in STOPPED
         self.failed = result is not None and result.end == "error"
+        self._patience_s = END_GRACE_S + END_PATIENCE * (result.elapsed_s if result else 0.0)
         self._base = recorded.last_number if recorded else 0
         known = recorded.numbers.values() if recorded else ()
         self._unclaimed = defaultdict[str, deque[RecordedCall]](deque)
@@ -168,6 +185,10 @@ class CellRun:
     def finished(self) -> bool:
         """Whether the cell had come to its end: then it can ask for nothing new."""
         return self._finished
+
+    async def end(self) -> None:
+        """Waits for the cell to end, as it had without an answer; returns when it should have long ago, unless it is stopped."""
+        await (asyncio.get_running_loop().create_future() if self.stopped else asyncio.sleep(self._patience_s))
 
     def unclaimed(self) -> list[RecordedCall]:
         """What was answered before and not asked for now."""

@@ -237,6 +237,8 @@ class Run:
         )
 
     def _uses(self) -> dict[str, LimitUse]:
-        budget, elapsed = self._setup.budget, self.recorder.at_s
-        left = None if budget.seconds is None else max(0.0, budget.seconds - elapsed)
-        return {**self.ledger.uses(), "seconds": LimitUse(elapsed, budget.seconds, left)}
+        elapsed, allowed = self.recorder.at_s, self._setup.budget.seconds
+        if allowed is not None and self._setup.past and self._setup.repetition.purpose == "run":
+            allowed += self._setup.past[-1].at_s  # the seconds of a run that is taken up count from then on
+        left = None if allowed is None else max(0.0, allowed - elapsed)
+        return {**self.ledger.uses(), "seconds": LimitUse(elapsed, allowed, left)}

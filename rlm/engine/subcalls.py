@@ -5,7 +5,6 @@ What was answered before, in this process or in one that ended, is handed over a
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -110,13 +109,15 @@ class SubcallServer:
             await run.in_order(recorded)
             return told
         if run.finished:
-            if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and does not again
+            asked = f"it asked {subcall.prompt[:80]!r}, which it had not"
+            if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and should not again
                 if run.stopped:
                     stop()
-                await asyncio.get_running_loop().create_future()
-            if run.failed:
+                await run.end()
+                asked = f"it waits for the answer to {subcall.prompt[:80]!r}, which it had never had"
+            elif run.failed and self._repetition.strict:
                 return SubcallFailure("CellEnded", NOT_MADE)
-            self._repetition.refuse(place, f"it asked {subcall.prompt[:80]!r}, which it had not")
+            self._repetition.refuse(place, asked)
         outcome = await answer()
         if not replays_child:
             await run.after_recorded()

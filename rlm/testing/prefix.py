@@ -50,7 +50,8 @@ def _prefix_keys(prompt: str) -> list[int]:
 class AppendOnly:
     """Watches that conversations only ever grow at their end, byte for byte: the first rule of prefix caching.
 
-    One that was summed up is shorter, and begins anew after its system message.
+    One that was summed up is shorter, and begins anew after its system message. A message that was the last may be longer when it
+    is sent again: a run that is stopped while its turn is asked asks again with a word at its end.
     """
 
     def __init__(self) -> None:
@@ -60,12 +61,21 @@ class AppendOnly:
         """Raises AssertionError when ``messages`` do not begin with all that was sent under this name before."""
         before = self._sent.get(conversation, ())
         summed_up = len(messages) < len(before) and messages[:1] == before[:1]
-        if messages[: len(before)] != before and not summed_up:
+        if not (_begins_with(messages, before) or summed_up):
             at = next(i for i, (old, new) in enumerate(zip(before, (*messages, None), strict=False)) if old != new)
             raise AssertionError(
                 f"conversation {conversation} was rewritten at message {at}: {before[at].content[:200]!r}"
             )
         self._sent[conversation] = messages
+
+
+def _begins_with(messages: tuple[Message, ...], before: tuple[Message, ...]) -> bool:
+    if messages[: len(before)] == before:
+        return True
+    if len(messages) != len(before) or messages[:-1] != before[:-1]:
+        return False
+    new, old = messages[-1], before[-1]
+    return new.role == old.role and new.content.startswith(old.content)
 
 
 class AnthropicCache:

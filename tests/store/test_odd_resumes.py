@@ -1,0 +1,238 @@
+"""Taking runs up where little is as it was: summaries that were refused, other folders, other children, other waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import rlm
+from rlm.core.errors import DivergenceError, ModelError, StoreError
+from rlm.core.messages import Request
+from rlm.rlm_repl import RLM_REPL
+from rlm.testing.scripted import ScriptedModel
+
+ROOT = Path(__file__).parents[2]
+Answer = str | ModelError | Awaitable[str]
+
+
+def block(code: str) -> str:
+    return f"```repl\n{code}\n```"
+
+
+def turn_of(request: Request) -> int:
+    return sum(message.role == "assistant" for message in request.messages) + 1
+
+
+def cells(*codes: str, leaf: Callable[[Request], Answer] | None = None) -> Callable[[Request], Answer]:
+    def script(request: Request) -> Answer:
+        if request.role == "leaf":
+            return leaf(request) if leaf else f"<{request.messages[-1].content[:40]}>"
+        return block(codes[min(turn_of(request), len(codes)) - 1])
+
+    return script
+
+
+@pytest.mark.parametrize("budget", [rlm.Budget(tokens=40_000), rlm.Budget(calls=7)])
+def test_a_summary_that_a_limit_refused_is_not_asked_for_again(tmp_path: Path, budget: rlm.Budget) -> None:
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return "Summary."
+        if "Answer now" in request.messages[-1].content:
+            return "FINAL(partly)"
+        turn = request.task.turn if request.task else 0
+        return block(f"print('w{turn} ' * 1500)") if turn <= 8 else "FINAL(done)"
+
+    def engine() -> tuple[rlm.RLM, ScriptedModel]:
+        model = ScriptedModel(script, window_tokens=10_000)
+        store = tmp_path / "runs.db"
+        return rlm.RLM(model, store=store, observation_chars=6_000, max_output_tokens=1_000, budget=budget), model
+
+    assert engine()[0].run("q", "context").answer == "partly"
+    for again in ("replay", "resume"):
+        run, model = engine()
+        assert getattr(run, again)("last").answer == "partly"
+        assert model.requests == []
+
+
+def test_another_child_in_the_place_of_one_that_is_gone_is_asked_anew(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    codes = (
+        f"seen = open({str(outside)!r}).read()\nprint(seen)",
+        "print(1)",
+        "r = str(llm_query_batch(['about ' + seen], context='ctx ' + seen)[0])\nprint(r)",
+        "FINAL(r)",
+    )
+
+    def engine(child: str) -> rlm.RLM:
+        def script(request: Request) -> str:
+            return child if request.depth else block(codes[min(turn_of(request), 4) - 1])
+
+        return rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", sandbox="unconfined", max_depth=2)
+
+    assert "NoAnswerError" in str(engine("nothing of use").run("q", "context").answer)
+    outside.write_text("two")
+    paid = engine("FINAL_VAR(context)").resume("last", on_divergence="pay")
+    assert paid.answer == "ctx two"
+    assert paid.tree is not None
+    assert [(child.question, child.superseded) for child in paid.tree.children] == [
+        ("about one", True),
+        ("about two", False),
+    ]
+    assert engine("FINAL(never)").resume("last").answer == "ctx two"
+    assert engine("FINAL(never)").replay("last").answer == "ctx two"
+
+
+def test_a_run_of_the_older_interface_that_stands_deeper_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_STORE", str(tmp_path / "runs.db"))
+    model = ScriptedModel(cells("FINAL(llm_query('x'))"))
+    repl = RLM_REPL(model, model, depth=1, max_depth=2)  # type: ignore[arg-type]
+    answer = repl.completion("context", "q")
+    assert repl.last_result is not None
+    assert repl.engine.replay(repl.last_result.run_id).answer == answer
+    assert repl.engine.resume(repl.last_result.run_id).answer == answer
+
+
+MOVES = """
+import os, sys, rlm
+from rlm.testing.scripted import ScriptedModel
+engine = rlm.RLM(ScriptedModel(["FINAL(1)", "FINAL(2)"]), store="runs.db")
+if sys.argv[1] == "before":
+    engine.run("q", "context")
+os.chdir("in")
+engine.run("q", "context")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "never"])
+def test_a_program_that_moves_keeps_its_store(tmp_path: Path, when: str) -> None:
+    (tmp_path / "in").mkdir()
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", MOVES, when], cwd=tmp_path, env=env, check=False)
+    assert list((tmp_path / "in").iterdir()) == []
+    runs = rlm.RLM(ScriptedModel([]), store=tmp_path / "runs.db")._records.need_store().runs()
+    assert [info.status for info in runs] == ["complete"] * (2 if when == "before" else 1)
+
+
+def test_a_store_is_one_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    asked = threading.Event()
+
+    async def hang() -> str:
+        asked.set()
+        await asyncio.sleep(60)
+        return ""
+
+    first = rlm.RLM(ScriptedModel(cells("llm_query('x')", leaf=lambda _: hang())), store=tmp_path / "runs.db")
+    handle = first.start("q", "context")
+    assert asked.wait(30)
+    for name in ("runs.db", "link/runs.db"):
+        with pytest.raises(StoreError, match="being executed"):
+            rlm.RLM(ScriptedModel([]), store=name).resume(handle.run_id)
+    handle.cancel()
+
+
+def test_a_cell_that_waits_where_it_had_not_is_told_from_one_that_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlm.engine.repetition.END_GRACE_S", 0.5)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    code = f"""
+import threading, time
+seen, out = open({str(outside)!r}).read(), []
+def ask():
+    try:
+        out.append(llm_query('slow'))
+    except BaseException:
+        pass
+thread = threading.Thread(target=ask, daemon=True)
+thread.start()
+time.sleep(0.1)
+if seen == 'two':
+    thread.join()
+"""
+
+    async def late() -> str:
+        await asyncio.sleep(20 if outside.read_text() == "one" else 0)
+        return "late"
+
+    def engine() -> rlm.RLM:
+        model = ScriptedModel(cells(code, "FINAL(out)", leaf=lambda _: late()))
+        return rlm.RLM(model, store=tmp_path / "runs.db", sandbox="unconfined")
+
+    assert engine().run("q", "context").answer == []
+    assert engine().replay("last").answer == []
+    outside.write_text("two")
+    with pytest.raises(DivergenceError, match="waits for the answer to 'slow'"):
+        engine().resume("last")
+    assert engine().resume("last", on_divergence="pay").answer == ["late"]
+
+
+def test_a_cell_that_had_failed_may_be_paid_for(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    code = f"if open({str(outside)!r}).read() == 'one':\n    raise ValueError\nb = llm_query('b')"
+
+    def engine() -> rlm.RLM:
+        model = ScriptedModel(cells(code, "FINAL(globals().get('b', 'none'))"))
+        return rlm.RLM(model, store=tmp_path / "runs.db", sandbox="unconfined")
+
+    assert engine().run("q", "context").answer == "none"
+    outside.write_text("two")
+    assert engine().resume("last", on_divergence="pay").answer == "<b>"
+
+
+def test_a_run_that_is_stopped_while_its_turn_is_asked_answers(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    async def second(request: Request) -> str:
+        if "Answer now" in request.messages[-1].content:
+            return "FINAL(what there is)"
+        asked.set()
+        await asyncio.sleep(60)
+        return ""
+
+    def script(request: Request) -> Answer:
+        return block("print(1)") if turn_of(request) == 1 else second(request)
+
+    run = rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db")
+    handle = run.start("q", "context")
+    assert asked.wait(30)
+    handle.finish()
+    assert handle.result().answer == "what there is"
+    assert run.replay("last").answer == "what there is"
+
+
+def test_a_bytearray_is_bytes(tmp_path: Path) -> None:
+    run = rlm.RLM(ScriptedModel(cells("print(type(context))\nFINAL(len(context))")), store=tmp_path / "runs.db")
+    assert run.run("q", bytearray(b"abc")).answer == 3
+    assert run.replay("last").answer == 3
+
+
+def test_seconds_count_from_when_a_run_was_taken_up(tmp_path: Path) -> None:
+    handle = rlm.RLM(ScriptedModel(cells("import time\ntime.sleep(60)")), store=tmp_path / "runs.db").start(
+        "q", "context"
+    )
+    with pytest.raises(TimeoutError):
+        handle.result(1.0)
+    handle.cancel()
+    with pytest.raises(rlm.RunCancelledError):
+        handle.result()
+    again = rlm.RLM(ScriptedModel(cells("FINAL(1)")), store=tmp_path / "runs.db")
+    used = again.resume("last", budget=rlm.Budget(seconds=30), on_divergence="pay").used["seconds"]
+    assert used.allowed is not None
+    assert used.left is not None
+    assert 31 < used.allowed < 35
+    assert used.left == pytest.approx(used.allowed - used.used)
