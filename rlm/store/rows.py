@@ -6,7 +6,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import NamedTuple
 
 import orjson
@@ -81,9 +80,8 @@ def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[obj
 
 def describe_context(context: ContextInfo) -> str:
     """A context as its column has it."""
-    return json.dumps(
-        {name: value for name, value in asdict(context).items() if name != "data"}
-    )  # names of files may be odd
+    fields = {name: getattr(context, name) for name in ("kind", "size", "digest", "path", "sources", "folder")}
+    return json.dumps(fields)  # names of files may hold what is no UTF-8
 
 
 def _read_info(row: tuple[object, ...]) -> RunInfo:
