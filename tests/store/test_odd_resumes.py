@@ -152,12 +152,7 @@ def test_a_cell_that_waits_where_it_had_not_is_told_from_one_that_is_slow(
     code = f"""
 import threading, time
 seen, out = open({str(outside)!r}).read(), []
-def ask():
-    try:
-        out.append(llm_query('slow'))
-    except BaseException:
-        pass
-thread = threading.Thread(target=ask, daemon=True)
+thread = threading.Thread(target=lambda: out.append(llm_query('slow')), daemon=True)
 thread.start()
 time.sleep(0.1)
 if seen == 'two':
@@ -173,7 +168,8 @@ if seen == 'two':
         return rlm.RLM(model, store=tmp_path / "runs.db", sandbox="unconfined")
 
     assert engine().run("q", "context").answer == []
-    assert engine().replay("last").answer == []
+    for _ in range(3):
+        assert engine().replay("last").answer == []
     outside.write_text("two")
     with pytest.raises(DivergenceError, match="waits for the answer to 'slow'"):
         engine().resume("last")

@@ -35,6 +35,7 @@ Payload: TypeAlias = tuple[str, bytes]
 TURN_S = 0.1  # a thread that was woken keeps the interpreter so long, on a busy machine: until it waits again, that is
 EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # it comes to its waiting in microseconds, on a busy machine much later
 
+CELL_ENDED = "CellEnded"
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
 NO_CELL = "no cell is running: a thread or task left over from an earlier cell cannot make calls"
 
@@ -140,7 +141,7 @@ class Calls:
             self._first = None
             self._queue.clear()
             for group, index in left:
-                group.results[index] = LLMQueryError(ENDED, "CellEnded")
+                group.results[index] = LLMQueryError(ENDED, CELL_ENDED)
                 group.open -= 1
             for group in {group for group, _ in left} | set(self._starved):
                 self._wake(group)

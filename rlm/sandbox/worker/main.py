@@ -24,10 +24,11 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from . import steady, texts
-from .calls import Calls
+from .calls import CELL_ENDED, Calls
 from .capture import Stream
 from .channel import Channel
 from .execution import Executor, Outcome
+from .failures import LLMQueryError
 from .guard import Guard
 from .loops import Loops
 from .prefetch import Prefetcher
@@ -135,11 +136,7 @@ class Worker:
             leave(status)
 
         os._exit = flush_and_leave
-        threading.excepthook = lambda args: print(
-            f"Exception in {args.thread.name if args.thread else 'a thread'}:\n"
-            f"{describe_traceback(args.exc_value or args.exc_type())}",
-            file=sys.stderr,
-        )
+        threading.excepthook = _tell_of_thread
 
     def _open(self, message: Message) -> None:
         header: dict[str, Any] = message.header
@@ -225,6 +222,15 @@ class Worker:
     def _flush(self) -> None:
         self._stdout.flush()
         self._stderr.flush()
+
+
+def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
+    """A thread ended with an error. Of one whose call was cut off with its cell that cell has told; when it ends is chance."""
+    error = args.exc_value or args.exc_type()
+    if isinstance(error, LLMQueryError) and error.kind == CELL_ENDED:
+        return
+    name = args.thread.name if args.thread else "a thread"
+    print(f"Exception in {name}:\n{describe_traceback(error)}", file=sys.stderr)
 
 
 def _small_plain(value: object) -> object:
