@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
-from rlm.choices import check_options, choose_prompt, name_models
+from rlm.choices import check_budget, check_choice, check_options, check_query, choose_prompt, name_models
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
@@ -134,6 +134,7 @@ class RLM:
     ) -> None:
         given = {**locals(), "sandbox_packages": list(sandbox_packages)}
         check_options(given)
+        check_budget(budget)
         self._budget = budget or Budget()
         # A level that is not there is an error now, not at the first run; it is tried while the models are loaded.
         self._sandbox = (sandbox, tuple(sandbox_packages))
@@ -225,6 +226,7 @@ class RLM:
 
         ``sources`` are the files that ``context`` was read from: kept on record, for when the run is taken up again.
         """
+        check_query(query)
         return RunHandle(self.prepare(sinks=sinks, sources=sources), query or DEFAULT_QUESTION, context)
 
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
@@ -314,6 +316,7 @@ class RLM:
 
         ``sources`` are the files that ``context`` was read from: kept on record, for when the run is taken up again.
         """
+        check_query(query)
         run = self.prepare(depth=depth, sinks=sinks, sources=sources)
         return await run.answer(query or DEFAULT_QUESTION, context)
 
@@ -327,6 +330,8 @@ class RLM:
         self, run_id: str, context: PlainValue, budget: Budget | None, on_divergence: OnDivergence
     ) -> tuple[Run, str, PlainValue]:
         """A run that is on record, ready to go on, with what it is asked and over what."""
+        check_choice("on_divergence", on_divergence, get_args(OnDivergence))
+        check_budget(budget)
         past = await self._records.recall(run_id, context)
         if not past.events:
             raise IncompleteRecordError(f"run {past.info.id} was killed before anything of it was kept: ask again")
@@ -381,6 +386,7 @@ class RLM:
         """
         if not self._models:
             raise ConfigurationError("this RLM was closed; make a new one.")
+        check_budget(budget)
         run_id = run or new_run_id()
         clock = MonotonicClock()
         budget = budget or self._budget

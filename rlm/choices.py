@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from rlm.core.budget import Budget
 from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
 from rlm.engine.warming import WarmRule
@@ -99,5 +100,22 @@ def check_options(options: Mapping[str, object]) -> None:
             rule = "more than 0" if name in _POSITIVE else "0 or more"
             raise ConfigurationError(f"{name}={value} must be {rule}.")
     for name, known in _CHOICES.items():
-        if options[name] not in known:
-            raise ConfigurationError(f"{name}={options[name]!r} is none of {', '.join(known)}.")
+        check_choice(name, options[name], known)
+
+
+def check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    """Raises ConfigurationError when a value is none of those that are known."""
+    if value not in known:
+        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(known)}.")
+
+
+def check_budget(budget: object) -> None:
+    """Raises ConfigurationError when it is none."""
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationError(f"budget={budget!r} is no Budget: give rlm.Budget(calls=..., usd=...).")
+
+
+def check_query(query: object) -> None:
+    """Raises ConfigurationError when it is no text."""
+    if query is not None and not isinstance(query, str):
+        raise ConfigurationError(f"the question is a {type(query).__name__}; it must be text, or None.")

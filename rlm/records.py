@@ -108,7 +108,7 @@ class Records:
     def __post_init__(self) -> None:
         """A relative path means where the program was when it named it."""
         if self.place is not None and self.place not in (DEFAULT_STORE, MEMORY):
-            self.place = Path(self.place).absolute()
+            self.place = Path(self.place).expanduser().absolute()
 
     def store(self) -> SqliteStore | None:
         """The store, or None where there is to be none.

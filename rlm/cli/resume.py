@@ -12,10 +12,12 @@ from rlm.cli.records import engine_of, find_context, open_store, recorded_budget
 from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError
+from rlm.store.runs import RunInfo
+from rlm.store.store import SqliteStore
 
 
 def resume(
-    run: str = "last",
+    run: str | None = None,
     /,
     *files: str,
     budget: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
@@ -36,7 +38,7 @@ def resume(
     Parameters
     ----------
     run
-        The run's id or a beginning of it; the newest if not given.
+        The run's id or a beginning of it, or last; if not given, the newest that was killed, stopped or failed, or met a limit.
     files
         The input again, where it was too large to be kept and is no longer where it was.
     budget
@@ -67,7 +69,7 @@ def resume(
     """
     try:
         opened = open_store(store)
-        info = opened.find(run)
+        info = opened.find(run) if run is not None else _newest_open(opened)
         context = find_context(opened, info, files, encoding)
         view = None if quiet else choose_view()
         changed = {"concurrency": concurrency, "base_url": base_url, "max_iterations": max_iterations}
@@ -84,3 +86,9 @@ def resume(
 
     with engine:
         return drive(engine, view, start, json_output=json_output, quiet=quiet)
+
+
+def _newest_open(store: SqliteStore) -> RunInfo:
+    """The newest run that has not come to its end; the newest of all where there is none."""
+    found = (info for info in store.runs() if info.status != "complete" and not info.is_running)
+    return next(found, None) or store.find("last")

@@ -44,7 +44,8 @@ def drive(
             result = _wait(handle)
     except KeyboardInterrupt:
         if json_output:
-            write_json(describe_failure("interrupted", "cancelled"), sys.stdout)
+            run_id = None if handle is None else handle.run_id
+            write_json({**describe_failure("interrupted", "cancelled"), "run_id": run_id}, sys.stdout)
         if handle is not None and not quiet:
             _tell_how_to_go_on(engine, handle.run_id)
         raise

@@ -325,10 +325,10 @@ def _cut_bytes(text: str, limit: int) -> str:
 
 
 def _no_answer(node: Node) -> NoAnswerError:
-    return NoAnswerError(
-        f"The limit of {node.limit} was met and the model gave no answer in its last turn. Raise the limit and run again.",
-        node.limit,
-    )
+    why, advice = f"The limit of {node.limit} was met", "Raise the limit and run again."
+    if node.limit == "stopped":
+        why, advice = "The run was told to finish", "Take it up again to let it go on."
+    return NoAnswerError(f"{why}, and the model gave no answer in its last turn. {advice}", node.limit)
 
 
 def _finish(node: Node, *, answer: PlainValue = None, error: RLMError | None = None) -> Step:

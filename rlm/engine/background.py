@@ -90,7 +90,9 @@ class BackgroundLoop:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None or self._pid != os.getpid() or not thread.is_alive():
             return
-        with contextlib.suppress(TimeoutError, CancelledError):
+        with contextlib.suppress(
+            TimeoutError, CancelledError, KeyboardInterrupt
+        ):  # whoever is in a hurry: it is the end
             asyncio.run_coroutine_threadsafe(self._finish(), loop).result(STOP_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(STOP_SECONDS)

@@ -23,6 +23,7 @@ class Holds:
     def __init__(self, ledger: Ledger, stop: Stop) -> None:
         self.ledger = ledger
         self.refused: Counter[str] = Counter()
+        self._refused_turns = 0
         self._stop = stop
         self._waiting: deque[tuple[Need, asyncio.Future[Hold]]] = deque()
         stop.tells(lambda _: self._go_on())
@@ -52,6 +53,11 @@ class Holds:
                 self._go_on()
             raise
 
+    @property
+    def refused_calls(self) -> int:
+        """Those that were never made. A node's turn is not among them: its last one was made in its place."""
+        return sum(self.refused.values()) - self._refused_turns
+
     def settle(self, hold: Hold, cost: Amounts, *, assumed: bool = False) -> None:
         """Counts what a call did cost. A hold that was too small means that a bound or a price is wrong: the run is stopped."""
         over = self.ledger.settle(hold, cost, assumed=assumed)
@@ -72,6 +78,7 @@ class Holds:
             return None
         if not need.ahead:
             self.refused[limit] += 1
+            self._refused_turns += need.node is not None
         return BudgetExceededError(self._explain(limit, need), limit=limit)
 
     def _explain(self, limit: str, need: Need) -> str:

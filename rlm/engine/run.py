@@ -11,7 +11,7 @@ from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.contexts import describe_context
-from rlm.core.errors import BudgetExceededError, RLMError, RunCancelledError, StoreError
+from rlm.core.errors import BudgetExceededError, NoAnswerError, RLMError, RunCancelledError, StoreError
 from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
@@ -208,7 +208,7 @@ class Run:
         recorder = self.recorder
         answer = finish.answer if finish else None
         limit = finish.limit if finish else None
-        if limit is None and isinstance(error, BudgetExceededError):
+        if limit is None and isinstance(error, BudgetExceededError | NoAnswerError):
             limit = error.limit
         told = f"{type(error).__name__}: {error}" if error else None
         recorder.emit(
@@ -233,7 +233,7 @@ class Run:
             limit=limit,
             error=told,
             used=self._uses(),
-            unfinished=find_unfinished(recorder.tree.root, sum(self.holds.refused.values())),
+            unfinished=find_unfinished(recorder.tree.root, self.holds.refused_calls),
         )
 
     def _uses(self) -> dict[str, LimitUse]:

@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.errors import ConfigurationError
 from rlm.core.events import AnyEvent
 from rlm.core.growth import TreeBuilder
 from rlm.core.plain import dump_json
@@ -47,6 +48,8 @@ def report_html(result: Result) -> str:
 
     In a notebook: ``Path("run.html").write_text(rlm.report_html(result))``, and open that file.
     """
+    if not isinstance(result, Result):
+        raise ConfigurationError("report_html takes a Result; of a run on record: RLM(...).report_html(run_id).")
     return make_page(result.run_id, result.tree, result.usage.total)
 
 

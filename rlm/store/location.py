@@ -14,7 +14,7 @@ def default_location(env: Mapping[str, str] | None = None) -> str | None:
     env = os.environ if env is None else env
     named = env.get(VARIABLE)
     if named:
-        return None if named == "none" else named
+        return None if named == "none" else str(Path(named).expanduser())
     home = env.get("XDG_DATA_HOME") or ""
     base = Path(home) if Path(home).is_absolute() else Path(env.get("HOME") or "~").expanduser() / ".local" / "share"
     return str(base / "rlm" / "runs.db")

@@ -73,6 +73,9 @@ class SqliteStore:
             StoreError: nothing can be kept.
         """
         redact = redactor(secrets)
+        if not keep_texts:  # nobody can take it up: what only that needs is left out
+            context = replace(context, path=None, sources=(), folder="")
+            options = {name: value for name, value in options.items() if name != "setup_code"}
         shown = redact(question[:QUESTION_CHARS].encode("utf-8", "replace")).decode() if keep_texts else ""
         # What is not whole is no input to go on with.
         hides = context.data is not None and redact(context.data) != context.data
@@ -222,7 +225,7 @@ class SqliteStore:
         with self._changing() as connection:
             connection.executemany("DELETE FROM runs WHERE id=?", [[run] for run in runs])
         with self._reading() as connection:
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
+            connection.executescript("PRAGMA incremental_vacuum")  # executed as a query it frees one page alone
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def size(self) -> int:
@@ -313,6 +316,8 @@ class SqliteStore:
         ]
 
     def _no_run(self, run: str) -> str:
+        if run == "last":
+            return f"the store {self.place} has no runs yet"
         return f"the store {self.place} has no run {run}. See: rlm runs"
 
     @contextmanager

@@ -145,7 +145,7 @@ class Progress:
             before = step.ended.pop(event.call, None)
             tallies = (self.calls, _group(step, event.batch).tally)
         if before is not None:  # the run was taken up, and makes it again
-            before.take_back()
+            before.take_back(self.calls)
             if step is None:
                 self._forget_steps(node, [each for each in node.steps if each.turn > event.turn])
         for tally in tallies:

@@ -76,9 +76,11 @@ class EndedCall:
             tally.count(end)
         return cls(counted)
 
-    def take_back(self) -> None:
+    def take_back(self, paid: Tally | None = None) -> None:
+        """``paid`` is the tally of all calls, where one that was answered stays counted: it was paid for."""
         for tally, end in self.counted:
-            tally.count(end, -1)
+            if not (tally is paid and end == "done"):
+                tally.count(end, -1)
 
 
 @dataclass(slots=True)

@@ -115,6 +115,18 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stdout) == (0, ANSWER), ended.stderr
 
 
+def test_resume_takes_the_newest_run_that_has_not_come_to_its_end(tmp_path: Path) -> None:
+    env = {"RLM_STORE": str(tmp_path / "runs.db")}
+    with serving(answer) as server:
+        rlm("ask", "-m", "openai:m", "--max-calls", "4", "First?", server=server, stdin=TEXT, env=env)
+        assert rlm("ask", "-m", "openai:m", "Second?", server=server, stdin=TEXT, env=env).returncode == 0
+        second, first = (json.loads(line)["run_id"] for line in rlm("runs", "--json", env=env).stdout.splitlines())
+        ended = rlm("resume", "--max-calls", "50", server=server, env=env)
+        assert first.encode() in ended.stderr
+        assert second.encode() not in ended.stderr
+        assert rlm("resume", "last", server=server, env=env).stdout == ANSWER  # the newest of all, which is complete
+
+
 def test_ctrl_c_has_a_run_that_was_taken_up_answer_with_what_it_has(tmp_path: Path) -> None:
     asked: list[str] = []
 

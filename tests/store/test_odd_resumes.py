@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import rlm
-from rlm.core.errors import DivergenceError, ModelError, StoreError
+from rlm.core.errors import ConfigurationError, DivergenceError, ModelError, NoAnswerError, StoreError
 from rlm.core.messages import Request
 from rlm.rlm_repl import RLM_REPL
 from rlm.testing.scripted import ScriptedModel
@@ -232,3 +232,52 @@ def test_seconds_count_from_when_a_run_was_taken_up(tmp_path: Path) -> None:
     assert used.left is not None
     assert 31 < used.allowed < 35
     assert used.left == pytest.approx(used.allowed - used.used)
+
+
+def test_a_run_that_was_told_to_finish_and_had_no_answer_goes_on(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    async def hang() -> str:
+        asked.set()
+        await asyncio.sleep(60)
+        return ""
+
+    def stubborn(request: Request) -> Answer:
+        return hang() if request.role == "leaf" else block("x = llm_query('a')\nprint(x)")
+
+    handle = rlm.RLM(ScriptedModel(stubborn), store=tmp_path / "runs.db").start("q", "context")
+    assert asked.wait(30)
+    handle.finish()
+    with pytest.raises(NoAnswerError, match="told to finish") as caught:
+        handle.result()
+    assert caught.value.result is not None
+    assert (caught.value.limit, caught.value.result.limit) == ("stopped", "stopped")
+    again = rlm.RLM(ScriptedModel(cells("x = llm_query('a')", "FINAL(llm_query('b'))")), store=tmp_path / "runs.db")
+    assert again.resume("last").answer == "<b>"
+
+
+def test_what_is_left_undone_is_counted_as_it_is(tmp_path: Path) -> None:
+    def script(request: Request) -> Answer:
+        if "Answer now" in request.messages[-1].content:
+            return "FINAL(partly)"
+        return cells("x = llm_query_batch([str(i) for i in range(20)])")(request)
+
+    engine = rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", budget=rlm.Budget(calls=10))
+    assert engine.run("q", "context").unfinished.refused_calls == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda engine: engine.run(3, "x"), "the question is a int"),
+        (lambda _: rlm.RLM(ScriptedModel([]), budget=5), "is no Budget"),  # type: ignore[arg-type]
+        (lambda engine: engine.resume("last", budget=5), "is no Budget"),
+        (lambda engine: engine.resume("last", on_divergence="maybe"), "none of stop, pay"),
+        (lambda _: rlm.report_html("last"), "takes a Result"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_use_is_told(tmp_path: Path, wrong: Callable[[rlm.RLM], object], told: str) -> None:
+    engine = rlm.RLM(ScriptedModel(["FINAL(1)"]), store=tmp_path / "runs.db")
+    engine.run("q", "context")
+    with pytest.raises(ConfigurationError, match=told):
+        wrong(engine)

@@ -572,6 +572,33 @@ def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_n
     store.close()
 
 
+def test_deleting_runs_gives_their_room_back(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    for number in range(30):
+        keep(
+            store,
+            [*story(), RunReopened(run=RUN, node=ROOT, at_s=1.0, told=os.urandom(20_000).hex())],
+            RunId(f"r{number}"),
+        )
+    doomed = [info.id for info in store.runs()[1:]]
+    before = store.size()
+    store.delete(doomed)
+    assert store.size() < before / 5
+    assert (tmp_path / "runs.db").stat().st_size < before / 5
+    store.close()
+
+
+def test_a_run_without_texts_says_nothing_of_where_it_was(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    where = replace(SMALL, path="/home/me/secretname.txt", sources=("secretname.txt",), folder="/home/me")
+    store.begin(RUN, "q", {"setup_code": "pw = 'hidden'", "max_depth": 1}, where, keep_texts=False).end()
+    assert store.find("last").options == {"max_depth": 1}
+    store.close()
+    found = b"".join(each.read_bytes() for each in tmp_path.iterdir())
+    for secret in (b"secretname", b"/home/me", b"hidden"):
+        assert secret not in found
+
+
 def test_no_name_names_no_run(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     keep(store, story()[:3])
