@@ -83,6 +83,14 @@ class RecordedCell:
     def last_number(self) -> int:
         return max(self.numbers, default=0)
 
+    def refused(self) -> list[RecordedCall]:
+        """Those of its sub-calls that a limit forbade or ended."""
+        return [
+            call
+            for call in self.numbers.values()
+            if call.ended is not None and call.ended.failure is not None and call.ended.failure.kind == "BudgetExceeded"
+        ]
+
     def begin(self, number: int, key: str, batch: int | None, prefetched: bool) -> RecordedCall:
         """The sub-call of this number: the one that is known, where it is asked again after its process ended."""
         call = self.numbers.get(number)
@@ -133,7 +141,7 @@ class History:
     def note(self, event: AnyEvent) -> None:
         match event:
             case RunReopened(told=told):
-                self._reopen(told)
+                self._reopen(ROOT, told)
             case NodeStarted():
                 self.nodes.setdefault(event.node, RecordedNode(event.parent))
                 if event.parent is not None:
@@ -153,18 +161,29 @@ class History:
             case _:
                 pass
 
-    def _reopen(self, told: str) -> None:
-        """Forgets the turn that a limit made the root's last, and all it ran: there is room for more now."""
-        root = self.nodes.get(ROOT)
-        if root is None:
+    def _reopen(self, node_id: NodeId, told: str) -> None:
+        """Forgets the turn that a limit made a node's last, and all it ran: there is room for more now.
+
+        Where the limit cut its last cell short, that is executed again, and asks for what it was refused. Else it is ``told``.
+        """
+        node = self.nodes.get(node_id)
+        if node is None:
             return
-        root.turns = {number: turn for number, turn in root.turns.items() if turn.limit is None}
-        answered = max((number for number, turn in root.turns.items() if turn.reply or turn.failure), default=0)
-        root.cells = {place: cell for place, cell in root.cells.items() if place[0] <= answered}
-        self._forget_children(ROOT)
-        last = max((place for place, cell in root.cells.items() if cell.result is not None), default=(0, 0))
-        if last[0] == answered > 0:  # else the root goes on from something else than a cell's output
-            root.cells[last].notice = told
+        node.turns = {number: turn for number, turn in node.turns.items() if turn.limit is None}
+        answered = max((number for number, turn in node.turns.items() if turn.reply or turn.failure), default=0)
+        node.cells = {place: cell for place, cell in node.cells.items() if place[0] <= answered}
+        self._forget_children(node_id)
+        last = max((place for place, cell in node.cells.items() if cell.result is not None), default=(0, 0))
+        if not last[0] == answered > 0:
+            return  # it goes on from something else than a cell's output
+        cell = node.cells[last]
+        refused = cell.refused()
+        if refused or (cell.result is not None and cell.result.end == "interrupted"):
+            cell.result, cell.notice = None, ""
+            for call in refused:
+                self._reopen(NodeId(SubcallPlace(node_id, *last, call.number).path), "")
+        else:
+            cell.notice = told
 
     def _forget_children(self, parent: NodeId) -> None:
         """Those of cells that are forgotten: another child may come in their place."""

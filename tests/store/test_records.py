@@ -98,7 +98,7 @@ def test_so_is_what_the_standard_library_makes_of_it(tmp_path: Path, how: str) -
 def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     codes = (
         "a = [llm_query(f'a{i}') for i in range(3)]\nprint(a)",
-        "b = llm_query('b')\nprint(b)",  # refused the first time: that stays so, and the model is told what it was told
+        "b = llm_query('b')\nprint(b)",  # refused the first time, and asked when there is room for it
         "b = llm_query('b again')\nFINAL([a, b])",
     )
 
@@ -121,7 +121,7 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     assert not {str(each.messages[-1].content) for each in more_model.requests} & {"a0", "a1", "a2"}
 
 
-def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good_and_it_is_told_of_its_new_limits(
+def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good(
     tmp_path: Path,
 ) -> None:
     """Also when the run is taken up once more: the cell that stands in the place of the last turn's is not paid twice."""
@@ -145,7 +145,8 @@ def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good_and_it_is_told
     more, more_model = engine(script, tmp_path / "runs.db")
     with pytest.raises(OutOfCreditError):
         more.resume("last", budget=rlm.Budget(calls=40))
-    assert "[The run goes on with 34 calls left. Calls that were refused" in more_model.requests[0].messages[-1].content
+    # The cell that the limit had cut short is executed again, and asks for what it was refused.
+    assert [request.messages[-1].content for request in more_model.requests[:5]] == ["a4", "a5", "a6", "a7", "a8"]
     out_of_credit = False
     again, model = engine(script, tmp_path / "runs.db")
     result = again.resume("last", budget=rlm.Budget(calls=40))
@@ -169,8 +170,9 @@ def loops(turns: int) -> Callable[[Request], str | ModelError]:
 def test_turns_that_a_budget_allows_count_when_a_run_goes_on(tmp_path: Path) -> None:
     first, _ = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
     assert first.run("q", "context").answer == "2 turns"
-    more, _ = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
-    assert more.resume("last", budget=rlm.Budget(iterations=3)).answer == "3 turns"
+    more, model = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
+    assert more.resume("last", budget=rlm.Budget(iterations=3, calls=40)).answer == "3 turns"
+    assert "[The run goes on with 37 calls left. Calls that were refused" in model.requests[0].messages[-1].content
     most, _ = engine(loops(4), tmp_path / "runs.db", max_iterations=1)
     result = most.resume("last", budget=rlm.Budget(iterations=5))
     assert (result.answer, result.status) == ("whole", "complete")
@@ -211,6 +213,35 @@ def test_a_replay_tells_the_limit_that_was_met_whatever_else_there_is_room_for(t
         assert other.replay("last").limit == "calls"
 
 
+def test_what_a_limit_refused_is_asked_when_there_is_room_and_nothing_else_is(tmp_path: Path) -> None:
+    """In the cell that answered as well, and in a child's."""
+
+    def script(request: Request) -> str:
+        told = request.messages[-1].content
+        if request.role == "leaf":
+            return f"<{told}>"
+        if "Answer now" in told:
+            return "FINAL(cut)"
+        if request.depth:
+            return "```repl\nx = llm_query_batch(['c1', 'c2', 'c3'], on_error='raise')\nFINAL(x)\n```"
+        batch = "llm_query_batch([f'{i}' for i in range(8)], recursive=False)"
+        return f"```repl\nFINAL([rlm_query('child'), {batch}])\n```"
+
+    first, _ = engine(script, tmp_path / "runs.db", max_depth=2, budget=rlm.Budget(calls=10))
+    partial = first.run("q", "context")
+    assert partial.status == "partial"
+    done = {call.prompt for node in partial.tree.walk() for call in node.leaves} if partial.tree else set()
+    more, model = engine(script, tmp_path / "runs.db", max_depth=2)
+    whole = more.resume("last", budget=rlm.Budget(calls=60))
+    assert whole.status == "complete"
+    assert isinstance(whole.answer, list)
+    assert whole.answer[1] == [f"<{i}>" for i in range(8)]
+    asked = [request.messages[-1].content for request in model.requests if request.role == "leaf"]
+    assert not done.intersection(asked)
+    assert set(asked) | done >= {f"{i}" for i in range(8)}
+    assert more.replay("last").answer == whole.answer
+
+
 def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: Path) -> None:
     codes = (
         "out = [llm_query(f'a{i}') for i in range(10)]",
@@ -227,7 +258,8 @@ def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: P
     assert (partial.status, partial.answer) == ("partial", "partly")
     more, model = engine(script, tmp_path / "runs.db")
     assert more.resume("last", budget=rlm.Budget(calls=40)).answer == ["<b0>", "<b1>", "<b2>"]
-    assert [each.messages[-1].content for each in model.requests if each.role == "leaf"] == ["b0", "b1", "b2"]
+    asked = sorted(each.messages[-1].content for each in model.requests if each.role == "leaf")
+    assert asked == ["a6", "a7", "a8", "a9", "b0", "b1", "b2"]  # what was refused, and what comes after it
     assert more.replay("last").answer == ["<b0>", "<b1>", "<b2>"]
 
 

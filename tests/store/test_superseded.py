@@ -22,7 +22,7 @@ def block(code: str) -> str:
 
 
 def reopened(store: Path) -> rlm.Result:
-    """Its third turn is the last for want of calls, with a child below the first; then it goes on."""
+    """A limit makes its second turn the last, with a child below the first; then it goes on."""
 
     def script(request: Request) -> str:
         last = request.messages[-1].content
@@ -30,16 +30,16 @@ def reopened(store: Path) -> rlm.Result:
             return f"<{last}>"
         if request.depth:
             return block("FINAL(llm_query('below', recursive=False))")
-        if last.endswith(answer_now("calls")):
+        if last.endswith(answer_now("iterations")):
             return block("print('at once')") + "\nFINAL(partly)"
         if any(message.role == "assistant" for message in request.messages):
             return block("FINAL([a, llm_query('late', recursive=False)])")
         return block("a = rlm_query('child')\nllm_query('early', recursive=False)")
 
     with rlm.RLM(ScriptedModel(script), store=store, max_depth=2) as engine:
-        with rlm.RLM(ScriptedModel(script), store=store, max_depth=2, budget=rlm.Budget(calls=6)) as first:
+        with rlm.RLM(ScriptedModel(script), store=store, max_depth=2, max_iterations=1) as first:
             assert first.run("q", "context").answer == "partly"
-        return engine.resume("last", budget=rlm.Budget(calls=20))
+        return engine.resume("last", budget=rlm.Budget(iterations=9))
 
 
 def outline(node: NodeRecord) -> list[str]:
@@ -54,14 +54,14 @@ def test_a_turn_that_a_limit_made_the_last_is_superseded_when_the_run_goes_on(
     result = reopened(tmp_path / "runs.db")
     assert result.answer == ["<below>", "<late>"]
     assert result.tree is not None
-    assert outline(result.tree) == ["0@1 ['0/1.1.2']", "0@2 []", "0@3! []", "0@3 ['0/3.1.1']", "1.1", "2.1", "3.1"]
+    assert outline(result.tree) == ["0@1 ['0/1.1.2']", "0@2! []", "0@2 ['0/2.1.1']", "1.1", "2.1"]
     assert [each.id for each in result.tree.walk()] == ["0", "0/1.1.1"]
     assert not any(node.superseded for node in result.tree.walk())
 
     main(["show", "last", "--store", str(tmp_path / "runs.db")])
     shown = capsys.readouterr().out
-    assert [shown.count(f"cell {name}:") for name in ("1.1", "2.1", "3.1")] == [2, 1, 1]  # the child has a cell 1.1 too
-    assert shown.count("call 0/3.1.1:") == 1
+    assert [shown.count(f"cell {name}:") for name in ("1.1", "2.1")] == [2, 1]  # the child has a cell 1.1 too
+    assert shown.count("call 0/2.1.1:") == 1
     assert shown.count("superseded") == 1
     assert "at once" not in shown
 
@@ -119,13 +119,12 @@ def test_the_page_draws_each_cell_and_each_call_once(tmp_path: Path) -> None:
     names = [call["id"] for call in data["calls"]]
     assert [(call["id"], call["superseded"]) for call in data["calls"] if call["of"] is None] == [
         ("0@1", False),
+        ("0@2", True),
         ("0@2", False),
-        ("0@3", True),
-        ("0@3", False),
         ("0/1.1.1@1", False),
     ]
     assert {call["id"]: names[call["of"]] for call in data["calls"] if call["of"] is not None} == {
         "0/1.1.2": "0@1",
-        "0/3.1.1": "0@3",
+        "0/2.1.1": "0@2",
         "0/1.1.1/1.1.1": "0/1.1.1@1",
     }
