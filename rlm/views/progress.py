@@ -142,6 +142,8 @@ class Progress:
             tallies: tuple[Tally, ...] = (self.calls,)
         else:
             step = _step(node, f"{event.turn}.{event.cell}" if event.cell is not None else None, event.at_s)
+            if step.end is not None:  # a limit had cut it short, and there is room for more now
+                step.ended_s = step.end = step.error = None
             before = step.ended.pop(event.call, None)
             tallies = (self.calls, _group(step, event.batch).tally)
         if before is not None:  # the run was taken up, and makes it again
@@ -236,7 +238,7 @@ class Progress:
             return
         step = _step(node, event.cell.name, event.at_s)
         step.ended_s, step.end = event.at_s, event.result.end
-        step.ended.clear()
+        step.ended = {call: ended for call, ended in step.ended.items() if ended.counted[-1][1] != "done"}
         step.error = event.result.error[:KEPT_CHARS] if event.result.error else None
         node.activity = "reading"
         node.cell_errors += event.result.end != "ok"

@@ -87,8 +87,8 @@ class EndedCall:
 class Step:
     """One cell: the line that tells it from others, how it ended, and what it asked for.
 
-    ``ended`` is how its calls ended while it goes on: they may be made again, when the run is taken up. ``cut``: its node ended
-    before it.
+    ``ended`` is how its calls ended, of a cell that is over those that failed: they may be made again, when the run is taken up.
+    ``cut``: its node ended before it.
     """
 
     name: str

@@ -158,6 +158,25 @@ def test_a_cell_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     assert [row.text for row in rows[-1].children[0].children] == ["batch of 4: 4 done", "1 sub-call: 1 done"]
 
 
+def test_what_a_limit_had_refused_counts_once_when_it_is_made(tmp_path: Path) -> None:
+    def script(request: Request) -> str:
+        if request.role == "leaf":
+            return "leaf"
+        if request.messages[-1].content.endswith(answer_now("calls")):
+            return "FINAL(partly)"
+        return block("x = llm_query_batch([str(i) for i in range(9)])\nFINAL(len(x))")
+
+    watcher = Watcher()
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", budget=rlm.Budget(calls=5)) as engine:
+        assert engine.run("q", "context").status == "partial"
+    with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", sinks=[watcher]) as engine:
+        assert engine.resume("last", budget=rlm.Budget(calls=50)).status == "complete"
+    assert [row.text for row in watcher.last.children[0].children] == ["batch of 9: 9 done"]
+    assert watcher.last.children[0].mark == "done"
+    asked = next(row for row in watcher.since_resumed() if row.children[0].mark == "running")
+    assert "cell 1.1, " in asked.children[0].text
+
+
 def test_silence_is_broken_again_after_a_run_was_taken_up() -> None:
     """Whatever it had taken before: its own clock goes on where its record ends."""
     narrator, run = Narrator(), RunId("r")
