@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -173,7 +172,7 @@ class RLM:
         self._options: dict[str, JsonValue] = {
             "models": [model.name for model in self._models],
             "windows": [model.window_tokens for model in self._models],
-            "budget": limits_of(self._budget),
+            "budget": self._budget.limits,
             "prompt": prompt if isinstance(prompt, str | None) else "custom",
             "base_url": base_url,
             "window_tokens": window_tokens,
@@ -342,7 +341,7 @@ class RLM:
         # Nothing can come of executing it again, unless what differs is paid for.
         status = past.info.status
         over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not more))
-        options = {} if budget is None else {"budget": limits_of(budget)}
+        options = {} if budget is None else {"budget": budget.limits}
         record = None if over else Record(self._records, past.info.id, options, past=past)
         run = self.prepare(
             run=past.info.id,
@@ -386,7 +385,6 @@ class RLM:
         """
         if not self._models:
             raise ConfigurationError("this RLM was closed; make a new one.")
-        check_budget(budget)
         run_id = run or new_run_id()
         clock = MonotonicClock()
         budget = budget or self._budget
@@ -445,11 +443,6 @@ class RLM:
 
 def new_run_id() -> RunId:
     return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
-
-
-def limits_of(budget: Budget) -> dict[str, JsonValue]:
-    """Those that there are, by name."""
-    return {name: value for name, value in asdict(budget).items() if value is not None}
 
 
 def question_of(events: Sequence[AnyEvent]) -> str:

@@ -108,9 +108,7 @@ class Teller:
     def _tell_cell(  # noqa: PLR0917  a cell, and what there is to tell of it
         self, node: NodeRecord, cell: Cell, end: str, shown: str, calls: list[CallRecord], pad: str
     ) -> list[str]:
-        refused = [
-            error for place, error in node.refused.items() if (place.turn, place.cell) == (cell.turn, cell.number)
-        ]
+        refused = node.refused_in(cell)
         return [
             f"{pad}cell {cell.name}: {end}",
             *self._block(cell.code, pad + "  > "),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rlm.core.errors import ConfigurationError
 
@@ -49,9 +49,14 @@ class Budget:
                 rule = "more than 0" if positive else f"at least {least}"
                 raise ConfigurationError(f"Budget({name}={value}): must be {rule}, or None for no limit.")
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Those that there are, by name."""
+        return {name: limit for name, limit in asdict(self).items() if limit is not None}
+
     def updated(self, other: Budget) -> Budget:
         """The limits of ``other``, and of kinds that it does not limit those there are."""
-        return replace(self, **{name: limit for name, limit in asdict(other).items() if limit is not None})
+        return replace(self, **other.limits)
 
     @property
     def counts_tokens(self) -> bool:

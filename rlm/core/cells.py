@@ -36,6 +36,11 @@ class Cell:
     def name(self) -> str:
         return f"{self.turn}.{self.number}"
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in its node."""
+        return self.turn, self.number
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -38,9 +38,8 @@ class TreeBuilder:
         self.calls: dict[CallId, CallRecord] = {}
         self._codes: dict[tuple[NodeId, int, int], str] = {}
         self._last_turns: set[CallId] = set()
-        self._in_doubt: dict[
-            NodeId, set[tuple[int, int]]
-        ] = {}  # cells of a turn that is made again, until it writes them
+        # Cells of a turn that is made again, until it writes them.
+        self._in_doubt: dict[NodeId, set[tuple[int, int]]] = {}
         self._prompt_chars = 0
 
     def add(self, event: AnyEvent) -> None:
@@ -139,9 +138,7 @@ class TreeBuilder:
                 turn.superseded = turn.superseded or turn.turn >= event.turn
             _supersede_cells(node, lambda turn, _: turn > event.turn)
             if before.reply is not None:
-                self._in_doubt[node.id] = {
-                    (cell.turn, cell.number) for cell, _ in node.cells if cell.turn == event.turn
-                }
+                self._in_doubt[node.id] = {cell.place for cell, _ in node.cells if cell.turn == event.turn}
 
     def _give_up(self, node: NodeRecord) -> None:
         """A turn is over: what only an earlier reply to it had written counts no more."""
@@ -162,24 +159,24 @@ class TreeBuilder:
 
     def _begin_cell(self, event: CellStarted) -> None:
         node, cell = self.nodes[event.node], event.cell
-        place = (event.node, cell.turn, cell.number)
-        self._in_doubt.get(node.id, set()).discard((cell.turn, cell.number))
+        place = (event.node, *cell.place)
+        self._in_doubt.get(node.id, set()).discard(cell.place)
         if self._codes.get(place, cell.code) != cell.code:  # the turn was asked again, and wrote another
-            _supersede_cells(node, lambda turn, number: (turn, number) == (cell.turn, cell.number))
+            _supersede_cells(node, lambda turn, number: (turn, number) == cell.place)
         self._codes[place] = cell.code
         node.open_cell = cell
 
     def _add_cell(self, event: CellExecuted) -> None:
         node, cell = self.nodes[event.node], event.cell
-        self._in_doubt.get(node.id, set()).discard((cell.turn, cell.number))
+        self._in_doubt.get(node.id, set()).discard(cell.place)
         for number in event.dropped:
             path = SubcallPlace(event.node, cell.turn, cell.number, number).path
             if (call := self.calls.get(CallId(path))) is not None:
                 call.superseded = True
             if (child := self.nodes.get(NodeId(path))) is not None:
                 _supersede(child)
-        at = bisect_left(node.cells, (cell.turn, cell.number), key=lambda each: (each[0].turn, each[0].number))
-        again = at < len(node.cells) and node.cells[at][0].name == cell.name
+        at = bisect_left(node.cells, cell.place, key=lambda each: each[0].place)
+        again = at < len(node.cells) and node.cells[at][0].place == cell.place
         node.cells[at : at + again] = [(cell, event.result)]
         node.open_cell = None
 

@@ -131,7 +131,7 @@ class History:
 
     def cell(self, node: NodeId, cell: Cell) -> RecordedCell | None:
         """What is known of a cell, if its code is the same."""
-        found = self.nodes[node].cells.get((cell.turn, cell.number)) if node in self.nodes else None
+        found = self.nodes[node].cells.get(cell.place) if node in self.nodes else None
         return found if found and found.cell.code == cell.code else None
 
     def call(self, place: SubcallPlace) -> RecordedCall | None:
@@ -189,19 +189,19 @@ class History:
         """Those of cells that are forgotten: another child may come in their place."""
         cells, prefix = self.nodes[parent].cells, f"{parent}/"
         for node in [node for node in self.nodes if node.startswith(prefix)]:
-            turn, cell, _ = node.removeprefix(prefix).split("/", 1)[0].split(".")
-            if (int(turn), int(cell)) not in cells:
+            place = SubcallPlace.parse(prefix + node.removeprefix(prefix).partition("/")[0])
+            if (place.turn, place.cell) not in cells:
                 del self.nodes[node]
 
     def _note_cell(self, event: CellStarted | CellExecuted) -> None:
         cells, cell = self._node(event.node).cells, event.cell
-        recorded = cells.get((cell.turn, cell.number))
+        recorded = cells.get(cell.place)
         if recorded is not None and recorded.cell.code != cell.code:  # the turn was made anew
-            del cells[cell.turn, cell.number]
+            del cells[cell.place]
             self._forget_children(event.node)
             recorded = None
         if recorded is None:
-            recorded = cells[cell.turn, cell.number] = RecordedCell(cell)
+            recorded = cells[cell.place] = RecordedCell(cell)
         recorded.stale = False
         if isinstance(event, CellExecuted):
             recorded.result, recorded.notice = event.result, event.notice

@@ -79,6 +79,10 @@ class NodeRecord:
     def leaves(self) -> list[CallRecord]:
         return [call for call in self.calls if call.role == "leaf"]
 
+    def refused_in(self, cell: Cell) -> list[str]:
+        """The errors of a cell's sub-calls that were never made."""
+        return [error for place, error in self.refused.items() if (place.turn, place.cell) == cell.place]
+
     def calls_by_turn(self) -> list[tuple[CallRecord, list[CallRecord]]]:
         """Each turn with the leaf calls of its cells, and with the summary that was made before it.
 

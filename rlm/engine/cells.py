@@ -128,9 +128,8 @@ class CellDriver:
     async def _rebuild(self, job: NodeJob, repl: Repl, until: Cell) -> bool:
         """Executes the node's finished cells again in a new REPL. Where that does not give the same, it is empty, and False."""
         node = self._repetition.history.nodes.get(job.id)
-        place = (until.turn, until.number)
         cells = sorted(node.cells.items()) if node else []
-        finished = [recorded for key, recorded in cells if key < place and not recorded.stale]
+        finished = [recorded for key, recorded in cells if key < until.place and not recorded.stale]
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 for recorded in finished:

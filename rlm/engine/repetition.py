@@ -275,15 +275,12 @@ def subcall_key(subcall: Subcall) -> str:
     if subcall.budget:
         return "budget"
     exact = _hash(subcall)
-    context = subcall.context if isinstance(subcall.context, str) else ""
-    if " at 0x" not in subcall.prompt and " at 0x" not in context:
+    prompt, context = without_repr_addresses(subcall.prompt), subcall.context
+    if isinstance(context, str):
+        context = without_repr_addresses(context)
+    if prompt is subcall.prompt and context is subcall.context:
         return exact
-    steady = replace(
-        subcall,
-        prompt=without_repr_addresses(subcall.prompt),
-        context=without_repr_addresses(context) if context else subcall.context,
-    )
-    return f"{_hash(steady)}.{exact}"
+    return f"{_hash(replace(subcall, prompt=prompt, context=context))}.{exact}"
 
 
 def _alike(key: str) -> str:

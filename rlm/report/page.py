@@ -114,7 +114,6 @@ def _open_cells(node: NodeRecord) -> list[tuple[Cell, None]]:
 
 def _describe_cell(node: NodeRecord, cell: Cell, result: CellResult | None) -> dict[str, Json]:
     """``result`` is None of a cell that has not ended. ``refused``: the errors of sub-calls that were not made."""
-    refused = [error for place, error in node.refused.items() if (place.turn, place.cell) == (cell.turn, cell.number)]
     return {
         "name": cell.name,
         "turn": cell.turn,
@@ -123,7 +122,7 @@ def _describe_cell(node: NodeRecord, cell: Cell, result: CellResult | None) -> d
         "end": "open" if result is None else result.end,
         "output": "" if result is None else result.shown,
         "took": None if result is None else result.elapsed_s,
-        "refused": refused,
+        "refused": node.refused_in(cell),
     }
 
 

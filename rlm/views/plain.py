@@ -55,7 +55,10 @@ class Narrator:
         if self.progress.started is None or self.progress.finished or now_s - self._spoke_s < HEARTBEAT_S:
             return None
         self._spoke_s = now_s
-        return f"[{now_s:7.1f}s] {describe_calls(self.progress, now_s)} · {describe_spend(self.progress.spend)}"
+        return f"[{now_s:7.1f}s] {self._totals(now_s)}"
+
+    def _totals(self, now_s: float) -> str:
+        return f"{describe_calls(self.progress, now_s)} · {describe_spend(self.progress.spend)}"
 
     def _lines(self, event: AnyEvent) -> list[str]:
         match event:
@@ -63,9 +66,7 @@ class Narrator:
                 models = ", ".join(one_line(model, 60) for model in event.models)
                 return [f"run {event.run}: models {models}; depth {event.max_depth}; sandbox {event.sandbox}"]
             case RunResumed():
-                return [
-                    f"taken up · {describe_calls(self.progress, event.at_s)} · {describe_spend(self.progress.spend)}"
-                ]
+                return [f"taken up · {self._totals(event.at_s)}"]
             case NodeStarted(depth=depth) if depth > 0:
                 return self._few("node", f"node {event.node} started: {one_line(event.question)}")
             case CellExecuted():
@@ -82,8 +83,7 @@ class Narrator:
                 return self._few(f"{event.status} node", f"node {event.node} {event.status}{why}")
             case RunFinished():
                 limit = f" (limit met: {one_line(event.limit, 40)})" if event.limit else ""
-                totals = f"{describe_calls(self.progress, event.at_s)} · {describe_spend(self.progress.spend)}"
-                return [f"{event.status}{limit} · {totals}"]
+                return [f"{event.status}{limit} · {self._totals(event.at_s)}"]
             case _:
                 return []
 

@@ -546,26 +546,28 @@ def test_a_run_that_somebody_took_up_since_it_was_read_is_not_taken_up(tmp_path:
     store.close()
 
 
-def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_not(tmp_path: Path) -> None:
     """Process ids of another container say nothing here; its tail does."""
     store, elsewhere = open_store(tmp_path / "runs.db"), open_store(tmp_path / "runs.db")
-    with monkeypatch.context() as patch:
-        patch.setattr("rlm.store.store.this_process", lambda: "other-host:7:12345")
-        journal = elsewhere.begin(RUN, "q", {}, SMALL)
+
+    def move_to(host: str) -> None:
+        with sqlite3.connect(tmp_path / "runs.db") as connection:
+            connection.execute("UPDATE runs SET owner=?", [f"{host}:7:12345"])
+        connection.close()
+
+    journal = elsewhere.begin(RUN, "q", {}, SMALL)
     journal.append(story()[0])
     journal.keep()
     elsewhere.runs()
+    move_to("other-host")
     assert store.find("last").is_running
     with pytest.raises(StoreError, match="being executed"):
         store.resume(RUN)
     elsewhere.close()
     assert not store.find("last").is_running
-    with monkeypatch.context() as patch:
-        patch.setattr("rlm.store.store.this_process", lambda: "third-host:7:12345")
-        third = open_store(tmp_path / "runs.db")
-        third.resume(RUN)  # and has written nothing yet
+    third = open_store(tmp_path / "runs.db")
+    third.resume(RUN)  # and has written nothing yet
+    move_to("third-host")
     assert store.find("last").is_running
     third.close()
     store.resume(RUN).end()

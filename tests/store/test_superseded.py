@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from scripts_kit import block
 
 import rlm
 from rlm.cli.main import main
@@ -15,10 +16,6 @@ from rlm.core.messages import Request
 from rlm.core.tree import NodeRecord
 from rlm.prompts import answer_now
 from rlm.testing.scripted import ScriptedModel
-
-
-def block(code: str) -> str:
-    return f"```repl\n{code}\n```"
 
 
 def reopened(store: Path) -> rlm.Result:

@@ -1,0 +1,30 @@
+"""What scripted models of these tests say: roots that write cells in turn, and leaves that say what they were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from rlm.core.errors import ModelError
+from rlm.core.messages import Request
+
+Answer = str | ModelError | Awaitable[str]
+
+
+def block(code: str) -> str:
+    return f"```repl\n{code}\n```"
+
+
+def turn_of(request: Request) -> int:
+    """From 1."""
+    return sum(message.role == "assistant" for message in request.messages) + 1
+
+
+def cells(*codes: str, leaf: Callable[[Request], Answer] | None = None) -> Callable[[Request], Answer]:
+    """A root that writes these cells in turn, the last one again and again."""
+
+    def script(request: Request) -> Answer:
+        if request.role == "leaf":
+            return leaf(request) if leaf else f"<{request.messages[-1].content[:40]}>"
+        return block(codes[min(turn_of(request), len(codes)) - 1])
+
+    return script
