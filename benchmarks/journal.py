@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.fanout import cpu_s, server_process
 from rlm import RLM
-from rlm.records import STORES
+from rlm.runtime.journaling import STORES
 
 CASES: dict[str, tuple[str, object, dict[str, object]]] = {
     "batch 100": ("batch 100", 100, {"concurrency": 100}),

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
-from rlm.sandbox.levels import open_launcher
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.levels import open_launcher
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 LIMITS = ReplLimits(cell_seconds=600, memory_mb=4096)
 GIGABYTE = 10**9

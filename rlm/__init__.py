@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlm.api import RLM, ask
-    from rlm.choices import DefaultModels, default_models
     from rlm.core.budget import Budget, LimitUse
     from rlm.core.errors import (
         AuthenticationError,
@@ -54,18 +53,19 @@ if TYPE_CHECKING:
     from rlm.core.result import Result
     from rlm.core.tree import CallRecord, NodeRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
-    from rlm.handles import RunHandle, Stream
+    from rlm.options import DefaultModels, default_models
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
-    from rlm.records import DEFAULT_STORE
     from rlm.report.page import report_html
     from rlm.rlm_repl import RLM_REPL
+    from rlm.runtime.handles import RunHandle, Stream
+    from rlm.runtime.journaling import DEFAULT_STORE
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "rlm.api": ("RLM", "ask"),
-    "rlm.choices": ("DefaultModels", "default_models"),
+    "rlm.options": ("DefaultModels", "default_models"),
     "rlm.core.budget": ("Budget", "LimitUse"),
     "rlm.core.errors": (
         "AuthenticationError",
@@ -104,10 +104,10 @@ _HOMES = {
     "rlm.core.result": ("Result",),
     "rlm.core.tree": ("CallRecord", "NodeRecord", "Unfinished"),
     "rlm.core.usage": ("Spend", "UsageReport"),
-    "rlm.handles": ("RunHandle", "Stream"),
+    "rlm.runtime.handles": ("RunHandle", "Stream"),
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
-    "rlm.records": ("DEFAULT_STORE",),
+    "rlm.runtime.journaling": ("DEFAULT_STORE",),
     "rlm.report.page": ("report_html",),
     "rlm.rlm_repl": ("RLM_REPL",),
 }

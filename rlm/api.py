@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from rlm.choices import check_budget, check_choice, check_options, check_query, choose_prompt, name_models
 from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
@@ -24,20 +23,21 @@ from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
 from rlm.core.result import Result
-from rlm.engine.background import BACKGROUND
-from rlm.engine.repetition import CellWatch, OnDivergence, Repetition
+from rlm.engine.calling.prefix_warmup import WarmRule
+from rlm.engine.replay.policy import CellWatch, OnDivergence, Repetition
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
-from rlm.engine.warming import WarmRule
-from rlm.handles import RunHandle, Stream
 from rlm.models.prices import PriceList
+from rlm.options import check_budget, check_choice, check_options, check_query, choose_prompt, name_models
 from rlm.ports import Model, Sink
 from rlm.prompts import DEFAULT_QUESTION, PromptFamily
-from rlm.records import DEFAULT_STORE, KEPT_OPTIONS, LeafCache, Record, Records
 from rlm.report.page import page_of_events
+from rlm.runtime.handles import RunHandle, Stream
+from rlm.runtime.journaling import DEFAULT_STORE, KEPT_OPTIONS, LeafCache, Record, Records
+from rlm.runtime.loop import BACKGROUND
+from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
-from rlm.shared import SHARED, first_provider
 
 T = TypeVar("T")
 

@@ -50,14 +50,14 @@ class Model(Protocol):
         ...
 
 
-Hear = Callable[[str], bool]
+OnText = Callable[[str], bool]
 """Is told each piece of a reply's text as it arrives; True says that no more of it is needed."""
 
 
 class StreamingModel(Model, Protocol):
     """A model that can be heard while it speaks."""
 
-    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+    async def stream(self, request: Request, hear: OnText) -> Reply:
         """As ``ask``, with ``hear`` told every piece of the text; none where the reply comes in one.
 
         Once ``hear`` has said that it needs no more, what still comes is read for the usage at its end alone, or not at all where
@@ -72,7 +72,7 @@ class StreamingModel(Model, Protocol):
 
 def can_stream(model: Model) -> TypeGuard[StreamingModel]:
     """For each of thousands of calls, which is why ``isinstance`` does not look through a Protocol here."""
-    return hasattr(model, "ask_aloud")
+    return hasattr(model, "stream")
 
 
 class CallObserver(Protocol):
@@ -83,7 +83,7 @@ class CallObserver(Protocol):
         """Whether enough of a reply was heard: the call is not made again, whatever becomes of the rest."""
         ...
 
-    def listen(self) -> Hear | None:
+    def listen(self) -> OnText | None:
         """What hears the next attempt's reply while it arrives; None where nobody needs it before it is whole."""
         ...
 

@@ -15,10 +15,10 @@ from rlm.api import RLM
 from rlm.core.cells import Cell, CellResult, PlainValue, ReplVariables
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Reply, Request, Usage
-from rlm.engine.background import BACKGROUND
 from rlm.engine.run import Run
 from rlm.ports import Model, Repl
 from rlm.rlm_repl import RLM_REPL
+from rlm.runtime.loop import BACKGROUND
 from rlm.views.plain import PlainView
 
 T = TypeVar("T")

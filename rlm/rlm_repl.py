@@ -13,7 +13,7 @@ from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.result import Result
 from rlm.core.usage import Spend, UsageReport
-from rlm.engine.background import BACKGROUND
+from rlm.runtime.loop import BACKGROUND
 from rlm.views.plain import PlainView
 
 CostLine: TypeAlias = dict[str, int | float | None]

@@ -20,10 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm import __version__
-from rlm.choices import default_models
 from rlm.cli.exits import Exit
 from rlm.cli.output import write_json
-from rlm.sandbox.levels import Levels, find_level, open_launcher
+from rlm.options import default_models
+from rlm.sandbox.launchers.levels import Levels, find_level, open_launcher
 from rlm.sandbox.probes.probe import ProbeResult, Verdict
 from rlm.sandbox.probes.run import run_probes
 from rlm.views.escape import one_line

@@ -12,7 +12,7 @@ from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
 from rlm.ports import Model, Sink
-from rlm.records import DEFAULT_STORE, KEPT_OPTIONS, Records
+from rlm.runtime.journaling import DEFAULT_STORE, KEPT_OPTIONS, Records
 from rlm.store.runs import RunInfo
 from rlm.store.store import SqliteStore
 
@@ -39,7 +39,7 @@ class RecordedModel:
         raise IncompleteRecordError(f"{self.name} is not asked in a replay")
 
     async def aclose(self) -> None:
-        """Holds nothing."""
+        """Reservations nothing."""
 
 
 def engine_of(

@@ -17,8 +17,8 @@ from rlm.cli.output import OutputError, describe_failure, describe_result, write
 from rlm.core.errors import RLMError, RunCancelledError
 from rlm.core.result import Result
 from rlm.views.feed import ThreadedView
+from rlm.views.layout import format_seconds, plural
 from rlm.views.live import LiveView
-from rlm.views.outline import format_seconds, plural
 from rlm.views.plain import PlainView
 
 CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer

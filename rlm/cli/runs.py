@@ -14,7 +14,7 @@ from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.store.runs import RunInfo
 from rlm.views.escape import one_line
-from rlm.views.outline import plural
+from rlm.views.layout import plural
 
 app = App(help="List recorded runs, the newest first.", help_format="plaintext")
 DAY_S = 86_400

@@ -11,11 +11,11 @@ from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
 from rlm.core.cells import Cell
-from rlm.core.growth import TreeBuilder
 from rlm.core.tree import CallRecord, NodeRecord
+from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
 from rlm.views.escape import one_line, safe_text
-from rlm.views.outline import format_cost, format_count, format_seconds, plural
+from rlm.views.layout import format_cost, format_count, format_seconds, plural
 
 MAX_LINES = 12  # of code or output, unless everything is asked for
 
@@ -51,12 +51,12 @@ def show(
         f"question: {one_line(info.question, 200)}",
     ]
     if tree.root is not None:
-        lines += Teller(full=full).tell_node(tree.root)
+        lines += TreePrinter(full=full).tell_node(tree.root)
     put("\n".join(lines) + "\n")
     return Exit.COMPLETE
 
 
-class Teller:
+class TreePrinter:
     """Tells a tree in lines that are fit for a terminal. Unless ``full``, long texts and lists are cut; no failure is."""
 
     def __init__(self, *, full: bool) -> None:

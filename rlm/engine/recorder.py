@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, RunFinished
-from rlm.core.growth import TreeBuilder
 from rlm.core.history import History
 from rlm.core.ids import RunId
+from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Totals, UsageReport
 from rlm.ports import Clock, Journal, Sink
 

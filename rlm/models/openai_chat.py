@@ -19,10 +19,10 @@ from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
 from rlm.models.http import HttpEndpoint
-from rlm.models.schema import SchemaMode, WireSchema, instruct, prepare_schema, read_json
+from rlm.models.json_schema import SchemaMode, WireSchema, instruct, prepare_schema, read_json
 from rlm.models.streams import ReplyStream
 from rlm.models.windows import window_tokens as known_window
-from rlm.ports import Hear
+from rlm.ports import OnText
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -108,7 +108,7 @@ class OpenAIChat:
             raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
         return self._read(reply.body, request, wire)
 
-    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+    async def stream(self, request: Request, hear: OnText) -> Reply:
         """As ``ask``, streamed. A server that refuses streams, or reports no usage in them, is not asked for one again."""
         if not self._streams or request.schema is not None:
             return await self.ask(request)
@@ -216,7 +216,7 @@ class OpenAIChat:
 class ChatStream(ReplyStream):
     """A chat completion in chunks. It is whole when a choice says why it ended; ``[DONE]`` after it is often forgotten."""
 
-    def __init__(self, speaker: Speaker, hear: Hear, *, own_machine: bool) -> None:
+    def __init__(self, speaker: Speaker, hear: OnText, *, own_machine: bool) -> None:
         super().__init__(speaker, hear)
         self._own_machine = own_machine
         self._head: dict[str, Any] = {}

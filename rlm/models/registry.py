@@ -39,7 +39,7 @@ class Provider:
         key_variables: environment variables that may hold the key, the first that is set counts. Empty: no key.
         key_needed: False for servers on one's own machine.
         local: a server on one's own machine: its window is small unless told otherwise, and its calls cost nothing.
-        schema_mode: how it is told a JSON schema, see ``rlm.models.schema``.
+        schema_mode: how it is told a JSON schema, see ``rlm.models.json_schema``.
         extra_body: sent with every request.
         stream_body: sent with those that are streamed.
         prefix_tokens: from how many tokens on a beginning that calls share is cached; 0: to no use; None: not known.

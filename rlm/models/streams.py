@@ -15,7 +15,7 @@ from rlm.core.errors import ModelError, ProviderUnreachableError
 from rlm.models.bad_replies import malformed
 from rlm.models.faults import Speaker, make_fault, quote_provider, read_error_object
 from rlm.models.sse import EventReader, EventTooLarge, ServerEvent
-from rlm.ports import Hear
+from rlm.ports import OnText
 
 
 class ReplyStream(ABC):
@@ -28,7 +28,7 @@ class ReplyStream(ABC):
         usage_is_current: the usage so far is exact, so that nothing is lost by hanging up.
     """
 
-    def __init__(self, speaker: Speaker, hear: Hear) -> None:
+    def __init__(self, speaker: Speaker, hear: OnText) -> None:
         self._speaker = speaker
         self._hear = hear
         self._reader = EventReader()

@@ -17,10 +17,10 @@ from pathlib import Path
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import AnyEvent
-from rlm.core.growth import TreeBuilder
 from rlm.core.plain import dump_json
 from rlm.core.result import Result
 from rlm.core.tree import CallRecord, NodeRecord
+from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Spend, sum_usage
 
 Json = object

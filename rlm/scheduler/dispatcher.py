@@ -8,7 +8,7 @@ import random
 from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
-from rlm.ports import CallObserver, Clock, Hear, Model, can_stream
+from rlm.ports import CallObserver, Clock, Model, OnText, can_stream
 from rlm.scheduler.lanes import Lane
 from rlm.scheduler.pace import Pace
 from rlm.scheduler.retries import RetryPolicy, is_pushback, plan_retry
@@ -97,7 +97,7 @@ class Dispatcher:
             await self._clock.sleep(delay)
 
     async def _keep_pace(self, model: str, request: Request) -> None:
-        """Waits until the limits a minute allow one more call. Holds no slot meanwhile."""
+        """Waits until the limits a minute allow one more call. Reservations no slot meanwhile."""
         now = self._clock.now()
         requests, tokens = self._pace_of(model)
         wait = requests.reserve(1, now) if requests else 0.0
@@ -129,11 +129,11 @@ class Dispatcher:
                 return sent_in_round
             lane.release()
 
-    async def _attempt(self, model: Model, request: Request, hear: Hear | None) -> Reply:
+    async def _attempt(self, model: Model, request: Request, hear: OnText | None) -> Reply:
         try:
             async with asyncio.timeout(self._call_timeout_s):
                 if hear is not None and can_stream(model):
-                    return await model.ask_aloud(request, hear)
+                    return await model.stream(request, hear)
                 return await model.ask(request)
         except TimeoutError:
             raise ModelTimeoutError(

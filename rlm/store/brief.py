@@ -37,7 +37,7 @@ LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs l
 AT_ONCE_S = 0.001
 
 
-class Talks:
+class ConversationDiff:
     """The conversations of nodes, each at its last turn: of the next one, only what it has more is written."""
 
     def __init__(self) -> None:
@@ -70,7 +70,9 @@ class BriefWriter:
     short anyway.
     """
 
-    def __init__(self, text: Write, value: Callable[[object], Any], whole: Callable[..., Entry], talks: Talks) -> None:
+    def __init__(
+        self, text: Write, value: Callable[[object], Any], whole: Callable[..., Entry], talks: ConversationDiff
+    ) -> None:
         self._text = text
         self._value = value
         self._whole = whole

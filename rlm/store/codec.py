@@ -22,7 +22,7 @@ from rlm.core import cells, events, messages
 from rlm.core.events import AnyEvent, CallStarted, NodeFinished, RunFinished
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
-from rlm.store.brief import LONG_CHARS, BriefReader, BriefWriter, Entry, Talks
+from rlm.store.brief import LONG_CHARS, BriefReader, BriefWriter, ConversationDiff, Entry
 
 LARGE_INT = 1 << 53  # not every JSON has larger ones
 CONTENT = frozenset({
@@ -58,7 +58,7 @@ class Encoder:
         self.keep_texts = keep_texts
         self.status: str | None = None
         self._texts: dict[bytes, bytes] = {}
-        self._talks = Talks()
+        self._talks = ConversationDiff()
         self._write: dict[type[AnyEvent], Callable[[Any], Entry | None]] = dict.fromkeys(KINDS.values(), self._whole)
         if keep_texts:
             self._write |= BriefWriter(self.text, self.value, self._whole, self._talks).forms

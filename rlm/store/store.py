@@ -13,16 +13,16 @@ from pathlib import Path
 
 import orjson
 
+from rlm.core.divergence import REDACTED
 from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
-from rlm.core.sameness import REDACTED
 from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError, ended_with
+from rlm.store.migrations import MEMORY, open_database, transaction, translated
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, is_alive, is_of_this_machine, this_process
-from rlm.store.schema import MEMORY, open_database, transaction, translated
-from rlm.store.tail import Left, count_tails, left_behind
+from rlm.store.tail import Leftovers, count_tails, left_behind
 from rlm.store.writer import OpenRun, Writer
 
 MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finished ones
@@ -269,7 +269,7 @@ class SqliteStore:
                         for run, left in runs.items():
                             self._take_in(run, left)
 
-    def _take_in(self, run: str, left: Left) -> None:
+    def _take_in(self, run: str, left: Leftovers) -> None:
         """What is there already, what does not follow what is there, and what is of a deleted run, is left out."""
         connection = self._connection
         if left.row is not None:

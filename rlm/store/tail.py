@@ -28,7 +28,7 @@ _NAME = "{}-tail-{}"
 
 
 @dataclass(slots=True)
-class Left:
+class Leftovers:
     """What is left of one run: what it began with, texts by hash, and groups of lines, each with the number of its first."""
 
     row: bytes | None = None
@@ -110,10 +110,10 @@ def _record(kind: bytes, run: bytes, mark: bytes, data: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def left_behind(place: str) -> Iterator[dict[str, Left]]:
+def left_behind(place: str) -> Iterator[dict[str, Leftovers]]:
     """What processes that are gone have left, by run; it is removed when the block ends well."""
     with contextlib.ExitStack() as stack:
-        runs, found = defaultdict[str, Left](Left), list[Path]()
+        runs, found = defaultdict[str, Leftovers](Leftovers), list[Path]()
         for path in _paths(Path(place)):
             try:
                 file = stack.enter_context(path.open("rb"))
@@ -142,7 +142,7 @@ def _paths(place: Path) -> list[Path]:
         return []
 
 
-def unpack(data: bytes, runs: dict[str, Left]) -> None:
+def unpack(data: bytes, runs: dict[str, Leftovers]) -> None:
     """Adds what a tail holds, up to where it is torn."""
     at = 0
     while at + _HEAD.size <= len(data):

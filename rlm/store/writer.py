@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent
 from rlm.store.codec import Encoder
+from rlm.store.migrations import MEMORY, StoreBusyError, transaction, translated
 from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
-from rlm.store.schema import MEMORY, StoreBusyError, transaction, translated
 from rlm.store.tail import Tail, mark_of
 
 logger = logging.getLogger(__name__)

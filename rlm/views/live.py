@@ -15,7 +15,7 @@ from rich.text import Text
 from rlm.core.events import AnyEvent
 from rlm.views.escape import ascii_only, one_line, speaks_unicode
 from rlm.views.feed import RunClock, ThreadedView
-from rlm.views.outline import Mark, Row, describe_calls, describe_spend, outline
+from rlm.views.layout import Mark, Row, describe_calls, describe_spend, outline
 from rlm.views.progress import Progress
 
 REFRESH_S = 0.125

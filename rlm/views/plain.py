@@ -22,7 +22,7 @@ from rlm.core.events import (
 from rlm.core.history import NOT_OUTCOMES
 from rlm.views.escape import ascii_only, one_line, speaks_unicode
 from rlm.views.feed import RunClock, ThreadedView
-from rlm.views.outline import describe_calls, describe_spend, describe_step, format_tally, node_name, plural
+from rlm.views.layout import describe_calls, describe_spend, describe_step, format_tally, node_name, plural
 from rlm.views.progress import Progress
 
 TOLD_TIMES = 5

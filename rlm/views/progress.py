@@ -33,7 +33,7 @@ from rlm.core.events import (
 from rlm.core.history import NOT_OUTCOMES
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.usage import Spend
-from rlm.views.standing import KEPT_CHARS, End, EndedCall, Group, NodeProgress, Step, Tally
+from rlm.views.state import KEPT_CHARS, End, EndedCall, Group, NodeProgress, Step, Tally
 
 
 @dataclass(slots=True)

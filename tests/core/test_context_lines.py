@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.contexts import describe_context
+from rlm.core.describe import describe_context
 
 
 @pytest.mark.parametrize(

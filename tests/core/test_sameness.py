@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.cells import CellResult
-from rlm.core.sameness import REDACTED, find_difference, without_addresses, without_repr_addresses
+from rlm.core.divergence import REDACTED, find_difference, without_addresses, without_repr_addresses
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rlm.core.events import CallStarted, NodeStarted
-from rlm.core.growth import CUT_PROMPT_CHARS, KEPT_PROMPT_CHARS, TreeBuilder
 from rlm.core.ids import ROOT, CallId, RunId
 from rlm.core.messages import CallRole, Message, Request
+from rlm.core.tree_builder import CUT_PROMPT_CHARS, KEPT_PROMPT_CHARS, TreeBuilder
 
 RUN = RunId("run")
 

@@ -10,17 +10,17 @@ from rlm.core.budget import Amounts, Budget
 from rlm.core.errors import BudgetExceededError
 from rlm.core.ids import ROOT
 from rlm.core.ledger import NOTHING, Ledger, Need
-from rlm.engine.holds import Holds
-from rlm.engine.stop import Stop, Stopped
+from rlm.engine.spending.reservations import Reservations
+from rlm.engine.spending.stop import Stop, Stopped
 
 
 def need(tokens: int) -> Need:
     return Need(Amounts(1, tokens))
 
 
-def books(tokens: int) -> tuple[Holds, Stop]:
+def books(tokens: int) -> tuple[Reservations, Stop]:
     stop = Stop()
-    return Holds(Ledger(Budget(tokens=tokens)), stop), stop
+    return Reservations(Ledger(Budget(tokens=tokens)), stop), stop
 
 
 async def test_those_who_wait_are_served_in_order_when_calls_settle_for_less() -> None:

@@ -11,7 +11,7 @@ from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import Request
 from rlm.core.result import Result
-from rlm.engine.repetition import END_GRACE_S, OnDivergence, Repetition
+from rlm.engine.replay.policy import END_GRACE_S, OnDivergence, Repetition
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.prompts import default_family

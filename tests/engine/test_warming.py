@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.messages import Reply, Request, Usage
-from rlm.engine.warming import COMMON_TOKENS, Ticket, Warming, shared_beginning
-from rlm.ports import Hear
+from rlm.engine.calling.prefix_warmup import COMMON_TOKENS, Ticket, Warming, shared_beginning
+from rlm.ports import OnText
 
 SHARED = "the rules of the game " * 300
 
@@ -29,7 +29,7 @@ class Caching:
     async def ask(self, request: Request) -> Reply:
         raise NotImplementedError
 
-    async def ask_aloud(self, request: Request, hear: Hear) -> Reply:
+    async def stream(self, request: Request, hear: OnText) -> Reply:
         raise NotImplementedError
 
     async def aclose(self) -> None: ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlm.evals import oolong, pairs, records, ruler
-from rlm.evals.item import Item
-from rlm.evals.pools import Pools
-from rlm.evals.reference.leaf import read
-from rlm.evals.reference.program import solve
-from rlm.evals.tasks import PACKED_SOURCES
+from rlm_evals import oolong, pairs, records, ruler
+from rlm_evals.item import Item
+from rlm_evals.pools import Pools
+from rlm_evals.reference.leaf import read
+from rlm_evals.reference.program import solve
+from rlm_evals.tasks import PACKED_SOURCES
 
 POOLS = Pools()
 

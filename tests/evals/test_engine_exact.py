@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from eval_kit import every_task
-
-from rlm.evals.arms import Terms, open_arm, parse_arm
-from rlm.evals.harness import Plan, run_comparison
-from rlm.evals.item import Item
-from rlm.evals.results import Line, ResultsFile
+from rlm_evals.arms import Terms, open_arm, parse_arm
+from rlm_evals.harness import Plan, run_comparison
+from rlm_evals.item import Item
+from rlm_evals.results import Line, ResultsFile
 
 
 def run_reference(items: list[Item], depths: tuple[int, ...], folder: Path) -> list[Line]:

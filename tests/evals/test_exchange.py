@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from eval_kit import every_task, solve_without_engine
+from rlm_evals.exchange import read_items, write_items
+from rlm_evals.scorers import score
 
 from rlm.core.errors import ConfigurationError
-from rlm.evals.exchange import read_items, write_items
-from rlm.evals.scorers import score
 
 ROWS = [
     ("Jan 05, 2023", 11111, "free prize, call now", "spam"),

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from eval_kit import POOLS, many_items, solve_without_engine, write_trec
-
-from rlm.evals import oolong, pairs
-from rlm.evals.pools import Pools
-from rlm.evals.reference import program
-from rlm.evals.scorers import score
+from rlm_evals import oolong, pairs
+from rlm_evals.pools import Pools
+from rlm_evals.reference import program
+from rlm_evals.scorers import score
 
 
 @pytest.mark.slow

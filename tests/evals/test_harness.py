@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rlm_evals.arms import Arm, Outcome, Terms, describe_terms, open_arm, parse_arm
+from rlm_evals.harness import Plan, Tally, TotalBudget, run_comparison
+from rlm_evals.item import Item
+from rlm_evals.results import Line, ResultsFile, read_results
 
 from rlm.core.errors import AuthenticationError, ConfigurationError
 from rlm.core.messages import Usage
-from rlm.evals.arms import Arm, Outcome, Terms, describe_terms, open_arm, parse_arm
-from rlm.evals.harness import Plan, Tally, TotalBudget, run_comparison
-from rlm.evals.item import Item
-from rlm.evals.results import Line, ResultsFile, read_results
 from rlm.testing.server import ScriptedReply, ScriptedServer
 from rlm.testing.wire import ChatCall
 

@@ -20,10 +20,9 @@ import independent_solver
 import pytest
 from eval_kit import POOLS, TREC_QUESTIONS, write_trec
 from independent_solver import Solver, Unanswerable
-
-from rlm.evals import Item, Pools, data, known_tasks, make_items, pairs, score
-from rlm.evals.pools import SOURCES
-from rlm.evals.windows import make_window, render
+from rlm_evals import Item, Pools, data, known_tasks, make_items, pairs, score
+from rlm_evals.pools import SOURCES
+from rlm_evals.windows import make_window, render
 
 FULL = os.environ.get("RLM_EVALS") == "full"
 PACKED = Path(data.__file__).parent

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from rlm.evals.labels import Labelling, judge_call
+from rlm_evals.labels import Labelling, judge_call
 
 TRUTH = {"free prize, call now": "spam", "see you at 8": "ham", "ok lar": "ham"}
 LABELS = ("ham", "spam")

@@ -10,16 +10,16 @@ from statistics import fmean
 
 import pytest
 from eval_kit import POOLS
+from rlm_evals import oolong, ruler
+from rlm_evals.arms import Arm, Outcome, Terms, open_arm, parse_arm, run_engine
+from rlm_evals.harness import Plan, run_comparison
+from rlm_evals.item import Item
+from rlm_evals.reference.leaf import ReferenceLeaf, read
+from rlm_evals.reference.root import ReferenceRoot, program
+from rlm_evals.results import Line, ResultsFile
+from rlm_evals.scorers import NUMERIC_BASE
 
 from rlm.api import RLM
-from rlm.evals import oolong, ruler
-from rlm.evals.arms import Arm, Outcome, Terms, open_arm, parse_arm, run_engine
-from rlm.evals.harness import Plan, run_comparison
-from rlm.evals.item import Item
-from rlm.evals.reference.leaf import ReferenceLeaf, read
-from rlm.evals.reference.root import ReferenceRoot, program
-from rlm.evals.results import Line, ResultsFile
-from rlm.evals.scorers import NUMERIC_BASE
 from rlm.testing.server import ScriptedReply, ScriptedServer
 from rlm.testing.wire import ChatCall
 

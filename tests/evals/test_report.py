@@ -7,11 +7,10 @@ import xml.etree.ElementTree as ET
 from statistics import fmean
 
 import pytest
-
-from rlm.evals.intervals import bootstrap_mean, paired_difference, quantile
-from rlm.evals.plot import draw_report
-from rlm.evals.report import compare_arms, format_length, render_report, summarise
-from rlm.evals.results import Line
+from rlm_evals.intervals import bootstrap_mean, paired_difference, quantile
+from rlm_evals.plot import draw_report
+from rlm_evals.report import compare_arms, format_length, render_report, summarise
+from rlm_evals.results import Line
 
 
 def line(arm: str, number: int, value: float, **changes: object) -> Line:

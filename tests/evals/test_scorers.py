@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from rlm_evals.item import Item, ScorerName
+from rlm_evals.scorers import answer_cap, f1, read_date, score
 
 from rlm.core.cells import PlainValue
-from rlm.evals.item import Item, ScorerName
-from rlm.evals.scorers import answer_cap, f1, read_date, score
 
 
 def item(scorer: ScorerName, *gold: str, answer_type: str = "") -> Item:

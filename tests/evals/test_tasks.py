@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from eval_kit import POOLS, write_trec
+from rlm_evals import ruler
+from rlm_evals.pools import MIN_CHARS, SOURCES, Pools
+from rlm_evals.tasks import PACKED_SOURCES, known_tasks, make_items
+from rlm_evals.windows import count_rows, make_window
 
 from rlm.core.errors import ConfigurationError
-from rlm.evals import ruler
-from rlm.evals.pools import MIN_CHARS, SOURCES, Pools
-from rlm.evals.tasks import PACKED_SOURCES, known_tasks, make_items
-from rlm.evals.windows import count_rows, make_window
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +61,7 @@ def test_four_million_tokens(task: str) -> None:
 
 def test_items_are_the_same_in_another_process() -> None:
     code = (
-        "import hashlib; from rlm.evals.tasks import known_tasks, make_items\n"
+        "import hashlib; from rlm_evals.tasks import known_tasks, make_items\n"
         "items = [(i.id, i.question, i.context, i.gold) for t in known_tasks() for i in make_items(t, 2048, 3)]\n"
         "print(hashlib.sha256(repr(items).encode()).hexdigest())"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from rlm.models.schema import prepare_schema, read_json
+from rlm.models.json_schema import prepare_schema, read_json
 
 TEXT: dict[str, Any] = {"type": "string"}
 OPEN: dict[str, Any] = {"type": "object", "properties": {"a": TEXT, "b": TEXT}, "required": ["a", "b"]}

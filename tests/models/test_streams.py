@@ -44,7 +44,7 @@ async def ask(api: str, ear: Ear, *replies: ScriptedReply, **options: Any) -> tu
         model = open_model(api, server, **options)
         assert can_stream(model)
         try:
-            return await model.ask_aloud(ASK, ear), server
+            return await model.stream(ASK, ear), server
         finally:
             await model.aclose()
 
@@ -143,8 +143,8 @@ async def test_a_streamed_reply_that_is_cut_or_empty_is_an_error_with_its_usage(
 async def test_a_stream_without_usage_counts_as_more_than_it_was_and_is_the_last_one() -> None:
     async with ScriptedServer(lambda _: ScriptedReply(TEXT, usage=USAGE, stream=StreamShape(usage=False))) as server:
         model = open_model("openai", server)
-        first = await model.ask_aloud(ASK, Ear())
-        second = await model.ask_aloud(ASK, Ear())
+        first = await model.stream(ASK, Ear())
+        second = await model.stream(ASK, Ear())
         await model.aclose()
     assert first.usage.output_tokens == len(TEXT.encode()) > USAGE.output_tokens // 2
     assert first.usage.input_tokens > len("hello")
@@ -167,7 +167,7 @@ async def test_a_server_that_refuses_streams_is_asked_without_once_and_for_all()
 
     async with ScriptedServer(answer) as server:
         model = open_model("openai", server)
-        replies = [await model.ask_aloud(ASK, Ear()) for _ in range(2)]
+        replies = [await model.stream(ASK, Ear()) for _ in range(2)]
         await model.aclose()
     assert [reply.text for reply in replies] == [TEXT, TEXT]
     assert len(server.calls) == 3

@@ -8,8 +8,8 @@ import os
 
 from rlm.core.cells import Cell, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.core.errors import SandboxUnavailableError
-from rlm.sandbox.levels import LINUX_LEVELS, find_level, open_launcher
-from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.launchers.levels import LINUX_LEVELS, find_level, open_launcher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 
 async def answer(subcall: Subcall) -> SubcallOutcome:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from rlm.sandbox.levels import open_launcher
+from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.probes.run import run_probes
 
 

@@ -17,8 +17,8 @@ from rlm.core.cells import (
     SubcallFailure,
     SubcallOutcome,
 )
-from rlm.sandbox.process import ProcessLauncher
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
+from rlm.sandbox.launchers.unconfined import ProcessLauncher
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 SHORT = ReplLimits(cell_seconds=0.5)
 

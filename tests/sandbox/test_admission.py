@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from rlm.core.errors import SandboxUnavailableError
-from rlm.sandbox.admission import LEAST_MB, MOST_MB, WAIT_S, Admission, floor_mb, reserve_mb
-from rlm.sandbox.memory import Memory
+from rlm.sandbox.memory.admission import LEAST_MB, MOST_MB, WAIT_S, Admission, floor_mb, reserve_mb
+from rlm.sandbox.memory.meter import Memory
 from rlm.testing import VirtualClock
 
 

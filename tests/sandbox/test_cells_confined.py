@@ -12,8 +12,8 @@ from test_cells_answers import GIVEN
 from test_cells_calls import ASKED
 
 from rlm.core.cells import Answer, ReplLimits, ReplSpec
-from rlm.sandbox.levels import find_level, open_launcher
-from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.launchers.levels import find_level, open_launcher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = [
     pytest.mark.skipif(find_level().best is None, reason="this machine offers no confinement"),

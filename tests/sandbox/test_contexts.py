@@ -18,8 +18,8 @@ from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell, run_once, sandbox
 
 from rlm.core.cells import ReplLimits, ReplSpec
 from rlm.core.errors import ContextError
-from rlm.sandbox.contexts import MIN_SHARED_BYTES, ContextPool, SharedContext, share_context
-from rlm.sandbox.worker import shared
+from rlm.sandbox.shared_memory import MIN_SHARED_BYTES, ContextPool, SharedContext, share_context
+from rlm.sandbox.worker.boot import shared_text
 
 pytestmark = linux_only
 BEST = AVAILABLE[0] if AVAILABLE else "strict"
@@ -58,12 +58,12 @@ OPERATIONS = [
 
 
 def reopened(context: SharedContext) -> Any:
-    return shared.open_context(context.fileno(), asdict(context.header))
+    return shared_text.open_context(context.fileno(), asdict(context.header))
 
 
 def test_this_interpreter_can_share_text() -> None:
     """Where it fails, text is decoded the plain way: correct, but a copy for each REPL."""
-    assert sys.implementation.name != "cpython" or shared.is_trustworthy()
+    assert sys.implementation.name != "cpython" or shared_text.is_trustworthy()
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -112,7 +112,7 @@ def test_the_plain_way_gives_the_same() -> None:
     texts = [text[:500] for text in TEXTS.values()]
     context = share_context(texts)
     header = context.header
-    assert shared.decode_strings(context.fileno(), header.size, header.count, header.table_at) == texts
+    assert shared_text.decode_strings(context.fileno(), header.size, header.count, header.table_at) == texts
 
 
 def test_nobody_can_change_a_shared_context() -> None:

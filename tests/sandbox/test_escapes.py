@@ -9,7 +9,7 @@ import pytest
 from zygote_kit import AVAILABLE, FOLDER, linux_only, root_only, run_program
 
 from rlm.core.errors import SandboxError
-from rlm.sandbox.levels import open_launcher
+from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.probes.probe import ProbeResult
 from rlm.sandbox.probes.run import ALL, run_probes
 

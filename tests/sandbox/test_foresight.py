@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.sandbox.worker.foresight import asks_once
+from rlm.sandbox.worker.lookahead.eligibility import asks_once
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 from zygote_kit import AVAILABLE, FOLDER, linux_only, root_only, run_once, run_program
 
 from rlm.core.errors import ConfigurationError, SandboxUnavailableError
-from rlm.sandbox.levels import find_level, open_launcher, try_level
-from rlm.sandbox.repls import WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.levels import find_level, open_launcher, try_level
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 PROGRAM = FOLDER / "level_program.py"
 LANDLOCK = "landlock_create_ruleset"
@@ -78,7 +78,7 @@ def test_a_package_that_cannot_be_imported_says_nothing_of_the_level(tmp_path: P
     program = """
 import sys
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.levels import find_level, open_launcher
+from rlm.sandbox.launchers.levels import find_level, open_launcher
 sys.path.append(sys.argv[1])
 try:
     open_launcher("auto", packages=("broken_package",), prepare=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.sandbox.memory import Memory, MemoryMeter, own_memory_mb
+from rlm.sandbox.memory.meter import Memory, MemoryMeter, own_memory_mb
 
 MB = 1024 * 1024
 MEMINFO = "MemTotal: 8192000 kB\nMemFree: 99 kB\nMemAvailable: 4096000 kB\n"

@@ -25,7 +25,7 @@ from rlm.core.cells import (
     SubcallFailure,
     SubcallOutcome,
 )
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
 

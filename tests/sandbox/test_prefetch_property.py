@@ -24,7 +24,7 @@ from rlm.core.cells import (
     SubcallFailure,
     SubcallOutcome,
 )
-from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
 

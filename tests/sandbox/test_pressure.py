@@ -9,11 +9,11 @@ import pytest
 from zygote_kit import AVAILABLE, answer, linux_only, run_cell
 
 from rlm.core.cells import Cell, ReplLimits, ReplSpec
-from rlm.sandbox.levels import open_launcher
-from rlm.sandbox.memory import Memory
-from rlm.sandbox.pressure import LONGEST_S, SHORTEST_S, MemoryWatch, choose_victims, next_look_s
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.levels import open_launcher
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.memory.eviction import LONGEST_S, SHORTEST_S, MemoryWatch, choose_victims, next_look_s
+from rlm.sandbox.memory.meter import Memory
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 pytestmark = linux_only
 BEST = AVAILABLE[0] if AVAILABLE else "strict"

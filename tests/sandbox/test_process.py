@@ -21,9 +21,9 @@ from rlm.core.errors import (
     SandboxDiedError,
     SandboxUnavailableError,
 )
-from rlm.sandbox.process import WORKER, ProcessLauncher
-from rlm.sandbox.repls import WorkerSandbox
-from rlm.sandbox.running import MAX_WAIT_FACTOR, Stopwatch
+from rlm.sandbox.cell_runner import MAX_WAIT_FACTOR, Stopwatch
+from rlm.sandbox.launchers.unconfined import WORKER, ProcessLauncher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 INTERRUPTED = {
     "busy loop": "while True: pass",
@@ -255,8 +255,8 @@ async def test_a_hostile_worker_ends_alone(header: bytes) -> None:
 HOST = """
 import asyncio, os, sys
 from rlm.core.cells import Cell, ReplSpec, SubcallAnswer
-from rlm.sandbox.process import ProcessLauncher
-from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.launchers.unconfined import ProcessLauncher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 async def main():
     sandbox = WorkerSandbox(ProcessLauncher())

@@ -11,8 +11,8 @@ import pytest
 from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_cell, vanish
 
 from rlm.core.cells import ReplSpec
-from rlm.sandbox.repls import WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher, ZygoteWorker
+from rlm.sandbox.launchers.zygote import ZygoteLauncher, ZygoteWorker
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = linux_only
 EVERY_LEVEL = pytest.mark.parametrize("level", AVAILABLE)

@@ -10,9 +10,9 @@ from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell
 
 from rlm.core.cells import ReplLimits, ReplSpec
 from rlm.core.errors import SandboxDiedError, SandboxUnavailableError
-from rlm.sandbox.launch import WorkerProcess
-from rlm.sandbox.levels import open_launcher
-from rlm.sandbox.repls import WorkerSandbox
+from rlm.sandbox.launchers.launcher import WorkerProcess
+from rlm.sandbox.launchers.levels import open_launcher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = linux_only
 

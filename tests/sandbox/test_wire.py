@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm.sandbox.worker.values import MAX_CONTAINERS, NotPlain, TooLarge, dump, load
-from rlm.sandbox.worker.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PART_BYTES, Decoder, WireError, pack, pack_message
+from rlm.sandbox.worker.wire.frames import (
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+    PART_BYTES,
+    Decoder,
+    WireError,
+    pack,
+    pack_message,
+)
+from rlm.sandbox.worker.wire.values import MAX_CONTAINERS, NotPlain, TooLarge, dump, load
 
 STEADY = settings(deadline=None)  # a busy machine is no failure
 TEXT = st.text(st.characters(codec=None, exclude_categories=()))

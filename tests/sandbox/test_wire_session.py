@@ -24,10 +24,10 @@ from rlm.core.cells import (
     SubcallOutcome,
 )
 from rlm.core.errors import ProtocolViolationError, SandboxUnavailableError
-from rlm.sandbox.repls import WorkerSandbox
-from rlm.sandbox.session import LEGAL, Called, Done, Printed, Ready, Session, State, Told, Withdrew
-from rlm.sandbox.worker.values import dump
-from rlm.sandbox.worker.wire import Decoder, Message, pack, pack_message
+from rlm.sandbox.protocol import LEGAL, Called, Done, Printed, Ready, Session, State, Value, Withdrew
+from rlm.sandbox.sandbox import WorkerSandbox
+from rlm.sandbox.worker.wire.frames import Decoder, Message, pack, pack_message
+from rlm.sandbox.worker.wire.values import dump
 
 STEADY = settings(deadline=None)  # a busy machine is no failure
 LIMITS = ReplLimits(open_calls=4, output_chars=100)
@@ -124,7 +124,7 @@ def test_a_cell_as_it_should_be() -> None:
     assert session.receive(call(3, "p")) == [Called((Subcall(1, "p"),))]
     session.receive(done())
     list(session.ask("x"))
-    assert session.receive(say({"t": "value", "kind": None})) == [Told(None)]
+    assert session.receive(say({"t": "value", "kind": None})) == [Value(None)]
 
 
 def test_contexts_and_options() -> None:

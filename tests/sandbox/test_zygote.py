@@ -17,8 +17,8 @@ from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_
 
 from rlm.core.cells import ReplLimits, ReplSpec
 from rlm.core.errors import ConfigurationError, SandboxDiedError, SandboxError, SandboxUnavailableError
-from rlm.sandbox.repls import WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher, ZygoteWorker
+from rlm.sandbox.launchers.zygote import ZygoteLauncher, ZygoteWorker
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = linux_only
 EVERY_LEVEL = pytest.mark.parametrize("level", AVAILABLE)
@@ -110,7 +110,7 @@ async def test_what_is_wrong_with_a_prepared_zygote_is_told_at_the_first_launch(
 
 NEVER_RUN = """
 import sys, rlm
-from rlm.shared import SHARED
+from rlm.runtime.resources import SHARED
 rlm.RLM("openai:m", api_key="x")
 print(SHARED.sandbox(*("auto", ()))._launcher.zygote_pid, flush=True)
 if sys.argv[1] == "killed":

@@ -20,8 +20,8 @@ from zygote_kit import AVAILABLE, FOLDER, REPOSITORY, SMALL, answer, linux_only,
 
 from rlm.core.cells import Cell, ReplSpec
 from rlm.core.errors import RLMError, SandboxError
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 pytestmark = [linux_only, pytest.mark.timeout(1200)]
 ROUNDS = int(os.environ.get("RLM_TORTURE_ROUNDS", "5"))

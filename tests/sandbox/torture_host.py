@@ -6,8 +6,8 @@ import asyncio
 import sys
 
 from rlm.core.cells import Cell, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
-from rlm.sandbox.repls import WorkerSandbox
-from rlm.sandbox.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.sandbox import WorkerSandbox
 
 LIMITS = ReplLimits(memory_mb=256)
 

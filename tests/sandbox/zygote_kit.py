@@ -15,9 +15,9 @@ import pytest
 
 from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.core.errors import SandboxUnavailableError
-from rlm.sandbox.launch import WorkerProcess
-from rlm.sandbox.levels import LINUX_LEVELS, open_launcher, try_level
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
+from rlm.sandbox.launchers.launcher import WorkerProcess
+from rlm.sandbox.launchers.levels import LINUX_LEVELS, open_launcher, try_level
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 FOLDER = Path(__file__).parent
 REPOSITORY = FOLDER.parents[1]

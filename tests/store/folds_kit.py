@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlm.core.events import AnyEvent
-from rlm.core.growth import TreeBuilder
 from rlm.core.tree import NodeRecord
+from rlm.core.tree_builder import TreeBuilder
 from rlm.views.progress import Progress
 
 

@@ -37,11 +37,11 @@ from rlm.core.events import (
 )
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Task, Usage
-from rlm.sandbox.worker.values import dump, load
+from rlm.sandbox.worker.wire.values import dump, load
 from rlm.store.codec import Decoder, Encoder
 from rlm.store.location import default_location
+from rlm.store.migrations import VERSION
 from rlm.store.runs import ContextInfo, digest_context, is_alive, this_process
-from rlm.store.schema import VERSION
 from rlm.store.store import SqliteStore
 
 RUN, ROOT = RunId("r1"), NodeId("0")

@@ -27,7 +27,7 @@ from rlm.core.errors import UnknownRunError
 from rlm.core.events import AnyEvent, CallReplied, CallStarted
 from rlm.core.ids import CallId
 from rlm.core.messages import Message
-from rlm.sandbox.worker.values import dump, load
+from rlm.sandbox.worker.wire.values import dump, load
 from rlm.store.store import SqliteStore
 from rlm.testing.server import ScriptedServer
 from rlm.testing.wire import ChatCall

@@ -9,7 +9,7 @@ from view_story import Story, long_run
 
 from rlm.core.messages import Usage
 from rlm.core.usage import Spend
-from rlm.views.outline import Row, describe_calls, describe_spend, format_count, format_seconds, outline
+from rlm.views.layout import Row, describe_calls, describe_spend, format_count, format_seconds, outline
 from rlm.views.progress import Progress
 
 

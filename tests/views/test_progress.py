@@ -7,7 +7,7 @@ from view_story import Story, long_run
 
 from rlm.core.messages import Usage
 from rlm.views.progress import Progress
-from rlm.views.standing import NodeProgress, Tally
+from rlm.views.state import NodeProgress, Tally
 
 
 def fold(story: Story) -> Progress:

@@ -16,7 +16,7 @@ from rlm.core.ids import ROOT, RunId
 from rlm.core.messages import Request
 from rlm.prompts import answer_now
 from rlm.testing.scripted import ScriptedModel
-from rlm.views.outline import Row, outline
+from rlm.views.layout import Row, outline
 from rlm.views.plain import HEARTBEAT_S, Narrator
 from rlm.views.progress import Progress
 

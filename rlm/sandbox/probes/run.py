@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.core.errors import SandboxError
-from rlm.sandbox.launch import Launcher, WorkerProcess
+from rlm.sandbox.launchers.launcher import Launcher, WorkerProcess
 from rlm.sandbox.probes.abuses import EXHAUSTION, HARMLESS, WIRE
 from rlm.sandbox.probes.calls import numbers
 from rlm.sandbox.probes.files import FILES
@@ -22,7 +22,7 @@ from rlm.sandbox.probes.memory import MEMORY
 from rlm.sandbox.probes.network import NETWORK
 from rlm.sandbox.probes.probe import Probe, ProbeResult
 from rlm.sandbox.probes.processes import PROCESSES
-from rlm.sandbox.repls import WorkerRepl, WorkerSandbox
+from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 ALL: tuple[Probe, ...] = (*FILES, *MEMORY, *NETWORK, *PROCESSES, *KERNEL, *EXHAUSTION, *WIRE, *HARMLESS)
 

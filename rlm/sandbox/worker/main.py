@@ -23,22 +23,23 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from . import steady, texts
-from .calls import CELL_ENDED, Calls
-from .capture import Stream
-from .channel import Channel
-from .execution import Executor, Outcome
+from .boot import determinism
+from .boot.shared_text import open_context
+from .calls.open_calls import CELL_ENDED, Calls
+from .calls.queries import Queries
+from .calls.socket_reader import Channel
+from .calls.waiters import ThreadWaker
 from .failures import LLMQueryError
-from .guard import Guard
-from .loops import Loops
-from .prefetch import Prefetcher
-from .queries import Queries
-from .reports import describe_traceback, show_value, size_of
-from .scaffold import Scaffold, patch_builtins
-from .shared import open_context
-from .values import TooLarge, dump, load
-from .wakers import ThreadWaker
-from .wire import Message, decode_text, encode_text, pack
+from .lookahead import text_operations
+from .lookahead.prefetch import Prefetcher
+from .repl.capture import Stream
+from .repl.event_loop import Loops
+from .repl.execution import Executor, Outcome
+from .repl.reports import describe_traceback, show_value, size_of
+from .repl.scaffold import Scaffold, patch_builtins
+from .sigint_guard import Guard
+from .wire.frames import Message, decode_text, encode_text, pack
+from .wire.values import TooLarge, dump, load
 
 MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is shown as its cut repr
 SHOWN_CHARS = 2_000
@@ -126,7 +127,7 @@ class Worker:
         """Makes the process's own streams, exits and environment those of a REPL."""
         sys.stdout, sys.stderr = self._stdout, self._stderr
         patch_builtins()
-        texts.install()
+        text_operations.install()
         os.environ.clear()
         random.seed()  # siblings of one zygote would all draw the same
         leave = os._exit
@@ -154,7 +155,7 @@ class Worker:
         self._queries.can_call = bool(header["can_call"])
         self._scaffold.set_context(context)
         if header.get("seed") is not None:
-            steady.install(str(header["seed"]))
+            determinism.install(str(header["seed"]))
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
         del message
         self._channel.send({"t": "ready"})
@@ -163,7 +164,7 @@ class Worker:
         for stream in (self._stdout, self._stderr):
             stream.begin(self._output_chars)
         self._calls.begin()
-        steady.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
+        determinism.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
         code = decode_text(message.body)
         self._prefetcher.begin(code, allowed=message.header.get("prefetch") is not False)
         outcome = self._executor.execute(str(message.header["name"]), code)

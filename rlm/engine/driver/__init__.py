@@ -1,0 +1,1 @@
+"""Drives nodes: performs the actions of the node table, makes turns, executes cells and serves sub-calls."""

@@ -1,0 +1,234 @@
+"""Drives nodes: performs the actions of a node's table one by one, and serves what its cells ask for.
+
+A node that an earlier process had begun is driven from its beginning: its recorded replies are given to the same table, its
+recorded cells executed in a new REPL with the answers they had, and where the record ends it simply goes on.
+
+The tree exists only here, as calls: a cell's sub-call that becomes a child drives that child to its end while the cell waits.
+A waiting node holds no slot, and the number of open REPLs is limited for each depth apart, so nesting cannot deadlock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import assert_never
+
+from rlm.core.actions import (
+    Action,
+    Ask,
+    Begun,
+    Compact,
+    Execute,
+    Executed,
+    Finish,
+    NodeEvent,
+    Read,
+    ValueMissing,
+    ValueRead,
+)
+from rlm.core.cells import Cell, CellResult, ReplSpec
+from rlm.core.depth import can_call, makes_children
+from rlm.core.describe import describe_context
+from rlm.core.events import NodeFinished, NodeStarted, Status
+from rlm.core.ledger import NOTHING
+from rlm.core.node import Node, NodeSpec, step
+from rlm.engine.calling.caller import Caller
+from rlm.engine.driver.cells import CellDriver
+from rlm.engine.driver.subcalls import SubcallServer
+from rlm.engine.driver.turns import Turns
+from rlm.engine.replay.policy import Repetition
+from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.spending.limits import RunLimits
+from rlm.engine.spending.meter import PromptCount
+from rlm.ports import Repl, Sandbox
+from rlm.prompts import PromptFacts
+
+# Between the switch and the interrupt of the root's cell: time to catch BudgetExceeded and print what there is.
+CELL_GRACE_S = 0.5
+
+
+class Tree:
+    """Drives the nodes of one run."""
+
+    def __init__(  # noqa: PLR0917  the parts of a run
+        self,
+        settings: TreeSettings,
+        sandbox: Sandbox,
+        caller: Caller,
+        limits: RunLimits,
+        repetition: Repetition | None = None,
+        epoch_s: float = 0.0,
+    ) -> None:
+        """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
+        self.settings = settings
+        self.repetition = repetition or Repetition()
+        self._subcalls = subcalls = SubcallServer(settings, caller, self.drive, limits, self.repetition)
+        self._cells = CellDriver(subcalls, caller.recorder, self.repetition, limits.remaining, epoch_s)
+        self._turns = Turns(settings, caller, limits, self.repetition)
+        self._limits = limits
+        self._sandbox = sandbox
+        self._caller = caller
+        self._recorder = caller.recorder
+        self._open_repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(settings.max_open_repls))
+
+    async def drive(self, job: NodeJob) -> Finish:
+        """Runs a node to its end, whatever that is.
+
+        Raises:
+            RLMError: what ends the whole run: the sandbox is gone, a provider refuses the key.
+        """
+        async with self._open_repls[job.depth]:
+            node, count = Node(self._node_spec(job)), PromptCount()
+            try:
+                repl = await self.open(job)
+                try:
+                    node, action = step(node, Begun())
+                    while not isinstance(action, Finish):
+                        node, action = step(node, await self._perform(job, repl, node, action, count))
+                finally:
+                    self._caller.holds.keep(job.id, NOTHING)
+                    await repl.aclose()
+                if job.parent is None and action.error is None and action.limit is None:
+                    action = replace(action, limit=self._limit_met())
+            except BaseException as error:
+                status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+                self._emit_finished(job, node, status, Finish(), error)
+                raise
+            status = "failed" if action.error else "partial" if action.limit else "complete"
+            self._emit_finished(job, node, status, action, action.error)
+            return action
+
+    async def open(self, job: NodeJob) -> Repl:
+        """Begins a node: its first event, and its REPL."""
+        if self.repetition.purpose == "replay" or job.id not in self.repetition.history.nodes:
+            self._emit_started(job)
+        return await self._sandbox.open(self.repl_spec(job))
+
+    def repl_spec(self, job: NodeJob) -> ReplSpec:
+        """The REPL that a node needs."""
+        settings = self.settings
+        return ReplSpec(
+            job.context,
+            setup_code=settings.setup_code,
+            can_call=can_call(job.depth, settings.max_depth),
+            limits=settings.limits,
+            seed=f"{self._recorder.run}:{job.id}",
+        )
+
+    async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
+        """Runs one cell of a node, serving its sub-calls. ``limit`` names a limit that forbids them."""
+        return (await self._execute(job, repl, cell, limit)).result
+
+    async def _execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
+        async with self._stoppable(job, repl):
+            executed = await self._cells.execute(job, repl, cell, limit)
+        self._subcalls.count_refused(job.id, cell, executed.result)
+        return executed
+
+    @contextlib.asynccontextmanager
+    async def _stoppable(self, job: NodeJob, repl: Repl) -> AsyncIterator[None]:
+        """Interrupts the root's cell a moment after the switch was thrown; cells below end with the calls that wait for them."""
+        if job.parent is not None:
+            yield
+            return
+
+        async def stop_cell() -> None:
+            await self._limits.stop.wait()
+            deadline = self._limits.deadline
+            await asyncio.sleep(CELL_GRACE_S if deadline is None else min(CELL_GRACE_S, deadline.lead_s / 4))
+            repl.stop()
+
+        watcher = asyncio.create_task(stop_cell())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    def _limit_met(self) -> str | None:
+        """The limit that a run met although its root answered in the usual way: work was left undone."""
+        return self._limits.stop.limit or next(iter(self._caller.holds.refused), None)
+
+    # The actions of a node.
+
+    async def _perform(self, job: NodeJob, repl: Repl, node: Node, action: Action, count: PromptCount) -> NodeEvent:
+        match action:
+            case Ask():
+                event = await self._turns.ask(job, action, count)
+                self._recorder.keep()  # a cell gets its answers likewise, see ``CellDriver``
+                return event
+            case Compact():
+                event = await self._turns.summarise(job, action)
+                self._recorder.keep()
+                return event
+            case Execute(cell, limit):
+                return await self._execute(job, repl, cell, limit)
+            case Read(name):
+                try:
+                    return ValueRead(await repl.read(name))
+                except KeyError:
+                    return ValueMissing()
+            case Finish():
+                raise AssertionError("a finished node has nothing left to do")
+            case _:
+                assert_never(action)
+
+    # What a node starts with, and its events.
+
+    def _node_spec(self, job: NodeJob) -> NodeSpec:
+        settings = self.settings
+        facts = PromptFacts(
+            depth=job.depth,
+            max_depth=settings.max_depth,
+            can_call=can_call(job.depth, settings.max_depth),
+            sub_calls_are_nodes=makes_children(job.depth, settings.max_depth),
+            sub_prompt_chars=settings.sub_prompt_chars(job.depth),
+            observation_chars=settings.observation_chars,
+            sub_models=tuple(dict.fromkeys(model.name for model in settings.models[1:])),
+        )
+        return NodeSpec(
+            question=job.question,
+            context=describe_context(job.context),
+            system=settings.family_of(job.model.name)(facts),
+            max_turns=max(settings.max_turns, self.repetition.turns_on_record(job.id)),
+            observation_chars=settings.observation_chars,
+            window_tokens=job.model.window_tokens,
+            cut_replies=settings.cut_replies,
+        )
+
+    def _emit_started(self, job: NodeJob) -> None:
+        recorder = self._recorder
+        recorder.emit(
+            NodeStarted(
+                run=recorder.run,
+                node=job.id,
+                at_s=recorder.at_s,
+                parent=job.parent,
+                depth=job.depth,
+                model=job.model.name,
+                question=job.question,
+                context=describe_context(job.context),
+                batch=job.batch,
+                key=job.key,
+                prefetched=job.prefetched,
+            )
+        )
+
+    def _emit_finished(
+        self, job: NodeJob, node: Node, status: Status, finish: Finish, error: BaseException | None
+    ) -> None:
+        recorder = self._recorder
+        recorder.emit(
+            NodeFinished(
+                run=recorder.run,
+                node=job.id,
+                at_s=recorder.at_s,
+                status=status,
+                answer=finish.answer,
+                turns=node.turn,
+                error=f"{type(error).__name__}: {error}" if error else None,
+                limit=finish.limit,
+            )
+        )

@@ -1,0 +1,126 @@
+"""Makes the turns of nodes: one call each, held together with what the node's last turn will need.
+
+A turn that was made before, by a process that ended, is not made again. It must not know what a reply means, nor how cells run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from rlm.core.actions import Ask, AskFailed, Compact, Compacted, LimitMet, NodeEvent, Replied
+from rlm.core.bounds import text_bytes
+from rlm.core.errors import BudgetExceededError, ModelError, TruncatedReplyError
+from rlm.core.ids import summary_call, turn_call
+from rlm.core.messages import Reply, Request, Task, Usage
+from rlm.core.observations import INVENTED
+from rlm.engine.calling.call import Call
+from rlm.engine.calling.caller import Caller
+from rlm.engine.replay.policy import Repetition
+from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.spending.limits import RunLimits
+from rlm.engine.spending.meter import PromptCount
+from rlm.engine.spending.stop import Stopped
+from rlm.prompts import describe_limit
+
+
+class Turns:
+    """Asks the models of nodes; the deadline learns from it how long the root's turns take."""
+
+    def __init__(self, settings: TreeSettings, caller: Caller, limits: RunLimits, repetition: Repetition) -> None:
+        self._settings = settings
+        self._caller = caller
+        self._recorder = caller.recorder
+        self._stop = limits.stop
+        self._deadline = limits.deadline
+        self._repetition = repetition
+
+    async def ask(self, job: NodeJob, action: Ask, count: PromptCount) -> NodeEvent:
+        settings, meter = self._settings, self._caller.meter
+        if action.turn == 1 and job.parent is None:
+            meter.fit_sizes(job.model, action.messages)
+        request = Request(
+            action.messages,
+            role="node",
+            depth=job.depth,
+            temperature=settings.temperature,
+            max_output_tokens=meter.output_limit(job.model),
+            stop=INVENTED,
+            cache_key=f"{self._recorder.run}:{job.id}",
+            task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
+        )
+        began = self._recorder.at_s
+        try:
+            repeated = self._repetition.turn(job.id, action, request)
+            reply = repeated or await self._make_turn(job, action, request, count)
+        except BudgetExceededError as error:
+            return LimitMet(error.limit, self._shown_bytes(job, action, count))
+        except ModelError as error:
+            if error.ends_run:
+                raise
+            if isinstance(error, TruncatedReplyError):
+                count.counted(action.messages, error.text, error.usage or Usage())
+            return AskFailed(error)
+        count.counted(action.messages, reply.text, reply.usage)
+        if not action.last and reply.usage.input_tokens:  # programs that play a model count nothing
+            self._caller.holds.keep(job.id, meter.kept_after(job.model, reply.usage))
+        if self._deadline is not None and job.parent is None and repeated is None:
+            self._deadline.turn_took(self._recorder.at_s - began)
+        return Replied(reply.text, reply.usage.input_tokens and reply.usage.total_tokens)
+
+    async def _make_turn(self, job: NodeJob, action: Ask, request: Request, count: PromptCount) -> Reply:
+        """One turn, held together with what the node's last turn will need.
+
+        Raises:
+            BudgetExceededError: the budget forbids it, or the run was told to end while it was made.
+        """
+        caller, root = self._caller, job.parent is None
+        final = action.last and root
+        need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
+        if job.prefetched and action.turn == 1:
+            need = replace(need, ahead=True)
+        call_id = turn_call(job.id, action.turn)
+        call = Call(caller.till, job.model, request, need, call_id, job.id, action.turn, limit=action.limit)
+        ask = partial(
+            caller.ask_turn,
+            call,
+            rule=self._settings.cut_replies,
+            billed=lambda reply: count.counted(action.messages, reply.text, reply.usage),
+        )
+        if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
+            return await ask()
+        try:
+            with self._stop.interrupting():
+                return await ask()
+        except Stopped:
+            limit = self._stop.limit or ""
+            raise BudgetExceededError(describe_limit(limit), limit=limit) from None
+
+    def _shown_bytes(self, job: NodeJob, action: Ask, count: PromptCount) -> int | None:
+        meter = self._caller.meter
+        need_for = meter.last_turn_of(job.model, job.id, count, action.messages)
+        return meter.shown_bytes(need_for, text_bytes(action.messages[-1].content))
+
+    async def summarise(self, job: NodeJob, action: Compact) -> NodeEvent:
+        """A summary of a conversation's older part: no turn, but a leaf call that has the conversation as its prefix."""
+        model, meter = job.model, self._caller.meter
+        request = Request(
+            action.messages,
+            depth=job.depth,
+            temperature=self._settings.temperature,
+            max_output_tokens=meter.output_limit(model),
+            cache_key=f"{self._recorder.run}:{job.id}",
+        )
+        need, call_id = meter.call_need(model, request), summary_call(job.id, action.turn)
+        try:
+            repeated = self._repetition.summary(job.id, action.turn)
+            reply = repeated or await self._caller.ask(
+                Call(self._caller.till, model, request, need, call_id, job.id, action.turn)
+            )
+        except BudgetExceededError as error:
+            return LimitMet(error.limit)
+        except ModelError as error:
+            if error.ends_run:
+                raise
+            return AskFailed(error)
+        return Compacted(reply.text)

@@ -1,0 +1,1 @@
+"""Resume and replay: recorded answers in their order, and the policy for divergence."""

@@ -1,0 +1,1 @@
+"""Spending: budget reservations, metering, limits and the stop switch of a run."""

@@ -1,0 +1,276 @@
+"""Runs on record: where they are kept, how one is begun, and what is needed to take it up again. Wires the store to the engine.
+
+It must not know how a run is executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+
+import orjson
+
+from rlm.core.cells import PlainValue
+from rlm.core.errors import IncompleteRecordError, StoreError
+from rlm.core.events import AnyEvent
+from rlm.core.ids import RunId
+from rlm.core.messages import JsonValue, Reply, Request, Usage
+from rlm.ports import Journal, Model
+from rlm.runtime.loop import BACKGROUND
+from rlm.sandbox.worker.wire.values import NotPlain, dump, load
+from rlm.store.location import default_location
+from rlm.store.migrations import MEMORY
+from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, digest_context
+from rlm.store.store import SqliteStore
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_STORE = "default"
+"""``store="default"``: where ``RLM_STORE`` or the user's data folder says; a run goes on without a store where that fails."""
+
+KEPT_OPTIONS = (
+    "max_depth", "max_iterations", "sandbox", "sandbox_packages", "concurrency", "retries", "call_timeout_s", "cell_seconds",
+    "memory_mb", "observation_chars", "cut_replies", "warm_prefixes", "temperature", "max_output_tokens", "setup_code",
+    "prefetch",
+)  # fmt: skip
+"""Arguments of ``RLM`` that are kept with a run, and handed to it again as they were when the run is taken up."""
+
+
+class Stores:
+    """The stores of this process, each opened once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, SqliteStore] = {}
+        self._parents: list[SqliteStore] = []
+
+    def open(self, place: str | Path) -> SqliteStore:
+        """Raises StoreError."""
+        name = MEMORY if str(place) == MEMORY else os.path.realpath(place)  # whatever it is called, and wherever we go
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = SqliteStore(name, dump, load)
+            return self._open[name]
+
+    def forget(self) -> None:
+        """Begins anew, in a forked child. The parent's connections are neither used nor closed: they are the parent's."""
+        self._lock = threading.Lock()
+        for store in self._open.values():
+            store.abandon()
+        self._parents += self._open.values()
+        self._open = {}
+
+    async def aclose(self) -> None:
+        """Writes what is left, at the end of the process."""
+        with self._lock:
+            stores, self._open = list(self._open.values()), {}
+        for store in stores:
+            store.close()
+
+
+STORES = Stores()
+BACKGROUND.at_end(STORES.aclose)
+os.register_at_fork(after_in_child=STORES.forget)
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run as it is on record. ``lines``: what the store said of its length before it was read."""
+
+    info: RunInfo
+    events: Sequence[AnyEvent]
+    context: PlainValue
+    lines: int
+
+
+@dataclass(slots=True)
+class Records:
+    """Where one ``RLM`` object keeps its runs.
+
+    Attributes:
+        place: a path, "memory", "default", or None for nowhere.
+        keep_texts: False keeps hashes and numbers only; such a run cannot be taken up again.
+        secrets: what must never be written.
+    """
+
+    place: str | Path | None = DEFAULT_STORE
+    keep_texts: bool = True
+    secrets: Sequence[str] = ()
+    _warned: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """A relative path means where the program was when it named it."""
+        if self.place is not None and self.place not in (DEFAULT_STORE, MEMORY):
+            self.place = Path(self.place).expanduser().absolute()
+
+    def store(self) -> SqliteStore | None:
+        """The store, or None where there is to be none.
+
+        Raises:
+            StoreError: a store that was asked for cannot be opened.
+        """
+        place = self._where()
+        return None if place is None else STORES.open(place)
+
+    def _where(self) -> str | Path | None:
+        return default_location() if self.place == DEFAULT_STORE else self.place
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether runs are kept beyond the end of this process."""
+        return not self._warned and self._where() not in (None, MEMORY)
+
+    def need_store(self) -> SqliteStore:
+        """Raises StoreError where there is none."""
+        store = self.store()
+        if store is None:
+            raise StoreError("no store is in use (store=None, or RLM_STORE=none), so no run is on record")
+        return store
+
+    def warn(self, error: StoreError) -> None:
+        """Says once that runs are not kept."""
+        if not self._warned:
+            logger.warning("runs are not kept: %s", error)
+        self._warned = True
+
+    async def recall(self, run: str, context: PlainValue = None) -> PastRun:
+        """What is on record of a run. ``context`` is needed where it was too large to keep.
+
+        Raises:
+            UnknownRunError: there is no such run.
+            IncompleteRecordError: not enough of it was kept, or ``context`` is not what it was.
+        """
+        store = self.need_store()
+        info = await asyncio.to_thread(store.find, run)
+        lines = await asyncio.to_thread(store.lines_of, info.id)
+        events = await asyncio.to_thread(store.events, info.id)
+        if context is None:
+            context = await asyncio.to_thread(store.context, info)
+        else:
+            await asyncio.to_thread(_check_same, info, context)
+        return PastRun(info, events, context, lines)
+
+
+class Record:
+    """See ``rlm.ports.Record``: of one run, a new one, or ``past``."""
+
+    def __init__(
+        self,
+        records: Records,
+        run: RunId,
+        options: Mapping[str, JsonValue],
+        sources: Sequence[str] = (),
+        *,
+        past: PastRun | None = None,
+    ) -> None:
+        self._records = records
+        self._run = run
+        self._options = options
+        self._sources = sources
+        self._past = past
+
+    async def begin(self, question: str, context: PlainValue) -> Journal | None:
+        """Where the default store fails, the run goes on without one."""
+        records = self._records
+        try:
+            store = records.store()
+            if store is None:
+                return None
+            if self._past is not None:
+                return await asyncio.to_thread(
+                    store.resume, self._run, self._options, seen=self._past.lines, secrets=records.secrets
+                )
+            info, large = describe(context, self._sources)
+            journal = store.begin(
+                self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
+            )
+        except StoreError as error:
+            if records.place != DEFAULT_STORE or self._past is not None:
+                raise
+            records.warn(error)
+            return None
+        if large:  # hashing a gigabyte takes a second: beside the first call, not before it
+            note = threading.Thread(
+                target=_note_digest, args=(store, self._run, context, info), name="rlm-digest", daemon=True
+            )
+            note.start()
+        return journal
+
+
+def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, bool]:
+    """What is kept of a context; and whether it is too large to be hashed at once."""
+    info = ContextInfo(
+        "",
+        0,
+        "",
+        path="\n".join(str(Path(each).absolute()) for each in sources) or None,
+        sources=tuple(sources),
+        folder=str(Path.cwd()) if sources else "",
+    )
+    if isinstance(context, str | bytes) and len(context) > KEPT_CONTEXT_BYTES:
+        return replace(info, size=len(context)), True
+    size, digest = digest_context(context)
+    info = replace(info, size=size, digest=digest)
+    if size > KEPT_CONTEXT_BYTES:
+        return info, False
+    try:
+        kind, data = dump(context, strict=True)
+    except NotPlain:  # the sandbox will say so
+        return info, False
+    return replace(info, kind=kind, data=data), False
+
+
+def _note_digest(store: SqliteStore, run: RunId, context: PlainValue, info: ContextInfo) -> None:
+    size, digest = digest_context(context)
+    with contextlib.suppress(StoreError):  # the store was closed, or the run deleted: nobody will ask
+        store.note_context(run, replace(info, size=size, digest=digest))
+
+
+def _check_same(info: RunInfo, context: PlainValue) -> None:
+    size, digest = digest_context(context)
+    known = info.context
+    if (known.digest and digest != known.digest) or (not known.digest and size < known.size):
+        raise IncompleteRecordError(
+            f"this is not the context of run {info.id}: {size:,} bytes with hash {digest[:8]}, and it had {known.size:,} bytes"
+            + (f" with hash {known.digest[:8]}" if known.digest else "")
+        )
+
+
+class LeafCache:
+    """Implements AnswerCache in a store. ``scope`` is what besides the request decides an answer: where models are reached."""
+
+    def __init__(self, store: SqliteStore, scope: str) -> None:
+        self._store = store
+        self._scope = scope
+
+    async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None:
+        found = await asyncio.to_thread(self._store.cached_answer, self._key(model, request, occurrence))
+        return None if found is None else Reply(found, Usage(), model.name, 0.0)
+
+    def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None:
+        key = self._key(model, request, occurrence)
+        asyncio.get_running_loop().run_in_executor(None, self._keep, key, reply.text)
+
+    def _keep(self, key: bytes, text: str) -> None:
+        with contextlib.suppress(StoreError):  # an answer that is not cached is asked for again
+            self._store.cache_answer(key, text)
+
+    def _key(self, model: Model, request: Request, occurrence: int) -> bytes:
+        return blake2b(
+            f"{self._scope}\0{type(model).__qualname__}\0{occurrence}\0{request_key(model, request)}".encode()
+        ).digest()
+
+
+def request_key(model: Model, request: Request) -> str:
+    """Everything about a request that decides its answer."""
+    texts = [[message.role, message.content.encode("utf-8", "surrogatepass").hex()] for message in request.messages]
+    rest = [request.temperature, request.max_output_tokens, request.schema, request.stop]
+    encoded = orjson.dumps([model.name, texts, rest], default=str, option=orjson.OPT_SORT_KEYS)
+    return blake2b(encoded, digest_size=16).hexdigest()

@@ -1,0 +1,208 @@
+"""One cell while it runs: its sub-calls are served, its output collected, its time measured, and it is stopped in steps.
+
+The stop ladder: at the time limit open sub-calls are cancelled and the process gets SIGINT, three times ``INTERRUPT_S`` apart,
+then SIGKILL. Once is not enough: Python drops an exception that happens to be raised in a finalizer or a weakref callback,
+and a busy event loop runs many of those.
+It must not know how processes start, nor what happens to a REPL whose process ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from rlm.core.cells import Cell, ReplLimits, Subcall, SubcallOutcome
+from rlm.ports import Keep, ServeSubcall
+from rlm.sandbox.launchers.launcher import WorkerProcess
+from rlm.sandbox.protocol import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew
+from rlm.sandbox.transport import Link
+
+INTERRUPTS = 3
+INTERRUPT_S = 0.5  # cells that can be interrupted at all take milliseconds
+MAX_WAIT_FACTOR = 100  # waits may take this many times ``cell_seconds``; see Stopwatch
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """How much of its time a cell has used.
+
+    A cell waits while at least one of its sub-calls is open here, on the host; what the worker says about itself does not
+    count. So a hostile cell gains time only by paid calls, each of which has a deadline and a place in the run's budget;
+    and what it gains so is capped at MAX_WAIT_FACTOR times its own limit, so that nothing in a cell lasts for ever.
+    """
+
+    started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    waiting_since: float | None = None
+
+    def set_waiting(self, waiting: bool) -> None:
+        if waiting and self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+        elif not waiting and self.waiting_since is not None:
+            self.waited += time.monotonic() - self.waiting_since
+            self.waiting_since = None
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def waited_now(self) -> float:
+        return self.waited + (0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since)
+
+    def remaining(self, limit: float) -> float:
+        return limit - self.elapsed() + min(self.waited_now(), limit * MAX_WAIT_FACTOR)
+
+
+class RunningCell:
+    """Runs one cell on a link, as its listener. Use it once."""
+
+    def __init__(
+        self, link: Link, process: WorkerProcess, limits: ReplLimits, serve: ServeSubcall, keep: Keep | None = None
+    ) -> None:
+        self._link = link
+        self._process = process
+        self._limits = limits
+        self._serve = serve
+        self._keep = keep
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._answers: list[tuple[int, SubcallOutcome]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._group: asyncio.TaskGroup
+        self._ended: asyncio.Future[Done | BaseException] = asyncio.get_running_loop().create_future()
+        self._ending = False
+        self.watch = Stopwatch()
+        self.timed_out = False
+        self.stopped = False
+
+    async def run(self, cell: Cell, name: str | None = None) -> Done:
+        """The cell's end, as the worker reports it.
+
+        Raises:
+            WorkerGone: when the process ended instead.
+            ProtocolViolationError: when the worker broke the protocol.
+            BaseException: what ``serve`` raised.
+        """
+        self._link.listen(self)
+        self._link.send(self._link.session.start(cell, name))
+        self._check_time()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                try:
+                    end = await self._ended
+                finally:
+                    self._cancel_calls()
+        finally:
+            self._link.listen(None)
+            self.watch.set_waiting(False)
+            if self._timer is not None:
+                self._timer.cancel()
+        if isinstance(end, BaseException):  # raised here and not in the group, which would wrap it
+            raise end
+        return end
+
+    def printed(self, stream: str) -> str:
+        return "".join(self._printed[stream])
+
+    def on_event(self, event: SessionEvent) -> None:
+        """Called by the link."""
+        if self._ended.done():
+            return
+        match event:
+            case Printed(stream, text):
+                self._printed[stream].append(text)
+            case Called(subcalls):
+                self.watch.set_waiting(True)
+                if not self._ending:
+                    for subcall in subcalls:
+                        self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
+            case Withdrew(numbers):
+                for number in numbers:
+                    if (task := self._tasks.pop(number, None)) is not None:
+                        task.cancel()
+                self._note_waiting()
+            case Done():
+                self._ended.set_result(event)
+            case Ready() | Value():
+                raise RuntimeError(f"a session gave {event!r} while a cell ran")
+            case _:
+                assert_never(event)
+
+    def on_failure(self, error: BaseException) -> None:
+        """Called by the link: the worker is gone, or broke the protocol."""
+        self._give_up(error)
+
+    async def _serve_one(self, subcall: Subcall) -> None:
+        """One sub-call. What ``serve`` raises is an error of the run: it ends the cell, not just this call."""
+        number = subcall.number
+        try:
+            outcome = await self._serve(subcall)
+        except asyncio.CancelledError as error:
+            if not self._ending and number in self._tasks:  # neither withdrawn nor ended: serve itself gave up
+                self._give_up(error)
+            raise
+        except BaseException as error:  # noqa: BLE001  it is raised where the cell is awaited
+            self._give_up(error)
+            return
+        if self._tasks.pop(number, None) is None or self._ending:
+            return
+        self._answers.append((number, outcome))
+        if not self._tasks:
+            self._send_answers()
+        elif len(self._answers) == 1:  # answers of one turn of the loop share a frame
+            asyncio.get_running_loop().call_soon(self._send_answers)
+
+    def _give_up(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_result(error)
+
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        if answers and not self._ending:
+            try:
+                if self._keep is not None:
+                    self._keep()
+            except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
+                self._give_up(error)
+                return
+            self._link.send(self._link.session.answer(answers))
+            self._note_waiting()
+
+    def _note_waiting(self) -> None:
+        self.watch.set_waiting(self._link.session.open_calls > 0)
+
+    def _cancel_calls(self) -> None:
+        self._ending = True
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _check_time(self) -> None:
+        """Looks again when the cell could have used up its time at the earliest."""
+        remaining = self.watch.remaining(self._limits.cell_seconds)
+        loop = asyncio.get_running_loop()
+        if remaining > 0:
+            self._timer = loop.call_later(remaining + 0.001, self._check_time)
+            return
+        self.timed_out = True
+        self._interrupt()
+
+    def stop(self) -> None:
+        """Ends the cell now: the same ladder as at the time limit."""
+        if not (self.stopped or self.timed_out or self._ending):
+            self.stopped = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._cancel_calls()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop(INTERRUPTS)
+
+    def _stop(self, interrupts: int) -> None:
+        if not interrupts:
+            self._process.kill()
+            return
+        self._process.interrupt()
+        self._timer = asyncio.get_running_loop().call_later(INTERRUPT_S, self._stop, interrupts - 1)

@@ -1,0 +1,1 @@
+"""Launchers: start worker processes at an isolation level."""

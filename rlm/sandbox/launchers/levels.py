@@ -1,0 +1,214 @@
+"""Which isolation this machine offers, found by trying it, and the launcher for the level that was asked for.
+
+Nothing falls back in silence: a level that was named and is not there is an error that names what is missing, and code is
+run without confinement only for a caller who wrote "unconfined".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
+from rlm.sandbox.launchers.launcher import Launcher
+from rlm.sandbox.launchers.seatbelt import SeatbeltLauncher, seatbelt_reason
+from rlm.sandbox.launchers.unconfined import ProcessLauncher
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.zygote_process import (
+    MAX_MESSAGE_BYTES,
+    START_TIMEOUT_S,
+    TRIAL_ID,
+    Started,
+    ZygoteEndedError,
+    check_readiness,
+    start_process,
+)
+
+LINUX_LEVELS = ("strict", "landlock", "seccomp")
+NAMES = ("auto", *LINUX_LEVELS, "seatbelt", "unconfined")
+DRY_RUN_TIMEOUT_S = 20.0
+SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote for a dry run alone imports no more than that
+THREADS_UNBOUNDED = "start more threads than it may"  # as the self-check words it
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What a dry run found.
+
+    Attributes:
+        best: the strongest level that works here, None where none does.
+        missing: for each stronger level, what it lacks.
+        landlock: the version of Landlock in force at that level, 0 for none.
+        notes: what the level does not cover on this machine, one sentence each.
+    """
+
+    best: str | None
+    missing: Mapping[str, str] = field(default_factory=dict)
+    landlock: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A level that held, and what it covers: see ``Levels``."""
+
+    landlock: int
+    notes: tuple[str, ...] = ()
+
+
+_held: dict[str, Trial] = {}
+"""Of this process. What fails is tried again when it is asked for again: it may have failed by chance."""
+
+
+def find_level(prepared: Started | None = None) -> Levels:
+    """Tries the levels from the strongest down; that takes about 0.1 s each, for one that holds once per process.
+
+    ``prepared`` is a zygote of the strongest level that was started already.
+
+    Raises:
+        ConfigurationError: ``prepared`` cannot import a package, which says nothing of the level.
+    """
+    missing: dict[str, str] = {}
+    for level in LINUX_LEVELS if sys.platform == "linux" else ():
+        try:
+            trial = _try_once(level, prepared if level == LINUX_LEVELS[0] else None)
+        except SandboxError as error:
+            missing[level] = str(error)
+        else:
+            return Levels(level, missing, trial.landlock, trial.notes)
+    reason = seatbelt_reason()
+    if reason is None:
+        return Levels("seatbelt", missing, notes=("seatbelt was written with care and never tested",))
+    missing["seatbelt"] = reason
+    return Levels(None, missing)
+
+
+def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepare: bool = False) -> Launcher:
+    """The launcher of a level.
+
+    Args:
+        sandbox: "auto" takes the strongest level that works here; "strict", "landlock", "seccomp" and "seatbelt" demand
+            one; "unconfined" runs model-written code as an ordinary process with all your rights.
+        packages: what cells may import beside the standard library, for instance ("numpy", "pandas").
+        prepare: a REPL will be wanted soon: its zygote starts at once, and the dry run is done in that one. The launcher has
+            then to be closed.
+
+    Raises:
+        ConfigurationError: for a name that is no level, or a package that is not installed.
+        SandboxUnavailableError: when the level does not work here; names what is missing.
+    """
+    if sandbox not in NAMES:
+        raise ConfigurationError(f"sandbox={sandbox!r}: choose one of {', '.join(NAMES)}")
+    if sandbox == "unconfined":
+        return ProcessLauncher()
+    likely = LINUX_LEVELS[0] if sandbox == "auto" else sandbox
+    launcher = ZygoteLauncher(likely, packages=packages)
+    prepared = launcher.prepare() if prepare and sys.platform == "linux" and likely in LINUX_LEVELS else None
+    try:
+        level = _find_or_demand(sandbox, prepared)
+    except BaseException:
+        launcher.discard()
+        raise
+    if level == likely and level in LINUX_LEVELS:
+        return launcher
+    launcher.discard()
+    return SeatbeltLauncher() if level == "seatbelt" else ZygoteLauncher(level, packages=packages)
+
+
+def _find_or_demand(sandbox: str, prepared: Started | None) -> str:
+    """The level to use. Raises SandboxUnavailableError."""
+    if sandbox == "auto":
+        found = find_level(prepared)
+        if found.best is None:
+            reasons = "; ".join(f"{level}: {why}" for level, why in found.missing.items())
+            raise SandboxUnavailableError(
+                f"this machine offers no isolation for model-written code ({reasons}). Run it where user namespaces or "
+                "Landlock are allowed, or, if nothing on this machine matters, say sandbox='unconfined'."
+            )
+        return found.best
+    if sandbox != "seatbelt":
+        _try_once(sandbox, prepared)
+    elif (reason := seatbelt_reason()) is not None:
+        raise SandboxUnavailableError(f"sandbox level 'seatbelt' is not available here: {reason}")
+    return sandbox
+
+
+def _try_once(level: str, prepared: Started | None) -> Trial:
+    """As ``try_level``, once in this process where the level holds."""
+    if level not in _held:
+        _held[level] = try_level(level, prepared)
+    return _held[level]
+
+
+def try_level(level: str, prepared: Started | None = None) -> Trial:
+    """A dry run: a zygote at this level forks a process that attempts what it must not be able to do.
+
+    Args:
+        level: one of ``LINUX_LEVELS``.
+        prepared: the zygote to try it in, which goes on after that; one of its own when None, or when that one was killed.
+
+    Raises:
+        SandboxUnavailableError: naming the step that failed, or what could be done although it must not.
+        ConfigurationError: a package that ``prepared`` was to import cannot be imported.
+    """
+    if sys.platform != "linux":
+        raise SandboxUnavailableError(f"sandbox level {level!r} needs Linux; this is {sys.platform}")
+    if prepared is not None:
+        try:
+            return _try_in(prepared, level)
+        except ZygoteEndedError:
+            pass  # whoever killed it need not kill the next one
+    started = start_process(level, (), SELFCHECK, imports=False)
+    try:
+        return _try_in(started, level)
+    finally:
+        started.end()
+
+
+def _try_in(zygote: Started, level: str) -> Trial:
+    ready = check_readiness(_receive(zygote.control, level, START_TIMEOUT_S), zygote, level)
+    escapes = _attempt_escapes(zygote.control, level)
+    notes = []
+    if level != "strict" and THREADS_UNBOUNDED in escapes:
+        escapes.remove(THREADS_UNBOUNDED)
+        notes.append("threads of a REPL are not bounded: this process is the kernel's root and cannot change its id")
+    if escapes:
+        raise SandboxUnavailableError(f"sandbox level {level!r} does not hold here: a REPL could {', '.join(escapes)}")
+    return Trial(landlock=int(ready["landlock"]), notes=tuple(notes))
+
+
+def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    order = {"do": "spawn", "id": TRIAL_ID, "memory_bytes": 1 << 30, "cpu_s": 20, "tasks": 1, "selfcheck": True}
+    with ours, theirs:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: then it has no answer
+            socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
+        theirs.close()
+        answer = _receive(control, level)
+        if not answer:
+            raise ZygoteEndedError(f"sandbox level {level!r} is not available here: its process ended")
+        spawned = json.loads(answer)
+        if spawned.get("is") != "spawned":
+            raise SandboxUnavailableError(f"sandbox level {level!r} is not available here: {spawned.get('why')}")
+        report = _receive(ours, level)
+    if not report:
+        raise SandboxUnavailableError(
+            f"sandbox level {level!r} is not available here: its process could not confine itself"
+        )
+    escapes: list[str] = json.loads(report)
+    return escapes
+
+
+def _receive(sock: socket.socket, level: str, timeout_s: float = DRY_RUN_TIMEOUT_S) -> bytes:
+    """One message. Descriptors that come with it are not taken up, so the kernel closes them."""
+    if not select.select([sock], [], [], timeout_s)[0]:
+        raise SandboxUnavailableError(f"sandbox level {level!r}: the dry run did not end within {timeout_s:.0f} s")
+    try:
+        return sock.recv(MAX_MESSAGE_BYTES)
+    except ConnectionResetError:  # it was killed with something of ours unread
+        return b""

@@ -1,0 +1,128 @@
+"""A worker as a plain child process: no confinement beyond an empty environment, an empty folder and its own session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rlm.core.cells import ReplLimits
+from rlm.core.errors import SandboxUnavailableError
+from rlm.sandbox.launchers import zygote_process
+
+WORKER = Path(__file__).parents[1] / "worker"
+ENVIRONMENT = {
+    **zygote_process.ENVIRONMENT,
+    "LC_ALL": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "2",  # each further arena takes 64 MB of the address space that the memory limit counts
+}
+
+
+def describe_status(code: int) -> str:
+    """How a process ended, from the return code that ``subprocess`` gives."""
+    if code >= 0:
+        return f"exited with status {code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"killed by signal {-code}"
+
+
+class PlainProcess:
+    """Implements WorkerProcess. The child is watched through a pidfd where there are such, else by a thread."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], sock: socket.socket, folder: str, shared_fd: int | None = None
+    ) -> None:
+        self.shared_fd = shared_fd
+        self._process = process
+        self._sock = sock
+        self._folder = folder
+        self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._ended = asyncio.create_task(self._reap())
+
+    @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # Popen polls first: a number that was reused is never hit
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def wait(self) -> str:
+        return await asyncio.shield(self._ended)
+
+    async def _reap(self) -> str:
+        if self._pidfd is None:
+            code = await asyncio.to_thread(self._process.wait)
+        else:
+            await self._until_readable(self._pidfd)
+            os.close(self._pidfd)
+            code = self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)  # no thread: the end of the interpreter allows no new ones
+        return describe_status(code)
+
+    async def _until_readable(self, fd: int) -> None:
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+        loop.add_reader(fd, lambda: None if readable.done() else readable.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(fd)
+
+
+class ProcessLauncher:
+    """Implements Launcher with the level "unconfined"."""
+
+    level = "unconfined"
+
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> PlainProcess:
+        """The limits reach the worker with its first message, which sets its own rlimits."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder = tempfile.mkdtemp(prefix="rlm-repl-")
+        command = [
+            sys.executable,
+            *zygote_process.OPTIONS,
+            str(WORKER),
+            "--fd",
+            str(theirs.fileno()),
+            "--parent",
+            str(os.getpid()),
+        ]
+        try:
+            # From the loop's own thread: the worker dies with the thread that started it (PR_SET_PDEATHSIG).
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  returns at exec, in about a millisecond
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                close_fds=True,
+                pass_fds=(theirs.fileno(),) if shared is None else (theirs.fileno(), shared),
+                start_new_session=True,
+                env=ENVIRONMENT,
+                cwd=folder,
+            )
+        except OSError as error:
+            ours.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SandboxUnavailableError(f"could not start a worker process: {error}") from error
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        return PlainProcess(process, ours, folder, shared)
+
+    async def aclose(self) -> None:
+        """Reservations nothing."""

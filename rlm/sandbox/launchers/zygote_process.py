@@ -1,0 +1,147 @@
+"""Starting the process of a zygote, and ending it. Plain functions, used by the launcher and by dry runs of levels."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlm.core.errors import ConfigurationError, SandboxUnavailableError
+
+# Of the process in which a dry run is made; a launcher's own begin with 1, and it does not hear of this one.
+TRIAL_ID = 0
+WORKER = Path(__file__).parents[1] / "worker"
+START_TIMEOUT_S = 60.0  # importing pandas from a cold disk takes seconds
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_COMPLAINT_BYTES = 4000
+
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
+"""Cells that are executed again after a crash must iterate their sets in the same order, and on any machine."""
+OPTIONS = ("-P", "-s", "-S", "-X", "utf8")
+"""``-I -S`` but for one thing: the hash seed can only come from the environment, which holds nothing but ours."""
+
+BOOT = """
+import importlib, importlib.util, sys
+folder, control, entry = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("worker", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["worker"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["worker"])
+sys.argv[:] = [""]
+module, _, function = entry.partition(":")
+program = importlib.import_module(module)
+steps = (getattr(program, name, None) for name in ("rehearse", "settle"))
+importlib.import_module("worker.boot.zygote").main(int(control), getattr(program, function), *steps)
+"""
+
+
+@dataclass(eq=False, slots=True)
+class Started:
+    """A process that was started as a zygote, our end of its control socket, and whether it has said that it is ready."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    is_ready: bool = False
+
+    def end(self) -> None:
+        """Safe to call twice."""
+        self.control.close()
+        end_process(self.process)
+
+
+class ZygoteEndedError(SandboxUnavailableError):
+    """It ended before it could say anything: something killed it, or it failed in a way that it did not foresee."""
+
+
+def start_process(level: str, packages: Sequence[str], entry: str, *, imports: bool = True) -> Started:
+    """Starts a zygote and orders its confinement. The next message on the socket says what came of it.
+
+    Raises:
+        SandboxUnavailableError: when the interpreter cannot be executed.
+        ConfigurationError: when a package is not installed.
+    """
+    order = {
+        "do": "confine",
+        "level": level,
+        "imports": imports,
+        "packages": list(packages),
+        "folders": _folders_of(packages),
+    }
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
+            [sys.executable, *OPTIONS, "-c", BOOT, str(WORKER), str(theirs.fileno()), entry],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            close_fds=True,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            env=ENVIRONMENT,
+            cwd="/",
+        )
+    except OSError as error:
+        ours.close()
+        raise SandboxUnavailableError(f"could not start the zygote: {error}") from error
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    host = os.pidfd_open(os.getpid())
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died already: the reader will see
+            socket.send_fds(ours, [json.dumps(order).encode()], [host])
+    finally:
+        os.close(host)
+    return Started(process, ours)
+
+
+def check_readiness(answer: bytes, zygote: Started, level: str) -> dict[str, Any]:
+    """The zygote's first message, when it says that it is ready; marks it so.
+
+    Raises:
+        ConfigurationError: a package cannot be imported.
+        ZygoteEndedError: it said nothing.
+        SandboxUnavailableError: this machine does not offer the level.
+    """
+    where = f"sandbox level {level!r} is not available here"
+    if not answer:
+        assert zygote.process.stderr is not None
+        zygote.process.kill()
+        complaint = zygote.process.stderr.read(MAX_COMPLAINT_BYTES).decode(errors="replace").strip()
+        raise ZygoteEndedError(f"{where}: its process ended: {complaint or 'no message'}")
+    message: dict[str, Any] = json.loads(answer)
+    if message.get("is") == "ready":
+        zygote.is_ready = True
+        return message
+    if message.get("kind") == "MissingPackageError":
+        raise ConfigurationError(f"sandbox_packages: {message['why']}")
+    raise SandboxUnavailableError(f"{where}: {message['why']}")
+
+
+def _folders_of(packages: Sequence[str]) -> list[str]:
+    """The folders of installed packages in which the host itself finds these."""
+    folders: list[str] = []
+    for name in packages:
+        spec = importlib.util.find_spec(name.partition(".")[0])
+        if spec is None or (spec.origin is None and not spec.submodule_search_locations):
+            raise ConfigurationError(f"sandbox_packages: {name!r} is not installed; install it or leave it out")
+        places = list(spec.submodule_search_locations or [spec.origin or ""])
+        folder = str(Path(places[0]).parent)
+        if folder not in folders:
+            folders.append(folder)
+    return folders
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kills the zygote, with which the kernel ends all it has forked, and waits for that. Safe to call twice."""
+    process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()

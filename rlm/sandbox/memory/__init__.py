@@ -1,0 +1,1 @@
+"""Memory of REPLs: measurement, admission of new REPLs and eviction under pressure."""

@@ -1,0 +1,324 @@
+"""Contexts that all REPLs of a host share: written once into a sealed memory file, mapped by each (``worker/shared.py``).
+
+Text is kept in the form in which CPython keeps it, so that a REPL need not decode, nor copy. A file is read and decoded piece
+by piece: the host never holds it whole. Nobody can change the memory file any more, not even this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import fcntl
+import io
+import os
+import sys
+import weakref
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, TextIO, TypeAlias, TypeGuard
+
+from rlm.core.cells import PlainValue
+from rlm.core.errors import ContextError
+from rlm.sandbox.worker.boot.shared_text import ASCII, CODECS, ENTRY_WORDS, ERRORS, LATIN, UCS2, UCS4, WIDTHS
+from rlm.sandbox.worker.wire.values import NotPlain, dump
+
+Shape: TypeAlias = Literal["str", "list", "dict", "plain"]
+PIECE = 1 << 20  # characters or bytes handled at a time
+SMALL_WRITE = 64 * 1024
+MIN_SHARED_BYTES = 64 * 1024
+"""Below this a copy by the socket is faster than a memory file."""
+MAX_KEPT_BYTES = 256 * 1024 * 1024
+"""Of texts that no REPL uses at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a REPL must know to open a shared context.
+
+    Attributes:
+        shape: "str"; "list" of str; "dict" of str to str, all keys first and then all values; or "plain": ``kind`` as in
+            ``worker.values``, its bytes at the start of the file.
+        size: bytes of the whole file.
+        count, table_at: for strings, how many there are and where their table begins.
+        length: for "plain", how many bytes.
+        kind: for "plain", its kind.
+    """
+
+    shape: Shape
+    size: int
+    count: int = 0
+    table_at: int = 0
+    length: int = 0
+    kind: str = ""
+
+
+class SharedContext:
+    """A context in a sealed memory file. Close it when no further REPL is to get it; those that have it keep it."""
+
+    def __init__(self, descriptor: int, header: Header) -> None:
+        self.header = header
+        self.source: str | None = None  # kept by a pool that knows contexts by the identity of their text
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes, once for the whole machine."""
+        return self.header.size
+
+    def fileno(self) -> int:
+        """The memory file's descriptor.
+
+        Raises:
+            ContextError: when it was closed.
+        """
+        if not self._close.alive:
+            raise ContextError("this shared context was closed; share the value again")
+        return self._descriptor
+
+    def close(self) -> None:
+        """Gives up the host's own reference. Safe to call twice."""
+        self._close()
+
+
+def can_share() -> bool:
+    """Memory files that can be sealed are Linux's."""
+    return sys.platform == "linux" and hasattr(os, "memfd_create")
+
+
+def share_context(value: PlainValue | BinaryIO | TextIO, *, encoding: str = "utf-8", name: str = "") -> SharedContext:
+    """Writes a context into memory that REPLs can share.
+
+    Args:
+        value: text; a list or dict of texts; other plain data; or an open file, which is read from its start and decoded
+            exactly: line ends, NUL and byte order marks arrive as they are.
+        encoding: of a file.
+        name: what error messages call a file; its own name by default.
+
+    Raises:
+        ContextError: for data that cannot enter a sandbox, and for a file that is not in the encoding; names the offset.
+    """
+    writer = _Writer()
+    try:
+        header = _write(writer, value, encoding, name)
+        writer.seal()
+    except BaseException:
+        os.close(writer.descriptor)
+        raise
+    return SharedContext(writer.descriptor, header)
+
+
+def _write(writer: _Writer, value: PlainValue | BinaryIO | TextIO, encoding: str, name: str) -> Header:
+    if isinstance(value, str):
+        return writer.finish("str", [_pieces_of(value)])
+    if type(value) is list and value and all(type(item) is str for item in value):
+        return writer.finish("list", [_pieces_of(item) for item in value])
+    if type(value) is dict and value and all(type(part) is str for pair in value.items() for part in pair):
+        return writer.finish("dict", [_pieces_of(text) for text in (*value, *value.values())])
+    if isinstance(value, io.StringIO):
+        return writer.finish("str", [_pieces_of(value.getvalue())])
+    if _is_file(value):
+        label = name or str(getattr(value, "name", "the file"))
+        with contextlib.ExitStack() as stack:
+            return writer.finish("str", [_decoded(_as_seekable(_binary(value), stack), encoding, label)])
+    try:
+        kind, payload = dump(value, strict=True)
+    except NotPlain as error:
+        raise ContextError(
+            f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
+        ) from None
+    writer.write(payload)
+    return Header("plain", max(len(payload), 1), length=len(payload), kind=kind)
+
+
+def _is_file(value: object) -> TypeGuard[BinaryIO | TextIO]:
+    return hasattr(value, "read") and hasattr(value, "fileno")
+
+
+def _binary(file: BinaryIO | TextIO) -> BinaryIO:
+    """A text file's bytes: it has an encoding of its own, and translates line ends."""
+    return file.buffer if isinstance(file, io.TextIOBase) else file  # type: ignore[return-value]
+
+
+Pieces: TypeAlias = Callable[[], Iterator[str]]
+"""The pieces of one text, from its start at each call."""
+
+
+class _Writer:
+    """A memory file while it is written."""
+
+    def __init__(self) -> None:
+        if not can_share():
+            raise ContextError("shared contexts need Linux; pass the value itself")
+        self.descriptor = os.memfd_create("rlm-context", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._at = 0
+        self._pending = bytearray()  # many small documents share a system call
+
+    def write(self, data: bytes) -> None:
+        self._at += len(data)
+        if len(data) < SMALL_WRITE:
+            self._pending += data
+            if len(self._pending) < PIECE:
+                return
+            data = b""
+        self._flush()
+        self._write_through(data)
+
+    def _flush(self) -> None:
+        pending, self._pending = bytes(self._pending), bytearray()
+        self._write_through(pending)
+
+    def _write_through(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.descriptor, view) :]
+            except OSError as error:
+                raise ContextError(
+                    f"no memory for a context of more than {self._at:,} bytes: {error.strerror}"
+                ) from error
+
+    def finish(self, shape: Shape, texts: Iterable[Pieces]) -> Header:
+        """Writes all texts and their table."""
+        table = array("Q")
+        for pieces in texts:
+            form, length = _measure(pieces)
+            self._align()
+            table.extend((self._at << 2 | form, length))
+            for piece in pieces():
+                self.write(piece.encode(CODECS[form], ERRORS if form >= UCS2 else "strict"))
+            self.write(bytes(WIDTHS[form]))  # CPython expects a character more, zero, behind every string
+        self._align()
+        header = Header(shape, self._at + max(len(table) * 8, 1), len(table) // ENTRY_WORDS, self._at)
+        self.write(table.tobytes() or b"\0")
+        return header
+
+    def seal(self) -> None:
+        """From here on nobody can write, grow or shrink the file."""
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        if self._at == 0:
+            self.write(b"\0")  # an empty file cannot be mapped
+        self._flush()
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals)
+
+    def _align(self) -> None:
+        self.write(bytes(-self._at % 8))
+
+
+def _measure(pieces: Pieces) -> tuple[int, int]:
+    """The narrowest form that holds a text, as CPython would choose it, and its length."""
+    form, length = ASCII, 0
+    for piece in pieces():
+        length += len(piece)
+        if form < UCS4:
+            form = max(form, _form_of(piece))
+    return form, length
+
+
+def _form_of(text: str) -> int:
+    if text.isascii():
+        return ASCII
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        wide = len(text.encode("utf-16-le", ERRORS)) > 2 * len(text)  # characters beyond UCS-2 take two units each
+        return UCS4 if wide else UCS2
+    return LATIN
+
+
+def _pieces_of(text: str) -> Pieces:
+    return lambda: (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+
+
+def _decoded(file: BinaryIO, encoding: str, label: str) -> Pieces:
+    try:
+        new_decoder = codecs.getincrementaldecoder(encoding)
+    except LookupError:
+        raise ContextError(f"there is no encoding {encoding!r}; for instance 'utf-8', 'latin-1', 'utf-16'") from None
+
+    def pieces() -> Iterator[str]:
+        file.seek(0)
+        decoder = new_decoder("strict")
+        done = 0
+        while True:
+            data = file.read(PIECE)
+            pending = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                offset = done - pending + error.start
+                bad = error.object[error.start : error.start + 1].hex()
+                raise ContextError(
+                    f"{label} is not valid {encoding}: byte 0x{bad} at offset {offset:,} ({error.reason}). "
+                    "Name its encoding, or pass its bytes."
+                ) from None
+            done += len(data)
+            if text:
+                yield text
+            if not data:
+                return
+
+    return pieces
+
+
+def _as_seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
+    """A pipe can be read once only: its bytes go into a memory file first."""
+    if file.seekable():
+        return file
+    copy = stack.enter_context(os.fdopen(os.memfd_create("rlm-input", os.MFD_CLOEXEC), "w+b"))
+    while data := file.read(PIECE):
+        copy.write(data)
+    copy.flush()
+    return copy
+
+
+class ContextPool:
+    """Shares large contexts, and one text only once: many children of a tree are often given the same."""
+
+    def __init__(self) -> None:
+        self._alive: weakref.WeakValueDictionary[int, SharedContext] = weakref.WeakValueDictionary()
+        self._recent: deque[SharedContext] = deque()
+        self._sharing = asyncio.Lock()
+
+    async def share(self, value: PlainValue) -> SharedContext | None:
+        """A shared context for a large value; None for a small one, which a message carries as well.
+
+        Raises:
+            ContextError: as ``share_context``.
+        """
+        if isinstance(value, SharedContext):
+            return value
+        if not can_share() or not _is_large(value):
+            return None
+        if type(value) is not str:  # it may be changed between two uses
+            return await asyncio.to_thread(share_context, value)
+        async with self._sharing:
+            known = self._alive.get(id(value))
+            if known is None:
+                known = await asyncio.to_thread(share_context, value)
+                known.source = value
+                self._alive[id(value)] = known
+            self._keep(known)
+        return known
+
+    def _keep(self, shared: SharedContext) -> None:
+        """For the next REPL that is given the same text, when no present one holds it any more."""
+        if shared in self._recent:
+            self._recent.remove(shared)
+        self._recent.append(shared)
+        while sum(each.size for each in self._recent) > MAX_KEPT_BYTES:
+            self._recent.popleft()
+
+
+def _is_large(value: PlainValue) -> bool:
+    if isinstance(value, str):
+        return len(value) >= MIN_SHARED_BYTES
+    if type(value) is list:
+        return all(type(item) is str for item in value) and sum(map(len, value)) >= MIN_SHARED_BYTES
+    if type(value) is dict:
+        texts = all(type(part) is str for pair in value.items() for part in pair)
+        return texts and sum(map(len, value.values())) >= MIN_SHARED_BYTES
+    return _is_file(value)

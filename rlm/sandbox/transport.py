@@ -1,0 +1,138 @@
+"""A session on a socket: bytes in and out on the event loop. Never blocks on a write, and never stops reading."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from rlm.core.errors import SandboxError
+from rlm.sandbox.protocol import Session, SessionEvent
+
+READ_BYTES = 32 * 1024  # kept by each link: a new buffer for each read costs more than the reading
+
+
+class WorkerGone(Exception):
+    """The worker's end of the socket is closed. Handled within this package."""
+
+
+class Listener(Protocol):
+    """Is told what the worker says, as it arrives: a turn of the event loop costs as much as all the rest of a call."""
+
+    def on_event(self, event: SessionEvent) -> None: ...
+
+    def on_failure(self, error: BaseException) -> None: ...
+
+
+class Link(asyncio.BufferedProtocol):
+    """Made by ``connect``."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._events: deque[SessionEvent] = deque()
+        self._failure: BaseException | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport
+        self._listener: Listener | None = None
+        self._read = memoryview(bytearray(READ_BYTES))
+
+    @classmethod
+    async def connect(cls, sock: socket.socket, session: Session) -> Link:
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_unix_connection(lambda: cls(session), sock=sock)
+        return link
+
+    def send(self, frames: Iterable[bytes]) -> None:
+        """Hands small messages to the transport; what the worker does not take yet waits there."""
+        for frame in frames:
+            self._transport.write(frame)
+
+    async def send_large(self, frames: Iterable[bytes]) -> None:
+        """Sends part by part, at the worker's pace. Raises WorkerGone."""
+        for frame in frames:
+            self._raise_failure()
+            self._transport.write(frame)
+            if self._writable is not None:
+                await self._writable
+        self._raise_failure()
+
+    async def next_event(self) -> SessionEvent:
+        """The next thing the worker said.
+
+        Raises:
+            WorkerGone: when it will say nothing more.
+            ProtocolViolationError: when it broke the protocol.
+        """
+        while not self._events:
+            self._raise_failure()
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        return self._events.popleft()
+
+    def listen(self, listener: Listener | None) -> None:
+        """From now on events go to a listener, or with None to ``next_event``. Raises what has failed already."""
+        self._listener = listener
+        if listener is not None:
+            self._raise_failure()
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come; the first reason counts."""
+        if self._failure is None:
+            self._failure = error
+            if self._listener is not None:
+                self._listener.on_failure(error)
+        self._wake()
+
+    async def aclose(self) -> None:
+        self._transport.abort()
+        await asyncio.shield(self._closed)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            events = self.session.receive(bytes(self._read[:nbytes]))
+        except SandboxError as error:
+            self.fail(error)
+            self._transport.abort()
+            return
+        if self._listener is None:  # then the session allows one event at most
+            self._events.extend(events)
+            self._wake()
+            return
+        for event in events:
+            self._listener.on_event(event)
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(WorkerGone())
+        self.resume_writing()
+        if not self._closed.done():
+            self._closed.set_result(None)

@@ -1,0 +1,1 @@
+"""Sub-calls of a worker: query functions, open calls, waiters and the socket reader."""

@@ -1,0 +1,349 @@
+"""``llm_query`` and its kin, as cells call them: arguments checked, sub-calls made, answers returned or raised.
+
+The synchronous and the asynchronous forms share everything but the way they wait. It must not know how frames travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, TypeVar
+
+from ..failures import FailedCall, LLMQueryError
+from ..lookahead.copies import Copy
+from ..lookahead.placeholders import leave, unknown_value
+from ..lookahead.prefetch import Prefetcher, key_of
+from ..wire.values import dump
+from .open_calls import FRAME_BYTES, Calls, Group, Job, Outcome, Payload, encode_options, encode_prompt
+from .schema_check import find_mismatch
+from .socket_reader import Channel
+from .waiters import LoopWaker, ThreadWaker, Waker
+
+W = TypeVar("W", bound=Waker)
+OnError = Literal["return", "raise"]
+
+NO_DEPTH = (
+    "this REPL is at the depth limit of the run (max_depth): it cannot make sub-calls. Work on `context` with code and give "
+    "the answer with FINAL(...)."
+)
+
+
+def check_prompt(prompt: object, where: str) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    if asyncio.iscoroutine(prompt):
+        raise TypeError(f"{where} is a coroutine that was never awaited: write `await` before the call that made it")
+    advice: dict[type, str] = {
+        dict: "put what matters into one text, for instance with json.dumps(...)",
+        list: "join the texts, or use llm_query_batch(prompts) for one call each",
+        bytes: "decode it first",
+    }
+    how = advice.get(type(prompt), "convert it with str(...)")
+    raise TypeError(f"{where} must be a str, not {type(prompt).__name__}: {how}")
+
+
+def check_prompts(prompts: object) -> Iterable[object]:
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a list of str, not one str: use llm_query(prompt), or [prompt]")
+    if isinstance(prompts, dict):
+        raise TypeError("prompts must be a list of str, not a dict: use list(prompts.values())")
+    if not isinstance(prompts, Iterable):
+        raise TypeError(f"prompts must be a list of str, not {type(prompts).__name__}")
+    return prompts
+
+
+ASK_BUDGET = dump({"budget": True})[1]
+
+
+class Feed:
+    """The prompts of one caller, taken a few at a time; a generator is never run further than there is room."""
+
+    def __init__(self, prompts: Iterable[object], context: object) -> None:
+        each = isinstance(context, list)
+        if each or isinstance(prompts, (list, tuple)):
+            prompts = list(prompts)
+            for index, prompt in enumerate(prompts):  # before anything is sent and paid for
+                check_prompt(prompt, f"prompts[{index}]")
+            each = each and len(prompts) == len(context)  # type: ignore[arg-type]
+        self._left = len(prompts) if isinstance(prompts, list) else None
+        self._prompts = iter(prompts)
+        self._each = context if each else None
+        self._same: Sequence[Payload] = () if context is None or each else (dump(context),)
+        self.taken = 0
+
+    def take(self, group: Group, limit: int, options: bytes) -> Job | None:
+        """The next prompts as a job; None when there are no more. Runs the caller's generator."""
+        found: list[bytes] = []
+        size, first = 0, self.taken
+        while len(found) < limit and size < FRAME_BYTES:
+            if self._left == self.taken:
+                group.fed = True
+                break
+            try:
+                prompt = next(self._prompts)
+            except StopIteration:
+                group.fed = True
+                break
+            found.append(encode_prompt(check_prompt(prompt, f"prompts[{self.taken}]")))
+            size += len(found[-1])
+            self.taken += 1
+        if self._left == self.taken:
+            group.fed = True
+        if not found:
+            return None
+        contexts = self._same
+        if isinstance(self._each, list):
+            contexts = [dump(item) for item in self._each[first : self.taken]]
+        return Job(group, first, found, options, contexts)
+
+
+class Single:
+    """A Feed of one prompt."""
+
+    def __init__(self, prompt: object, context: object) -> None:
+        self._prompt = encode_prompt(check_prompt(prompt, "prompt"))
+        self._contexts = () if context is None else (dump(context),)
+
+    def take(self, group: Group, _limit: int, options: bytes) -> Job:
+        group.fed = True
+        return Job(group, 0, [self._prompt], options, self._contexts)
+
+
+class Queries:
+    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first. Without ``can_call`` they
+    refuse.
+
+    A single call or a batch that blocks may have been asked ahead of time, or may make a copy of the REPL that asks the next
+    ones (``prefetch``); in such a copy it only notes the prompts. The asynchronous forms, and batches of more than a frame, are
+    parallel already, and end a copy.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        channel: Channel,
+        prefetcher: Prefetcher,
+        before_wait: Callable[[], None],
+    ) -> None:
+        self._calls = calls
+        self._channel = channel
+        self._prefetcher = prefetcher
+        self.can_call = False
+        self._before_wait = before_wait
+
+    def llm_query(
+        self,
+        prompt: str,
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+    ) -> object:
+        """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
+        options = self._check_options(model, schema, recursive)
+        return self._ask_one(Single(prompt, context), options, schema)
+
+    async def llm_query_async(
+        self,
+        prompt: str,
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+    ) -> object:
+        """As llm_query, to be awaited."""
+        options = self._check_options(model, schema, recursive)
+        return _value_of((await self._run_async(Group(), Single(prompt, context), options))[0], schema)
+
+    def llm_query_batch(
+        self,
+        prompts: Iterable[str],
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+        on_error: OnError = "return",
+    ) -> list[object]:
+        """Asks all prompts at once; the replies come in the order of the prompts.
+
+        A failed one is a FailedCall in its place; with on_error="raise" the first error is raised after all have ended.
+        A ``context`` that is a list as long as ``prompts`` gives each prompt its own; anything else is for all.
+        """
+        options = self._check_options(model, schema, recursive, on_error)
+        feed = Feed(check_prompts(prompts), context)
+        if self._prefetcher.copy is not None:
+            return self._note_batch(self._prefetcher.copy, feed, options, schema)
+        results = self._run_batch(feed, options)
+        return (
+            _values_of(results, schema, on_error)
+            if results is not None
+            else [unknown_value(schema) for _ in range(feed.taken)]
+        )
+
+    async def llm_query_batch_async(
+        self,
+        prompts: Iterable[str],
+        *,
+        context: object = None,
+        model: str | None = None,
+        schema: dict[str, object] | None = None,
+        recursive: bool | None = None,
+        on_error: OnError = "return",
+    ) -> list[object]:
+        """As llm_query_batch, to be awaited."""
+        options = self._check_options(model, schema, recursive, on_error)
+        feed = Feed(check_prompts(prompts), context)
+        return _values_of(await self._run_async(Group(self._calls.number_batch()), feed, options), schema, on_error)
+
+    def budget(self) -> object:
+        """What the run has left: a dict of usd, tokens, calls, seconds and iterations, each None where it has no limit."""
+        if self._channel.guard.entered:
+            raise LLMQueryError("a finalizer or a signal handler cannot ask for the budget", "NotHere")
+        return _value_of(self._run(Group(), Feed([""], None), ASK_BUDGET)[0], None)
+
+    def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
+        if not self.can_call:
+            raise LLMQueryError(NO_DEPTH, "DepthLimit")
+        if self._channel.guard.entered:
+            raise LLMQueryError("a finalizer or a signal handler cannot make sub-calls", "NotHere")
+        if model is not None and not isinstance(model, str):
+            raise TypeError(f"model must be a str or None, not {type(model).__name__}")
+        if schema is not None and not isinstance(schema, dict):
+            raise TypeError(f"schema must be a dict (a JSON schema) or None, not {type(schema).__name__}")
+        if recursive not in (None, True, False):
+            raise TypeError("recursive must be True, False or None")
+        if on_error not in ("return", "raise"):
+            raise ValueError('on_error must be "return" or "raise"')
+        return encode_options(model, schema, None if recursive is None else bool(recursive))
+
+    def _ask_one(self, feed: Single, options: bytes, schema: dict[str, object] | None) -> object:
+        group, prefetcher = Group(), self._prefetcher
+        job = feed.take(group, 1, options)
+        if prefetcher.copy is not None:
+            prefetcher.copy.ask(key_of(job, is_batch=False))
+            return unknown_value(schema)
+        self._before_wait()
+        try:
+            with self._channel.guard:
+                found = prefetcher.take(job)
+                if found is None:
+                    self._calls.start(job)
+                else:
+                    group = found
+            waker = ThreadWaker()
+            if self._calls.park(group, waker):
+                if found is None and prefetcher.fork(waker):
+                    return unknown_value(schema)
+                self._channel.wait(waker)
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        group.taken = True
+        return _value_of(group.results[0], schema)
+
+    def _note_batch(self, copy: Copy, feed: Feed, options: bytes, schema: dict[str, object] | None) -> list[object]:
+        """A batch in a copy: asked as a whole, or not at all."""
+        group, limit = Group(), self._prefetcher.limit
+        job = feed.take(group, limit, options)
+        if not group.fed:
+            leave()
+        if job is not None:
+            copy.ask(key_of(job, is_batch=True), feed.taken)
+        return [unknown_value(schema) for _ in range(feed.taken)]
+
+    def _run_batch(self, feed: Feed, options: bytes) -> dict[int, Outcome] | None:
+        """A batch that blocks. None in a copy that was made meanwhile."""
+        group, prefetcher = Group(self._calls.number_batch()), self._prefetcher
+        limit = min(prefetcher.limit, self._calls.window)
+        if not limit:
+            return self._run(group, feed, options)
+        self._before_wait()
+        job = feed.take(group, limit, options)
+        found = None
+        try:
+            if job is not None:
+                with self._channel.guard:
+                    found = prefetcher.take(job, is_batch=True) if group.fed else None
+                    if found is None:
+                        self._calls.start(job)
+                    else:
+                        group = found
+            for waker in self._drive(group, feed, options, ThreadWaker):
+                if found is None and group.fed and feed.taken < limit and prefetcher.fork(waker):
+                    return None
+                self._channel.wait(waker)
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        return group.results
+
+    def _run(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
+        self._end_copy()
+        self._before_wait()
+        try:
+            for waker in self._drive(group, feed, options, ThreadWaker):
+                self._channel.wait(waker)
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        return group.results
+
+    async def _run_async(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
+        self._end_copy()
+        loop = asyncio.get_running_loop()
+        self._before_wait()
+        self._channel.watch(loop)
+        try:
+            for waker in self._drive(group, feed, options, lambda: LoopWaker(loop)):
+                await waker.future
+        except BaseException:
+            self._calls.abandon(group)
+            raise
+        finally:
+            self._channel.unwatch(loop)
+        return group.results
+
+    def _end_copy(self) -> None:
+        if self._prefetcher.copy is not None:
+            leave()
+
+    def _drive(self, group: Group, feed: Feed | Single, options: bytes, make_waker: Callable[[], W]) -> Iterator[W]:
+        """Feeds a group until it is complete; what it yields must be waited for before it goes on."""
+        while not group.complete:
+            if not group.fed and self._calls.has_room:
+                job = feed.take(group, self._calls.room(), options)
+                if job is not None:
+                    self._calls.start(job)
+                continue
+            waker = make_waker()
+            if self._calls.park(group, waker):
+                yield waker
+        group.taken = True
+
+
+def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:
+    checked = _check_schema(outcome, schema)
+    if isinstance(checked, LLMQueryError):
+        raise checked
+    return checked
+
+
+def _values_of(results: dict[int, Outcome], schema: dict[str, object] | None, on_error: OnError) -> list[object]:
+    found = [_check_schema(results[index], schema) for index in range(len(results))]
+    if on_error == "raise":
+        for each in found:
+            if isinstance(each, LLMQueryError):
+                raise each
+    return [FailedCall.of(each) if isinstance(each, LLMQueryError) else each for each in found]
+
+
+def _check_schema(outcome: Outcome, schema: dict[str, object] | None) -> Outcome:
+    if schema is None or isinstance(outcome, LLMQueryError):
+        return outcome
+    wrong = find_mismatch(outcome, schema)
+    return (
+        outcome if wrong is None else LLMQueryError(f"the reply does not follow the schema: {wrong}", "SchemaMismatch")
+    )

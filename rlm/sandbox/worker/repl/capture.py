@@ -1,0 +1,194 @@
+"""What cells print: taken instead of the process's own streams, sent in chunks, head and tail kept. Thread-safe.
+
+The head goes to the host as it comes, so that a process that dies leaves what it had printed; beyond half the limit only
+the tail is kept, and the host is told how much fell out between. It must not know the wire.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..sigint_guard import Guard
+
+CHUNK_CHARS = 8 * 1024
+FLUSH_S = 0.05  # how old printed text may get before the next print sends it
+QUICK_FLUSHES = 32  # a cell's first lines are sent one by one: most cells print fewer
+LATE_PIECES = 10_000
+KEPT_CHARS = 16_000_000  # of ``_stdout``, the full text that code may look at again
+
+
+class Stream(io.TextIOBase):
+    """Stands in for ``sys.stdout`` or ``sys.stderr``."""
+
+    def __init__(self, name: str, send: Callable[[str], None], guard: Guard) -> None:
+        self._name = name
+        self._send = send
+        self._guard = guard
+        self._lock = threading.Lock()
+        self._bytes = _Bytes(self)
+        self._limit = CHUNK_CHARS
+        self._live = False
+        self._late: deque[str] = deque(maxlen=LATE_PIECES)  # printed by finalizers while code of ours ran
+        self.muted = False  # in a copy of the REPL
+        self._reset()
+
+    def _reset(self) -> None:
+        self._waiting: list[str] = []
+        self._waiting_chars = 0
+        self._sent = 0
+        self._tail: list[str] = []
+        self._tail_chars = 0
+        self._omitted = 0
+        self._flushes = 0
+        self._flushed_at = 0.0
+        self._kept: list[str] = []
+        self._kept_chars = 0
+
+    def begin(self, limit_chars: int) -> None:
+        """A cell starts. What leftover threads printed since the last one belongs to it."""
+        with self._guard, self._lock:
+            early = "".join(self._waiting)[-CHUNK_CHARS:]
+            self._reset()
+            self._limit, self._live = max(2, limit_chars), True
+            self._take_late()
+            if early:
+                self._add(early)
+
+    def end(self) -> tuple[int, str]:
+        """The cell is over: how many characters fell out, and the text after them. Sends the rest of the head."""
+        with self._guard, self._lock:
+            self._take_late()
+            self._send_waiting()
+            self._live = False
+            self._cut_tail()
+            return self._omitted, self._tail[0]
+
+    def full_text(self) -> str:
+        with self._lock:
+            return "".join(self._kept)
+
+    def write(self, text: str) -> int:
+        if self.muted:
+            return 0
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        text = str.__str__(text)
+        if self._guard.entered:
+            self._late.append(text)
+            return len(text)
+        with self._guard, self._lock:
+            self._take_late()
+            self._add(text)
+        return len(text)
+
+    def _take_late(self) -> None:
+        while self._late:
+            self._add(self._late.popleft())
+
+    def _add(self, text: str) -> None:
+        if not self._live:
+            if self._waiting_chars < CHUNK_CHARS:
+                self._hold(text[:CHUNK_CHARS])
+            return
+        if self._kept_chars < KEPT_CHARS:
+            self._kept.append(text)
+            self._kept_chars += len(text)
+        room = self._limit // 2 - self._sent - self._waiting_chars
+        if room > 0:
+            self._hold(text[:room])
+            self._maybe_send(text)
+        if room < len(text):
+            self._keep_tail(text[max(0, room) :])
+
+    def _hold(self, text: str) -> None:
+        self._waiting.append(text)
+        self._waiting_chars += len(text)
+
+    def _maybe_send(self, text: str) -> None:
+        if self._waiting_chars < CHUNK_CHARS:
+            if "\n" not in text:
+                return
+            now = time.monotonic()
+            if self._flushes >= QUICK_FLUSHES and now - self._flushed_at < FLUSH_S:
+                return
+            self._flushed_at = now
+            self._flushes += 1
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        if not self._waiting:
+            return
+        text = "".join(self._waiting)
+        self._waiting, self._waiting_chars = [], 0
+        self._sent += len(text)
+        self._send(text)
+
+    def _keep_tail(self, text: str) -> None:
+        self._tail.append(text)
+        self._tail_chars += len(text)
+        if self._tail_chars > 2 * self._limit:  # not at every print: joining costs as much as there is
+            self._cut_tail()
+
+    def _cut_tail(self) -> None:
+        tail = "".join(self._tail)
+        kept = tail[-(self._limit - self._limit // 2) :]
+        self._omitted += len(tail) - len(kept)
+        self._tail, self._tail_chars = [kept], len(kept)
+
+    def flush(self) -> None:
+        if not (self._waiting or self._late) or self._guard.entered or self.muted:
+            return
+        with self._guard, self._lock:
+            if self._live:
+                self._take_late()
+                self._send_waiting()
+
+    @property
+    def name(self) -> str:
+        return f"<{self._name}>"
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        return "surrogatepass"
+
+    @property
+    def buffer(self) -> io.RawIOBase:
+        return self._bytes
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Code that closes stdout would lose everything printed later."""
+
+
+class _Bytes(io.RawIOBase):
+    """``sys.stdout.buffer``: bytes are text here."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def write(self, data: object) -> int:
+        raw = bytes(data)  # type: ignore[call-overload]
+        self._stream.write(raw.decode("utf-8", "replace"))
+        return len(raw)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """See Stream.close."""

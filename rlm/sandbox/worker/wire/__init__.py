@@ -1,0 +1,1 @@
+"""Wire format of a worker: frames and plain values as bytes."""

@@ -1,0 +1,227 @@
+"""Plain Python data as bytes, with its types kept: never pickle, and safe to read from a hostile sender. Pure.
+
+    kind "s"  text, as UTF-8
+    kind "b"  bytes, as they are
+    kind "j"  anything else, as JSON: lists and objects with text keys stand for themselves, every other type is
+              ``{"$": type, "v": ...}``
+
+Subclasses arrive as the plain type they extend; any other object arrives as its ``str()``.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from .frames import WireError, decode_text, encode_text
+
+TAG = "$"
+MAX_DEPTH = 100  # levels of nesting that keep their types; what lies deeper arrives as text
+MAX_CONTAINERS = 4_000_000  # in data that is read: an empty list is two bytes on the wire and 56 in memory
+MAX_ITEMS = 16_000_000
+_JSON_INT = 2**63  # larger ones are written in hexadecimal: decimal digits are quadratic, and limited to 4,300
+
+
+class NotPlain(TypeError):
+    """Data that must keep its types holds something that is not plain."""
+
+
+class TooLarge(ValueError):
+    """The value is larger than the caller wants to send."""
+
+
+def safe_str(value: object) -> str:
+    """``str(value)``, whatever the object does instead."""
+    try:
+        return str.__str__(str(value))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return f"<{type(value).__name__} object whose str() raised {type(error).__name__}>"
+
+
+def dump(value: object, *, strict: bool = False, max_chars: int | None = None) -> tuple[str, bytes]:
+    """Kind and bytes of a value.
+
+    Args:
+        strict: refuse what is not plain data, instead of sending its ``str()``.
+        max_chars: stop early when the value is larger than about this.
+
+    Raises:
+        NotPlain: with ``strict`` only.
+        TooLarge: with ``max_chars`` only.
+    """
+    if isinstance(value, str):
+        text = str.__str__(value)
+        if max_chars is not None and len(text) > max_chars:
+            raise TooLarge(f"{len(text)} characters")
+        return "s", encode_text(text)
+    if isinstance(value, (bytes, bytearray)):
+        if max_chars is not None and len(value) > max_chars:
+            raise TooLarge(f"{len(value)} bytes")
+        return "b", bytes(value)
+    tree = _Encoder(strict, max_chars).encode(value, 0, False)
+    return "j", encode_text(json.dumps(tree, ensure_ascii=False, check_circular=False, separators=(",", ":")))
+
+
+def load(kind: object, data: bytes, *, trusted: bool = False) -> Any:
+    """The value that ``dump`` was given. ``trusted`` lifts the limits on the number of its parts.
+
+    Raises:
+        WireError: when the bytes are not such a value.
+    """
+    if kind == "s":
+        return decode_text(data)
+    if kind == "b":
+        return data
+    if kind != "j":
+        raise WireError(f"unknown kind of value: {kind!r}"[:100])
+    text = decode_text(data)
+    if not trusted and (text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > MAX_ITEMS):
+        raise WireError("value with too many parts")
+    try:
+        value = json.loads(text, object_hook=_decode_object)
+    except RecursionError:
+        raise WireError("value nested too deep") from None
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise WireError(f"not a value: {error}"[:200]) from None
+    _check_depth(value)
+    return value
+
+
+class _Encoder:
+    def __init__(self, strict: bool, max_chars: int | None) -> None:
+        self._strict = strict
+        self._left = max_chars
+        self._path: set[int] = set()  # containers being written, to notice cycles
+
+    def encode(self, value: object, depth: int, hashed: bool) -> object:
+        """The value as JSON. ``hashed``: it stands in a set or as a key, and must be hashable for the reader too."""
+        self._spend(1)
+        if value is None or value is True or value is False:
+            return value
+        if isinstance(value, str):
+            self._spend(len(value))
+            return str.__str__(value)
+        if isinstance(value, int):
+            number = int.__index__(value)
+            return number if -_JSON_INT < number < _JSON_INT else {TAG: "int", "v": hex(number)}
+        if isinstance(value, float):
+            return float.__float__(value)
+        if isinstance(value, (tuple, frozenset)) or (not hashed and isinstance(value, (list, dict, set))):
+            return self._encode_container(value, depth, hashed)
+        try:
+            return self._encode_atom(value)
+        except (TooLarge, NotPlain, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # methods of an object that only claims to be one of these types
+            return self._text(value)
+
+    def _encode_container(self, value: Any, depth: int, hashed: bool) -> object:
+        if depth >= MAX_DEPTH or id(value) in self._path:
+            if self._strict:
+                raise NotPlain(f"data nested deeper than {MAX_DEPTH} levels, or inside itself")
+            return self._text(value)
+        self._path.add(id(value))
+        try:
+            if isinstance(value, dict):
+                return self._encode_dict(value, depth)
+            hashed = hashed or isinstance(value, (set, frozenset))
+            items = [self.encode(item, depth + 1, hashed) for item in list(value)]
+        finally:
+            self._path.discard(id(value))
+        if isinstance(value, list):
+            return items
+        return {TAG: next(t.__name__ for t in (tuple, set, frozenset) if isinstance(value, t)), "v": items}
+
+    def _encode_dict(self, value: dict[object, object], depth: int) -> object:
+        pairs = list(dict.items(value))
+        if all(type(key) is str for key, _ in pairs) and not dict.__contains__(value, TAG):
+            self._spend(sum(len(str(key)) for key, _ in pairs))
+            return {key: self.encode(item, depth + 1, False) for key, item in pairs}
+        items = [[self.encode(k, depth + 1, True), self.encode(v, depth + 1, False)] for k, v in pairs]
+        return {TAG: "dict", "v": items}
+
+    def _encode_atom(self, value: Any) -> object:
+        if isinstance(value, (bytes, bytearray)):
+            self._spend(len(value))
+            return {TAG: "bytes", "v": base64.b64encode(value).decode("ascii")}
+        if isinstance(value, dt.datetime):  # before date: a datetime is one
+            return {TAG: "datetime", "v": dt.datetime.isoformat(value)}
+        if isinstance(value, dt.date):
+            return {TAG: "date", "v": dt.date.isoformat(value)}
+        if isinstance(value, dt.time):
+            return {TAG: "time", "v": dt.time.isoformat(value)}
+        if isinstance(value, dt.timedelta):
+            return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
+        if isinstance(value, Decimal):
+            return {TAG: "decimal", "v": Decimal.__str__(value)}
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+            item = value.item()
+            if type(item).__module__ == "builtins":
+                return self.encode(item, 0, True)
+        return self._text(value)
+
+    def _text(self, value: object) -> str:
+        if self._strict:
+            raise NotPlain(f"a {type(value).__name__} is not plain data")
+        text = safe_str(value)
+        self._spend(len(text))
+        return text
+
+    def _spend(self, chars: int) -> None:
+        if self._left is not None:
+            self._left -= chars
+            if self._left < 0:
+                raise TooLarge("larger than asked for")
+
+
+_DECODERS: dict[str, Callable[[Any], object]] = {
+    "int": lambda v: int(v, 16),
+    "tuple": lambda v: tuple(_a_list(v)),
+    "set": lambda v: set(_a_list(v)),
+    "frozenset": lambda v: frozenset(_a_list(v)),
+    "dict": lambda v: dict(_a_list(v)),
+    "bytes": lambda v: base64.b64decode(v, validate=True),
+    "datetime": dt.datetime.fromisoformat,
+    "date": dt.date.fromisoformat,
+    "time": dt.time.fromisoformat,
+    "timedelta": lambda v: dt.timedelta(days=v[0], seconds=v[1], microseconds=v[2]),
+    "decimal": lambda v: Decimal(v if isinstance(v, str) else "not text"),
+}
+
+
+def _a_list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("a list is needed here")
+    return value
+
+
+def _decode_object(found: dict[str, Any]) -> object:
+    tag = found.get(TAG)
+    if tag is None:
+        return found
+    if len(found) != 2 or tag not in _DECODERS:
+        raise ValueError("unknown type")
+    return _DECODERS[tag](found["v"])
+
+
+def _check_depth(value: object) -> None:
+    """Refuses what no honest sender nests: it would break recursive code of the reader later."""
+    level: list[Any] = [value]
+    for _ in range(2 * MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+                below.extend(key for key in item if isinstance(key, (tuple, frozenset)))
+            elif isinstance(item, (list, tuple, set, frozenset)):
+                below.extend(item)
+        if not below:
+            return
+        level = below
+    raise WireError("value nested too deep")
