@@ -8,7 +8,8 @@ repeats, those of a node's turn that are as they were in the turn before. What d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from rlm.core.cells import Answer, Cell, CellResult, Variable
@@ -35,6 +36,53 @@ BEGUN_1, ANSWERED_1 = "+", "="  # in stores of schema 1
 
 LONG_CHARS = 1000  # a text longer than this stands apart: a shorter one costs less than a row of its own
 AT_ONCE_S = 0.001
+
+
+WRITTEN: dict[type[Any], str] = {
+    CallStarted: "run node at_s call role depth model turn request cell batch key limit prefetched",
+    CallSent: "run node at_s call attempt",
+    CallReplied: "run node at_s call role depth model reply cost_usd elapsed_s cached billed",
+    CellStarted: "run node at_s cell",
+    CellExecuted: "run node at_s cell result notice dropped",
+    Request: "messages role depth max_output_tokens temperature schema stop cache_key shared_chars task",
+    Message: "role content",
+    Task: "question depth max_depth turn leaf_prompt_chars",
+    Reply: "text usage model cost_usd",
+    Usage: "calls input_tokens cached_tokens cache_write_tokens output_tokens reasoning_tokens",
+    Cell: "turn number code clock_s prefetch",
+    CellResult: "end stdout stderr echo error traceback answer variables notes state_lost killed rebuilt elapsed_s waited_s "
+    "prefetched prefetches_used",
+    Answer: "value",
+    Variable: "name type size",
+}
+"""The fields that the short forms write or compare. An object with anything in another field takes the general form."""
+
+
+def is_brief(cls: type[Any]) -> Callable[[Any], bool] | None:
+    """A check that no field is set which the short forms do not write; None if they write them all."""
+    rest = [field for field in fields(cls) if field.name not in WRITTEN[cls].split()]
+    if not rest:
+        return None
+    defaults = [field.default if field.default_factory is MISSING else field.default_factory() for field in rest]
+    get = attrgetter(*(field.name for field in rest), "__class__")
+    expected = (*defaults, cls)
+    return lambda thing: get(thing) == expected
+
+
+CHECKS = {cls: check for cls in WRITTEN if (check := is_brief(cls)) is not None}
+
+
+def fits_short_form(thing: object) -> bool:
+    """Whether an object, with all objects in it, has nothing that the short forms would lose."""
+    if isinstance(thing, tuple):
+        return all(map(fits_short_form, thing))
+    if type(thing) not in WRITTEN:
+        return True
+    check = CHECKS.get(type(thing))
+    return (check is None or check(thing)) and all(
+        fits_short_form(getattr(thing, field.name))
+        for field in fields(thing)  # type: ignore[arg-type]
+    )
 
 
 class ConversationDiff:
@@ -85,6 +133,31 @@ class BriefWriter:
             CallStarted: self._started, CallSent: self._sent, CallReplied: self._replied, CallFailed: self._failed,
             CellStarted: self._cell, CellExecuted: self._executed, NodeFinished: self._finished,
         }  # fmt: skip
+        if CHECKS:
+            self.forms |= {kind: self._checked(form) for kind, form in self.forms.items() if kind in WRITTEN}
+
+    def _checked(self, form: Callable[[Any], Entry | None]) -> Callable[[Any], Entry | None]:
+        """The same form, for events that it can write; the general one for others."""
+
+        def write(event: Any) -> Entry | None:
+            if fits_short_form(event):
+                return form(event)
+            since = None
+            match event:
+                case CallStarted():
+                    self._calls[event.call] = event
+                    if event.role == "node":
+                        self._turns.pop(event.node, None)
+                        since = self._talks.before(event)
+                case CallReplied():
+                    self._calls.pop(event.call, None)
+                case CellStarted():
+                    self._cells.pop(event.node, None)
+                case _:
+                    pass
+            return self._whole(event, since)
+
+        return write
 
     def _started(self, event: CallStarted) -> Entry:
         self._calls[event.call] = event
@@ -92,7 +165,7 @@ class BriefWriter:
             return self._turn(event)
         request = event.request
         messages = request.messages
-        if len(messages) != 1 or messages[0].role != "user":
+        if len(messages) != 1 or messages[0].role != "user" or request.role != "leaf":
             return self._whole(event)
         content = messages[0].content
         if len(content) > LONG_CHARS:
@@ -113,7 +186,7 @@ class BriefWriter:
         since = self._talks.before(event)
         request, node, text = event.request, event.node, self._text
         task, known = request.task, self._turns.pop(node, None)
-        if task is None:
+        if task is None or request.role != "node":
             return self._whole(event, since)
         new = [[each.role, text(each.content)] for each in request.messages[since[1] if since else 0 :]]
         alike = (
@@ -138,7 +211,12 @@ class BriefWriter:
     def _sent(self, event: CallSent) -> Entry | None:
         """Where it had to wait for that, or left again: else it says nothing that its beginning does not."""
         begun = self._calls.get(event.call)
-        if begun is not None and event.at_s - begun.at_s < AT_ONCE_S and event.attempt == 1:
+        if (
+            begun is not None
+            and 0 <= event.at_s - begun.at_s < AT_ONCE_S
+            and event.attempt == 1
+            and event.node == begun.node
+        ):
             return None
         return LEFT, event.node, event.at_s, event.call, event.attempt
 
@@ -152,6 +230,9 @@ class BriefWriter:
             or not event.billed
             or model != begun.model
             or event.elapsed_s != at_s - begun.at_s
+            or event.depth != begun.depth
+            or event.role != begun.role
+            or event.node != begun.node
         ):
             return self._whole(event)
         content, usage = reply.text, reply.usage

@@ -93,7 +93,9 @@ class Encoder:
         encoded = write(self, event)
         if isinstance(event, CallStarted):
             talk = event.request.messages[0 if since is None else since[1] :]
-            encoded["request"]["messages"] = [[each.role, self.text(each.content)] for each in talk]
+            write_message = FORMS[Message].write
+            assert write_message is not None
+            encoded["request"]["messages"] = [write_message(self, message) for message in talk]
             encoded["request"]["since"] = since
         return type(event).__name__, encoded
 
@@ -174,12 +176,22 @@ class Decoder:
         (encoded,) = fields
         if name == "CallStarted":
             request = encoded["request"]
-            new = (Message(role, self.text(text)) for role, text in request["messages"])
+            new = map(self._message, request["messages"])
             request["messages"] = (*self._brief.before(request.pop("since", None)), *new)
         read = FORMS[KINDS[name]].read
         assert read is not None
         event: AnyEvent = read(self, encoded)
         return self._brief.note(event) if isinstance(event, CallStarted) else event
+
+    def _message(self, encoded: Json) -> Message:
+        """A message; earlier versions wrote a list of role and text."""
+        if isinstance(encoded, list):
+            role, text = encoded
+            return Message(role, self.text(text))
+        read = FORMS[Message].read
+        assert read is not None
+        message: Message = read(self, encoded)
+        return message
 
     def text(self, encoded: Json) -> str:
         if isinstance(encoded, str):
