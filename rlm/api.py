@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue, ReplLimits
 from rlm.core.endings import CutRule
@@ -386,15 +385,13 @@ class RLM:
         if not self._models:
             raise ConfigurationError("this RLM was closed; make a new one.")
         run_id = run or new_run_id()
-        clock = MonotonicClock()
         budget = budget or self._budget
         return Run(
             RunSetup(
                 id=run_id,
                 settings=self._settings.within(budget),
                 sandbox=SHARED.sandbox(*self._sandbox),
-                scheduler=self._scheduler(clock=clock),
-                clock=clock,
+                scheduler=self._scheduler(),
                 price_of=self._prices.cost_usd,
                 budget=budget,
                 sinks=(*self._sinks, *sinks),

@@ -5,7 +5,6 @@ engine ──> Model      a provider, a local model, a plan, a script: one attem
        ──> Sandbox    opens REPLs, each a confined process that executes cells
        ──> Sink       is told every event, in order: views, totals
        ──> Journal    keeps every event, so that a run can be taken up again
-       ──> Clock      the time, so that tests can own it
 """
 
 from __future__ import annotations
@@ -227,11 +226,3 @@ class AnswerCache(Protocol):
     async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None: ...
 
     def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None: ...
-
-
-class Clock(Protocol):
-    """Seconds, from any fixed start; and how to wait."""
-
-    def now(self) -> float: ...
-
-    async def sleep(self, seconds: float) -> None: ...

@@ -136,6 +136,7 @@ class REPLEnv:
     async def _execute(self, cell: Cell) -> tuple[CellResult, ReplVariables]:
         job = self._run.root_job("", self._context)
         if self._repl is None:
+            self._run.recorder.start()
             self._run.begin("", self._context)
             self._repl = await self._run.tree.open(job)
         result = await self._run.tree.execute(job, self._repl, cell)

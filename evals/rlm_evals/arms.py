@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol, TypeAlias
 
 from rlm.api import RLM
-from rlm.clock import MonotonicClock
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, ModelError, RLMError
@@ -288,7 +287,6 @@ class DirectArm:
         self._prices = PriceList(dict(terms.prices))
         self.models = (model.name,)
         self._scheduler = Dispatcher(
-            clock=MonotonicClock(),
             concurrency=terms.concurrency,
             call_timeout_s=terms.seconds + GRACE_S,  # the item's own limit comes first
             policy=RetryPolicy(retries=terms.retries),

@@ -13,7 +13,7 @@ from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Totals, UsageReport
-from rlm.ports import Clock, Journal, Sink
+from rlm.ports import Journal, Sink
 
 MUST_LAST = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
 SOON_S = 0.01  # one write for calls that begin together, and less than a request takes to a provider and back
@@ -27,13 +27,11 @@ class Recorder:
     def __init__(
         self,
         run: RunId,
-        clock: Clock,
         sinks: Sequence[Sink],
         history: History | None = None,
     ) -> None:
         self.run = run
-        self._clock = clock
-        self._began = clock.now()
+        self._started_at = 0.0  # of the loop's time
         self._sinks = tuple(sinks)
         self.journal: Journal | None = None  # set when the run begins
         self._must_keep = False
@@ -44,7 +42,7 @@ class Recorder:
 
     @property
     def at_s(self) -> float:
-        return self._clock.now() - self._began
+        return asyncio.get_running_loop().time() - self._started_at
 
     @property
     def tree(self) -> TreeBuilder:
@@ -54,6 +52,10 @@ class Recorder:
     def usage(self) -> UsageReport:
         """What was paid so far."""
         return self._totals.report()
+
+    def start(self) -> None:
+        """Start the run's time."""
+        self._started_at = asyncio.get_running_loop().time()
 
     def emit(self, event: AnyEvent) -> None:
         """A sink that raises is left out from then on: a broken view must not end a run that is being paid for."""
@@ -97,7 +99,7 @@ class Recorder:
         for event in events:
             self._show(event)
         if events:
-            self._began = self._clock.now() - events[-1].at_s
+            self._started_at = asyncio.get_running_loop().time() - events[-1].at_s
 
     def _show(self, event: AnyEvent) -> None:
         self._tree.add(event)

@@ -29,7 +29,7 @@ from rlm.engine.spending.limits import Remaining, RunLimits
 from rlm.engine.spending.meter import Meter, PriceOf
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.spending.stop import Deadline, Stop
-from rlm.ports import AnswerCache, Clock, Record, Sandbox, Scheduler, Sink
+from rlm.ports import AnswerCache, Record, Sandbox, Scheduler, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,6 @@ class RunSetup:
     settings: TreeSettings
     sandbox: Sandbox
     scheduler: Scheduler
-    clock: Clock
     price_of: PriceOf
     budget: Budget = Budget()
     sinks: Sequence[Sink] = ()
@@ -72,7 +71,7 @@ class Run:
         for event in setup.past:
             repetition.history.note(event)
         fed = repetition.history if repetition.purpose == "run" else None
-        self.recorder = Recorder(setup.id, setup.clock, setup.sinks, fed)
+        self.recorder = Recorder(setup.id, setup.sinks, fed)
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
         self.ledger = Ledger(budget)
@@ -130,6 +129,7 @@ class Run:
             RunCancelledError: it was stopped by ``cancel``.
             asyncio.CancelledError: its task was cancelled.
         """
+        self.recorder.start()
         record = self._setup.record
         journal = self.recorder.journal = None if record is None else await record.begin(question, context)
         try:

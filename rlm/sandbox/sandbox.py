@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from rlm.clock import MonotonicClock
 from rlm.core.cells import (
     Answer,
     Cell,
@@ -333,7 +332,7 @@ class WorkerSandbox:
         self._repls: set[WorkerRepl] = set()
         self._contexts = ContextPool()
         read_memory = read_memory or MemoryMeter().read
-        self._admission = Admission(MonotonicClock(), read_memory)
+        self._admission = Admission(read_memory)
         self._watch = MemoryWatch(self._repls, read_memory)
         self._closed = False
 

@@ -8,7 +8,7 @@ import random
 from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
-from rlm.ports import CallObserver, Clock, Model, OnText, can_stream
+from rlm.ports import CallObserver, Model, OnText, can_stream
 from rlm.scheduler.lanes import Lane
 from rlm.scheduler.pace import Pace
 from rlm.scheduler.retries import RetryPolicy, is_pushback, plan_retry
@@ -31,7 +31,6 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        clock: Clock,
         concurrency: int = 64,
         call_timeout_s: float = 600.0,
         policy: RetryPolicy | None = None,
@@ -39,7 +38,6 @@ class Dispatcher:
         tokens_per_minute: float | None = None,
         jitter: random.Random | None = None,
     ) -> None:
-        self._clock = clock
         self._concurrency = concurrency
         self._call_timeout_s = call_timeout_s
         self._policy = policy or RetryPolicy()
@@ -82,7 +80,7 @@ class Dispatcher:
             except ModelError as error:
                 if is_pushback(error):
                     wait = min(error.retry_after_s or 0.0, self._policy.max_retry_after_s)
-                    lane.pushed_back(sent_in_round, self._clock.now() + wait)
+                    lane.pushed_back(sent_in_round, asyncio.get_running_loop().time() + wait)
                 delay = plan_retry(error, attempt, self._policy, self._jitter.random())
                 if observer.decided or delay is None:
                     raise
@@ -94,17 +92,17 @@ class Dispatcher:
                 return reply
             finally:
                 lane.release()
-            await self._clock.sleep(delay)
+            await asyncio.sleep(delay)
 
     async def _keep_pace(self, model: str, request: Request) -> None:
         """Waits until the limits a minute allow one more call. Reservations no slot meanwhile."""
-        now = self._clock.now()
+        now = asyncio.get_running_loop().time()
         requests, tokens = self._pace_of(model)
         wait = requests.reserve(1, now) if requests else 0.0
         if tokens:
             wait = max(wait, tokens.reserve(estimate_tokens(request), now))
         if wait > 0:
-            await self._clock.sleep(wait)
+            await asyncio.sleep(wait)
 
     def _correct_pace(self, model: str, request: Request, reply: Reply) -> None:
         _, tokens = self._pace_of(model)
@@ -122,10 +120,10 @@ class Dispatcher:
     async def _enter(self, lane: Lane, node: NodeId) -> int:
         """A slot in a lane that is not paused; nobody holds one while it waits for the pause to end."""
         while True:
-            if (left := lane.paused_until - self._clock.now()) > 0:
-                await self._clock.sleep(left)
+            if (left := lane.paused_until - asyncio.get_running_loop().time()) > 0:
+                await asyncio.sleep(left)
             sent_in_round = await lane.acquire(node)
-            if lane.paused_until <= self._clock.now():
+            if lane.paused_until <= asyncio.get_running_loop().time():
                 return sent_in_round
             lane.release()
 

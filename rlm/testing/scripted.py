@@ -1,19 +1,18 @@
 """A model that follows a script: the ``Model`` port without a provider, a socket or a cost.
 
-For tests of programs built on this package, and of the package itself. Latency runs on the given clock, so that under
-a ``VirtualClock`` it takes no time at all.
+For tests of programs built on this package, and of the package itself. Latency is of the loop's time, so that under a
+``VirtualClock`` it takes no time at all.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from rlm.clock import MonotonicClock
 from rlm.core.errors import ModelError
 from rlm.core.messages import Reply, Request, Usage
-from rlm.ports import Clock
 from rlm.testing.prefix import AppendOnly, PrefixCache, estimate_tokens
 
 ScriptedAnswer: TypeAlias = str | Reply | ModelError
@@ -33,8 +32,7 @@ class ScriptedModel:
         script: what to answer; a function may be async.
         name: the full name to report.
         window_tokens: the window to report.
-        latency_s: how long each answer takes.
-        clock: where that time passes; the real time by default.
+        latency_s: seconds that each answer takes, of the loop's time.
 
     Attributes:
         requests: every request, in the order of arrival.
@@ -49,14 +47,12 @@ class ScriptedModel:
         name: str = "scripted:root",
         window_tokens: int = 128_000,
         latency_s: float = 0.0,
-        clock: Clock | None = None,
     ) -> None:
         self._script: Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]]
         self._script = script if callable(script) else _in_order(iter(script), name)
         self._name = name
         self._window_tokens = window_tokens
         self._latency_s = latency_s
-        self._clock = clock or MonotonicClock()
         self._cache = PrefixCache()
         self._conversations = AppendOnly()
         self._in_flight = 0
@@ -83,7 +79,7 @@ class ScriptedModel:
         try:
             answer = self._script(request)
             if self._latency_s:
-                await self._clock.sleep(self._latency_s)
+                await asyncio.sleep(self._latency_s)
             if inspect.isawaitable(answer):
                 answer = await answer
             answered = True

@@ -80,10 +80,10 @@ class BillingModel:
             if isinstance(fault, RateLimitedError) or (
                 isinstance(fault, ProviderUnreachableError) and not fault.reached
             ):
-                await world.clock.sleep(draw.random())
+                await asyncio.sleep(draw.random())
                 raise fault
             sent = True
-            await world.clock.sleep(draw.choice((0.0, 0.1, draw.random() * 5)))
+            await asyncio.sleep(draw.choice((0.0, 0.1, draw.random() * 5)))
             if fault is not None:
                 raise fault
         except BaseException as error:
@@ -178,13 +178,11 @@ class World:
                 ),
                 sandbox=self.sandbox,
                 scheduler=Dispatcher(
-                    clock=self.clock,
                     concurrency=draw.choice((1, 8, 64)),
                     call_timeout_s=call_timeout_s,
                     policy=RetryPolicy(retries=2),
                     jitter=random.Random(seed),
                 ),
-                clock=self.clock,
                 price_of=lambda name, usage: self.prices[name].usd(usage),
                 budget=self.budget,
             )
@@ -212,7 +210,7 @@ class World:
                 case 3:
                     cell.print("w" * draw.choice((10, 20_000)))
                 case 4:
-                    await self.clock.sleep(draw.choice((0.0, 1.0, 30.0)))
+                    await asyncio.sleep(draw.choice((0.0, 1.0, 30.0)))
                 case 5:
                     cell.print(await cell.budget())
                 case 6:
@@ -220,7 +218,7 @@ class World:
                 case 7 if draw.random() < 0.3:
                     cell.final("found in code")
         if draw.random() < 0.02:
-            await self.clock.sleep(1e6)  # as good as for ever
+            await asyncio.sleep(1e6)  # as good as for ever
 
     async def live(self) -> Result | RLMError:
         """The run, with whoever stops it."""

@@ -30,7 +30,7 @@ def answer(request: Request) -> str:
 
 def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
     clock = VirtualClock()
-    model = ScriptedModel(answer, window_tokens=WINDOW, latency_s=1.0, clock=clock)
+    model = ScriptedModel(answer, window_tokens=WINDOW, latency_s=1.0)
     settings = TreeSettings(
         [model], lambda _: default_family, max_depth=0, max_turns=TURNS + 1, observation_chars=3_000
     )
@@ -39,8 +39,7 @@ def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
             id=RunId("r"),
             settings=settings,
             sandbox=ScriptedSandbox({"work()": work}),
-            scheduler=Dispatcher(clock=clock),
-            clock=clock,
+            scheduler=Dispatcher(),
             price_of=lambda _, usage: usage.total_tokens * 1e-6,
             budget=Budget(usd=5.0),
         )

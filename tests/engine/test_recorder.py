@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from rlm.clock import MonotonicClock
 from rlm.core.cells import Cell
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent, CallReplied, CallStarted, CellStarted, NodeStarted
@@ -49,7 +48,7 @@ class Counting:
 
 
 def recorder() -> tuple[Recorder, Counting]:
-    made, journal = Recorder(RunId("r"), MonotonicClock(), ()), Counting()
+    made, journal = Recorder(RunId("r"), ()), Counting()
     made.emit(NodeStarted(**COMMON, parent=None, depth=0, model="m", question="q", context="c"))
     for number in (1, 2):
         made.emit(

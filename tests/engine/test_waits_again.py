@@ -44,18 +44,17 @@ def execute(
         if waits:
             cell.variables["out"] = await asked
         else:
-            await clock.sleep(0.1)
+            await asyncio.sleep(0.1)
             asked.cancel()
             cell.variables["out"] = "nothing"
 
-    model = ScriptedModel(reply, latency_s=5.0, clock=clock)
+    model = ScriptedModel(reply, latency_s=5.0)
     run = Run(
         RunSetup(
             id=RunId("r"),
             settings=TreeSettings([model], lambda _: default_family, max_depth=1, max_turns=5, observation_chars=3_000),
             sandbox=ScriptedSandbox({"work()": work}),
-            scheduler=Dispatcher(clock=clock),
-            clock=clock,
+            scheduler=Dispatcher(),
             price_of=lambda *_: None,
             sinks=[sink],
             past=past,

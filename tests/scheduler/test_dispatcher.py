@@ -47,7 +47,7 @@ class Provider:
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         try:
-            await self._clock.sleep(self._latency_s)
+            await asyncio.sleep(self._latency_s)
         finally:
             self.in_flight -= 1
         answer = self._answer(number)
@@ -85,7 +85,7 @@ def request(text: str = "q") -> Request:
 def test_never_more_in_flight_than_allowed_and_nothing_waits_needlessly() -> None:
     clock = VirtualClock()
     provider = Provider(clock, lambda _: "ok")
-    dispatcher = Dispatcher(clock=clock, concurrency=8)
+    dispatcher = Dispatcher(concurrency=8)
 
     async def main() -> None:
         await asyncio.gather(*(dispatcher.ask(provider, request(), node=A, observer=Attempts()) for _ in range(80)))
@@ -101,7 +101,7 @@ def test_a_model_with_fewer_slots_is_sent_no_more_calls_than_it_can_work_on() ->
 
     clock = VirtualClock()
     provider = Small(clock, lambda _: "ok")
-    dispatcher = Dispatcher(clock=clock, concurrency=64)
+    dispatcher = Dispatcher(concurrency=64)
 
     async def main() -> None:
         await asyncio.gather(*(dispatcher.ask(provider, request(), node=A, observer=Attempts()) for _ in range(20)))
@@ -113,7 +113,7 @@ def test_a_model_with_fewer_slots_is_sent_no_more_calls_than_it_can_work_on() ->
 def test_a_small_node_does_not_wait_behind_a_large_batch() -> None:
     clock = VirtualClock()
     provider = Provider(clock, lambda _: "ok")
-    dispatcher = Dispatcher(clock=clock, concurrency=10)
+    dispatcher = Dispatcher(concurrency=10)
     ended: dict[str, float] = {}
 
     async def ask(node: NodeId, name: str) -> None:
@@ -124,7 +124,7 @@ def test_a_small_node_does_not_wait_behind_a_large_batch() -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(1_000):
                 group.create_task(ask(A, f"batch {number}"))
-            await clock.sleep(0.5)
+            await asyncio.sleep(0.5)
             group.create_task(ask(B, "single"))
 
     clock.run(main())
@@ -135,7 +135,7 @@ def test_a_small_node_does_not_wait_behind_a_large_batch() -> None:
 def test_failures_that_may_pass_are_retried_and_told() -> None:
     clock = VirtualClock()
     provider = Provider(clock, lambda n: ProviderUnavailableError("down", status=500) if n < 3 else "ok")
-    dispatcher = Dispatcher(clock=clock)
+    dispatcher = Dispatcher()
     attempts = Attempts()
     reply = clock.run(dispatcher.ask(provider, request(), node=A, observer=attempts))
     assert reply.text == "ok"
@@ -155,7 +155,7 @@ def test_failures_that_may_pass_are_retried_and_told() -> None:
 def test_how_often_a_failure_is_tried(error: ModelError, calls: int) -> None:
     clock = VirtualClock()
     provider = Provider(clock, lambda _: error)
-    dispatcher = Dispatcher(clock=clock, policy=RetryPolicy(retries=3))
+    dispatcher = Dispatcher(policy=RetryPolicy(retries=3))
     with pytest.raises(type(error)):
         clock.run(dispatcher.ask(provider, request(), node=A, observer=Attempts()))
     assert provider.calls == calls
@@ -166,7 +166,7 @@ def test_retry_after_stops_the_whole_lane() -> None:
     provider = Provider(
         clock, lambda n: RateLimitedError("wait", status=429, retry_after_s=20) if n == 1 else "ok", 0.1
     )
-    dispatcher = Dispatcher(clock=clock, concurrency=1)
+    dispatcher = Dispatcher(concurrency=1)
 
     async def main() -> None:
         await asyncio.gather(*(dispatcher.ask(provider, request(), node=A, observer=Attempts()) for _ in range(5)))
@@ -180,7 +180,7 @@ def test_retry_after_stops_the_whole_lane() -> None:
 def test_a_call_without_an_end_fails_after_its_deadline() -> None:
     clock = VirtualClock()
     provider = Provider(clock, lambda _: "late", latency_s=1e6)
-    dispatcher = Dispatcher(clock=clock, call_timeout_s=30, policy=RetryPolicy(retries=1))
+    dispatcher = Dispatcher(call_timeout_s=30, policy=RetryPolicy(retries=1))
     with pytest.raises(ModelTimeoutError, match="30 s"):
         clock.run(dispatcher.ask(provider, request(), node=A, observer=Attempts()))
     assert provider.calls == 2

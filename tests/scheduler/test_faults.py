@@ -7,7 +7,6 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rlm.clock import MonotonicClock
 from rlm.core.errors import ModelError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Message, Reply, Request
@@ -95,7 +94,7 @@ async def test_every_answer_arrives_or_its_place_holds_the_error() -> None:
     prompts = [f"hopeless {i}" if i % 50 == 7 else f"item {i}" for i in range(CALLS)]
     async with ScriptedServer(trouble.answer) as server:
         model = OpenAIChat("m", api_key="k", base_url=server.base_url)
-        dispatcher = Dispatcher(clock=MonotonicClock(), concurrency=LIMIT, call_timeout_s=TIMEOUT_S, policy=POLICY)
+        dispatcher = Dispatcher(concurrency=LIMIT, call_timeout_s=TIMEOUT_S, policy=POLICY)
 
         async def ask(number: int) -> Reply | BaseException:
             request = Request((Message("user", prompts[number]),))

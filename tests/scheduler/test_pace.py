@@ -29,7 +29,7 @@ class Meter:
 
     async def ask(self, request: Request) -> Reply:
         self.came_at.append(self._clock.now())
-        await self._clock.sleep(0.5)
+        await asyncio.sleep(0.5)
         return Reply("ok", Usage(1, self._tokens // 2, output_tokens=self._tokens - self._tokens // 2), self.name)
 
     async def aclose(self) -> None:
@@ -54,7 +54,7 @@ def ask_many(calls: int, tokens: int = 10, chars: int = 4, **limits: float) -> l
     meter = Meter(clock, tokens)
 
     async def main() -> None:
-        dispatcher = Dispatcher(clock=clock, **limits)  # type: ignore[arg-type]
+        dispatcher = Dispatcher(**limits)  # type: ignore[arg-type]
         request = Request((Message("user", "x" * chars),), max_output_tokens=tokens)
         await asyncio.gather(*(dispatcher.ask(meter, request, node=ROOT, observer=Silent()) for _ in range(calls)))
 

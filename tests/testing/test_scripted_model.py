@@ -54,7 +54,7 @@ async def test_a_conversation_that_grows_at_its_end_is_cached_up_to_its_last_tur
 
 def test_latency_passes_on_the_given_clock_and_calls_overlap() -> None:
     clock = VirtualClock()
-    model = ScriptedModel(lambda request: "ok", latency_s=30.0, clock=clock)
+    model = ScriptedModel(lambda request: "ok", latency_s=30.0)
 
     async def main() -> None:
         await asyncio.gather(*(model.ask(say(str(number))) for number in range(50)))
@@ -67,7 +67,7 @@ def test_latency_passes_on_the_given_clock_and_calls_overlap() -> None:
 
 def test_cancelled_calls_are_counted_and_leave_nothing_in_flight() -> None:
     clock = VirtualClock()
-    model = ScriptedModel(lambda request: "ok", latency_s=30.0, clock=clock)
+    model = ScriptedModel(lambda request: "ok", latency_s=30.0)
 
     async def main() -> None:
         with pytest.raises(TimeoutError):

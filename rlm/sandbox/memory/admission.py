@@ -7,10 +7,10 @@ for another to end may be the parent of the one that waits: so the wait is bound
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from rlm.core.errors import SandboxUnavailableError
-from rlm.ports import Clock
 from rlm.sandbox.memory.meter import Memory
 
 # What must be left for the host and everything else, a share of the machine between two bounds. With less the system is busy
@@ -34,8 +34,7 @@ def floor_mb(memory: Memory) -> int:
 class Admission:
     """Lets REPLs open while there is memory, and holds the next one back while there is not."""
 
-    def __init__(self, clock: Clock, read: Callable[[], Memory | None]) -> None:
-        self._clock = clock
+    def __init__(self, read: Callable[[], Memory | None]) -> None:
         self._read = read
 
     async def enter(self) -> None:
@@ -44,11 +43,12 @@ class Admission:
         Raises:
             SandboxUnavailableError: there was none for ``WAIT_S`` seconds.
         """
-        gives_up_at = self._clock.now() + WAIT_S
+        loop = asyncio.get_running_loop()
+        gives_up_at = loop.time() + WAIT_S
         while (memory := self._read()) is not None and memory.free < (floor := floor_mb(memory)):
-            if self._clock.now() >= gives_up_at:
+            if loop.time() >= gives_up_at:
                 raise SandboxUnavailableError(
                     f"only {memory.free} MiB of memory are free on this machine, and a REPL is opened where at least {floor} "
                     "are. Run fewer nodes at once, or give cells less memory with memory_mb."
                 )
-            await self._clock.sleep(POLL_S)
+            await asyncio.sleep(POLL_S)
