@@ -1,33 +1,36 @@
-"""``rlm eval``: loads the evaluation package, which is installed separately from the engine.
+"""``rlm eval``: entry point of the evaluation package, which is a distribution of its own.
 
-The package ``rlm_evals`` lives in ``evals/`` of a checkout and in the extra ``rlm-arbor[evals]``.
+The package ``rlm_evals`` lives in ``evals/`` of a checkout and installs with the extra ``rlm-arbor[evals]``.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import Annotated, cast
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import MissingExtraError
 
-INSTALL_HINT = 'install it with: pip install "rlm-arbor[evals]" (in a checkout: pip install ./evals)'
+INSTALL_COMMAND = 'pip install "rlm-arbor[evals]" (from a checkout: pip install . ./evals)'
 
 
 def _load_app() -> App:
+    """Command group of the package, or a stand-in that reports its absence."""
     try:
         return cast(App, import_module("rlm_evals.cli").app)
     except ModuleNotFoundError as error:
-        if error.name != "rlm_evals":
+        if error.name not in ("rlm_evals", "rlm_evals.cli"):
             raise
-        missing = App(name="eval", help="Compare ways of answering on tasks with exact answers.")
-        missing.default(_explain_missing_package)
-        return missing
+        app = App(name="eval", help=f"Compare methods on tasks with exact answers. Requires {INSTALL_COMMAND}.")
+        app.default(_report_missing_package)
+        return app
 
 
-def _explain_missing_package(*_words: str) -> None:
-    raise ConfigurationError(f"rlm eval needs the package rlm_evals, which is not installed; {INSTALL_HINT}")
+def _report_missing_package(
+    *_arguments: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+) -> None:
+    raise MissingExtraError("rlm eval", INSTALL_COMMAND)
 
 
 app = _load_app()
