@@ -1,13 +1,21 @@
-"""Settings of all tests: no run is stored unless a test asks for it, and the architecture tests run first."""
+"""Settings of all tests: no run store, default signals in child processes, and architecture tests first."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ["RLM_STORE"] = "none"
+
+# A background job (``nohup pytest &``) ignores SIGINT and SIGHUP, and its children inherit that across exec. A Python handler
+# does not survive exec, so children start with the default action. SIGHUP stays without effect on the test run itself.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 ARCHITECTURE = Path(__file__).parent / "architecture"
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PRINT_IGNORED = "import signal as s; print([n.name for n in (s.SIGINT, s.SIGHUP) if s.getsignal(n) is s.SIG_IGN])"
@@ -18,7 +15,6 @@ def test_children_start_with_default_signal_handlers() -> None:
     assert child.stdout == "[]\n"
 
 
-@pytest.mark.skipif("RLM_TEST_INNER" in os.environ, reason="runs inside itself")
 def test_background_job_restores_handlers_for_children() -> None:
     """Runs the test above with SIGINT and SIGHUP ignored, as ``nohup ... &`` starts it."""
     test = f"{__file__}::{test_children_start_with_default_signal_handlers.__name__}"
@@ -37,7 +33,6 @@ def test_background_job_restores_handlers_for_children() -> None:
             test,
         ],
         cwd=ROOT,
-        env={**os.environ, "RLM_TEST_INNER": "1"},
         capture_output=True,
         text=True,
         check=False,
