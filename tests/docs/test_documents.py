@@ -1,4 +1,4 @@
-"""Documents are tested: the README's programs run, the examples run, and the map names files that exist."""
+"""Code blocks of README.md and docs/, the examples, and the map of the code in ARCHITECTURE.md."""
 
 from __future__ import annotations
 
@@ -15,20 +15,34 @@ import pytest
 from rlm.testing.server import ChatCall, ScriptedServer
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REPLY = "a plain answer"
+INTERACTIVE = ("rlm debug", "rlm eval")  # a prompt, and the tasks' own tests
+FORBIDDEN = re.compile(r"/work/|/farm/|\.library|" + "py" + r"pi\.org|files\.pythonhosted|" + "registry" + r"\.npmjs")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def programs() -> list[tuple[str, int]]:
+    return [(page.name, number) for page in PAGES for number in range(len(blocks(page, "python")))]
+
+
+def commands() -> list[str]:
+    """Every ``rlm`` command line of every page, without its comment."""
+    text = "\n".join(block.replace("\\\n", " ") for page in PAGES for block in blocks(page, "bash"))
+    lines = [line.strip().partition("#")[0].strip() for line in text.splitlines()]
+    return [line for line in lines if line.startswith("rlm ") and not line.startswith(INTERACTIVE)]
 
 
 def answer(call: ChatCall) -> str:
-    return "```repl\nFINAL(llm_query('about ' + str(context)[:20]))\n```" if call.is_root else "a plain answer"
+    return "```repl\nFINAL(llm_query('about ' + str(context)[:20]))\n```" if call.is_root else REPLY
 
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    """What a user's shell would hold, with a scripted server in the provider's place."""
+    """A user's shell environment, with a scripted server as the provider."""
     with ScriptedServer.in_thread(answer) as server:
         yield {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "not-a-key"}
 
@@ -37,40 +51,54 @@ def run(command: list[str], environment: dict[str, str], folder: Path = ROOT) ->
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_the_readmes_programs_run(number: int, environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "number"), programs())
+def test_documented_programs_run(page: str, number: int, environment: dict[str, str], tmp_path: Path) -> None:
+    (source,) = [blocks(path, "python")[number] for path in PAGES if path.name == page]
     program = tmp_path / "program.py"
-    program.write_text(blocks("python")[number], encoding="utf-8")
+    program.write_text(source, encoding="utf-8")
     shown = run([sys.executable, "-W", "error", str(program)], environment)
     assert shown.returncode == 0, shown.stderr
-    assert "a plain answer" in shown.stdout
+    assert (REPLY in shown.stdout) == ("RLM" in source)
+    assert shown.stdout
     assert "Traceback" not in shown.stderr
 
 
-def test_the_readmes_commands_are_accepted(environment: dict[str, str], tmp_path: Path) -> None:
+def test_documented_commands_run_in_order(environment: dict[str, str], tmp_path: Path) -> None:
+    """Runs every command with one store, so that later ones find the runs of earlier ones."""
     (tmp_path / "contracts").mkdir()
     (tmp_path / "contracts" / "one.txt").write_text("The supplier pays within 30 days.", encoding="utf-8")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("rlm ask")]
-    assert len(lines) >= 2
+    lines = commands()
+    assert len([line for line in lines if line.startswith("rlm ask")]) >= 3
+    assert len(lines) >= 8
     for line in lines:
-        words = shlex.split(line)
-        if "--model" not in words:
-            words += ["--model", "gpt-4o"]  # the embedded model has tests of its own
-        shown = run([sys.executable, "-m", *words], environment, tmp_path)
-        assert (shown.returncode, shown.stdout) == (0, "a plain answer\n"), shown.stderr
+        words, _, target = line.partition(" > ")
+        arguments = shlex.split(words)[1:]
+        if arguments[0] == "ask" and "--model" not in arguments:
+            arguments += ["--model", "gpt-4o"]  # the embedded model has tests of its own
+        shown = run([sys.executable, "-m", "rlm", *arguments], environment | {"RLM_STORE": "runs.db"}, tmp_path)
+        assert shown.returncode == 0, (line, shown.stderr)
+        assert shown.stdout.startswith("<!doctype html>" if target else ""), line
+        if arguments[0] in ("ask", "resume"):  # resuming a complete run returns its answer
+            assert shown.stdout == f"{REPLY}\n", line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_resolve(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize(
-    "arguments", [["departments.py"], ["watch.py", "README.md", "What is this?"], ["own_model.py"]]
+    "arguments", [["departments.py"], ["watch.py", "README.md", "What is this?"], ["own_model.py"], ["own_plan.py"]]
 )
-def test_the_examples_run(arguments: list[str], environment: dict[str, str]) -> None:
+def test_examples_run(arguments: list[str], environment: dict[str, str]) -> None:
     shown = run([sys.executable, f"examples/{arguments[0]}", *arguments[1:]], environment)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip()
 
 
-def test_the_map_names_what_exists() -> None:
+def test_map_of_code_names_existing_files() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     table = text[text.index("## Map") : text.index("## Rules")]
     named = [
@@ -83,16 +111,11 @@ def test_the_map_names_what_exists() -> None:
         assert any((ROOT / "rlm" / place).exists() for place in (name, f"{folder}/{name}")), name
 
 
-def test_nothing_committed_names_this_machine_or_a_registry() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
-        "\n"
-    )
-    forbidden = re.compile(
-        r"/work/|/farm/|\.library|" + "py" + r"pi\.org|files\.pythonhosted|" + "registry" + r"\.npmjs"
-    )
-    for name in filter(None, listed):
+def test_tracked_files_name_no_machine_or_registry() -> None:
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    for name in listing.stdout.splitlines():
         path = ROOT / name
-        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".txt", ".yml", ""} and name != "LICENSE":
+        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".txt", ".yml", ""} and path.name != "LICENSE":
             text = path.read_text(encoding="utf-8", errors="replace")
             if name not in {".gitignore", "tests/docs/test_documents.py"}:
-                assert not forbidden.search(text), name
+                assert not FORBIDDEN.search(text), name
