@@ -16,7 +16,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell, CellResult
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
 from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from rlm.core.budget import Budget
-from rlm.core.cells import PlainValue, ReplLimits
+from rlm.core.cells import PlainValue
 from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError, IncompleteRecordError
 from rlm.core.estimates import Estimate, estimate_run
@@ -21,6 +21,7 @@ from rlm.core.events import AnyEvent, NodeStarted, RunFinished, RunStarted
 from rlm.core.history import History
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
+from rlm.core.repl_spec import ReplLimits
 from rlm.core.result import Result
 from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.engine.replay.policy import CellWatch, OnDivergence, Repetition

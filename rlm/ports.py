@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeGuard
 
-from rlm.core.cells import Cell, CellResult, PlainValue, ReplSpec, ReplVariables, Subcall, SubcallOutcome
+from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ModelError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
+from rlm.core.repl_spec import ReplSpec, ReplVariables
+from rlm.core.subcalls import Subcall, SubcallOutcome
 
 
 class Model(Protocol):

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rlm.api import RLM
-from rlm.core.cells import Cell, CellResult, PlainValue, ReplVariables
+from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.repl_spec import ReplVariables
 from rlm.engine.run import Run
 from rlm.ports import Model, Repl
 from rlm.rlm_repl import RLM_REPL

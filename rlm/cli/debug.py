@@ -7,10 +7,11 @@ import sys
 
 from rlm.cli.exits import Exit, complain
 from rlm.cli.records import engine_of, find_context, open_store
-from rlm.core.cells import Cell, Subcall, SubcallFailure, SubcallOutcome
+from rlm.core.cells import Cell
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import CellExecuted
 from rlm.core.ids import NodeId
+from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.ports import Repl
 from rlm.views.escape import safe_text
 

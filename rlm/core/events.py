@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rlm.core.cells import Cell, CellResult, PlainValue, SubcallFailure
+from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Reply, Request, Usage
+from rlm.core.subcalls import SubcallFailure
 
 Status: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
 """``complete``: an answer, no limit met. ``partial``: an answer, given because a limit was met. The others have none."""

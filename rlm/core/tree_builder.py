@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 
-from rlm.core.cells import SubcallFailure
 from rlm.core.events import (
     AnyEvent,
     CallBilled,
@@ -23,6 +22,7 @@ from rlm.core.events import (
 )
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.observations import cut_middle
+from rlm.core.subcalls import SubcallFailure
 from rlm.core.tree import CallRecord, NodeRecord
 
 KEPT_PROMPT_CHARS = 32_000_000  # of leaf calls in one tree, as a whole; the journal has them all

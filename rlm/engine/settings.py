@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rlm.core.budget import Budget
-from rlm.core.cells import PlainValue, ReplLimits
+from rlm.core.cells import PlainValue
 from rlm.core.endings import CutRule
 from rlm.core.ids import NodeId
+from rlm.core.repl_spec import ReplLimits
 from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model
 from rlm.prompts import PromptFamily

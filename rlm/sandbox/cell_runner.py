@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from rlm.core.cells import Cell, ReplLimits, Subcall, SubcallOutcome
+from rlm.core.cells import Cell
+from rlm.core.repl_spec import ReplLimits
+from rlm.core.subcalls import Subcall, SubcallOutcome
 from rlm.ports import Keep, ServeSubcall
 from rlm.sandbox.launchers.launcher import WorkerProcess
 from rlm.sandbox.protocol import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew

@@ -17,17 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from rlm.core.cells import (
-    Cell,
-    PlainValue,
-    ReplLimits,
-    Subcall,
-    SubcallAnswer,
-    SubcallFailure,
-    SubcallOutcome,
-    Variable,
-)
+from rlm.core.cells import Cell, PlainValue, Variable
 from rlm.core.errors import ProtocolViolationError
+from rlm.core.repl_spec import ReplLimits
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.shared_memory import Header
 from rlm.sandbox.worker.wire.frames import Decoder, Message, WireError, decode_text, encode_text, pack_message
 from rlm.sandbox.worker.wire.values import dump, load
@@ -220,12 +213,35 @@ class Session:
         return Printed(stream, decode_text(message.body))  # type: ignore[arg-type]
 
     def _on_call(self, message: Message) -> Called:
+        match message.header.get("kind"):
+            case "model":
+                return self._on_model_queries(message)
+            case "budget":
+                return self._on_budget_query(message)
+            case _:
+                raise ProtocolViolationError("a worker sent a sub-call of an unknown kind")
+
+    def _on_budget_query(self, message: Message) -> Called:
+        header, body = message
+        if body or header.keys() != {"t", "kind", "first"}:
+            raise ProtocolViolationError("a worker sent a budget query with a prompt or options")
+        self._open_calls(header.get("first"), 1)
+        return Called((BudgetQuery(self._next_id - 1 - self._base),))
+
+    def _open_calls(self, first: object, count: int) -> None:
+        """Opens ``count`` sub-calls. Their ids must follow the last one."""
+        if type(first) is not int or first != self._next_id:
+            raise ProtocolViolationError("a worker sent a sub-call out of order")
+        if len(self._open) + count > self._limits.open_calls:
+            raise ProtocolViolationError(f"a worker opened more than {self._limits.open_calls} sub-calls at once")
+        self._open.update(range(first, first + count))
+        self._next_id += count
+
+    def _on_model_queries(self, message: Message) -> Called:
         header, body = message
         lengths = [_int(length, len(body)) for length in _list(header.get("prompts"), 1024)]
-        if not lengths or header.get("first") != self._next_id:
-            raise ProtocolViolationError("a worker sent a sub-call out of order")
-        if len(self._open) + len(lengths) > self._limits.open_calls:
-            raise ProtocolViolationError(f"a worker opened more than {self._limits.open_calls} sub-calls at once")
+        if not lengths:
+            raise ProtocolViolationError("a worker sent a sub-call without prompts")
         options_length = _int(header.get("options", 0), len(body))
         contexts = [_pair(each, len(body)) for each in _list(header.get("contexts", []), 1024)]
         if len(contexts) not in (0, 1, len(lengths)):
@@ -237,9 +253,11 @@ class Session:
         options = _read_options(next(pieces))
         values = [load(kind, next(pieces)) for kind, _ in contexts]
         batch = header.get("batch")
-        made = tuple(
-            Subcall(
-                number=self._next_id + index - self._base,
+        first = self._next_id - self._base
+        self._open_calls(header.get("first"), len(lengths))
+        queries = tuple(
+            ModelQuery(
+                number=first + index,
                 prompt=decode_text(piece),
                 context=values[index if len(values) > 1 else 0] if values else None,
                 has_context=bool(values),
@@ -249,11 +267,9 @@ class Session:
             )
             for index, piece in enumerate(pieces)
         )
-        self._open.update(range(self._next_id, self._next_id + len(made)))
-        self._next_id += len(made)
         if header.get("ahead") is True:
-            self._prefetched += len(made)
-        return Called(made)
+            self._prefetched += len(queries)
+        return Called(queries)
 
     def _on_cancel(self, message: Message) -> Withdrew:
         ids = [_int(number, self._next_id - 1) for number in _list(message.header.get("calls"), 1024)]
@@ -312,13 +328,10 @@ def _read_options(data: bytes) -> dict[str, Any]:
     if not data:
         return {}
     options = load("j", data)
-    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive", "budget"}:
+    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive"}:
         raise ProtocolViolationError("a worker sent a sub-call with unknown options")
     model, schema, recursive = options.get("model"), options.get("schema"), options.get("recursive")
-    if not (isinstance(schema, dict | None) and isinstance(recursive, bool | None)) or options.get("budget") not in (
-        None,
-        True,
-    ):
+    if not (isinstance(schema, dict | None) and isinstance(recursive, bool | None)):
         raise ProtocolViolationError("a worker sent a sub-call with options of the wrong type")
     if model is not None:
         _text(model, MAX_NAME_CHARS)

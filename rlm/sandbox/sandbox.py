@@ -11,18 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from rlm.core.cells import (
-    Answer,
-    Cell,
-    CellEnd,
-    CellResult,
-    PlainValue,
-    ReplSpec,
-    ReplVariables,
-    Subcall,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Answer, Cell, CellEnd, CellResult, PlainValue
 from rlm.core.errors import (
     ConfigurationError,
     ContextError,
@@ -31,6 +20,8 @@ from rlm.core.errors import (
     SandboxError,
     SandboxUnavailableError,
 )
+from rlm.core.repl_spec import ReplSpec, ReplVariables
+from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.ports import Keep, ServeSubcall
 from rlm.sandbox.cell_runner import RunningCell
 from rlm.sandbox.launchers.launcher import Launcher, WorkerProcess

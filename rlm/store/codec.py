@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, Union
 
 import orjson
 
-from rlm.core import cells, events, messages
+from rlm.core import cells, events, messages, subcalls
 from rlm.core.events import AnyEvent, CallStarted, NodeFinished, RunFinished
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message
@@ -36,7 +36,7 @@ DumpValue: TypeAlias = Callable[[object], tuple[str, bytes]]
 LoadValue: TypeAlias = Callable[[str, bytes], object]
 
 KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_args(AnyEvent)}
-_NAMESPACE = {**vars(messages), **vars(cells), **vars(events), "NodeId": NodeId, "CallId": CallId}
+_NAMESPACE = {**vars(messages), **vars(cells), **vars(subcalls), **vars(events), "NodeId": NodeId, "CallId": CallId}
 
 
 class MissingTextError(LookupError):

@@ -9,21 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from rlm.core.cells import (
-    Answer,
-    Cell,
-    CellEnd,
-    CellResult,
-    PlainValue,
-    ReplSpec,
-    ReplVariables,
-    Subcall,
-    SubcallAnswer,
-    SubcallFailure,
-    SubcallOutcome,
-    Variable,
-)
+from rlm.core.cells import Answer, Cell, CellEnd, CellResult, PlainValue, Variable
 from rlm.core.errors import SandboxDiedError
+from rlm.core.repl_spec import ReplSpec, ReplVariables
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.ports import Keep, ServeSubcall
 
 CellScript: TypeAlias = "Callable[[ScriptedCell], Awaitable[None]]"
@@ -70,7 +59,7 @@ class ScriptedCell:
     async def ask(self, prompt: str, *, recursive: bool | None = None, batch: int | None = None) -> SubcallOutcome:
         """One sub-call, with whatever comes of it."""
         self._calls += 1
-        return await self._answer(Subcall(self._calls, prompt, recursive=recursive, batch=batch))
+        return await self._answer(ModelQuery(self._calls, prompt, recursive=recursive, batch=batch))
 
     async def _answer(self, subcall: Subcall) -> SubcallOutcome:
         outcome = await self._serve(subcall)
@@ -95,7 +84,7 @@ class ScriptedCell:
 
     async def budget(self) -> PlainValue:
         self._calls += 1
-        outcome = await self._answer(Subcall(self._calls, "", budget=True))
+        outcome = await self._answer(BudgetQuery(self._calls))
         assert isinstance(outcome, SubcallAnswer)
         return outcome.value
 

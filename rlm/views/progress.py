@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rlm.core.cells import SubcallFailure
 from rlm.core.events import (
     AnyEvent,
     CallBilled,
@@ -32,6 +31,7 @@ from rlm.core.events import (
 )
 from rlm.core.history import NOT_OUTCOMES
 from rlm.core.ids import CallId, NodeId, SubcallPlace
+from rlm.core.subcalls import SubcallFailure
 from rlm.core.usage import Spend
 from rlm.views.state import KEPT_CHARS, End, EndedCall, Group, NodeProgress, Step, Tally
 

@@ -6,13 +6,16 @@ import asyncio
 import json
 import os
 
-from rlm.core.cells import Cell, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell
 from rlm.core.errors import SandboxUnavailableError
+from rlm.core.repl_spec import ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.levels import LINUX_LEVELS, find_level, open_launcher
 from rlm.sandbox.sandbox import WorkerSandbox
 
 
 async def answer(subcall: Subcall) -> SubcallOutcome:
+    assert isinstance(subcall, ModelQuery)
     return SubcallAnswer(subcall.prompt.upper())
 
 

@@ -6,17 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rlm.core.cells import (
-    Cell,
-    CellResult,
-    PlainValue,
-    ReplLimits,
-    ReplSpec,
-    Subcall,
-    SubcallAnswer,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.launchers.unconfined import ProcessLauncher
 from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
@@ -32,7 +24,7 @@ class Bench:
 
     def __init__(self, repl: WorkerRepl) -> None:
         self.repl = repl
-        self.calls: list[Subcall] = []
+        self.calls: list[ModelQuery] = []
         self.data: PlainValue = None
         self.delay_s = 0.05
         self.open = 0
@@ -41,6 +33,7 @@ class Bench:
         self._number = 0
 
     async def serve(self, subcall: Subcall) -> SubcallOutcome:
+        assert isinstance(subcall, ModelQuery)
         self.calls.append(subcall)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -52,7 +45,7 @@ class Bench:
         finally:
             self.open -= 1
 
-    async def _answer(self, subcall: Subcall) -> SubcallOutcome:
+    async def _answer(self, subcall: ModelQuery) -> SubcallOutcome:
         match subcall.prompt.split(" ")[0]:
             case "fail":
                 return SubcallFailure("RateLimitedError", "429, try later")

@@ -8,7 +8,8 @@ import sys
 import pytest
 from repl_kit import SHORT, open_bench, show
 
-from rlm.core.cells import CellEnd, ReplLimits, Variable
+from rlm.core.cells import CellEnd, Variable
+from rlm.core.repl_spec import ReplLimits
 
 # name: cells, how the last one ends, its stdout, its echo
 NULL_BYTE = "SyntaxError" if sys.version_info >= (3, 11, 4) else "ValueError"

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import pytest
 from repl_kit import Bench, open_bench, show
 
-from rlm.core.cells import Cell, ReplLimits, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell
 from rlm.core.errors import SandboxDiedError
+from rlm.core.repl_spec import ReplLimits
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 
 # name: cells, the echo of the last
 ASKED: dict[str, tuple[list[str], str]] = {
@@ -285,6 +287,7 @@ async def test_answers_arrive_while_others_wait() -> None:
     release = asyncio.Event()
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
+        assert isinstance(subcall, ModelQuery)
         if subcall.prompt == "first":
             await release.wait()
         else:

@@ -11,7 +11,8 @@ from test_cells import ERRORS, NOTES, PLAIN
 from test_cells_answers import GIVEN
 from test_cells_calls import ASKED
 
-from rlm.core.cells import Answer, ReplLimits, ReplSpec
+from rlm.core.cells import Answer
+from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.sandbox.launchers.levels import find_level, open_launcher
 from rlm.sandbox.sandbox import WorkerSandbox
 

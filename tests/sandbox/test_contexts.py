@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell, run_once, sandbox_at
 
-from rlm.core.cells import ReplLimits, ReplSpec
 from rlm.core.errors import ContextError
+from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.sandbox.shared_memory import MIN_SHARED_BYTES, ContextPool, SharedContext, share_context
 from rlm.sandbox.worker.boot import shared_text
 

@@ -14,17 +14,9 @@ from pathlib import Path
 import pytest
 from zygote_kit import AVAILABLE, is_alive, sandbox_at, vanish
 
-from rlm.core.cells import (
-    Cell,
-    CellResult,
-    PlainValue,
-    ReplLimits,
-    ReplSpec,
-    Subcall,
-    SubcallAnswer,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
@@ -38,13 +30,14 @@ class Asked:
 
     def __init__(self, repl: WorkerRepl) -> None:
         self.repl = repl
-        self.calls: list[Subcall] = []
+        self.calls: list[ModelQuery] = []
         self.latency_s = LATENCY_S
         self.data: PlainValue = None
         self.cancelled = 0
         self._cells = 0
 
     async def serve(self, subcall: Subcall) -> SubcallOutcome:
+        assert isinstance(subcall, ModelQuery)
         self.calls.append(subcall)
         try:
             await asyncio.sleep(self.latency_s)
@@ -298,6 +291,7 @@ async def test_never_more_ahead_than_allowed(sandbox: WorkerSandbox) -> None:
         open_now = most = 0
 
         async def serve(subcall: Subcall) -> SubcallOutcome:
+            assert isinstance(subcall, ModelQuery)
             nonlocal open_now, most
             open_now += 1
             most = max(most, open_now)

@@ -13,17 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zygote_kit import AVAILABLE, sandbox_at
 
-from rlm.core.cells import (
-    Cell,
-    CellResult,
-    ReplLimits,
-    ReplSpec,
-    ReplVariables,
-    Subcall,
-    SubcallAnswer,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Cell, CellResult
+from rlm.core.repl_spec import ReplLimits, ReplSpec, ReplVariables
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
@@ -139,6 +131,7 @@ async def observe(sandbox: WorkerSandbox, code: str, ahead: int) -> Seen:
     asked: Counter[str] = Counter()
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
+        assert isinstance(subcall, ModelQuery)
         asked[subcall.prompt] += 1
         await asyncio.sleep(0.004)
         return reply_to(subcall.prompt)

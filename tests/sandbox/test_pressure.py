@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from zygote_kit import AVAILABLE, answer, linux_only, run_cell
 
-from rlm.core.cells import Cell, ReplLimits, ReplSpec
+from rlm.core.cells import Cell
+from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
 from rlm.sandbox.memory.eviction import LONGEST_S, SHORTEST_S, MemoryWatch, choose_victims, next_look_s

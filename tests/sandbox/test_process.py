@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repl_kit import SHORT, open_bench, show
 
-from rlm.core.cells import Cell, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell
 from rlm.core.errors import (
     ConfigurationError,
     ContextError,
@@ -21,6 +21,8 @@ from rlm.core.errors import (
     SandboxDiedError,
     SandboxUnavailableError,
 )
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.cell_runner import MAX_WAIT_FACTOR, Stopwatch
 from rlm.sandbox.launchers.unconfined import WORKER, ProcessLauncher
 from rlm.sandbox.sandbox import WorkerSandbox
@@ -254,7 +256,9 @@ async def test_a_hostile_worker_ends_alone(header: bytes) -> None:
 
 HOST = """
 import asyncio, os, sys
-from rlm.core.cells import Cell, ReplSpec, SubcallAnswer
+from rlm.core.cells import Cell
+from rlm.core.repl_spec import ReplSpec
+from rlm.core.subcalls import ModelQuery, SubcallAnswer
 from rlm.sandbox.launchers.unconfined import ProcessLauncher
 from rlm.sandbox.sandbox import WorkerSandbox
 
@@ -298,6 +302,7 @@ async def test_many_repls_at_once() -> None:
     sandbox = WorkerSandbox(ProcessLauncher())
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
+        assert isinstance(subcall, ModelQuery)
         return SubcallAnswer(subcall.prompt)
 
     async def one(number: int) -> str | None:

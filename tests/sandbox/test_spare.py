@@ -10,7 +10,7 @@ import time
 import pytest
 from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_cell, vanish
 
-from rlm.core.cells import ReplSpec
+from rlm.core.repl_spec import ReplSpec
 from rlm.sandbox.launchers.zygote import ZygoteLauncher, ZygoteWorker
 from rlm.sandbox.sandbox import WorkerSandbox
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell
 
-from rlm.core.cells import ReplLimits, ReplSpec
 from rlm.core.errors import SandboxDiedError, SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.sandbox.launchers.launcher import WorkerProcess
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.sandbox import WorkerSandbox

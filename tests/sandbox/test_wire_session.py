@@ -13,17 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm.core.cells import (
-    Cell,
-    CellResult,
-    ReplLimits,
-    ReplSpec,
-    Subcall,
-    SubcallAnswer,
-    SubcallFailure,
-    SubcallOutcome,
-)
+from rlm.core.cells import Cell, CellResult
 from rlm.core.errors import ProtocolViolationError, SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.protocol import LEGAL, Called, Done, Printed, Ready, Session, State, Value, Withdrew
 from rlm.sandbox.sandbox import WorkerSandbox
 from rlm.sandbox.worker.wire.frames import Decoder, Message, pack, pack_message
@@ -53,7 +46,10 @@ def done(end: object = "ok", **info: object) -> bytes:
 
 def call(first: object, *prompts: str, **header: object) -> bytes:
     bodies = [prompt.encode() for prompt in prompts]
-    return say({"t": "call", "first": first, "prompts": [len(body) for body in bodies], **header}, b"".join(bodies))
+    return say(
+        {"t": "call", "kind": "model", "first": first, "prompts": [len(body) for body in bodies], **header},
+        b"".join(bodies),
+    )
 
 
 def session_in(state: State) -> Session:
@@ -109,7 +105,7 @@ def test_a_cell_as_it_should_be() -> None:
     session = session_in("running")
     assert session.receive(GOOD["out"]) == [Printed("stdout", "text")]
     assert session.receive(call(1, "a", "bc", batch=1)) == [
-        Called((Subcall(1, "a", batch=1), Subcall(2, "bc", batch=1)))
+        Called((ModelQuery(1, "a", batch=1), ModelQuery(2, "bc", batch=1)))
     ]
     assert session.open_calls == 2
     sent = b"".join(session.answer([(2, SubcallAnswer("x")), (9, SubcallAnswer("never asked"))]))
@@ -121,7 +117,7 @@ def test_a_cell_as_it_should_be() -> None:
     assert isinstance(end, Done)
     assert (end.end, end.error, end.notes, end.answer) == ("error", "E", ("n",), None)
     list(session.start(Cell(1, 2, "")))
-    assert session.receive(call(3, "p")) == [Called((Subcall(1, "p"),))]
+    assert session.receive(call(3, "p")) == [Called((ModelQuery(1, "p"),))]
     session.receive(done())
     list(session.ask("x"))
     assert session.receive(say({"t": "value", "kind": None})) == [Value(None)]
@@ -131,19 +127,19 @@ def test_contexts_and_options() -> None:
     session = session_in("running")
     options, context = dump({"model": "m", "recursive": True})[1], dump((1, "x"))
     body = options + context[1] + b"pq"
-    header: dict[str, object] = {"t": "call", "first": 1, "prompts": [1, 1], "options": len(options)}
+    header: dict[str, object] = {"t": "call", "kind": "model", "first": 1, "prompts": [1, 1], "options": len(options)}
     header["contexts"] = [[context[0], len(context[1])]]
     (called,) = session.receive(say(header, body))
     assert isinstance(called, Called)
-    assert [(c.prompt, c.context, c.has_context, c.model, c.recursive) for c in called.subcalls] == [
-        ("p", (1, "x"), True, "m", True),
-        ("q", (1, "x"), True, "m", True),
-    ]
+    assert called.subcalls == (
+        ModelQuery(1, "p", (1, "x"), has_context=True, model="m", recursive=True),
+        ModelQuery(2, "q", (1, "x"), has_context=True, model="m", recursive=True),
+    )
 
 
 def options_of(value: object) -> bytes:
     data = json.dumps(value).encode()
-    return say({"t": "call", "first": 1, "prompts": [0], "options": len(data)}, data)
+    return say({"t": "call", "kind": "model", "first": 1, "prompts": [0], "options": len(data)}, data)
 
 
 LIES: dict[str, bytes] = {
@@ -151,12 +147,12 @@ LIES: dict[str, bytes] = {
     "id of another type": call("1", "p"),
     "no prompts": call(1),
     "more calls than allowed": call(1, *"abcde"),
-    "lengths too short": say({"t": "call", "first": 1, "prompts": [1]}, b"pq"),
-    "lengths too long": say({"t": "call", "first": 1, "prompts": [3]}, b"pq"),
-    "negative length": say({"t": "call", "first": 1, "prompts": [-1, 3]}, b"pq"),
-    "length is true": say({"t": "call", "first": 1, "prompts": [True]}, b"p"),
-    "prompts no list": say({"t": "call", "first": 1, "prompts": 5}, b"p"),
-    "prompt not UTF-8": say({"t": "call", "first": 1, "prompts": [1]}, b"\xff"),
+    "lengths too short": say({"t": "call", "kind": "model", "first": 1, "prompts": [1]}, b"pq"),
+    "lengths too long": say({"t": "call", "kind": "model", "first": 1, "prompts": [3]}, b"pq"),
+    "negative length": say({"t": "call", "kind": "model", "first": 1, "prompts": [-1, 3]}, b"pq"),
+    "length is true": say({"t": "call", "kind": "model", "first": 1, "prompts": [True]}, b"p"),
+    "prompts no list": say({"t": "call", "kind": "model", "first": 1, "prompts": 5}, b"p"),
+    "prompt not UTF-8": say({"t": "call", "kind": "model", "first": 1, "prompts": [1]}, b"\xff"),
     "contexts do not match": call(1, "a", "b", "c", contexts=[["s", 0], ["s", 0]]),
     "context of unknown kind": call(1, "a", contexts=[["x", 0]]),
     "context no pair": call(1, "a", contexts=[["s"]]),
@@ -196,7 +192,9 @@ def test_lies_are_violations(name: str) -> None:
         session.receive(LIES[name])
 
 
-SCALARS = st.none() | st.booleans() | st.integers(-3, 300) | st.sampled_from(["", "s", "j", "ok", "x"])
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-3, 300) | st.sampled_from(["", "s", "j", "ok", "x", "model", "budget"])
+)
 HEADERS = st.fixed_dictionaries(
     {"t": st.sampled_from(["ready", "out", "call", "cancel", "done", "value", "part", "x"])},
     optional={
@@ -302,6 +300,7 @@ async def fake_worker(
     loop = asyncio.get_running_loop()
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
+        assert isinstance(subcall, ModelQuery)
         return SubcallAnswer(subcall.prompt)
 
     opening = asyncio.create_task(sandbox.open(ReplSpec("c", limits=ReplLimits(cell_seconds=0.2, open_calls=4))))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_cell, run_once, sandbox_at, vanish
 
-from rlm.core.cells import ReplLimits, ReplSpec
 from rlm.core.errors import ConfigurationError, SandboxDiedError, SandboxError, SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.sandbox.launchers.zygote import ZygoteLauncher, ZygoteWorker
 from rlm.sandbox.sandbox import WorkerSandbox
 

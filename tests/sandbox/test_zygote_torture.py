@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 from zygote_kit import AVAILABLE, FOLDER, REPOSITORY, SMALL, answer, linux_only, vanish
 
-from rlm.core.cells import Cell, ReplSpec
+from rlm.core.cells import Cell
 from rlm.core.errors import RLMError, SandboxError
+from rlm.core.repl_spec import ReplSpec
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
 from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from rlm.core.cells import Cell, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
 from rlm.sandbox.sandbox import WorkerSandbox
 
@@ -13,6 +15,7 @@ LIMITS = ReplLimits(memory_mb=256)
 
 
 async def answer(subcall: Subcall) -> SubcallOutcome:
+    assert isinstance(subcall, ModelQuery)
     return SubcallAnswer(subcall.prompt)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell, CellResult
 from rlm.core.errors import SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.launcher import WorkerProcess
 from rlm.sandbox.launchers.levels import LINUX_LEVELS, open_launcher, try_level
 from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
@@ -42,6 +44,7 @@ AVAILABLE = tuple(level for level in LINUX_LEVELS if sys.platform == "linux" and
 
 
 async def answer(subcall: Subcall) -> SubcallOutcome:
+    assert isinstance(subcall, ModelQuery)
     return SubcallAnswer(f"echo:{subcall.prompt}")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from rlm.core.cells import Answer, Cell, CellResult, SubcallFailure, Variable
+from rlm.core.cells import Answer, Cell, CellResult, Variable
 from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import (
     AnyEvent,
@@ -37,6 +37,7 @@ from rlm.core.events import (
 )
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Task, Usage
+from rlm.core.subcalls import SubcallFailure
 from rlm.sandbox.worker.wire.values import dump, load
 from rlm.store.codec import Decoder, Encoder
 from rlm.store.location import default_location

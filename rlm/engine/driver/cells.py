@@ -11,11 +11,12 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from rlm.core.actions import Executed
-from rlm.core.cells import Cell, CellResult, Subcall, SubcallFailure, SubcallOutcome
+from rlm.core.cells import Cell, CellResult
 from rlm.core.divergence import find_difference
 from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
+from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.engine.driver.subcalls import SubcallServer
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.policy import CellRun, Repetition

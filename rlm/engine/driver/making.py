@@ -10,12 +10,13 @@ import orjson
 
 from rlm.core.actions import Finish
 from rlm.core.bounds import least_tokens
-from rlm.core.cells import PlainValue, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.cells import PlainValue
 from rlm.core.depth import decide_subcall
 from rlm.core.errors import IncompleteRecordError, MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Message, Reply, Request
 from rlm.core.plain import dump_json
+from rlm.core.subcalls import ModelQuery, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.engine.calling.call import Call
 from rlm.engine.calling.caller import Caller
 from rlm.engine.calling.prefix_warmup import Warming
@@ -37,7 +38,7 @@ class SubcallMaker:
         self._warming = Warming(settings.warm_prefixes)
 
     def make(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str
+        self, job: NodeJob, place: SubcallPlace, subcall: ModelQuery, key: str
     ) -> Coroutine[Any, Any, SubcallOutcome | Reply]:
         """A leaf call's reply, or what else comes of a sub-call, by the depth rule."""
         kind = decide_subcall(subcall, job.depth, self._settings.max_depth)
@@ -50,7 +51,7 @@ class SubcallMaker:
             return self._ask_leaf(job, place, subcall, model, key)
         return self._drive_child(job, place, subcall, model, key)
 
-    def _model_for(self, job: NodeJob, subcall: Subcall) -> Model | SubcallFailure:
+    def _model_for(self, job: NodeJob, subcall: ModelQuery) -> Model | SubcallFailure:
         """The model of the next depth, or the one asked for by name, where the run has it."""
         if subcall.model is None:
             return self._settings.model_at(job.depth + 1)
@@ -60,7 +61,7 @@ class SubcallMaker:
         names = ", ".join(sorted({model.name for model in self._settings.models}))
         return SubcallFailure("LLMQueryError", f"model={subcall.model!r} is not one of this run's models: {names}")
 
-    async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str) -> Reply:
+    async def _ask_leaf(self, job: NodeJob, place: SubcallPlace, subcall: ModelQuery, model: Model, key: str) -> Reply:
         if self._replays:
             raise IncompleteRecordError(f"the record of this run ends at {place.path}: resume the run first")
         prompt = leaf_prompt(subcall)
@@ -102,7 +103,7 @@ class SubcallMaker:
         return reply
 
     async def _drive_child(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, model: Model, key: str
+        self, job: NodeJob, place: SubcallPlace, subcall: ModelQuery, model: Model, key: str
     ) -> SubcallOutcome:
         question, context = (
             (subcall.prompt, subcall.context) if subcall.has_context else (DEFAULT_QUESTION, subcall.prompt)
@@ -134,7 +135,7 @@ async def _at_once(outcome: SubcallOutcome) -> SubcallOutcome:
     return outcome
 
 
-def leaf_prompt(subcall: Subcall) -> str:
+def leaf_prompt(subcall: ModelQuery) -> str:
     """The one message of a leaf call: the instruction first, the data after it, so that prompts share their beginning."""
     if not subcall.has_context:
         return subcall.prompt

@@ -29,12 +29,13 @@ from rlm.core.actions import (
     ValueMissing,
     ValueRead,
 )
-from rlm.core.cells import Cell, CellResult, ReplSpec
+from rlm.core.cells import Cell, CellResult
 from rlm.core.depth import can_call, makes_children
 from rlm.core.describe import describe_context
 from rlm.core.events import NodeFinished, NodeStarted, Status
 from rlm.core.ledger import NOTHING
 from rlm.core.node import Node, NodeSpec, step
+from rlm.core.repl_spec import ReplSpec
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.cells import CellDriver
 from rlm.engine.driver.subcalls import SubcallServer

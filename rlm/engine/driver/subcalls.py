@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import assert_never
 
-from rlm.core.cells import Cell, CellResult, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import (
     BudgetExceededError,
     IncompleteRecordError,
@@ -21,6 +22,7 @@ from rlm.core.events import SubcallEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Reply
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.making import DriveNode, SubcallMaker, parse_data
 from rlm.engine.replay.policy import CellRun, Repetition, subcall_key
@@ -109,12 +111,12 @@ class SubcallServer:
             await run.in_order(recorded)
             return told
         if run.finished:
-            asked = f"it asked {subcall.prompt[:80]!r}, which it had not"
+            asked = f"it asked {_describe(subcall)}, which it had not"
             if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and should not again
                 if run.stopped:
                     stop()
                 await run.end()
-                asked = f"it waits for the answer to {subcall.prompt[:80]!r}, which it had never had"
+                asked = f"it waits for the answer to {_describe(subcall)}, which it had never had"
             elif run.failed and self._repetition.strict:
                 return SubcallFailure("CellEnded", NOT_MADE)
             self._repetition.refuse(place, asked)
@@ -146,38 +148,35 @@ class SubcallServer:
         """A sub-call that is new, made. What is no plain reply is an event of its own, so that it can be told again."""
         recorder, stop = self._recorder, self._limits.stop
         began = recorder.at_s
-        rank = self._ahead[job.id, place.turn, place.cell].next_rank() if subcall.prefetched else 0
+        prefetched = _is_prefetched(subcall)
+        rank = self._ahead[job.id, place.turn, place.cell].next_rank() if prefetched else 0
         outcome: SubcallOutcome | Reply
         try:
-            if subcall.budget:
-                outcome = SubcallAnswer(self._limits.remaining.as_dict(max(0, self._settings.max_turns - place.turn)))
-            elif limit:
-                told = f"{describe_limit(limit)} No more sub-calls. Answer now."
-                outcome = SubcallFailure("BudgetExceeded", told)
-            elif job.parent is not None:
-                outcome = await self._maker.make(
-                    job, place, subcall, key
-                )  # ends with the root's sub-call that it serves
-            else:
-                with stop.interrupting():
-                    outcome = await self._maker.make(job, place, subcall, key)
-            if isinstance(outcome, Reply):
-                recorded = self._repetition.history.call(place)
-                elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
-                return SubcallAnswer(outcome.text if subcall.schema is None else parse_data(outcome), elapsed_s)
+            match subcall:
+                case BudgetQuery():
+                    turns_left = max(0, self._settings.max_turns - place.turn)
+                    outcome = SubcallAnswer(self._limits.remaining.as_dict(turns_left))
+                case ModelQuery():
+                    outcome = await self._query(job, place, subcall, key, limit)
+                    if isinstance(outcome, Reply):
+                        recorded = self._repetition.history.call(place)
+                        elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
+                        return SubcallAnswer(_reply_value(outcome, subcall), elapsed_s)
+                case _:
+                    assert_never(subcall)
         except Stopped:
             met = describe_limit(stop.limit or "")
             told = f"{met} This call was ended, and no more are made. Answer now."
             outcome = SubcallFailure("BudgetExceeded", told)
         except BudgetExceededError as error:
-            if subcall.prefetched:
+            if prefetched:
                 self._ahead[job.id, place.turn, place.cell].refused[rank] = error.limit
             outcome = SubcallFailure("BudgetExceeded", str(error))
         except ModelError as error:
             if error.ends_run:
                 raise
             outcome = SubcallFailure(type(error).__name__, str(error))
-        outcome = replace(outcome, elapsed_s=0.0 if subcall.prefetched else recorder.at_s - began)
+        outcome = replace(outcome, elapsed_s=0.0 if prefetched else recorder.at_s - began)
         recorder.emit(
             SubcallEnded(
                 run=recorder.run,
@@ -188,22 +187,51 @@ class SubcallServer:
                 value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
                 failure=outcome if isinstance(outcome, SubcallFailure) else None,
                 elapsed_s=outcome.elapsed_s,
-                prefetched=subcall.prefetched,
+                prefetched=prefetched,
             )
         )
         return outcome
 
+    async def _query(
+        self, job: NodeJob, place: SubcallPlace, query: ModelQuery, key: str, limit: str | None
+    ) -> SubcallOutcome | Reply:
+        """A leaf call's reply, or the outcome of a child node or a refusal."""
+        if limit:
+            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
+        if job.parent is not None:  # a stop ends it together with the root's sub-call that it serves
+            return await self._maker.make(job, place, query, key)
+        with self._limits.stop.interrupting():
+            return await self._maker.make(job, place, query, key)
+
+
+def _reply_value(reply: Reply, subcall: Subcall) -> PlainValue:
+    """Text, or data if the query had a schema. Raises MalformedReplyError."""
+    has_schema = isinstance(subcall, ModelQuery) and subcall.schema is not None
+    return parse_data(reply) if has_schema else reply.text
+
+
+def _describe(subcall: Subcall) -> str:
+    match subcall:
+        case ModelQuery():
+            return repr(subcall.prompt[:80])
+        case BudgetQuery():
+            return "budget()"
+        case _:
+            assert_never(subcall)
+
+
+def _is_prefetched(subcall: Subcall) -> bool:
+    return isinstance(subcall, ModelQuery) and subcall.prefetched
+
 
 def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:
-    """What the cell was told."""
+    """The outcome that the recorded cell received."""
     ended = recorded.ended
     elapsed_s = 0.0 if recorded.prefetched else recorded.elapsed_s  # nobody waited for what was asked ahead
     if ended is not None:
         return ended.failure or SubcallAnswer(ended.value, elapsed_s)
     assert recorded.reply is not None
-    if subcall.schema is None:
-        return SubcallAnswer(recorded.reply.text, elapsed_s)
     try:
-        return SubcallAnswer(parse_data(recorded.reply), elapsed_s)
+        return SubcallAnswer(_reply_value(recorded.reply, subcall), elapsed_s)
     except MalformedReplyError as error:
         return SubcallFailure(type(error).__name__, str(error), elapsed_s)

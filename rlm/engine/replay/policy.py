@@ -17,13 +17,14 @@ import orjson
 
 from rlm.core import errors
 from rlm.core.actions import Ask
-from rlm.core.cells import Cell, Subcall, SubcallOutcome
+from rlm.core.cells import Cell
 from rlm.core.divergence import STOPPED, find_other_request, without_addresses, without_repr_addresses
 from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
 from rlm.core.events import CallFailed
 from rlm.core.history import History, RecordedCall, RecordedCell
 from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.messages import Reply, Request
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallOutcome
 from rlm.ports import Repl
 
 logger = logging.getLogger(__name__)
@@ -272,7 +273,7 @@ def subcall_key(subcall: Subcall) -> str:
 
     Where that names addresses of objects, which differ from process to process, it has two parts: without them, and with them.
     """
-    if subcall.budget:
+    if isinstance(subcall, BudgetQuery):
         return "budget"
     exact = _hash(subcall)
     prompt, context = without_repr_addresses(subcall.prompt), subcall.context
@@ -287,7 +288,7 @@ def _alike(key: str) -> str:
     return key.partition(".")[0]
 
 
-def _hash(subcall: Subcall) -> str:
+def _hash(subcall: ModelQuery) -> str:
     digest = blake2b(subcall.prompt.encode("utf-8", "surrogatepass"), digest_size=16)
     if subcall.has_context:
         digest.update(b"\0context\0" + _as_bytes(subcall.context))

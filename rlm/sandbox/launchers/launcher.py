@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from rlm.core.cells import ReplLimits
+from rlm.core.repl_spec import ReplLimits
 
 
 class WorkerProcess(Protocol):

@@ -18,8 +18,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from rlm.core.cells import ReplLimits
 from rlm.core.errors import SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits
 from rlm.sandbox.launchers.unconfined import ENVIRONMENT, WORKER, PlainProcess
 from rlm.sandbox.launchers.zygote_process import OPTIONS
 

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rlm.core.cells import ReplLimits
 from rlm.core.errors import SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits
 from rlm.sandbox.launchers import zygote_process
 
 WORKER = Path(__file__).parents[1] / "worker"

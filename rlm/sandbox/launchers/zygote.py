@@ -18,8 +18,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlm.core.cells import ReplLimits
 from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
+from rlm.core.repl_spec import ReplLimits
 from rlm.sandbox.launchers.fork_gate import ForkGate
 from rlm.sandbox.launchers.unconfined import describe_status
 from rlm.sandbox.launchers.zygote_process import (

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlm.core.cells import Cell, CellResult, ReplLimits, ReplSpec, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.cells import Cell, CellResult
 from rlm.core.errors import SandboxError
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.launcher import Launcher, WorkerProcess
 from rlm.sandbox.probes.abuses import EXHAUSTION, HARMLESS, WIRE
 from rlm.sandbox.probes.calls import numbers

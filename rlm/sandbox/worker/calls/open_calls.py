@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from ..boot import determinism
 from ..boot.determinism import CLOCK
@@ -28,6 +28,9 @@ FRAME_BYTES = 8 * 1024 * 1024
 
 Outcome: TypeAlias = object
 """An answer, or the LLMQueryError in its place."""
+
+SubcallKind: TypeAlias = Literal["model", "budget"]
+"""The tag of a sub-call on the wire."""
 
 Payload: TypeAlias = tuple[str, bytes]
 """A value as ``values.dump`` wrote it."""
@@ -87,13 +90,17 @@ class NotYetWaiting:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Prompts ``first`` to ``first + len(prompts) - 1`` of a group. ``contexts``: none, one for all, or one for each."""
+    """Prompts ``first`` to ``first + len(prompts) - 1`` of a group, or one budget query in the place of a prompt.
+
+    ``contexts``: none, one for all, or one for each.
+    """
 
     group: Group
     first: int
     prompts: list[bytes]
     options: bytes = b""
     contexts: Sequence[Payload] = ()
+    kind: SubcallKind = "model"
 
 
 def encode_prompt(prompt: str) -> bytes:
@@ -281,7 +288,11 @@ class Calls:
         self._next_id += len(job.prompts)
         for offset in range(len(job.prompts)):
             self._open[first + offset] = (job.group, job.first + offset, CLOCK.now_ns)
-        header: dict[str, object] = {"t": "call", "first": first, "prompts": [len(prompt) for prompt in job.prompts]}
+        header: dict[str, object] = {"t": "call", "kind": job.kind, "first": first}
+        if job.kind == "budget":
+            self._send(header, b"")
+            return
+        header["prompts"] = [len(prompt) for prompt in job.prompts]
         if job.options:
             header["options"] = len(job.options)
         if job.contexts:

@@ -52,9 +52,6 @@ def check_prompts(prompts: object) -> Iterable[object]:
     return prompts
 
 
-ASK_BUDGET = dump({"budget": True})[1]
-
-
 class Feed:
     """The prompts of one caller, taken a few at a time; a generator is never run further than there is room."""
 
@@ -107,6 +104,14 @@ class Single:
     def take(self, group: Group, _limit: int, options: bytes) -> Job:
         group.fed = True
         return Job(group, 0, [self._prompt], options, self._contexts)
+
+
+class BudgetFeed:
+    """A Feed of one budget query."""
+
+    def take(self, group: Group, _limit: int, _options: bytes) -> Job:
+        group.fed = True
+        return Job(group, 0, [b""], kind="budget")
 
 
 class Queries:
@@ -202,7 +207,7 @@ class Queries:
         """What the run has left: a dict of usd, tokens, calls, seconds and iterations, each None where it has no limit."""
         if self._channel.guard.entered:
             raise LLMQueryError("a finalizer or a signal handler cannot ask for the budget", "NotHere")
-        return _value_of(self._run(Group(), Feed([""], None), ASK_BUDGET)[0], None)
+        return _value_of(self._run(Group(), BudgetFeed(), b"")[0], None)
 
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
         if not self.can_call:
@@ -280,7 +285,7 @@ class Queries:
             raise
         return group.results
 
-    def _run(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
+    def _run(self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
         self._before_wait()
         try:
@@ -291,7 +296,7 @@ class Queries:
             raise
         return group.results
 
-    async def _run_async(self, group: Group, feed: Feed | Single, options: bytes) -> dict[int, Outcome]:
+    async def _run_async(self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
         loop = asyncio.get_running_loop()
         self._before_wait()
@@ -310,7 +315,9 @@ class Queries:
         if self._prefetcher.copy is not None:
             leave()
 
-    def _drive(self, group: Group, feed: Feed | Single, options: bytes, make_waker: Callable[[], W]) -> Iterator[W]:
+    def _drive(
+        self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes, make_waker: Callable[[], W]
+    ) -> Iterator[W]:
         """Feeds a group until it is complete; what it yields must be waited for before it goes on."""
         while not group.complete:
             if not group.fed and self._calls.has_room:

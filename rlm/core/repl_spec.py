@@ -1,0 +1,50 @@
+"""The contents and limits of a new REPL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from rlm.core.cells import PlainValue
+
+
+@dataclass(frozen=True, slots=True)
+class ReplLimits:
+    """Limits of one REPL.
+
+    Attributes:
+        cell_seconds: wall time of one cell, excluding waits for sub-calls.
+        memory_mb: address space of the process, excluding the context.
+        output_chars: characters of stdout, and of stderr, that one cell can send.
+        open_calls: sub-calls that can be open at once.
+        prefetch_ahead: sub-calls of sequential code that can be sent ahead of time; 0 turns prefetching off.
+    """
+
+    cell_seconds: float = 120.0
+    memory_mb: int = 2048
+    output_chars: int = 2_000_000
+    open_calls: int = 2048
+    prefetch_ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplSpec:
+    """Contents of a new REPL.
+
+    Attributes:
+        context: str, list, dict or other plain data.
+        setup_code: code that runs once before the first cell, under the same confinement.
+        can_call: False if the depth rule forbids sub-calls; the query functions then raise an error that says so.
+        limits: limits of the REPL.
+        seed: source of all randomness in the REPL; None draws a new one.
+    """
+
+    context: PlainValue
+    setup_code: str | None = None
+    can_call: bool = True
+    limits: ReplLimits = field(default_factory=ReplLimits)
+    seed: str | None = None
+
+
+ReplVariables: TypeAlias = Mapping[str, PlainValue]

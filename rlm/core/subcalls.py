@@ -1,0 +1,64 @@
+"""Sub-calls: requests that code in a REPL makes of the engine, and their outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from rlm.core.cells import PlainValue
+from rlm.core.messages import JsonSchema
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQuery:
+    """A prompt for a model, as it left the sandbox. Every field is untrusted.
+
+    Attributes:
+        number: position among the cell's sub-calls, from 1.
+        context: data passed apart from the prompt; valid only if ``has_context``.
+        model: name of the requested model; None for the default of the next depth.
+        schema: JSON schema of the reply; None for text.
+        recursive: request for a child node (True) or a leaf call (False); None leaves it to the depth rule.
+        batch: number of the batch that the prompt belongs to; None for a single call.
+        prefetched: sent ahead of time, before the cell reached the call.
+    """
+
+    number: int
+    prompt: str
+    context: PlainValue = None
+    has_context: bool = False
+    model: str | None = None
+    schema: JsonSchema | None = None
+    recursive: bool | None = None
+    batch: int | None = None
+    prefetched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetQuery:
+    """A request for the run's remaining budget. ``number`` counts as in ``ModelQuery``."""
+
+    number: int
+
+
+Subcall: TypeAlias = ModelQuery | BudgetQuery
+
+
+@dataclass(frozen=True, slots=True)
+class SubcallAnswer:
+    """The answer to a sub-call: text, or data if a schema was given. ``elapsed_s`` advances the cell's clock."""
+
+    value: PlainValue
+    elapsed_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SubcallFailure:
+    """The error of a sub-call. ``kind`` is the error's class name without its module."""
+
+    kind: str
+    message: str
+    elapsed_s: float = field(default=0.0, compare=False)
+
+
+SubcallOutcome: TypeAlias = SubcallAnswer | SubcallFailure
