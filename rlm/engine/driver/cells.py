@@ -7,8 +7,8 @@ sub-calls, in their order, the time of day and what is random. A difference all 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 
 from rlm.core.actions import Executed
 from rlm.core.cells import Cell, CellResult
@@ -17,6 +17,7 @@ from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
 from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
+from rlm.engine.driver.subcall_site import CellExecution
 from rlm.engine.driver.subcalls import SubcallServer
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.policy import CellRun, Repetition
@@ -164,12 +165,7 @@ class CellDriver:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
 
     def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None, repl: Repl) -> ServeSubcall:
-        stop = repl.stop
-
-        def serve(subcall: Subcall) -> Awaitable[SubcallOutcome]:
-            return self._subcalls.serve(job, cell, subcall, run, limit, stop)
-
-        return serve
+        return partial(self._subcalls.serve, CellExecution(job, cell, run, limit, repl.stop))
 
     def _executed(self, job: NodeJob, cell: Cell, result: CellResult, dropped: tuple[int, ...] = ()) -> Executed:
         recorder, notice = self._recorder, self._remaining.notice()

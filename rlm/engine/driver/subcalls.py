@@ -1,17 +1,17 @@
-"""Serves what a cell asks for, with the same errors whether it becomes a leaf call or a child node.
+"""Serves the sub-calls of cells: from the record, as a leaf call, as a child node, or from the run's budget.
 
-What was answered before, in this process or in one that ended, is handed over again; what is new is made and goes on record.
+Errors are the same whether a query becomes a leaf call or a child node. It must not know how models are called.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import assert_never
 
-from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.cells import Cell, CellResult
+from rlm.core.depth import decide_subcall
 from rlm.core.errors import (
     BudgetExceededError,
     IncompleteRecordError,
@@ -24,19 +24,22 @@ from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Reply
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.engine.calling.caller import Caller
-from rlm.engine.driver.making import DriveNode, SubcallMaker, parse_data
-from rlm.engine.replay.policy import CellRun, Repetition, subcall_key
-from rlm.engine.settings import NodeJob, TreeSettings
+from rlm.engine.driver.child_nodes import DriveNode, drive_child
+from rlm.engine.driver.leaf_calls import LeafCaller, read_value
+from rlm.engine.driver.subcall_site import CellExecution, SubcallSite
+from rlm.engine.replay.policy import Repetition, subcall_key
+from rlm.engine.settings import TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.stop import Stopped
+from rlm.ports import Model
 from rlm.prompts import describe_limit
 
 NOT_MADE = "this call was not made before the cell ended with an error"
 
 
 @dataclass(slots=True)
-class _AskedAhead:
-    """How many calls of a cell were asked ahead, and which of them the budget refused, by the limit that did."""
+class _Prefetched:
+    """Count of a cell's prefetched calls, and those that a limit refused, by rank."""
 
     count: int = 0
     refused: dict[int, str] = field(default_factory=dict)
@@ -47,143 +50,132 @@ class _AskedAhead:
 
 
 class SubcallServer:
-    """Answers the sub-calls of every node of a run; ``drive`` runs a child node to its end."""
+    """Serves the sub-calls of all nodes of a run; ``drive`` runs a child node to its end."""
 
     def __init__(
         self, settings: TreeSettings, caller: Caller, drive: DriveNode, limits: RunLimits, repetition: Repetition
     ) -> None:
         self._settings = settings
         self._caller = caller
+        self._drive = drive
         self._limits = limits
         self._recorder = caller.recorder
         self._repetition = repetition
-        self._maker = SubcallMaker(settings, caller, drive, replays=repetition.purpose == "replay")
-        self._ahead = defaultdict[tuple[NodeId, int, int], _AskedAhead](_AskedAhead)
+        self._leaf_calls = LeafCaller(settings, caller, replays=repetition.purpose == "replay")
+        self._prefetched = defaultdict[tuple[NodeId, int, int], _Prefetched](_Prefetched)
 
     def count_refused(self, node: NodeId, cell: Cell, result: CellResult) -> None:
-        """A cell is over: of its calls that were asked ahead and refused, those count that it came to, in the order of asking."""
-        ahead = self._ahead.pop((node, cell.turn, cell.number), None)
-        if ahead is not None:
+        """Counts the refused prefetches of a finished cell, but only those that the cell reached."""
+        prefetched = self._prefetched.pop((node, cell.turn, cell.number), None)
+        if prefetched is not None:
             self._caller.holds.refused.update(
-                limit for rank, limit in ahead.refused.items() if rank < result.prefetches_used
+                limit for rank, limit in prefetched.refused.items() if rank < result.prefetches_used
             )
 
-    def serve(  # noqa: PLR0917  what a sub-call is, where it stands and what holds there
-        self,
-        job: NodeJob,
-        cell: Cell,
-        subcall: Subcall,
-        run: CellRun,
-        limit: str | None,
-        stop: Callable[[], None],
-    ) -> Awaitable[SubcallOutcome]:
-        """The answer to one sub-call, or why there is none.
-
-        ``limit`` names a limit that forbids new ones; ``stop`` ends the cell, as it was ended when it had waited for a call
-        that was never answered.
+    def serve(self, execution: CellExecution, subcall: Subcall) -> Awaitable[SubcallOutcome]:
+        """Serves one sub-call of a cell.
 
         Raises:
-            RLMError: what ends the whole run.
+            RLMError: an error that ends the whole run.
         """
+        node, cell, run = execution.node, execution.cell, execution.run
         key = subcall_key(subcall)
         number, recorded = run.claim(key, subcall.number)
-        place = SubcallPlace(job.id, cell.turn, cell.number, number)
-        answer = partial(self._answer, job, place, subcall, key, limit)
+        batch = subcall.batch if isinstance(subcall, ModelQuery) else None
+        site = SubcallSite(node, SubcallPlace(node.id, cell.turn, cell.number, number), key, batch)
         if run.is_new:
-            return answer()
-        return self._repeat(place, subcall, run, recorded, stop, answer)
+            return self._perform(site, subcall, execution.limit)
+        return self._repeat(site, subcall, execution, recorded)
 
-    async def _repeat(  # noqa: PLR0917  as ``serve``
-        self,
-        place: SubcallPlace,
-        subcall: Subcall,
-        run: CellRun,
-        recorded: RecordedCall | None,
-        stop: Callable[[], None],
-        answer: Callable[[], Awaitable[SubcallOutcome]],
+    async def _repeat(
+        self, site: SubcallSite, subcall: Subcall, execution: CellExecution, recorded: RecordedCall | None
     ) -> SubcallOutcome:
-        """A sub-call of a cell that was executed before. ``answer`` makes it, where that is to be done again."""
+        """Serves a sub-call of a cell that was executed before, from the record if it holds an answer."""
+        run, place = execution.run, site.place
         replays_child = self._repetition.purpose == "replay" and NodeId(place.path) in self._repetition.history.nodes
         if recorded is not None and run.has_answer(recorded):
-            told = _recorded_outcome(recorded, subcall)
+            outcome = _recorded_outcome(recorded, subcall)
             if replays_child:
-                await self._replay_child(place, told, answer)
+                await self._replay_child(site, subcall, execution.limit, outcome)
             await run.in_order(recorded)
-            return told
+            return outcome
         if run.finished:
-            asked = f"it asked {_describe(subcall)}, which it had not"
-            if recorded is not None:  # the code, or who stopped it, did not wait for this answer, and should not again
+            divergence = f"it asked {_describe(subcall)}, which it had not"
+            if recorded is not None:  # the recorded cell ended without this answer, so this one must not wait for it
                 if run.stopped:
-                    stop()
+                    execution.stop()
                 await run.end()
-                asked = f"it waits for the answer to {_describe(subcall)}, which it had never had"
+                divergence = f"it waits for the answer to {_describe(subcall)}, which it had never had"
             elif run.failed and self._repetition.strict:
                 return SubcallFailure("CellEnded", NOT_MADE)
-            self._repetition.refuse(place, asked)
-        outcome = await answer()
+            self._repetition.refuse(place, divergence)
+        outcome = await self._perform(site, subcall, execution.limit)
         if not replays_child:
             await run.after_recorded()
         return outcome
 
     async def _replay_child(
-        self, place: SubcallPlace, told: SubcallOutcome, answer: Callable[[], Awaitable[SubcallOutcome]]
+        self, site: SubcallSite, subcall: Subcall, limit: str | None, recorded: SubcallOutcome
     ) -> None:
-        """Drives a child again. Raises DivergenceError where something else comes of it.
+        """Drives a recorded child node again and compares the outcomes.
 
-        One that a limit or a stop ended from outside may have been about to ask, or to answer.
+        A child that a limit or a stop ended from outside can still ask or answer in the replay; that is no divergence.
+
+        Raises:
+            DivergenceError: the outcome differs.
         """
-        cut = isinstance(told, SubcallFailure) and told.kind == "BudgetExceeded"
+        failed = isinstance(recorded, SubcallFailure)
+        was_cut = isinstance(recorded, SubcallFailure) and recorded.kind == "BudgetExceeded"
         try:
-            outcome = await answer()
+            outcome = await self._perform(site, subcall, limit)
         except IncompleteRecordError:
-            if isinstance(told, SubcallFailure):
+            if failed:
                 return
             raise
-        if not (cut and isinstance(outcome, SubcallAnswer)):
-            self._repetition.check_outcome(place, told, outcome)
+        if not (was_cut and isinstance(outcome, SubcallAnswer)):
+            self._repetition.check_outcome(site.place, recorded, outcome)
 
-    async def _answer(
-        self, job: NodeJob, place: SubcallPlace, subcall: Subcall, key: str, limit: str | None
-    ) -> SubcallOutcome:
-        """A sub-call that is new, made. What is no plain reply is an event of its own, so that it can be told again."""
-        recorder, stop = self._recorder, self._limits.stop
-        began = recorder.at_s
-        prefetched = _is_prefetched(subcall)
-        rank = self._ahead[job.id, place.turn, place.cell].next_rank() if prefetched else 0
-        outcome: SubcallOutcome | Reply
+    async def _perform(self, site: SubcallSite, subcall: Subcall, limit: str | None) -> SubcallOutcome:
+        """Performs a sub-call. Emits every outcome but a plain reply, which the call's own events record."""
+        recorder, place = self._recorder, site.place
+        started_s = recorder.at_s
+        prefetched = isinstance(subcall, ModelQuery) and subcall.prefetched
+        cell_key = (site.node.id, place.turn, place.cell)
+        rank = self._prefetched[cell_key].next_rank() if prefetched else 0
+        outcome: SubcallOutcome
         try:
             match subcall:
                 case BudgetQuery():
                     turns_left = max(0, self._settings.max_turns - place.turn)
                     outcome = SubcallAnswer(self._limits.remaining.as_dict(turns_left))
                 case ModelQuery():
-                    outcome = await self._query(job, place, subcall, key, limit)
-                    if isinstance(outcome, Reply):
+                    response = await self._query(site, subcall, limit)
+                    if isinstance(response, Reply):
                         recorded = self._repetition.history.call(place)
                         elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
-                        return SubcallAnswer(_reply_value(outcome, subcall), elapsed_s)
+                        return SubcallAnswer(read_value(response, subcall.schema), elapsed_s)
+                    outcome = response
                 case _:
                     assert_never(subcall)
         except Stopped:
-            met = describe_limit(stop.limit or "")
-            told = f"{met} This call was ended, and no more are made. Answer now."
-            outcome = SubcallFailure("BudgetExceeded", told)
+            met = describe_limit(self._limits.stop.limit or "")
+            outcome = SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
         except BudgetExceededError as error:
             if prefetched:
-                self._ahead[job.id, place.turn, place.cell].refused[rank] = error.limit
+                self._prefetched[cell_key].refused[rank] = error.limit
             outcome = SubcallFailure("BudgetExceeded", str(error))
         except ModelError as error:
             if error.ends_run:
                 raise
             outcome = SubcallFailure(type(error).__name__, str(error))
-        outcome = replace(outcome, elapsed_s=0.0 if prefetched else recorder.at_s - began)
+        outcome = replace(outcome, elapsed_s=0.0 if prefetched else recorder.at_s - started_s)
         recorder.emit(
             SubcallEnded(
                 run=recorder.run,
-                node=job.id,
+                node=site.node.id,
                 at_s=recorder.at_s,
                 call=CallId(place.path),
-                key=key,
+                key=site.key,
                 value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
                 failure=outcome if isinstance(outcome, SubcallFailure) else None,
                 elapsed_s=outcome.elapsed_s,
@@ -192,22 +184,37 @@ class SubcallServer:
         )
         return outcome
 
-    async def _query(
-        self, job: NodeJob, place: SubcallPlace, query: ModelQuery, key: str, limit: str | None
-    ) -> SubcallOutcome | Reply:
+    async def _query(self, site: SubcallSite, query: ModelQuery, limit: str | None) -> SubcallOutcome | Reply:
         """A leaf call's reply, or the outcome of a child node or a refusal."""
         if limit:
             return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
-        if job.parent is not None:  # a stop ends it together with the root's sub-call that it serves
-            return await self._maker.make(job, place, query, key)
+        if site.node.parent is not None:  # a stop ends it together with the root's sub-call that it serves
+            return await self._ask_or_drive(site, query)
         with self._limits.stop.interrupting():
-            return await self._maker.make(job, place, query, key)
+            return await self._ask_or_drive(site, query)
+
+    async def _ask_or_drive(self, site: SubcallSite, query: ModelQuery) -> SubcallOutcome | Reply:
+        """Makes a leaf call or drives a child node, by the depth rule."""
+        kind = decide_subcall(query, site.node.depth, self._settings.max_depth)
+        if isinstance(kind, SubcallFailure):
+            return kind
+        model = _find_model(self._settings, site.node.depth + 1, query.model)
+        if isinstance(model, SubcallFailure):
+            return model
+        if kind == "leaf":
+            return await self._leaf_calls.ask(site, query, model)
+        return await drive_child(self._drive, site, query, model)
 
 
-def _reply_value(reply: Reply, subcall: Subcall) -> PlainValue:
-    """Text, or data if the query had a schema. Raises MalformedReplyError."""
-    has_schema = isinstance(subcall, ModelQuery) and subcall.schema is not None
-    return parse_data(reply) if has_schema else reply.text
+def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:
+    """The model of a depth, or the one of the run's models that the query names."""
+    if name is None:
+        return settings.model_at(depth)
+    for model in settings.models:
+        if name in (model.name, model.name.partition(":")[2]):
+            return model
+    names = ", ".join(sorted({model.name for model in settings.models}))
+    return SubcallFailure("LLMQueryError", f"model={name!r} is not one of this run's models: {names}")
 
 
 def _describe(subcall: Subcall) -> str:
@@ -220,18 +227,15 @@ def _describe(subcall: Subcall) -> str:
             assert_never(subcall)
 
 
-def _is_prefetched(subcall: Subcall) -> bool:
-    return isinstance(subcall, ModelQuery) and subcall.prefetched
-
-
 def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:
     """The outcome that the recorded cell received."""
     ended = recorded.ended
-    elapsed_s = 0.0 if recorded.prefetched else recorded.elapsed_s  # nobody waited for what was asked ahead
+    elapsed_s = 0.0 if recorded.prefetched else recorded.elapsed_s  # the cell did not wait for a prefetched call
     if ended is not None:
         return ended.failure or SubcallAnswer(ended.value, elapsed_s)
     assert recorded.reply is not None
     try:
-        return SubcallAnswer(_reply_value(recorded.reply, subcall), elapsed_s)
+        schema = subcall.schema if isinstance(subcall, ModelQuery) else None
+        return SubcallAnswer(read_value(recorded.reply, schema), elapsed_s)
     except MalformedReplyError as error:
         return SubcallFailure(type(error).__name__, str(error), elapsed_s)
