@@ -21,7 +21,8 @@ from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 LIMITS = ReplLimits(cell_seconds=600, memory_mb=4096)
 GIGABYTE = 10**9

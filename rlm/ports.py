@@ -120,14 +120,14 @@ class Scheduler(Protocol):
 ServeSubcall = Callable[[Subcall], Awaitable[SubcallOutcome]]
 """Given by the engine to a REPL: answers one sub-call. An exception that it raises is an error of the run."""
 
-Keep = Callable[[], None]
+Flush = Callable[[], None]
 """Given likewise: makes what happened so far survive the end of the process. What it raises is an error of the run, too."""
 
 
 class Repl(Protocol):
     """One node's REPL: a namespace in a confined process. One cell at a time."""
 
-    async def execute(self, cell: Cell, serve: ServeSubcall, keep: Keep | None = None) -> CellResult:
+    async def execute(self, cell: Cell, serve: ServeSubcall, flush: Flush | None = None) -> CellResult:
         """Runs a cell to its end, answering its sub-calls through ``serve`` (each in a task of its own).
 
         ``keep`` is called before answers are handed over, once for all that go together; what it raises ends the cell.

@@ -16,10 +16,10 @@ from typing import assert_never
 from rlm.core.cells import Cell
 from rlm.core.repl_spec import ReplLimits
 from rlm.core.subcalls import Subcall, SubcallOutcome
-from rlm.ports import Keep, ServeSubcall
+from rlm.ports import Flush, ServeSubcall
 from rlm.sandbox.launchers.launcher import WorkerProcess
-from rlm.sandbox.protocol import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew
-from rlm.sandbox.transport import Link
+from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew
+from rlm.sandbox.transport import WorkerTransport
 
 INTERRUPTS = 3
 INTERRUPT_S = 0.5  # cells that can be interrupted at all take milliseconds
@@ -56,17 +56,22 @@ class Stopwatch:
         return limit - self.elapsed() + min(self.waited_now(), limit * MAX_WAIT_FACTOR)
 
 
-class RunningCell:
+class CellRunner:
     """Runs one cell on a link, as its listener. Use it once."""
 
     def __init__(
-        self, link: Link, process: WorkerProcess, limits: ReplLimits, serve: ServeSubcall, keep: Keep | None = None
+        self,
+        link: WorkerTransport,
+        process: WorkerProcess,
+        limits: ReplLimits,
+        serve: ServeSubcall,
+        flush: Flush | None = None,
     ) -> None:
         self._link = link
         self._process = process
         self._limits = limits
         self._serve = serve
-        self._keep = keep
+        self._flush = flush
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: list[tuple[int, SubcallOutcome]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -164,8 +169,8 @@ class RunningCell:
         answers, self._answers = self._answers, []
         if answers and not self._ending:
             try:
-                if self._keep is not None:
-                    self._keep()
+                if self._flush is not None:
+                    self._flush()
             except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
                 self._give_up(error)
                 return

@@ -30,7 +30,7 @@ PIECE = 1 << 20  # characters or bytes handled at a time
 SMALL_WRITE = 64 * 1024
 MIN_SHARED_BYTES = 64 * 1024
 """Below this a copy by the socket is faster than a memory file."""
-MAX_KEPT_BYTES = 256 * 1024 * 1024
+MAX_RETAINED_BYTES = 256 * 1024 * 1024
 """Of texts that no REPL uses at the moment."""
 
 
@@ -296,20 +296,20 @@ class ContextPool:
         if type(value) is not str:  # it may be changed between two uses
             return await asyncio.to_thread(share_context, value)
         async with self._sharing:
-            known = self._alive.get(id(value))
-            if known is None:
-                known = await asyncio.to_thread(share_context, value)
-                known.source = value
-                self._alive[id(value)] = known
-            self._keep(known)
-        return known
+            shared = self._alive.get(id(value))
+            if shared is None:
+                shared = await asyncio.to_thread(share_context, value)
+                shared.source = value
+                self._alive[id(value)] = shared
+            self._retain(shared)
+        return shared
 
-    def _keep(self, shared: SharedContext) -> None:
+    def _retain(self, shared: SharedContext) -> None:
         """For the next REPL that is given the same text, when no present one holds it any more."""
         if shared in self._recent:
             self._recent.remove(shared)
         self._recent.append(shared)
-        while sum(each.size for each in self._recent) > MAX_KEPT_BYTES:
+        while sum(context.size for context in self._recent) > MAX_RETAINED_BYTES:
             self._recent.popleft()
 
 

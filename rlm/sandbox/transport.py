@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from rlm.core.errors import SandboxError
-from rlm.sandbox.protocol import Session, SessionEvent
+from rlm.sandbox.messages import SessionEvent
+from rlm.sandbox.protocol import Session
 
 READ_BYTES = 32 * 1024  # kept by each link: a new buffer for each read costs more than the reading
 
@@ -26,7 +27,7 @@ class Listener(Protocol):
     def on_failure(self, error: BaseException) -> None: ...
 
 
-class Link(asyncio.BufferedProtocol):
+class WorkerTransport(asyncio.BufferedProtocol):
     """Made by ``connect``."""
 
     def __init__(self, session: Session) -> None:
@@ -41,7 +42,7 @@ class Link(asyncio.BufferedProtocol):
         self._read = memoryview(bytearray(READ_BYTES))
 
     @classmethod
-    async def connect(cls, sock: socket.socket, session: Session) -> Link:
+    async def connect(cls, sock: socket.socket, session: Session) -> WorkerTransport:
         loop = asyncio.get_running_loop()
         _, link = await loop.create_unix_connection(lambda: cls(session), sock=sock)
         return link

@@ -13,7 +13,7 @@ from rlm.core.cells import Answer, Cell, CellEnd, CellResult, PlainValue, Variab
 from rlm.core.errors import SandboxDiedError
 from rlm.core.repl_spec import ReplSpec, ReplVariables
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
-from rlm.ports import Keep, ServeSubcall
+from rlm.ports import Flush, ServeSubcall
 
 CellScript: TypeAlias = "Callable[[ScriptedCell], Awaitable[None]]"
 """Plays one cell through what ``ScriptedCell`` offers."""
@@ -44,7 +44,7 @@ class ScriptedCell:
         context: PlainValue,
         variables: dict[str, PlainValue],
         serve: ServeSubcall,
-        keep: Keep | None = None,
+        flush: Flush | None = None,
     ) -> None:
         self.code = cell.code
         self.context = context
@@ -52,7 +52,7 @@ class ScriptedCell:
         self.printed: list[str] = []
         self.answer: Answer | None = None
         self._serve = serve
-        self._keep = keep
+        self._flush = flush
         self._calls = 0
         self._batches = 0
 
@@ -63,8 +63,8 @@ class ScriptedCell:
 
     async def _answer(self, subcall: Subcall) -> SubcallOutcome:
         outcome = await self._serve(subcall)
-        if self._keep is not None:
-            self._keep()
+        if self._flush is not None:
+            self._flush()
         return outcome
 
     async def query(self, prompt: str, *, recursive: bool | None = None) -> PlainValue:
@@ -108,11 +108,11 @@ class ScriptedRepl:
         self._stopped = False
         self.closed = False
 
-    async def execute(self, cell: Cell, serve: ServeSubcall, keep: Keep | None = None) -> CellResult:
+    async def execute(self, cell: Cell, serve: ServeSubcall, flush: Flush | None = None) -> CellResult:
         """See ``rlm.ports.Repl.execute``."""
         if self.closed:
             raise SandboxDiedError("this REPL is closed; open a new one")
-        running = ScriptedCell(cell, self._spec.context, self._variables, serve, keep)
+        running = ScriptedCell(cell, self._spec.context, self._variables, serve, flush)
         self._stopped = False
         end: CellEnd = "ok"
         error: str | None = None

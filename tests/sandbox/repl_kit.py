@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
-from rlm.sandbox.launchers.unconfined import ProcessLauncher
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.launchers.unconfined import UnconfinedLauncher
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 SHORT = ReplLimits(cell_seconds=0.5)
 
@@ -77,7 +78,7 @@ async def open_bench(
     can_call: bool = True,
     setup_code: str | None = None,
 ) -> AsyncIterator[Bench]:
-    sandbox = WorkerSandbox(ProcessLauncher())
+    sandbox = WorkerSandbox(UnconfinedLauncher())
     try:
         spec = ReplSpec(context, setup_code=setup_code, can_call=can_call, limits=limits or ReplLimits(cell_seconds=20))
         yield Bench(await sandbox.open(spec))

@@ -11,9 +11,10 @@ from rlm.core.cells import Cell
 from rlm.core.errors import ProtocolViolationError
 from rlm.core.repl_spec import ReplLimits
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
-from rlm.sandbox.protocol import Called, Session
+from rlm.sandbox.messages import Called
+from rlm.sandbox.protocol import Session
 from rlm.sandbox.worker.calls.open_calls import Calls, Group, Job, SubcallKind, encode_options, encode_prompt
-from rlm.sandbox.worker.sigint_guard import Guard
+from rlm.sandbox.worker.sigint_guard import SigintGuard
 from rlm.sandbox.worker.wire.frames import Decoder, pack
 from rlm.sandbox.worker.wire.values import dump
 
@@ -36,7 +37,7 @@ def running_session() -> Session:
 
 def worker_calls() -> tuple[Calls, bytearray]:
     sent = bytearray()
-    calls = Calls(lambda header, body: sent.extend(pack(header, body)), Guard())
+    calls = Calls(lambda header, body: sent.extend(pack(header, body)), SigintGuard())
     calls.window = 4
     calls.begin()
     return calls, sent

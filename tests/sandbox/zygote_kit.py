@@ -19,7 +19,8 @@ from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.launchers.launcher import WorkerProcess
 from rlm.sandbox.launchers.levels import LINUX_LEVELS, open_launcher, try_level
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 FOLDER = Path(__file__).parent
 REPOSITORY = FOLDER.parents[1]

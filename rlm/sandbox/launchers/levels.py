@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
 from rlm.sandbox.launchers.launcher import Launcher
 from rlm.sandbox.launchers.seatbelt import SeatbeltLauncher, seatbelt_reason
-from rlm.sandbox.launchers.unconfined import ProcessLauncher
+from rlm.sandbox.launchers.unconfined import UnconfinedLauncher
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
 from rlm.sandbox.launchers.zygote_process import (
     MAX_MESSAGE_BYTES,
     START_TIMEOUT_S,
     TRIAL_ID,
-    Started,
+    StartedZygote,
     ZygoteEndedError,
     check_readiness,
     start_process,
@@ -65,7 +65,7 @@ _held: dict[str, Trial] = {}
 """Of this process. What fails is tried again when it is asked for again: it may have failed by chance."""
 
 
-def find_level(prepared: Started | None = None) -> Levels:
+def find_level(prepared: StartedZygote | None = None) -> Levels:
     """Tries the levels from the strongest down; that takes about 0.1 s each, for one that holds once per process.
 
     ``prepared`` is a zygote of the strongest level that was started already.
@@ -105,7 +105,7 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
     if sandbox not in NAMES:
         raise ConfigurationError(f"sandbox={sandbox!r}: choose one of {', '.join(NAMES)}")
     if sandbox == "unconfined":
-        return ProcessLauncher()
+        return UnconfinedLauncher()
     likely = LINUX_LEVELS[0] if sandbox == "auto" else sandbox
     launcher = ZygoteLauncher(likely, packages=packages)
     prepared = launcher.prepare() if prepare and sys.platform == "linux" and likely in LINUX_LEVELS else None
@@ -120,7 +120,7 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
     return SeatbeltLauncher() if level == "seatbelt" else ZygoteLauncher(level, packages=packages)
 
 
-def _find_or_demand(sandbox: str, prepared: Started | None) -> str:
+def _find_or_demand(sandbox: str, prepared: StartedZygote | None) -> str:
     """The level to use. Raises SandboxUnavailableError."""
     if sandbox == "auto":
         found = find_level(prepared)
@@ -138,14 +138,14 @@ def _find_or_demand(sandbox: str, prepared: Started | None) -> str:
     return sandbox
 
 
-def _try_once(level: str, prepared: Started | None) -> Trial:
+def _try_once(level: str, prepared: StartedZygote | None) -> Trial:
     """As ``try_level``, once in this process where the level holds."""
     if level not in _held:
         _held[level] = try_level(level, prepared)
     return _held[level]
 
 
-def try_level(level: str, prepared: Started | None = None) -> Trial:
+def try_level(level: str, prepared: StartedZygote | None = None) -> Trial:
     """A dry run: a zygote at this level forks a process that attempts what it must not be able to do.
 
     Args:
@@ -170,7 +170,7 @@ def try_level(level: str, prepared: Started | None = None) -> Trial:
         started.end()
 
 
-def _try_in(zygote: Started, level: str) -> Trial:
+def _try_in(zygote: StartedZygote, level: str) -> Trial:
     ready = check_readiness(_receive(zygote.control, level, START_TIMEOUT_S), zygote, level)
     escapes = _attempt_escapes(zygote.control, level)
     notes = []

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rlm.core.errors import SandboxUnavailableError
 from rlm.core.repl_spec import ReplLimits
-from rlm.sandbox.launchers.unconfined import ENVIRONMENT, WORKER, PlainProcess
+from rlm.sandbox.launchers.unconfined import ENVIRONMENT, WORKER, ChildProcess
 from rlm.sandbox.launchers.zygote_process import OPTIONS
 
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
@@ -91,7 +91,7 @@ class SeatbeltLauncher:
     def __init__(self) -> None:
         self._watches: set[asyncio.Task[None]] = set()
 
-    async def launch(self, limits: ReplLimits, shared: int | None = None) -> PlainProcess:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> ChildProcess:
         """A worker under the profile, watched until it ends.
 
         Raises:
@@ -119,7 +119,7 @@ class SeatbeltLauncher:
         finally:
             theirs.close()
         ours.setblocking(False)
-        worker = PlainProcess(child, ours, folder, shared)
+        worker = ChildProcess(child, ours, folder, shared)
         watch = asyncio.create_task(self._watch(worker, limits.memory_mb * 1024))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
@@ -132,7 +132,7 @@ class SeatbeltLauncher:
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
 
-    async def _watch(self, worker: PlainProcess, limit_kb: int) -> None:
+    async def _watch(self, worker: ChildProcess, limit_kb: int) -> None:
         """Kills a worker whose resident memory passes the limit."""
         ended = asyncio.ensure_future(worker.wait())
         while not ended.done():

@@ -34,7 +34,7 @@ def describe_status(code: int) -> str:
     return f"killed by signal {-code}"
 
 
-class PlainProcess:
+class ChildProcess:
     """Implements WorkerProcess. The child is watched through a pidfd where there are such, else by a thread."""
 
     def __init__(
@@ -84,12 +84,12 @@ class PlainProcess:
             loop.remove_reader(fd)
 
 
-class ProcessLauncher:
+class UnconfinedLauncher:
     """Implements Launcher with the level "unconfined"."""
 
     level = "unconfined"
 
-    async def launch(self, limits: ReplLimits, shared: int | None = None) -> PlainProcess:
+    async def launch(self, limits: ReplLimits, shared: int | None = None) -> ChildProcess:
         """The limits reach the worker with its first message, which sets its own rlimits."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
@@ -122,7 +122,7 @@ class ProcessLauncher:
         finally:
             theirs.close()
         ours.setblocking(False)
-        return PlainProcess(process, ours, folder, shared)
+        return ChildProcess(process, ours, folder, shared)
 
     async def aclose(self) -> None:
         """Reservations nothing."""

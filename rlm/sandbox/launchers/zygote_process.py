@@ -37,13 +37,13 @@ spec.loader.exec_module(sys.modules["worker"])
 sys.argv[:] = [""]
 module, _, function = entry.partition(":")
 program = importlib.import_module(module)
-steps = (getattr(program, name, None) for name in ("rehearse", "settle"))
+steps = (getattr(program, name, None) for name in ("warm_up", "prefault"))
 importlib.import_module("worker.boot.zygote").main(int(control), getattr(program, function), *steps)
 """
 
 
 @dataclass(eq=False, slots=True)
-class Started:
+class StartedZygote:
     """A process that was started as a zygote, our end of its control socket, and whether it has said that it is ready."""
 
     process: subprocess.Popen[bytes]
@@ -60,7 +60,7 @@ class ZygoteEndedError(SandboxUnavailableError):
     """It ended before it could say anything: something killed it, or it failed in a way that it did not foresee."""
 
 
-def start_process(level: str, packages: Sequence[str], entry: str, *, imports: bool = True) -> Started:
+def start_process(level: str, packages: Sequence[str], entry: str, *, imports: bool = True) -> StartedZygote:
     """Starts a zygote and orders its confinement. The next message on the socket says what came of it.
 
     Raises:
@@ -99,10 +99,10 @@ def start_process(level: str, packages: Sequence[str], entry: str, *, imports: b
             socket.send_fds(ours, [json.dumps(order).encode()], [host])
     finally:
         os.close(host)
-    return Started(process, ours)
+    return StartedZygote(process, ours)
 
 
-def check_readiness(answer: bytes, zygote: Started, level: str) -> dict[str, Any]:
+def check_readiness(answer: bytes, zygote: StartedZygote, level: str) -> dict[str, Any]:
     """The zygote's first message, when it says that it is ready; marks it so.
 
     Raises:

@@ -37,7 +37,7 @@ class Admission:
     def __init__(self, read: Callable[[], Memory | None]) -> None:
         self._read = read
 
-    async def enter(self) -> None:
+    async def wait_for_room(self) -> None:
         """Returns when there is room for one more REPL.
 
         Raises:

@@ -20,7 +20,7 @@ GROWTH_MB_PER_S = 4096  # faster than two processors can fill memory
 SHORTEST_S, LONGEST_S = 0.02, 1.0
 
 
-class Holder(Protocol):
+class Evictable(Protocol):
     """A REPL, as far as it matters here."""
 
     def memory_mb(self) -> int:
@@ -28,11 +28,11 @@ class Holder(Protocol):
         ...
 
     @property
-    def starving(self) -> bool:
+    def being_evicted(self) -> bool:
         """Whether it is being ended: what it still holds is on its way back."""
         ...
 
-    def starve(self, held_mb: int) -> None:
+    def evict(self, held_mb: int) -> None:
         """Ends its process, because the machine runs out of memory."""
         ...
 
@@ -55,7 +55,7 @@ def choose_victims(memory: Memory, held: Sequence[int], returning_mb: int = 0) -
     return victims
 
 
-def next_look_s(memory: Memory) -> float:
+def next_check_s(memory: Memory) -> float:
     """When memory could be short at the earliest."""
     return min(LONGEST_S, max(SHORTEST_S, (memory.free - reserve_mb(memory)) / GROWTH_MB_PER_S))
 
@@ -71,7 +71,7 @@ class MemoryWatch:
 
     def __init__(
         self,
-        holders: Collection[Holder],
+        holders: Collection[Evictable],
         read: Callable[[], Memory | None],
         count_kills: Callable[[], int] = count_oom_kills,
     ) -> None:
@@ -83,11 +83,11 @@ class MemoryWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
-    def over_cell(self) -> Iterator[None]:
+    def during_cell(self) -> Iterator[None]:
         self._cells += 1
         if self._timer is None:
             self._kills = None  # most cells end before the first look
-            self._timer = asyncio.get_running_loop().call_later(SHORTEST_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(SHORTEST_S, self._check)
         try:
             yield
         finally:
@@ -96,23 +96,23 @@ class MemoryWatch:
                 self._timer.cancel()
                 self._timer = None
 
-    def system_was_first(self) -> bool:
+    def kernel_killed_first(self) -> bool:
         """Whether the system has ended processes since these cells began."""
         return self._kills is not None and self._count_kills() > self._kills
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._kills is None:
             self._kills = self._count_kills()
         memory = self._read()
         if memory is None:
             return
         if memory.free < reserve_mb(memory):
-            self._relieve(memory)
-        self._timer = asyncio.get_running_loop().call_later(next_look_s(memory), self._look)
+            self._evict_largest(memory)
+        self._timer = asyncio.get_running_loop().call_later(next_check_s(memory), self._check)
 
-    def _relieve(self, memory: Memory) -> None:
-        holders = [holder for holder in self._holders if not holder.starving]
-        returning_mb = sum(holder.memory_mb() for holder in self._holders if holder.starving)
+    def _evict_largest(self, memory: Memory) -> None:
+        holders = [holder for holder in self._holders if not holder.being_evicted]
+        returning_mb = sum(holder.memory_mb() for holder in self._holders if holder.being_evicted)
         held = [holder.memory_mb() for holder in holders]
         for victim in choose_victims(memory, held, returning_mb):
-            holders[victim].starve(held[victim])
+            holders[victim].evict(held[victim])

@@ -24,7 +24,8 @@ from rlm.sandbox.probes.memory import MEMORY
 from rlm.sandbox.probes.network import NETWORK
 from rlm.sandbox.probes.probe import Probe, ProbeResult
 from rlm.sandbox.probes.processes import PROCESSES
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 ALL: tuple[Probe, ...] = (*FILES, *MEMORY, *NETWORK, *PROCESSES, *KERNEL, *EXHAUSTION, *WIRE, *HARMLESS)
 

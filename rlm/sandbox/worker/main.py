@@ -27,17 +27,17 @@ from .boot import determinism
 from .boot.shared_text import open_context
 from .calls.open_calls import CELL_ENDED, Calls
 from .calls.queries import Queries
-from .calls.socket_reader import Channel
-from .calls.waiters import ThreadWaker
+from .calls.socket_reader import SocketReader
+from .calls.waiters import ThreadWaiter
 from .failures import LLMQueryError
 from .lookahead import text_operations
 from .lookahead.prefetch import Prefetcher
 from .repl.capture import Stream
-from .repl.event_loop import Loops
+from .repl.event_loop import LoopOwner
 from .repl.execution import Executor, Outcome
 from .repl.reports import describe_traceback, show_value, size_of
 from .repl.scaffold import Scaffold, patch_builtins
-from .sigint_guard import Guard
+from .sigint_guard import SigintGuard
 from .wire.frames import Message, decode_text, encode_text, pack
 from .wire.values import TooLarge, dump, load
 
@@ -51,50 +51,50 @@ class Worker:
     def __init__(self) -> None:
         self._pid = 0
         self._inbox: deque[Message] = deque()
-        self._idle = ThreadWaker()
-        self._guard = Guard()
-        self._channel = Channel(self._guard, self._on_message)
-        self._calls = Calls(self._channel.send, self._guard)
-        self._channel.deliver = self._calls.deliver
+        self._idle = ThreadWaiter()
+        self._guard = SigintGuard()
+        self._reader = SocketReader(self._guard, self._on_message)
+        self._calls = Calls(self._reader.send, self._guard)
+        self._reader.deliver = self._calls.deliver
         self._stdout = Stream("stdout", lambda text: self._send_output(0, text), self._guard)
         self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
         self._output_chars = 0
         self._main = types.ModuleType("__main__")
         self._namespace: dict[str, Any] = self._main.__dict__
         self._namespace["__builtins__"] = builtins
-        self._prefetcher = Prefetcher(self._calls, self._channel, self._namespace, self._mute)
-        self._queries = Queries(self._calls, self._channel, self._prefetcher, self._flush)
+        self._prefetcher = Prefetcher(self._calls, self._reader, self._namespace, self._mute)
+        self._queries = Queries(self._calls, self._reader, self._prefetcher, self._flush)
         self._scaffold = Scaffold(self._namespace, self._queries)
-        self._loops = Loops()
+        self._loops = LoopOwner()
         self._executor = Executor(self._namespace, self._scaffold, self._loops, self._guard)
 
-    def rehearse(self, cells: Iterable[str]) -> None:
+    def warm_up(self, cells: Iterable[str]) -> None:
         """Runs cells before anybody is connected: they may do nothing that speaks. Not for use afterwards."""
         self._namespace.update(asyncio=asyncio, print=lambda *_values: None)
         for code in cells:
             self._executor.execute("0.0", code)
         self._loops.close()
 
-    def settle(self) -> None:
+    def prefault(self) -> None:
         """Makes this process its own, and writes to pages that it will soon: what can be done before a REPL is asked for."""
-        self._settle()
+        self._prefault()
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            self._channel.connect(ours)
-            theirs.sendall(pack({"t": "settle"}))
+            self._reader.connect(ours)
+            theirs.sendall(pack({"t": "prefault"}))
             self._next_message()
-            self._channel.send({"t": "settled"})
-            self._channel.disconnect()
+            self._reader.send({"t": "prefaulted"})
+            self._reader.disconnect()
 
-    def _settle(self) -> None:
+    def _prefault(self) -> None:
         self._pid = os.getpid()
         self._guard.install()
         self._take_over()
 
     def run(self, sock: socket.socket) -> NoReturn:
         if not self._pid:
-            self._settle()
-        self._channel.connect(sock)
+            self._prefault()
+        self._reader.connect(sock)
         while True:
             message = self._next_message()
             if message.type == "open":
@@ -120,7 +120,7 @@ class Worker:
         while not self._inbox:
             self._idle.done = False
             if not self._inbox:
-                self._channel.wait(self._idle, idle=True)
+                self._reader.wait(self._idle, idle=True)
         return self._inbox.popleft()
 
     def _take_over(self) -> None:
@@ -158,13 +158,13 @@ class Worker:
             determinism.install(str(header["seed"]))
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
         del message
-        self._channel.send({"t": "ready"})
+        self._reader.send({"t": "ready"})
 
     def _execute(self, message: Message) -> None:
         for stream in (self._stdout, self._stderr):
             stream.begin(self._output_chars)
         self._calls.begin()
-        determinism.CLOCK.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
+        determinism.cell_clock.start(float(message.header.get("clock", 0)))  # type: ignore[arg-type]
         code = decode_text(message.body)
         self._prefetcher.begin(code, allowed=message.header.get("prefetch") is not False)
         outcome = self._executor.execute(str(message.header["name"]), code)
@@ -199,23 +199,23 @@ class Worker:
         )
         kind, answer = outcome.answer or (None, b"")
         header = {"t": "done", "end": outcome.end, "info": len(info), "answer": kind}
-        self._channel.send(header, info + answer)
+        self._reader.send(header, info + answer)
 
     def _read(self, message: Message) -> None:
         name = decode_text(message.body)
         if name not in self._namespace:
-            self._channel.send({"t": "value", "kind": None})
+            self._reader.send({"t": "value", "kind": None})
             return
         kind, payload = dump(self._namespace[name])
-        self._channel.send({"t": "value", "kind": kind}, payload)
+        self._reader.send({"t": "value", "kind": kind}, payload)
 
     def _send_variables(self) -> None:
         found = {name: _small_plain(value) for name, value in self._scaffold.variables()}
         kind, payload = dump(found)
-        self._channel.send({"t": "value", "kind": kind}, payload)
+        self._reader.send({"t": "value", "kind": kind}, payload)
 
     def _send_output(self, stream: int, text: str) -> None:
-        self._channel.send({"t": "out", "stream": stream}, encode_text(text))
+        self._reader.send({"t": "out", "stream": stream}, encode_text(text))
 
     def _mute(self) -> None:
         self._stdout.muted = self._stderr.muted = True

@@ -1,6 +1,6 @@
 """Marks which code is ours and which is a cell's, in each thread.
 
-A SIGINT must not tear a frame in two. ``Guard`` counts how deep a thread is in code of ours; the handler raises in the
+A SIGINT must not tear a frame in two. ``SigintGuard`` counts how deep a thread is in code of ours; the handler raises in the
 cell's own code only, and is remembered everywhere else. Finalizers of a cell's objects run anywhere, also while a lock of
 ours is held: what they print or ask is told apart by the same count.
 """
@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from .failures import CellInterrupted
 
 
-class Guard:
+class SigintGuard:
     """Marks code of ours: defers SIGINT in the main thread, and is known to finalizers. A context manager that may nest."""
 
     def __init__(self) -> None:

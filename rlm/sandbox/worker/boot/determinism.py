@@ -1,7 +1,7 @@
 """What makes a cell repeatable: the time of day that it sees, and everything random in it.
 
 A cell may be executed again, in another process, after its host was killed; it must then ask the same questions. So its clock
-starts where the host says and goes on only by what the host can say again: by the time that answers took, by sleeping, and a
+starts where the host says and goes on only by what the host can say again: by the time that answers elapsed, by sleeping, and a
 little with every look at it. Computing takes no time on it. Everything random comes from one seed. Only code of cells sees
 this clock, and what of the standard library calls a function for it or writes down the time; other libraries, and timeouts, live
 in real time.
@@ -44,20 +44,20 @@ class CellClock:
         """A cell begins. The clock never goes back."""
         self.now_ns = max(self.now_ns, int(at_s * _SECOND_NS)) if at_s else 0
 
-    def look(self) -> int:
+    def tick(self) -> int:
         self.now_ns += TICK_NS
         return self.now_ns
 
-    def pass_until(self, ns: int) -> None:
+    def advance_to(self, ns: int) -> None:
         self.now_ns = max(self.now_ns, ns)
 
-    def pass_since(self, start_ns: int, seconds: float) -> None:
+    def advance_since(self, start_ns: int, seconds: float) -> None:
         """Something that began at ``start_ns`` has taken so long. What went on at the same time takes no time again."""
         if start_ns:
-            self.pass_until(start_ns + int(seconds * _SECOND_NS))
+            self.advance_to(start_ns + int(seconds * _SECOND_NS))
 
 
-CLOCK = CellClock()
+cell_clock = CellClock()
 
 
 def install(seed: str) -> None:
@@ -93,52 +93,52 @@ def prepare() -> None:
     _install_clock()
     _install_sleep()
     _install_dates()
-    builtins.id = _steady_id()
+    builtins.id = _deterministic_id()
 
 
 def _in_cell() -> bool:
     """Whether the caller of our caller is code of a cell."""
-    return bool(CLOCK.now_ns) and sys._getframe(2).f_code.co_filename.startswith(_SEEN_BY)
+    return bool(cell_clock.now_ns) and sys._getframe(2).f_code.co_filename.startswith(_SEEN_BY)
 
 
 def _install_clock() -> None:
     for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time"):
         for suffix, unit in (("", _SECOND_NS), ("_ns", 0)):
             if hasattr(time, name + suffix):
-                setattr(time, name + suffix, _steady_clock(getattr(time, name + suffix), unit))
+                setattr(time, name + suffix, _deterministic_clock(getattr(time, name + suffix), unit))
     if hasattr(time, "clock_gettime"):
-        time.clock_gettime = _steady_clock(time.clock_gettime, _SECOND_NS)
-        time.clock_gettime_ns = _steady_clock(time.clock_gettime_ns, 0)
+        time.clock_gettime = _deterministic_clock(time.clock_gettime, _SECOND_NS)
+        time.clock_gettime_ns = _deterministic_clock(time.clock_gettime_ns, 0)
     for name in ("localtime", "gmtime", "ctime"):
-        setattr(time, name, _steady_view(getattr(time, name)))
+        setattr(time, name, _deterministic_view(getattr(time, name)))
     asctime, strftime, localtime = time.asctime, time.strftime, time.localtime
 
     def now(in_cell: bool) -> Any:
-        return localtime(CLOCK.look() // _SECOND_NS) if in_cell else localtime()
+        return localtime(cell_clock.tick() // _SECOND_NS) if in_cell else localtime()
 
-    def steady_asctime(t: Any = None) -> str:
+    def cell_asctime(t: Any = None) -> str:
         return asctime(now(_in_cell()) if t is None else t)
 
-    def steady_strftime(form: str, t: Any = None) -> str:
+    def cell_strftime(form: str, t: Any = None) -> str:
         return strftime(form, now(_in_cell()) if t is None else t)
 
-    time.asctime, time.strftime = steady_asctime, steady_strftime
+    time.asctime, time.strftime = cell_asctime, cell_strftime
 
 
-def _steady_clock(real: Callable[..., Any], unit: int) -> Callable[..., Any]:
+def _deterministic_clock(real: Callable[..., Any], unit: int) -> Callable[..., Any]:
     def clock(*which: int) -> Any:
         if not _in_cell():
             return real(*which)
-        return CLOCK.look() / unit if unit else CLOCK.look()
+        return cell_clock.tick() / unit if unit else cell_clock.tick()
 
     clock.__name__ = real.__name__
     return clock
 
 
-def _steady_view(real: Callable[..., Any]) -> Callable[..., Any]:
+def _deterministic_view(real: Callable[..., Any]) -> Callable[..., Any]:
     def view(seconds: float | None = None) -> Any:
         if seconds is None and _in_cell():
-            seconds = CLOCK.look() // _SECOND_NS
+            seconds = cell_clock.tick() // _SECOND_NS
         return real(seconds)
 
     view.__name__ = real.__name__
@@ -147,14 +147,14 @@ def _steady_view(real: Callable[..., Any]) -> Callable[..., Any]:
 
 def _install_sleep() -> None:
     def sleep(seconds: Any, /) -> None:
-        began = CLOCK.now_ns
+        started_ns = cell_clock.now_ns
         real_sleep(seconds)
-        CLOCK.pass_since(began, seconds)
+        cell_clock.advance_since(started_ns, seconds)
 
     async def async_sleep(delay: float, result: Any = None) -> Any:
-        began = CLOCK.now_ns
+        started_ns = cell_clock.now_ns
         await _real_async_sleep(delay)
-        CLOCK.pass_since(began, delay)
+        cell_clock.advance_since(started_ns, delay)
         return result
 
     time.sleep = sleep
@@ -166,7 +166,7 @@ def _install_dates() -> None:
     """In the types themselves: a subclass in their place would not be equal to what libraries have imported already."""
 
     def seconds() -> float:
-        return CLOCK.look() / _SECOND_NS
+        return cell_clock.tick() / _SECOND_NS
 
     real_now, real_utcnow, real_today = (
         vars(dt.datetime)["now"],
@@ -174,7 +174,7 @@ def _install_dates() -> None:
         vars(dt.date)["today"],
     )
 
-    def steady(real: Any, make: Callable[[Any, Any], Any]) -> Any:
+    def deterministic(real: Any, make: Callable[[Any, Any], Any]) -> Any:
         def method(cls: Any, tz: Any = None) -> Any:
             if _in_cell():
                 return make(cls, tz)
@@ -182,10 +182,10 @@ def _install_dates() -> None:
 
         return classmethod(method)
 
-    _put(dt.datetime, "now", steady(real_now, lambda cls, tz: cls.fromtimestamp(seconds(), tz)))
-    _put(dt.datetime, "utcnow", steady(real_utcnow, lambda cls, _: cls.utcfromtimestamp(seconds())))
-    _put(dt.datetime, "today", steady(real_today, lambda cls, _: cls.fromtimestamp(seconds())))
-    _put(dt.date, "today", steady(real_today, lambda cls, _: cls.fromtimestamp(seconds())))
+    _put(dt.datetime, "now", deterministic(real_now, lambda cls, tz: cls.fromtimestamp(seconds(), tz)))
+    _put(dt.datetime, "utcnow", deterministic(real_utcnow, lambda cls, _: cls.utcfromtimestamp(seconds())))
+    _put(dt.datetime, "today", deterministic(real_today, lambda cls, _: cls.fromtimestamp(seconds())))
+    _put(dt.date, "today", deterministic(real_today, lambda cls, _: cls.fromtimestamp(seconds())))
 
 
 def _put(cls: type, name: str, value: Any) -> None:
@@ -194,15 +194,15 @@ def _put(cls: type, name: str, value: Any) -> None:
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
 
 
-def _steady_id() -> Callable[[object], int]:
+def _deterministic_id() -> Callable[[object], int]:
     """Numbers in the order of asking instead of addresses; as unique among living objects as those are."""
     real, seen = builtins.id, dict[int, int]()
 
-    def steady_id(thing: object, /) -> int:
+    def cell_id(thing: object, /) -> int:
         address = real(thing)
         if not _in_cell():
             return address
         return seen.setdefault(address, (len(seen) + 1) * _ID_STEP)
 
-    steady_id.__name__ = "id"
-    return steady_id
+    cell_id.__name__ = "id"
+    return cell_id

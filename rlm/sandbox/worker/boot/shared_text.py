@@ -1,10 +1,10 @@
 """Text of another process's memory as genuine ``str`` objects, without copying it.
 
 The host writes the characters of a context once into a sealed memory file, in the very form in which CPython keeps them
-(PEP 393: 1, 2 or 4 bytes each). Here the file is mapped, privately and read-only, and for each string a header is made that
+(PEP 393: 1, 2 or 4 bytes each). Here the file is mapped, privately and read-only, and for each string a header is mapped that
 points into it. Such a header is what CPython itself makes for subclasses of ``str``, whose characters lie apart from the
 object; ours says ``str``. Its fields are not known by their places: they are found in a template that the running
-interpreter made, and ``is_trustworthy`` tries the result on everything that code does with text before any is used. Where
+interpreter mapped, and ``supports_mapped_text`` tries the result on everything that code does with text before any is used. Where
 that fails (another implementation, a build without the interpreter lock), the text is decoded the plain way.
 """
 
@@ -64,7 +64,7 @@ def open_strings(descriptor: int, size: int, count: int, table_at: int) -> list[
         size: its bytes.
         count, table_at: how many strings its table describes, and where the table begins.
     """
-    if not is_trustworthy():
+    if not supports_mapped_text():
         return decode_strings(descriptor, size, count, table_at)
     return _strings_at(_map(descriptor, size), _read_table(descriptor, count, table_at))
 
@@ -77,14 +77,14 @@ def decode_strings(descriptor: int, size: int, count: int, table_at: int) -> lis
 
 
 @functools.cache
-def is_trustworthy() -> bool:
-    """Whether strings made here are, to all that Python does, the strings they stand for."""
+def supports_mapped_text() -> bool:
+    """Whether strings mapped here are, to all that Python does, the strings they stand for."""
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sys.byteorder != "little":
         return False
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or "t" in sys.abiflags or not hasattr(sys, "getrefcount"):
         return False
     try:
-        return all(_behaves(text) for text in _SAMPLES)
+        return all(_passes_checks(text) for text in _SAMPLES)
     except Exception:
         return False
 
@@ -97,33 +97,33 @@ _SAMPLES = (
 )
 
 
-def _behaves(text: str) -> bool:
+def _passes_checks(text: str) -> bool:
     form = next(form for form in range(4) if _fits(text, form))
     body = text.encode(CODECS[form], ERRORS if form >= UCS2 else "strict")
     buffer = ctypes.create_string_buffer(body + bytes(4))
-    _keep(buffer)
-    made = _strings_at(ctypes.addressof(buffer), array("Q", [form, len(text)]))[0]
-    if type(made) is not str or made is text:
+    _make_immortal(buffer)
+    copy = _strings_at(ctypes.addressof(buffer), array("Q", [form, len(text)]))[0]
+    if type(copy) is not str or copy is text:
         return False
-    lines = made.splitlines()
+    lines = copy.splitlines()
     checks = (
-        made == text and text == made and len(made) == len(text) and made is made[:],
-        hash(made) == hash(text) and {text: 1}[made] == 1 and {made: 2}[text] == 2,
-        made[3] == text[3] and made[-1:] == "\n" and made[2:20:3] == text[2:20:3] and made[:] == text,
-        made.split() == text.split() and lines == text.splitlines() and "".join(lines) == "".join(text.splitlines()),
-        made.find("words") == text.find("words") and made.rfind("s") == text.rfind("s") and "words" in made,
-        made.count("w") == text.count("w") and made.replace("words", "w") == text.replace("words", "w"),
-        made.upper() == text.upper() and made.title() == text.title() and made.strip() == text.strip(),
-        re.findall(r"\w+", made) == re.findall(r"\w+", text) and re.sub(r"\s", "", made) == re.sub(r"\s", "", text),
-        made + "x" == text + "x" and "x" + made == "x" + text and made * 2 == text * 2 and f"{made}!" == f"{text}!",
-        json.loads(json.dumps(made)) == text and json.dumps({made: made}) == json.dumps({text: text}),
-        pickle.loads(pickle.dumps(made)) == text and repr(made) == repr(text) and format(made, ">400") == format(text, ">400"),
-        made.encode("utf-8", ERRORS) == text.encode("utf-8", ERRORS) and str(made) == text and list(made) == list(text),
-        made.isascii() == text.isascii() and max(made) == max(text) and sorted(made) == sorted(text),
-        made.partition("words") == text.partition("words") and made.startswith(text[:9]) and made.endswith(text[-9:]),
-        made.translate({119: "W"}) == text.translate({119: "W"}) and made.casefold() == text.casefold(),
-        (made < text + "x") and not (made < text) and sys.intern(made) == text and made.zfill(500) == text.zfill(500),
-        getattr(types.SimpleNamespace(**{made: 7}), made) == 7 and bytes(made, "utf-8", ERRORS) == bytes(text, "utf-8", ERRORS),
+        copy == text and text == copy and len(copy) == len(text) and copy is copy[:],
+        hash(copy) == hash(text) and {text: 1}[copy] == 1 and {copy: 2}[text] == 2,
+        copy[3] == text[3] and copy[-1:] == "\n" and copy[2:20:3] == text[2:20:3] and copy[:] == text,
+        copy.split() == text.split() and lines == text.splitlines() and "".join(lines) == "".join(text.splitlines()),
+        copy.find("words") == text.find("words") and copy.rfind("s") == text.rfind("s") and "words" in copy,
+        copy.count("w") == text.count("w") and copy.replace("words", "w") == text.replace("words", "w"),
+        copy.upper() == text.upper() and copy.title() == text.title() and copy.strip() == text.strip(),
+        re.findall(r"\w+", copy) == re.findall(r"\w+", text) and re.sub(r"\s", "", copy) == re.sub(r"\s", "", text),
+        copy + "x" == text + "x" and "x" + copy == "x" + text and copy * 2 == text * 2 and f"{copy}!" == f"{text}!",
+        json.loads(json.dumps(copy)) == text and json.dumps({copy: copy}) == json.dumps({text: text}),
+        pickle.loads(pickle.dumps(copy)) == text and repr(copy) == repr(text) and format(copy, ">400") == format(text, ">400"),
+        copy.encode("utf-8", ERRORS) == text.encode("utf-8", ERRORS) and str(copy) == text and list(copy) == list(text),
+        copy.isascii() == text.isascii() and max(copy) == max(text) and sorted(copy) == sorted(text),
+        copy.partition("words") == text.partition("words") and copy.startswith(text[:9]) and copy.endswith(text[-9:]),
+        copy.translate({119: "W"}) == text.translate({119: "W"}) and copy.casefold() == text.casefold(),
+        (copy < text + "x") and not (copy < text) and sys.intern(copy) == text and copy.zfill(500) == text.zfill(500),
+        getattr(types.SimpleNamespace(**{copy: 7}), copy) == 7 and bytes(copy, "utf-8", ERRORS) == bytes(text, "utf-8", ERRORS),
     )  # fmt: skip
     return all(checks)
 
@@ -151,14 +151,14 @@ def _strings_at(address: int, table: Sequence[int]) -> list[str]:
             words[column :: len(header)] = array("q", [lengths[index] for index in members])
         for column in bodies_at:
             words[column :: len(header)] = array("q", [address + (places[index] >> 2) for index in members])
-        _keep(words)
+        _make_immortal(words)
         start, size = words.buffer_info()[0], 8 * len(header)
         for number, index in enumerate(members):
             pointers[index] = start + number * size
     return list((ctypes.py_object * len(pointers)).from_buffer(pointers)) if pointers else []
 
 
-def _keep(memory: object) -> None:
+def _make_immortal(memory: object) -> None:
     """For ever: strings in it may live anywhere. A mere reference is not enough, because an interpreter that ends looks
     through interned strings after it has cleared all modules."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))

@@ -20,21 +20,21 @@ CELLS = ("1 + 1", "x = [n for n in range(9)]; print(x)", "def f(a): return a\nf(
 _ready: list[main.Worker] = []
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Runs a few cells in REPLs that are connected to nobody, and makes the one that every forked process finds ready."""
     determinism.prepare()
     kept = asyncio.run, asyncio.runners.run, warnings.showwarning
     with warnings.catch_warnings():
         for _ in range(ROUNDS):
             worker = main.Worker()
-            worker.rehearse(CELLS)
+            worker.warm_up(CELLS)
     asyncio.run, asyncio.runners.run, warnings.showwarning = kept
     _ready.append(main.Worker())
 
 
-def settle() -> None:
+def prefault() -> None:
     """In a forked process, before it is asked for."""
-    _ready[0].settle()
+    _ready[0].prefault()
 
 
 def serve(sock: socket.socket) -> NoReturn:

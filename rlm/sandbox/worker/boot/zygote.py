@@ -54,20 +54,20 @@ _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space th
 _THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
 
 
-def main(control_fd: int, serve: Serve, rehearse: Step | None = None, settle: Step | None = None) -> NoReturn:
+def main(control_fd: int, serve: Serve, warm_up: Step | None = None, prefault: Step | None = None) -> NoReturn:
     """Obeys the host on the control socket until the host is gone.
 
     Args:
         control_fd: the socket.
         serve: what a REPL does on its own socket.
-        rehearse: done once, before confinement.
-        settle: done by each process that is forked before it is asked for; without it there are none.
+        warm_up: done once, before confinement.
+        prefault: done by each process that is forked before it is asked for; without it there are none.
     """
     control = socket.socket(fileno=control_fd)
     order, descriptors = receive(control)
     host_pidfd = descriptors[0]
     try:
-        places = _prepare(order, rehearse)
+        places = _prepare(order, warm_up)
         os.dup2(0, 2)  # until here, what the interpreter complained about was for the host to read
         confinement = confine_zygote(order["level"], places)
     except (CannotConfineError, preload.MissingPackageError, OSError) as error:
@@ -75,10 +75,10 @@ def main(control_fd: int, serve: Serve, rehearse: Step | None = None, settle: St
         os._exit(EXIT_NOT_CONFINED)
     version = ".".join(map(str, sys.version_info[:3]))
     _send(control, {"is": "ready", "landlock": confinement.landlock, "python": version})
-    _Zygote(control, host_pidfd, confinement, serve, settle).run()
+    _Zygote(control, host_pidfd, confinement, serve, prefault).run()
 
 
-def _prepare(order: dict[str, Any], rehearse: Step | None) -> list[str]:
+def _prepare(order: dict[str, Any], warm_up: Step | None) -> list[str]:
     """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
     os.environ.clear()
     privileges.die_first()
@@ -91,9 +91,9 @@ def _prepare(order: dict[str, Any], rehearse: Step | None) -> list[str]:
     if order["imports"]:
         preload.import_library(everything=order["level"] != "strict")  # later nothing, or less, can be read
     places = preload.import_packages(order["packages"], order["folders"], everything=order["level"] == "seccomp")
-    shared_text.is_trustworthy()  # answered once, for all
-    if rehearse is not None:
-        rehearse()
+    shared_text.supports_mapped_text()  # answered once, for all
+    if warm_up is not None:
+        warm_up()
     gc.collect()
     gc.freeze()  # a collection in a REPL must not touch, and so copy, what it shares with its siblings
     return places
@@ -108,25 +108,25 @@ class _Zygote:
         host_pidfd: int,
         confinement: Confinement,
         serve: Serve,
-        settle: Step | None,
+        prefault: Step | None,
     ) -> None:
         self._control = control
         self._host_pidfd = host_pidfd
         self._confinement = confinement
         self._serve = serve
-        self._settle = settle
+        self._prefault = prefault
         self._children: dict[int, tuple[int | None, int]] = {}  # pidfd -> the host's id, None for a spare; pid
-        self._spare: PreforkedProcess | None = None
-        self._wants_spare = settle is not None
+        self._preforked: PreforkedProcess | None = None
+        self._wants_prefork = prefault is not None
         self._poll = select.poll()
 
     def run(self) -> NoReturn:
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._host_pidfd, select.POLLIN)
         while True:
-            ready = self._poll.poll(QUIET_MS if self._wants_spare else None)
+            ready = self._poll.poll(QUIET_MS if self._wants_prefork else None)
             if not ready:
-                self._make_spare()
+                self._prefork()
             for descriptor, _ in ready:
                 if descriptor == self._host_pidfd:
                     os._exit(0)  # the host may leave copies of its socket behind; its death is what counts
@@ -146,7 +146,7 @@ class _Zygote:
 
     def _spawn(self, order: dict[str, Any], descriptors: list[int]) -> None:
         checks = bool(order.get("selfcheck"))
-        pidfd = None if checks else self._take_spare(order, descriptors)
+        pidfd = None if checks else self._take_preforked(order, descriptors)
         if pidfd is None:
             try:
                 pidfd = self._fork(order, descriptors, selfcheck.serve if checks else self._serve)
@@ -164,34 +164,34 @@ class _Zygote:
         self._adopt(order["id"], pid, pidfd)
         return pidfd
 
-    def _make_spare(self) -> None:
+    def _prefork(self) -> None:
         """An order that comes meanwhile waits for one fork."""
-        self._wants_spare = False
+        self._wants_prefork = False
         try:
-            self._spare = PreforkedProcess.fork(self._confinement.has_namespaces, self._become_spare)
+            self._preforked = PreforkedProcess.fork(self._confinement.has_namespaces, self._become_preforked)
         except OSError:
             return  # so does the next order find, and says so
-        self._adopt(None, self._spare.pid, self._spare.pidfd)
+        self._adopt(None, self._preforked.pid, self._preforked.pidfd)
 
-    def _take_spare(self, order: dict[str, Any], descriptors: list[int]) -> int | None:
-        spare, self._spare = self._spare, None
-        self._wants_spare = self._settle is not None
-        if spare is None or not spare.hand(order, [self._control.fileno(), *descriptors]):
+    def _take_preforked(self, order: dict[str, Any], descriptors: list[int]) -> int | None:
+        preforked, self._preforked = self._preforked, None
+        self._wants_prefork = self._prefault is not None
+        if preforked is None or not preforked.hand(order, [self._control.fileno(), *descriptors]):
             return None
-        self._children[spare.pidfd] = (order["id"], spare.pid)
-        return spare.pidfd
+        self._children[preforked.pidfd] = (order["id"], preforked.pid)
+        return preforked.pidfd
 
     def _adopt(self, number: int | None, pid: int, pidfd: int) -> None:
         self._children[pidfd] = (number, pid)
         self._poll.register(pidfd, select.POLLIN)
 
-    def _become_spare(self, sock: socket.socket) -> NoReturn:
+    def _become_preforked(self, sock: socket.socket) -> NoReturn:
         with _or_exit():
             self._control.detach()
             _renumber([sock.detach()])
             begin_repl(self._confinement)
-            if self._settle is not None:
-                self._settle()
+            if self._prefault is not None:
+                self._prefault()
             waiting = socket.socket(fileno=_REPL_SOCKET)
             order, (control, *descriptors) = receive(waiting)
             waiting.detach()  # its number is the REPL's socket's from now on
@@ -227,9 +227,9 @@ class _Zygote:
         _, status = os.waitpid(pid, 0)
         if number is not None:
             _send(self._control, {"is": "ended", "id": number, "status": status})
-        elif self._spare is not None and self._spare.pidfd == pidfd:
-            self._spare.close()
-            self._spare = None  # and no other before the next order: whatever ended it may end that one too
+        elif self._preforked is not None and self._preforked.pidfd == pidfd:
+            self._preforked.close()
+            self._preforked = None  # and no other before the next order: whatever ended it may end that one too
 
 
 @contextlib.contextmanager

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ..boot import determinism
-from ..boot.determinism import CLOCK
+from ..boot.determinism import cell_clock
 from ..failures import LLMQueryError, failure_of
-from ..sigint_guard import Guard
+from ..sigint_guard import SigintGuard
 from ..wire.frames import Message, WireError, encode_text
 from ..wire.values import dump, load
-from .waiters import Waker, has_threads
+from .waiters import Waiter, has_threads
 
 FRAME_CALLS = 64
 FRAME_BYTES = 8 * 1024 * 1024
@@ -57,7 +57,7 @@ class Group:
     open: int = 0
     fed: bool = False
     taken: bool = False
-    waker: Waker | None = None
+    waiter: Waiter | None = None
 
     @property
     def complete(self) -> bool:
@@ -117,7 +117,7 @@ def encode_options(model: str | None, schema: object, recursive: bool | None) ->
 
 
 class Calls:
-    def __init__(self, send: Callable[[dict[str, object], bytes], None], guard: Guard) -> None:
+    def __init__(self, send: Callable[[dict[str, object], bytes], None], guard: SigintGuard) -> None:
         self._send = send
         self._guard = guard
         self._lock = threading.Lock()
@@ -125,10 +125,10 @@ class Calls:
         self._next_id = 1
         self._open: dict[int, tuple[Group, int, int]] = {}  # with the cell's time when it was sent
         self._queue: deque[Job] = deque()
-        self._starved: list[Group] = []
+        self._awaiting_room: list[Group] = []
         self._abandoned: deque[Group] = deque()
         self._arrived: deque[tuple[int, object, bytes, float]] = deque()
-        self._first: Waker | None = None  # whoever was woken last, and goes on before anybody else is
+        self._resuming: Waiter | None = None  # whoever was woken last, and goes on before anybody else is
         self._batches = 0
         self.window = 1
 
@@ -139,20 +139,20 @@ class Calls:
     def end(self) -> int:
         """The cell is over: whoever still waits gets an error. Returns how many calls were unanswered."""
         with self._guard, self._lock:
-            self._heed_abandoned()
+            self._drop_abandoned()
             self._active = False
             left = [(group, index) for group, index, _ in self._open.values()]
             left += [(job.group, job.first + i) for job in self._queue for i in range(len(job.prompts))]
             self._open.clear()
             self._arrived.clear()
-            self._first = None
+            self._resuming = None
             self._queue.clear()
             for group, index in left:
                 group.results[index] = LLMQueryError(ENDED, CELL_ENDED)
                 group.open -= 1
-            for group in {group for group, _ in left} | set(self._starved):
+            for group in {group for group, _ in left} | set(self._awaiting_room):
                 self._wake(group)
-            self._starved.clear()
+            self._awaiting_room.clear()
             return len(left)
 
     def number_batch(self) -> int:
@@ -178,14 +178,14 @@ class Calls:
         with self._guard, self._lock:
             if not self._active:
                 raise LLMQueryError(NO_CELL, "NoCell")
-            self._heed_abandoned()
+            self._drop_abandoned()
             job.group.open += len(job.prompts)
             if self._queue or not self._fits(job):
                 self._queue.append(job)
             else:
                 self._send_job(job)
 
-    def park(self, group: Group, waker: Waker) -> bool:
+    def park(self, group: Group, waiter: Waiter) -> bool:
         """Notes who is to be woken when the group is complete, or when there is room to feed it.
 
         Returns False, and notes nothing, when that is so already.
@@ -193,9 +193,9 @@ class Calls:
         with self._guard, self._lock:
             if group.complete or not (group.fed or self._is_full()) or not self._active:
                 return False
-            group.waker = waker
+            group.waiter = waiter
             if not group.fed:
-                self._starved.append(group)
+                self._awaiting_room.append(group)
             return True
 
     def abandon(self, group: Group) -> None:
@@ -207,12 +207,12 @@ class Calls:
         self._abandoned.append(group)
         if not self._guard.entered:
             with self._guard, self._lock:
-                self._heed_abandoned()
+                self._drop_abandoned()
 
-    def _heed_abandoned(self) -> None:
+    def _drop_abandoned(self) -> None:
         while self._abandoned:
             group = self._abandoned.popleft()
-            group.fed, group.waker = True, None
+            group.fed, group.waiter = True, None
             self._queue = deque(job for job in self._queue if job.group is not group)
             numbers = [number for number, (owner, _, _) in self._open.items() if owner is group]
             for number in numbers:
@@ -220,13 +220,13 @@ class Calls:
             if self._active:
                 for start in range(0, len(numbers), 1000):
                     self._send({"t": "cancel", "calls": numbers[start : start + 1000]}, b"")
-                self._go_on()
+                self._send_queued()
 
     def on_reply(self, message: Message) -> None:
         """Takes the answers of one frame: ``items`` lists call, kind, length and seconds; their bytes follow each other."""
         start = 0
-        for number, kind, length, *took in message.header["items"]:  # type: ignore[attr-defined]
-            self._arrived.append((number, kind, message.body[start : start + length], sum(took)))
+        for number, kind, length, *elapsed in message.header["items"]:  # type: ignore[attr-defined]
+            self._arrived.append((number, kind, message.body[start : start + length], sum(elapsed)))
             start += length
         self.deliver()
 
@@ -241,39 +241,39 @@ class Calls:
             sys.setswitchinterval(TURN_S)
         while True:
             with self._lock:
-                if self._first is not None and not self._first.gone:
+                if self._resuming is not None and not self._resuming.gone:
                     return bool(self._arrived)
-                self._heed_abandoned()
-                self._first = self._deliver_some()
+                self._drop_abandoned()
+                self._resuming = self._deliver_some()
                 if not self._arrived:
-                    self._go_on()
-            if self._first is None or not self._first.hand_over():
+                    self._send_queued()
+            if self._resuming is None or not self._resuming.hand_over():
                 return bool(self._arrived)
 
-    def _deliver_some(self) -> Waker | None:
+    def _deliver_some(self) -> Waiter | None:
         """Up to the first answer that wakes a caller; returns what wakes it."""
         while self._arrived:
-            number, kind, payload, took = self._arrived.popleft()
+            number, kind, payload, elapsed = self._arrived.popleft()
             found = self._open.pop(number, None)
             if found is None:
                 continue
-            group, index, began_ns = found
-            CLOCK.pass_since(began_ns, took)
+            group, index, started_ns = found
+            cell_clock.advance_since(started_ns, elapsed)
             group.results[index] = _decode_outcome(kind, payload)
             group.open -= 1
-            if group.complete and (group.waker or not group.ahead):
-                waker = group.waker or NotYetWaiting(group)
+            if group.complete and (group.waiter or not group.ahead):
+                waiter = group.waiter or NotYetWaiting(group)
                 self._wake(group)
-                return waker
+                return waiter
         return None
 
-    def _go_on(self) -> None:
+    def _send_queued(self) -> None:
         while self._queue and self._fits(self._queue[0]):
             self._send_job(self._queue.popleft())
-        if self._starved and not self._is_full():
-            for group in self._starved:
+        if self._awaiting_room and not self._is_full():
+            for group in self._awaiting_room:
                 self._wake(group)
-            self._starved.clear()
+            self._awaiting_room.clear()
 
     def _fits(self, job: Job) -> bool:
         return len(self._open) + len(job.prompts) <= self.window
@@ -287,7 +287,7 @@ class Calls:
         first = self._next_id
         self._next_id += len(job.prompts)
         for offset in range(len(job.prompts)):
-            self._open[first + offset] = (job.group, job.first + offset, CLOCK.now_ns)
+            self._open[first + offset] = (job.group, job.first + offset, cell_clock.now_ns)
         header: dict[str, object] = {"t": "call", "kind": job.kind, "first": first}
         if job.kind == "budget":
             self._send(header, b"")
@@ -305,9 +305,9 @@ class Calls:
 
     @staticmethod
     def _wake(group: Group) -> None:
-        waker, group.waker = group.waker, None
-        if waker is not None:
-            waker.wake()
+        waiter, group.waiter = group.waiter, None
+        if waiter is not None:
+            waiter.wake()
 
 
 def _decode_outcome(kind: object, payload: bytes) -> Outcome:

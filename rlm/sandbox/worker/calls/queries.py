@@ -11,15 +11,15 @@ from typing import Literal, TypeVar
 
 from ..failures import FailedCall, LLMQueryError
 from ..lookahead.copies import Copy
-from ..lookahead.placeholders import leave, unknown_value
+from ..lookahead.placeholders import exit_copy, unknown_value
 from ..lookahead.prefetch import Prefetcher, key_of
 from ..wire.values import dump
 from .open_calls import FRAME_BYTES, Calls, Group, Job, Outcome, Payload, encode_options, encode_prompt
 from .schema_check import find_mismatch
-from .socket_reader import Channel
-from .waiters import LoopWaker, ThreadWaker, Waker
+from .socket_reader import SocketReader
+from .waiters import LoopWaiter, ThreadWaiter, Waiter
 
-W = TypeVar("W", bound=Waker)
+W = TypeVar("W", bound=Waiter)
 OnError = Literal["return", "raise"]
 
 NO_DEPTH = (
@@ -126,12 +126,12 @@ class Queries:
     def __init__(
         self,
         calls: Calls,
-        channel: Channel,
+        reader: SocketReader,
         prefetcher: Prefetcher,
         before_wait: Callable[[], None],
     ) -> None:
         self._calls = calls
-        self._channel = channel
+        self._reader = reader
         self._prefetcher = prefetcher
         self.can_call = False
         self._before_wait = before_wait
@@ -205,14 +205,14 @@ class Queries:
 
     def budget(self) -> object:
         """What the run has left: a dict of usd, tokens, calls, seconds and iterations, each None where it has no limit."""
-        if self._channel.guard.entered:
+        if self._reader.guard.entered:
             raise LLMQueryError("a finalizer or a signal handler cannot ask for the budget", "NotHere")
         return _value_of(self._run(Group(), BudgetFeed(), b"")[0], None)
 
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
         if not self.can_call:
             raise LLMQueryError(NO_DEPTH, "DepthLimit")
-        if self._channel.guard.entered:
+        if self._reader.guard.entered:
             raise LLMQueryError("a finalizer or a signal handler cannot make sub-calls", "NotHere")
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model must be a str or None, not {type(model).__name__}")
@@ -232,17 +232,17 @@ class Queries:
             return unknown_value(schema)
         self._before_wait()
         try:
-            with self._channel.guard:
+            with self._reader.guard:
                 found = prefetcher.take(job)
                 if found is None:
                     self._calls.start(job)
                 else:
                     group = found
-            waker = ThreadWaker()
-            if self._calls.park(group, waker):
-                if found is None and prefetcher.fork(waker):
+            waiter = ThreadWaiter()
+            if self._calls.park(group, waiter):
+                if found is None and prefetcher.fork(waiter):
                     return unknown_value(schema)
-                self._channel.wait(waker)
+                self._reader.wait(waiter)
         except BaseException:
             self._calls.abandon(group)
             raise
@@ -254,7 +254,7 @@ class Queries:
         group, limit = Group(), self._prefetcher.limit
         job = feed.take(group, limit, options)
         if not group.fed:
-            leave()
+            exit_copy()
         if job is not None:
             copy.ask(key_of(job, is_batch=True), feed.taken)
         return [unknown_value(schema) for _ in range(feed.taken)]
@@ -270,16 +270,16 @@ class Queries:
         found = None
         try:
             if job is not None:
-                with self._channel.guard:
+                with self._reader.guard:
                     found = prefetcher.take(job, is_batch=True) if group.fed else None
                     if found is None:
                         self._calls.start(job)
                     else:
                         group = found
-            for waker in self._drive(group, feed, options, ThreadWaker):
-                if found is None and group.fed and feed.taken < limit and prefetcher.fork(waker):
+            for waiter in self._drive(group, feed, options, ThreadWaiter):
+                if found is None and group.fed and feed.taken < limit and prefetcher.fork(waiter):
                     return None
-                self._channel.wait(waker)
+                self._reader.wait(waiter)
         except BaseException:
             self._calls.abandon(group)
             raise
@@ -289,8 +289,8 @@ class Queries:
         self._end_copy()
         self._before_wait()
         try:
-            for waker in self._drive(group, feed, options, ThreadWaker):
-                self._channel.wait(waker)
+            for waiter in self._drive(group, feed, options, ThreadWaiter):
+                self._reader.wait(waiter)
         except BaseException:
             self._calls.abandon(group)
             raise
@@ -300,23 +300,23 @@ class Queries:
         self._end_copy()
         loop = asyncio.get_running_loop()
         self._before_wait()
-        self._channel.watch(loop)
+        self._reader.watch(loop)
         try:
-            for waker in self._drive(group, feed, options, lambda: LoopWaker(loop)):
-                await waker.future
+            for waiter in self._drive(group, feed, options, lambda: LoopWaiter(loop)):
+                await waiter.future
         except BaseException:
             self._calls.abandon(group)
             raise
         finally:
-            self._channel.unwatch(loop)
+            self._reader.unwatch(loop)
         return group.results
 
     def _end_copy(self) -> None:
         if self._prefetcher.copy is not None:
-            leave()
+            exit_copy()
 
     def _drive(
-        self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes, make_waker: Callable[[], W]
+        self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes, make_waiter: Callable[[], W]
     ) -> Iterator[W]:
         """Feeds a group until it is complete; what it yields must be waited for before it goes on."""
         while not group.complete:
@@ -325,9 +325,9 @@ class Queries:
                 if job is not None:
                     self._calls.start(job)
                 continue
-            waker = make_waker()
-            if self._calls.park(group, waker):
-                yield waker
+            waiter = make_waiter()
+            if self._calls.park(group, waiter):
+                yield waiter
         group.taken = True
 
 

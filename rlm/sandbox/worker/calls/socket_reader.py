@@ -17,9 +17,9 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from ..sigint_guard import Guard
+from ..sigint_guard import SigintGuard
 from ..wire.frames import Decoder, Message, WireError, pack_message
-from .waiters import ThreadWaker, has_threads
+from .waiters import ThreadWaiter, has_threads
 
 # For a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading.
 READ_BYTES = 64 * 1024
@@ -31,10 +31,10 @@ LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event l
 FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
 
 
-class Channel:
+class SocketReader:
     """Sends messages from any thread, and hands what arrives to ``on_message``. First of all, ``connect``."""
 
-    def __init__(self, guard: Guard, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, guard: SigintGuard, on_message: Callable[[Message], None]) -> None:
         self.guard = guard
         self._sock: socket.socket
         self._pid = 0
@@ -44,8 +44,8 @@ class Channel:
         self._sending = threading.Lock()
         self._reading = threading.Lock()
         self._roles = threading.Lock()
-        self._leader: ThreadWaker | None = None
-        self._followers: set[ThreadWaker] = set()
+        self._leader: ThreadWaiter | None = None
+        self._followers: set[ThreadWaiter] = set()
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}
         self._poll = select.poll()
         self._on_other: Callable[[], None] | None = None
@@ -81,28 +81,28 @@ class Channel:
             except OSError:
                 os._exit(0)
 
-    def wait(self, waker: ThreadWaker, *, idle: bool = False) -> None:
-        """Blocks this thread until the waker was woken. ``idle``: no cell runs that a SIGINT could mean.
+    def wait(self, waiter: ThreadWaiter, *, idle: bool = False) -> None:
+        """Blocks this thread until the waiter was woken. ``idle``: no cell runs that a SIGINT could mean.
 
         Raises:
             CellInterrupted: in the main thread, when the host stops the cell.
         """
         with self.guard:
             try:
-                while not waker.done:
+                while not waiter.done:
                     if idle:
                         self.guard.pending = False
                     self.guard.check()
-                    self._wait_once(waker)
+                    self._wait_once(waiter)
             finally:
-                self._leave(waker)
-                waker.notice()
+                self._leave(waiter)
+                waiter.notice()
 
-    def wait_briefly(self, waker: ThreadWaker, timeout_ms: int) -> None:
+    def wait_briefly(self, waiter: ThreadWaiter, timeout_ms: int) -> None:
         """As ``wait``, at most so long, and for the main thread when it is alone."""
         with self.guard:
             self.guard.check()
-            if not waker.done:
+            if not waiter.done:
                 self.guard.poll(self._listen, timeout_ms)
                 self.read()
 
@@ -123,18 +123,18 @@ class Channel:
         self._poll.poll(timeout_ms)
         self._quick = self._quick + 1 if monotonic() - began < QUICK_S else min(self._quick, 0)
 
-    def _wait_once(self, waker: ThreadWaker) -> None:
+    def _wait_once(self, waiter: ThreadWaiter) -> None:
         with self._roles:
             if self._leader is None:
-                self._leader = waker
-                self._followers.discard(waker)
-            elif self._leader is not waker:
-                self._followers.add(waker)
-        if self._leader is not waker:
-            waker.sleep(FOLLOWER_SLEEP_S)
+                self._leader = waiter
+                self._followers.discard(waiter)
+            elif self._leader is not waiter:
+                self._followers.add(waiter)
+        if self._leader is not waiter:
+            waiter.sleep(FOLLOWER_SLEEP_S)
             return
         self.deliver()
-        if waker.done:
+        if waiter.done:
             return
         sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
         self.guard.poll(self._listen, LEADER_POLL_MS if has_threads() else None)
@@ -142,11 +142,11 @@ class Channel:
         if self._on_other is not None:
             self._on_other()
 
-    def _leave(self, waker: ThreadWaker) -> None:
+    def _leave(self, waiter: ThreadWaiter) -> None:
         """This thread waits no more: another leads."""
         with self._roles:
-            self._followers.discard(waker)
-            if self._leader is waker:
+            self._followers.discard(waiter)
+            if self._leader is waiter:
                 self._leader = None
             elif self._leader is not None:
                 return

@@ -20,7 +20,7 @@ def has_threads() -> bool:
     return bool(_thread._count()) or threading.active_count() > 1
 
 
-class Waker(Protocol):
+class Waiter(Protocol):
     """How a caller that waits is told to look again."""
 
     @property
@@ -35,7 +35,7 @@ class Waker(Protocol):
         ...
 
 
-class ThreadWaker:
+class ThreadWaiter:
     """A thread that sleeps. ``done`` once it was woken."""
 
     __slots__ = ("_noticed", "_owner", "_token", "done", "gone")
@@ -79,7 +79,7 @@ class ThreadWaker:
         self._token.acquire(timeout=timeout_s)
 
 
-class LoopWaker:
+class LoopWaiter:
     """A coroutine that waits in its event loop."""
 
     __slots__ = ("_loop", "_owner", "future")

@@ -31,11 +31,11 @@ from typing import Any
 from ..confine.kernel import call
 from ..wire.frames import PREFIX
 from . import placeholders, text_operations
-from .placeholders import leave
+from .placeholders import exit_copy
 
 CPU_S = 5  # of one copy: it does what the original will do again, so there is little to be gained by more
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
-_FATEFUL = (  # what gives the original something else than the copy
+_NONDETERMINISTIC = (  # what gives the original something else than the copy
     (
         time,
         ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "strftime", "ctime", "localtime", "gmtime"),
@@ -86,7 +86,7 @@ class Copy:
         while self._room < calls:
             used = self._sock.recv(4096)
             if not used:
-                leave()
+                exit_copy()
             self._room += len(used)
         self._room -= calls
         self._sock.sendall(PREFIX.pack(len(key), 0) + key)
@@ -105,7 +105,7 @@ def become_copy(sock: socket.socket, ahead: int, namespace: dict[str, Any]) -> C
         _replace(namespace)
         return Copy(socket.socket(fileno=own), ahead)
     except BaseException:
-        leave()
+        exit_copy()
 
 
 def _replace(namespace: dict[str, Any]) -> None:
@@ -121,13 +121,13 @@ def _replace(namespace: dict[str, Any]) -> None:
     for clock in _CLOCKS:
         swap(time, clock, placeholders.Moment)
     swap(time, "sleep", _no_sleep)
-    for owner, names in _FATEFUL:
+    for owner, names in _NONDETERMINISTIC:
         for name in names:
-            swap(owner, name, leave)
+            swap(owner, name, exit_copy)
     for name, new in text_operations.IN_COPIES.items():
         setattr(builtins, name, new)
-    _set_methods(datetime.datetime, dict.fromkeys(("now", "utcnow", "today"), leave))
-    _set_methods(datetime.date, {"today": leave})
+    _set_methods(datetime.datetime, dict.fromkeys(("now", "utcnow", "today"), exit_copy))
+    _set_methods(datetime.date, {"today": exit_copy})
     _set_methods(re.Pattern, {name: _on_known(getattr(re.Pattern, name)) for name in text_operations.MATCHING})
     for name, value in list(namespace.items()):
         if id(value) in swapped:
@@ -146,7 +146,7 @@ def _on_known(method: Callable[..., Any]) -> Callable[..., Any]:
 
     def match(*arguments: Any, **options: Any) -> Any:
         if any(map(placeholders.is_unknown, (*arguments, *options.values()))):
-            leave()
+            exit_copy()
         return method(*arguments, **options)
 
     return match

@@ -23,7 +23,7 @@ _HAS_WSTR = sys.version_info < (3, 12)
 _SIZE, _UTF8_AT, _DATA_AT = (80, 56, 72) if _HAS_WSTR else (64, 48, 56)  # of a ``str`` whose characters lie apart
 
 
-def leave(*_args: object, **_options: object) -> NoReturn:
+def exit_copy(*_args: object, **_options: object) -> NoReturn:
     """Ends this copy: from here on it would have to know an answer."""
     _exit(0)
 
@@ -32,7 +32,7 @@ class Placeholder(str):
     """An unknown text. Every operation gives a new one, since nobody knows which of them are equal."""
 
     __slots__ = ()
-    __class__ = property(leave)  # isinstance asks for it where the true class gives a no
+    __class__ = property(exit_copy)  # isinstance asks for it where the true class gives a no
 
     def __str__(self) -> str:
         return self
@@ -43,24 +43,24 @@ class Placeholder(str):
     lower = upper = title = capitalize = casefold = swapcase = __repr__ = _changed
 
     def _changed_by_texts(self, *texts: object) -> Placeholder:
-        return unknown_text() if all(text is None or isinstance(text, str) for text in texts) else leave()
+        return unknown_text() if all(text is None or isinstance(text, str) for text in texts) else exit_copy()
 
     strip = lstrip = rstrip = removeprefix = removesuffix = _changed_by_texts
 
     def _changed_by_width(self, width: object = 8, fill: object = " ") -> Placeholder:
-        return unknown_text() if type(width) is int and type(fill) is str and len(fill) == 1 else leave()
+        return unknown_text() if type(width) is int and type(fill) is str and len(fill) == 1 else exit_copy()
 
     center = ljust = rjust = zfill = _changed_by_width
 
     def replace(self, old: object, new: object, count: object = -1) -> Placeholder:
-        return unknown_text() if isinstance(old, str) and isinstance(new, str) and type(count) is int else leave()
+        return unknown_text() if isinstance(old, str) and isinstance(new, str) and type(count) is int else exit_copy()
 
     def join(self, parts: Iterable[str]) -> Placeholder:
         return self._changed_by_texts(*parts)
 
     def __format__(self, spec: str) -> Placeholder:
         if type(spec) is not str:
-            leave()
+            exit_copy()
         format("", spec)  # raises where the original will
         return unknown_text()
 
@@ -70,7 +70,7 @@ class Placeholder(str):
     __radd__ = __add__
 
     def __mul__(self, times: object) -> Placeholder:
-        return unknown_text() if type(times) is int and times > 0 else leave()
+        return unknown_text() if type(times) is int and times > 0 else exit_copy()
 
     __rmul__ = __mul__
 
@@ -80,19 +80,19 @@ class Placeholder(str):
 
     def __getitem__(self, index: object) -> Placeholder:
         if type(index) is not slice or index.step == 0:
-            leave()
+            exit_copy()
         parts = (index.start, index.stop, index.step)
-        return unknown_text() if all(part is None or type(part) is int for part in parts) else leave()
+        return unknown_text() if all(part is None or type(part) is int for part in parts) else exit_copy()
 
     def __getattr__(self, _name: str) -> NoReturn:
-        leave()
+        exit_copy()
 
 
 class Data:
     """An unknown value that follows a JSON schema: its required fields can be named, everything else ends the copy."""
 
     __slots__ = ("_schema",)
-    __class__ = property(leave)
+    __class__ = property(exit_copy)
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         object.__setattr__(self, "_schema", schema)
@@ -101,7 +101,7 @@ class Data:
         schema = object.__getattribute__(self, "_schema")
         fields = schema.get("properties")
         if type(key) is not str or not isinstance(fields, dict) or key not in (schema.get("required") or ()):
-            leave()
+            exit_copy()
         return unknown_value(fields.get(key))
 
     def __str__(self) -> str:
@@ -110,22 +110,22 @@ class Data:
     __repr__ = __str__
 
     def __format__(self, spec: str) -> str:
-        return unknown_text() if not spec else leave()
+        return unknown_text() if not spec else exit_copy()
 
 
 class Moment:
     """An unknown point of time or span of it: it can be computed with and shown, and nothing can be decided by it."""
 
     __slots__ = ()
-    __class__ = property(leave)
+    __class__ = property(exit_copy)
 
     def _computed(self, other: object = 0) -> Moment:
-        return Moment() if type(other) in (int, float, Moment) else leave()
+        return Moment() if type(other) in (int, float, Moment) else exit_copy()
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __round__ = _computed
 
     def __truediv__(self, other: object) -> Moment:
-        return Moment() if type(other) in (int, float) and other else leave()
+        return Moment() if type(other) in (int, float) and other else exit_copy()
 
     def __str__(self) -> str:
         return unknown_text()
@@ -152,7 +152,7 @@ def _close_all_but_own(kind: type, base: type) -> None:
     """Every operation that the class does not define itself ends the copy."""
     for name in {*dir(base), *(_DECIDING if base is object else ("__bool__", "__int__", "__float__", "__rmod__"))}:
         if name not in _MACHINERY and name not in kind.__dict__:
-            setattr(kind, name, leave)
+            setattr(kind, name, exit_copy)
 
 
 _close_all_but_own(Placeholder, str)
@@ -178,7 +178,7 @@ def unknown_value(schema: object) -> object:
     if schema is None:
         return unknown_text()
     if not isinstance(schema, dict):
-        leave()
+        exit_copy()
     return unknown_text() if schema.get("type") == "string" else Data(schema)
 
 
@@ -196,10 +196,10 @@ def prepare() -> None:
     word, at = ctypes.c_void_p.from_address, id(text)
     characters = word(at + _DATA_AT).value
     if str.__basicsize__ != _SIZE or not characters or word(at + _UTF8_AT).value != characters:
-        leave()
+        exit_copy()
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     if ctypes.string_at(characters, 2) != b"?\0" or libc.mprotect(address, mmap.PAGESIZE, 0):
-        leave()
+        exit_copy()
     _page.append(address)
 
 
@@ -217,7 +217,7 @@ def join_parts(parts: tuple[str, ...]) -> str:
 def join_with(separator: str, parts: Iterable[str]) -> str:
     items = list(parts)
     if any(type(item) is Placeholder for item in items):
-        return unknown_text() if all(isinstance(item, str) for item in items) else leave()
+        return unknown_text() if all(isinstance(item, str) for item in items) else exit_copy()
     return separator.join(items)
 
 
@@ -230,7 +230,7 @@ def apply_format(template: str, *values: object, **fields: object) -> str:
             **{name: "xy" if is_unknown(value) else value for name, value in fields.items()},
         )
     except Exception:
-        leave()
+        exit_copy()
     return unknown_text()
 
 
@@ -239,9 +239,9 @@ def apply_mod(template: object, values: object) -> Any:
     if not any(map(is_unknown, found)):
         return operator.mod(template, values)
     if type(template) is not str or any(type(value) in (Data, Moment) for value in found):
-        leave()
+        exit_copy()
     try:
         operator.mod(template, tuple("xy" if is_unknown(value) else value for value in found))
     except Exception:
-        leave()
+        exit_copy()
     return unknown_text()

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..calls.open_calls import FRAME_CALLS, Calls, Group, Job
-from ..calls.socket_reader import Channel
-from ..calls.waiters import ThreadWaker, has_threads
+from ..calls.socket_reader import SocketReader
+from ..calls.waiters import ThreadWaiter, has_threads
 from ..wire.frames import PREFIX
 from . import copies
 from .copies import Copy
@@ -67,15 +67,15 @@ class Prefetcher:
         used: how many calls that were asked ahead the cell has come to.
     """
 
-    def __init__(self, calls: Calls, channel: Channel, namespace: dict[str, Any], mute: Callable[[], None]) -> None:
+    def __init__(self, calls: Calls, reader: SocketReader, namespace: dict[str, Any], mute: Callable[[], None]) -> None:
         self._calls = calls
-        self._channel = channel
+        self._reader = reader
         self._namespace = namespace
         self._mute = mute
         self.ahead = 0
         self.copy: Copy | None = None
         self.used = 0
-        self._kept: dict[bytes, deque[Group]] = {}
+        self._prefetched: dict[bytes, deque[Group]] = {}
         self._overtaken: Counter[bytes] = Counter()  # calls that the REPL made before the copy came to them
         self._pid = 0
         self._sock: socket.socket | None = None
@@ -94,10 +94,10 @@ class Prefetcher:
     def end(self) -> None:
         """The cell is over: what was asked ahead in vain is withdrawn."""
         self._end_copy()
-        for groups in self._kept.values():
+        for groups in self._prefetched.values():
             for group in groups:
                 self._calls.abandon(group)
-        self._kept.clear()
+        self._prefetched.clear()
         self._overtaken.clear()
 
     @property
@@ -107,35 +107,35 @@ class Prefetcher:
 
     def take(self, job: Job, *, is_batch: bool = False) -> Group | None:
         """The call, or the whole batch, that was asked ahead for this job, if there is one."""
-        if not self.ahead or not (self._kept or self._sock):
+        if not self.ahead or not (self._prefetched or self._sock):
             return None
         self._receive()
         key = key_of(job, is_batch=is_batch)
-        groups = self._kept.get(key)
+        groups = self._prefetched.get(key)
         if not groups:
-            if self._kept:  # the copy went another way
+            if self._prefetched:  # the copy went another way
                 self._end_copy()
             elif self._sock is not None:
                 self._overtaken[key] += 1
             return None
         group = groups.popleft()
         if not groups:
-            del self._kept[key]
+            del self._prefetched[key]
         self.used += len(job.prompts)
         self._give_room(len(job.prompts))
         return group
 
-    def fork(self, waker: ThreadWaker) -> bool:
+    def fork(self, waiter: ThreadWaiter) -> bool:
         """Makes a copy, where one is allowed and promises something. True in the copy.
 
-        ``waker`` is that of the call that the REPL waits for; nothing is done when its answer comes at once.
+        ``waiter`` is that of the call that the REPL waits for; nothing is done when its answer comes at once.
         """
         if not self._may_fork():
             return False
-        self._channel.wait_briefly(waker, PATIENCE_MS)
-        if waker.done or self._asks_once():
+        self._reader.wait_briefly(waiter, PATIENCE_MS)
+        if waiter.done or self._asks_once():
             return False
-        with self._channel.guard:
+        with self._reader.guard:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 pid = copies.fork()
@@ -152,7 +152,7 @@ class Prefetcher:
             self._pid, self._sock = pid, ours
             self._buffer.clear()
             self._overtaken.clear()
-            self._channel.attach(ours.fileno(), self._receive)
+            self._reader.attach(ours.fileno(), self._receive)
         self._has_forked, self._used_at_fork = True, self.used
         return False
 
@@ -182,7 +182,7 @@ class Prefetcher:
     def _asks_once(self) -> bool:
         """Whether there is nothing to find. Looked up while the cell waits anyway."""
         if self._code is not None:
-            with self._channel.guard.parsing():
+            with self._reader.guard.parsing():
                 self._allowed, self._code = not asks_once(self._code), None
         return not self._allowed
 
@@ -217,7 +217,7 @@ class Prefetcher:
                 continue
             job = job_of(key, self._calls.number_batch)
             self._calls.start(job)
-            self._kept.setdefault(key, deque()).append(job.group)
+            self._prefetched.setdefault(key, deque()).append(job.group)
 
     def _give_room(self, calls: int) -> None:
         if self._sock is not None:
@@ -230,7 +230,7 @@ class Prefetcher:
         sock, self._sock = self._sock, None
         if sock is None:
             return
-        self._channel.detach(sock.fileno())
+        self._reader.detach(sock.fileno())
         sock.close()
         try:
             os.kill(self._pid, signal.SIGKILL)

@@ -12,19 +12,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..sigint_guard import Guard
+from ..sigint_guard import SigintGuard
 
 CHUNK_CHARS = 8 * 1024
 FLUSH_S = 0.05  # how old printed text may get before the next print sends it
 QUICK_FLUSHES = 32  # a cell's first lines are sent one by one: most cells print fewer
 LATE_PIECES = 10_000
-KEPT_CHARS = 16_000_000  # of ``_stdout``, the full text that code may look at again
+MAX_FULL_CHARS = 16_000_000  # of ``_stdout``, the full text that code may look at again
 
 
 class Stream(io.TextIOBase):
     """Stands in for ``sys.stdout`` or ``sys.stderr``."""
 
-    def __init__(self, name: str, send: Callable[[str], None], guard: Guard) -> None:
+    def __init__(self, name: str, send: Callable[[str], None], guard: SigintGuard) -> None:
         self._name = name
         self._send = send
         self._guard = guard
@@ -45,8 +45,8 @@ class Stream(io.TextIOBase):
         self._omitted = 0
         self._flushes = 0
         self._flushed_at = 0.0
-        self._kept: list[str] = []
-        self._kept_chars = 0
+        self._full: list[str] = []
+        self._full_chars = 0
 
     def begin(self, limit_chars: int) -> None:
         """A cell starts. What leftover threads printed since the last one belongs to it."""
@@ -69,7 +69,7 @@ class Stream(io.TextIOBase):
 
     def full_text(self) -> str:
         with self._lock:
-            return "".join(self._kept)
+            return "".join(self._full)
 
     def write(self, text: str) -> int:
         if self.muted:
@@ -94,9 +94,9 @@ class Stream(io.TextIOBase):
             if self._waiting_chars < CHUNK_CHARS:
                 self._hold(text[:CHUNK_CHARS])
             return
-        if self._kept_chars < KEPT_CHARS:
-            self._kept.append(text)
-            self._kept_chars += len(text)
+        if self._full_chars < MAX_FULL_CHARS:
+            self._full.append(text)
+            self._full_chars += len(text)
         room = self._limit // 2 - self._sent - self._waiting_chars
         if room > 0:
             self._hold(text[:room])

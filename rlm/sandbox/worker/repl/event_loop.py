@@ -78,7 +78,7 @@ with (
             return super().get_event_loop()
 
 
-class Loops:
+class LoopOwner:
     """Owns the REPL's loop; replaces it when code closed it or an interrupt went through it.
 
     A loop takes half a megabyte, which most REPLs never need: it is made for the first cell that awaits, or that asks for

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 
 from ..failures import AnswerGiven, CellInterrupted
 from ..lookahead.text_operations import name_text_operations
-from ..sigint_guard import Guard
+from ..sigint_guard import SigintGuard
 from ..wire.values import dump
-from .event_loop import Loops
+from .event_loop import LoopOwner
 from .reports import describe_error, describe_traceback, remember_source, show_value
 from .scaffold import Scaffold
 
@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Executor:
-    def __init__(self, namespace: dict[str, Any], scaffold: Scaffold, loops: Loops, guard: Guard) -> None:
+    def __init__(self, namespace: dict[str, Any], scaffold: Scaffold, loops: LoopOwner, guard: SigintGuard) -> None:
         self._namespace = namespace
         self._scaffold = scaffold
         self._loops = loops

@@ -14,8 +14,8 @@ MAX_TRACEBACK_CHARS = 20_000
 MAX_ERROR_CHARS = 2_000
 MAX_ECHO_CHARS = 100_000
 
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_PLUMBING = tuple(os.path.dirname(str(m.__file__)) + os.sep for m in (asyncio, concurrent.futures))
+_WORKER_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARY_FOLDERS = tuple(os.path.dirname(str(m.__file__)) + os.sep for m in (asyncio, concurrent.futures))
 _CELL = "<cell "
 
 
@@ -56,7 +56,7 @@ def _drop_frames(shown: traceback.TracebackException, seen: set[int]) -> None:
         return
     seen.add(id(shown))
     in_cell = any(frame.filename.startswith(_CELL) for frame in shown.stack)
-    hidden = (_OURS, *_PLUMBING, threading.__file__) if in_cell else (_OURS,)
+    hidden = (_WORKER_FOLDER, *_LIBRARY_FOLDERS, threading.__file__) if in_cell else (_WORKER_FOLDER,)
     shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(hidden)]
     for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
         if other is not None:

@@ -116,14 +116,14 @@ class Scaffold:
 
     def variables(self) -> list[tuple[str, object]]:
         """What code has defined: no scaffold, no modules, no names with an underscore in front."""
-        mine = {**self._names, "context": self._context, "answer": self._answer, "budget": self._budget}
+        scaffold = {**self._names, "context": self._context, "answer": self._answer, "budget": self._budget}
         return [
             (name, value)
             for name, value in list(self._namespace.items())
             if type(name) is str
             and not name.startswith("_")
             and not isinstance(value, types.ModuleType)
-            and mine.get(name, _NOTHING) is not value
+            and scaffold.get(name, _NOTHING) is not value
         ][:MAX_LISTED]
 
     def take_answer(self) -> tuple[object] | None:

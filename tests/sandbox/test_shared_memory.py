@@ -63,7 +63,7 @@ def reopened(context: SharedContext) -> Any:
 
 def test_this_interpreter_can_share_text() -> None:
     """Where it fails, text is decoded the plain way: correct, but a copy for each REPL."""
-    assert sys.implementation.name != "cpython" or shared_text.is_trustworthy()
+    assert sys.implementation.name != "cpython" or shared_text.supports_mapped_text()
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

@@ -22,7 +22,8 @@ from rlm.core.cells import Cell
 from rlm.core.errors import RLMError, SandboxError
 from rlm.core.repl_spec import ReplSpec
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = [linux_only, pytest.mark.timeout(1200)]
 ROUNDS = int(os.environ.get("RLM_TORTURE_ROUNDS", "5"))

@@ -19,21 +19,21 @@ def left(free: int) -> Memory:
 def test_there_is_room_where_memory_is_free_or_unknown() -> None:
     for memory in (left(floor_mb(left(0))), left(100_000), None):
         clock = VirtualClock()
-        clock.run(Admission(lambda memory=memory: memory).enter())  # type: ignore[misc]
+        clock.run(Admission(lambda memory=memory: memory).wait_for_room())  # type: ignore[misc]
         assert clock.now() == 0
 
 
 def test_the_next_one_waits_until_memory_is_free_again() -> None:
     readings: Iterator[int] = iter([10, 10, 10, 4_000])
     clock = VirtualClock()
-    clock.run(Admission(lambda: left(next(readings))).enter())
+    clock.run(Admission(lambda: left(next(readings))).wait_for_room())
     assert 0.2 < clock.now() < 1
 
 
 def test_the_wait_ends_in_an_error_that_says_what_to_do() -> None:
     clock = VirtualClock()
     with pytest.raises(SandboxUnavailableError, match="fewer nodes"):
-        clock.run(Admission(lambda: left(12)).enter())
+        clock.run(Admission(lambda: left(12)).wait_for_room())
     assert WAIT_S <= clock.now() < WAIT_S + 1
 
 

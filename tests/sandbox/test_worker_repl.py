@@ -24,7 +24,7 @@ from rlm.core.errors import (
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
 from rlm.sandbox.cell_runner import MAX_WAIT_FACTOR, Stopwatch
-from rlm.sandbox.launchers.unconfined import WORKER, ProcessLauncher
+from rlm.sandbox.launchers.unconfined import WORKER, UnconfinedLauncher
 from rlm.sandbox.sandbox import WorkerSandbox
 
 INTERRUPTED = {
@@ -171,7 +171,7 @@ async def test_close_ends_the_process_and_its_folder_also_while_a_cell_runs() ->
 
 
 async def test_a_closed_sandbox_opens_nothing() -> None:
-    sandbox = WorkerSandbox(ProcessLauncher())
+    sandbox = WorkerSandbox(UnconfinedLauncher())
     repl = await sandbox.open(ReplSpec("c"))
     await sandbox.aclose()
     await sandbox.aclose()
@@ -259,11 +259,11 @@ import asyncio, os, sys
 from rlm.core.cells import Cell
 from rlm.core.repl_spec import ReplSpec
 from rlm.core.subcalls import ModelQuery, SubcallAnswer
-from rlm.sandbox.launchers.unconfined import ProcessLauncher
+from rlm.sandbox.launchers.unconfined import UnconfinedLauncher
 from rlm.sandbox.sandbox import WorkerSandbox
 
 async def main():
-    sandbox = WorkerSandbox(ProcessLauncher())
+    sandbox = WorkerSandbox(UnconfinedLauncher())
     repls = [await sandbox.open(ReplSpec("c")) for _ in range(3)]
     async def serve(call):
         print(call.prompt, flush=True)
@@ -299,7 +299,7 @@ def test_waits_cannot_stretch_a_cell_for_ever() -> None:
 
 
 async def test_many_repls_at_once() -> None:
-    sandbox = WorkerSandbox(ProcessLauncher())
+    sandbox = WorkerSandbox(UnconfinedLauncher())
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
         assert isinstance(subcall, ModelQuery)

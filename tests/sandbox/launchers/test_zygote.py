@@ -17,7 +17,8 @@ from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_
 
 from rlm.core.errors import ConfigurationError, SandboxDiedError, SandboxError, SandboxUnavailableError
 from rlm.core.repl_spec import ReplLimits, ReplSpec
-from rlm.sandbox.launchers.zygote import ZygoteLauncher, ZygoteWorker
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.zygote_worker import ZygoteWorker
 from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = linux_only

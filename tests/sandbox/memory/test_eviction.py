@@ -12,9 +12,10 @@ from rlm.core.cells import Cell
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.launchers.zygote import ZygoteLauncher
-from rlm.sandbox.memory.eviction import LONGEST_S, SHORTEST_S, MemoryWatch, choose_victims, next_look_s
+from rlm.sandbox.memory.eviction import LONGEST_S, SHORTEST_S, MemoryWatch, choose_victims, next_check_s
 from rlm.sandbox.memory.meter import Memory
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = linux_only
 BEST = AVAILABLE[0] if AVAILABLE else "strict"
@@ -37,10 +38,10 @@ def test_the_largest_go_and_no_more_than_are_needed() -> None:
 
 
 def test_looks_are_the_more_frequent_the_less_is_left() -> None:
-    looks = [next_look_s(Memory(free, 4_000)) for free in (4_000, 1_000, 600, 200, 10)]
+    looks = [next_check_s(Memory(free, 4_000)) for free in (4_000, 1_000, 600, 200, 10)]
     assert looks == sorted(looks, reverse=True)
     assert looks[-1] == SHORTEST_S
-    assert next_look_s(Memory(100_000, 100_000)) == LONGEST_S
+    assert next_check_s(Memory(100_000, 100_000)) == LONGEST_S
 
 
 class SmallMachine:
@@ -107,7 +108,7 @@ async def test_nothing_is_looked_at_while_no_cell_runs() -> None:
         return SCARCE
 
     watch = MemoryWatch([], read)
-    with watch.over_cell(), watch.over_cell():
+    with watch.during_cell(), watch.during_cell():
         await asyncio.sleep(5 * SHORTEST_S)
     assert looks >= 2
     before = looks
@@ -118,16 +119,16 @@ async def test_nothing_is_looked_at_while_no_cell_runs() -> None:
 async def test_what_the_system_ended_first_is_told_apart_from_other_ends() -> None:
     kills = 7
     watch = MemoryWatch([], lambda: PLENTY, lambda: kills)
-    assert not watch.system_was_first()
-    with watch.over_cell():
+    assert not watch.kernel_killed_first()
+    with watch.during_cell():
         await asyncio.sleep(5 * SHORTEST_S)
-        assert not watch.system_was_first()
+        assert not watch.kernel_killed_first()
         kills = 8
-    assert watch.system_was_first()  # by whomever of many it is asked
-    assert watch.system_was_first()
-    with watch.over_cell():
+    assert watch.kernel_killed_first()  # by whomever of many it is asked
+    assert watch.kernel_killed_first()
+    with watch.during_cell():
         await asyncio.sleep(5 * SHORTEST_S)
-        assert not watch.system_was_first()
+        assert not watch.kernel_killed_first()
 
 
 @pytest.mark.parametrize("level", AVAILABLE)

@@ -17,7 +17,8 @@ from rlm.core.cells import Cell, CellResult
 from rlm.core.errors import ProtocolViolationError, SandboxUnavailableError
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
-from rlm.sandbox.protocol import LEGAL, Called, Done, Printed, Ready, Session, State, Value, Withdrew
+from rlm.sandbox.messages import Called, Done, Printed, Ready, Value, Withdrew
+from rlm.sandbox.protocol import LEGAL, Session, State
 from rlm.sandbox.sandbox import WorkerSandbox
 from rlm.sandbox.worker.wire.frames import Decoder, Message, pack, pack_message
 from rlm.sandbox.worker.wire.values import dump

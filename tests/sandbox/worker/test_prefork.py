@@ -11,7 +11,8 @@ import pytest
 from zygote_kit import AVAILABLE, SMALL, children_of, is_alive, linux_only, run_cell, vanish
 
 from rlm.core.repl_spec import ReplSpec
-from rlm.sandbox.launchers.zygote import ZygoteLauncher, ZygoteWorker
+from rlm.sandbox.launchers.zygote import ZygoteLauncher
+from rlm.sandbox.launchers.zygote_worker import ZygoteWorker
 from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = linux_only

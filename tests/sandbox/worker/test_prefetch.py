@@ -17,7 +17,8 @@ from zygote_kit import AVAILABLE, is_alive, sandbox_at, vanish
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
-from rlm.sandbox.sandbox import WorkerRepl, WorkerSandbox
+from rlm.sandbox.repl import WorkerRepl
+from rlm.sandbox.sandbox import WorkerSandbox
 
 pytestmark = pytest.mark.skipif("strict" not in AVAILABLE, reason="copies are made at level strict only")
 

@@ -1,0 +1,159 @@
+"""Strict decoding of a worker's messages: every number, length and type is checked against its limit.
+
+The worker runs hostile code. Pure functions; anything malformed is a ProtocolViolationError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlm.core.cells import Variable
+from rlm.core.errors import ProtocolViolationError
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall
+from rlm.sandbox.messages import Done
+from rlm.sandbox.worker.wire.frames import Message, decode_text
+from rlm.sandbox.worker.wire.values import load
+
+MAX_TEXT_CHARS = 200_000  # of an echo or a traceback; the worker cuts at half of this
+MAX_NOTES = 200
+MAX_VARIABLES = 1000
+MAX_NAME_CHARS = 10_000
+MAX_LIST_ITEMS = 1024
+
+
+def decode_subcalls(message: Message, first: int) -> tuple[Subcall, ...]:
+    """The sub-calls of one message, numbered from ``first``. All are of the kind that the message is tagged with."""
+    match message.header.get("kind"):
+        case "model":
+            return _decode_model_queries(message, first)
+        case "budget":
+            return (_decode_budget_query(message, first),)
+        case _:
+            raise ProtocolViolationError("a worker sent a sub-call of an unknown kind")
+
+
+def _decode_budget_query(message: Message, number: int) -> BudgetQuery:
+    if message.body or message.header.keys() != {"t", "kind", "first"}:
+        raise ProtocolViolationError("a worker sent a budget query with a prompt or options")
+    return BudgetQuery(number)
+
+
+def _decode_model_queries(message: Message, first: int) -> tuple[ModelQuery, ...]:
+    header, body = message
+    lengths = [check_int(length, len(body)) for length in check_list(header.get("prompts"), MAX_LIST_ITEMS)]
+    if not lengths:
+        raise ProtocolViolationError("a worker sent a sub-call without prompts")
+    options_length = check_int(header.get("options", 0), len(body))
+    contexts = [_context(item, len(body)) for item in check_list(header.get("contexts", []), MAX_LIST_ITEMS)]
+    if len(contexts) not in (0, 1, len(lengths)):
+        raise ProtocolViolationError("a worker sent contexts that do not match its prompts")
+    sizes = [options_length, *(length for _, length in contexts), *lengths]
+    if sum(sizes) != len(body):
+        raise ProtocolViolationError("a worker sent lengths that do not add up")
+    pieces = _split(body, sizes)
+    options = _read_options(next(pieces))
+    values = [load(kind, next(pieces)) for kind, _ in contexts]
+    batch = header.get("batch")
+    return tuple(
+        ModelQuery(
+            number=first + index,
+            prompt=decode_text(piece),
+            context=values[index if len(values) > 1 else 0] if values else None,
+            has_context=bool(values),
+            batch=None if batch is None else check_int(batch, 2**53),
+            prefetched=header.get("ahead") is True,
+            **options,
+        )
+        for index, piece in enumerate(pieces)
+    )
+
+
+def decode_done(message: Message, output_chars: int, prefetched: int) -> Done:
+    """The end of a cell that made ``prefetched`` calls ahead of time."""
+    header, body = message
+    end = header.get("end")
+    if end not in ("ok", "error", "exit", "interrupted"):
+        raise ProtocolViolationError("a worker ended a cell in an unknown way")
+    info_length = check_int(header.get("info"), len(body))
+    info = load("j", body[:info_length])
+    if not isinstance(info, dict):
+        raise ProtocolViolationError("a worker sent a report that is none")
+    kind = header.get("answer")
+    omitted = [check_int(item, 2**53) for item in check_list(info.get("omitted"), 2)]
+    tails = [check_text(item, output_chars) for item in check_list(info.get("tails"), 2)]
+    if len(omitted) != 2 or len(tails) != 2:
+        raise ProtocolViolationError("a worker sent a report that is not whole")
+    return Done(
+        end=end,
+        echo=_optional_text(info.get("echo")),
+        error=_optional_text(info.get("error")),
+        traceback=_optional_text(info.get("traceback")),
+        notes=tuple(check_text(note, MAX_TEXT_CHARS) for note in check_list(info.get("notes"), MAX_NOTES)),
+        variables=tuple(_variable(item) for item in check_list(info.get("variables"), MAX_VARIABLES)),
+        omitted=(omitted[0], omitted[1]),
+        tails=(tails[0], tails[1]),
+        answer=None if kind is None else (load(kind, body[info_length:]),),
+        prefetched=prefetched,
+        prefetches_used=check_int(info.get("used", 0), prefetched),
+    )
+
+
+def _split(body: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    start = 0
+    for size in sizes:
+        yield body[start : start + size]
+        start += size
+
+
+def _read_options(data: bytes) -> dict[str, Any]:
+    if not data:
+        return {}
+    options = load("j", data)
+    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive"}:
+        raise ProtocolViolationError("a worker sent a sub-call with unknown options")
+    model, schema, recursive = options.get("model"), options.get("schema"), options.get("recursive")
+    if not (isinstance(schema, dict | None) and isinstance(recursive, bool | None)):
+        raise ProtocolViolationError("a worker sent a sub-call with options of the wrong type")
+    if model is not None:
+        check_text(model, MAX_NAME_CHARS)
+    return options
+
+
+def check_int(value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ProtocolViolationError("a worker sent a number that is out of range")
+    return value
+
+
+def check_list(value: object, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ProtocolViolationError("a worker sent something else than a list, or too long a list")
+    return value
+
+
+def _context(value: object, most: int) -> tuple[object, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ProtocolViolationError("a worker sent a context that is none")
+    return value[0], check_int(value[1], most)
+
+
+def check_text(value: object, most: int) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise ProtocolViolationError("a worker sent something else than text, or too long a text")
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else check_text(value, MAX_TEXT_CHARS)
+
+
+def _variable(value: object) -> Variable:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ProtocolViolationError("a worker sent a variable that is none")
+    name, kind, size = value
+    return Variable(
+        check_text(name, MAX_NAME_CHARS),
+        check_text(kind, MAX_NAME_CHARS),
+        None if size is None else check_int(size, 2**62),
+    )

@@ -1,0 +1,70 @@
+"""The worker's messages as the host sees them, each decoded and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rlm.core.cells import PlainValue, Variable
+from rlm.core.subcalls import Subcall
+from rlm.sandbox.shared_memory import Header
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemoryContext:
+    """A shared context that the worker already holds, under this descriptor."""
+
+    header: Header
+    descriptor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The REPL holds its context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Sub-calls were made; each stays open until it is answered or withdrawn."""
+
+    subcalls: tuple[Subcall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrew:
+    """Nobody waits for these sub-calls any more."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A cell ended. ``omitted`` and ``tails`` belong to stdout and stderr; ``answer`` is a tuple of one, or None."""
+
+    end: Literal["ok", "error", "exit", "interrupted"]
+    echo: str | None
+    error: str | None
+    traceback: str | None
+    notes: tuple[str, ...]
+    variables: tuple[Variable, ...]
+    omitted: tuple[int, int]
+    tails: tuple[str, str]
+    answer: tuple[PlainValue] | None
+    prefetched: int = 0
+    prefetches_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The value asked for, in a tuple of one, or None where there is none."""
+
+    value: tuple[PlainValue] | None
+
+
+SessionEvent: TypeAlias = Ready | Printed | Called | Withdrew | Done | Value

@@ -1,0 +1,223 @@
+"""The port ``Repl`` over worker processes.
+
+A REPL outlives its process: when the process dies in a cell, another takes its place with the same context and setup code,
+and the result says that the state is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.errors import (
+    ConfigurationError,
+    ContextError,
+    ProtocolViolationError,
+    SandboxDiedError,
+    SandboxError,
+)
+from rlm.core.repl_spec import ReplSpec, ReplVariables
+from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
+from rlm.ports import Flush, ServeSubcall
+from rlm.sandbox.cell_runner import CellRunner
+from rlm.sandbox.connection import KILLED, WorkerConnection, WorkerKilled
+from rlm.sandbox.launchers.launcher import Launcher
+from rlm.sandbox.memory.eviction import MemoryWatch
+from rlm.sandbox.memory.meter import own_memory_mb
+from rlm.sandbox.messages import Ready, SharedMemoryContext, Value
+from rlm.sandbox.protocol import Session
+from rlm.sandbox.results import died_result, finished_result
+from rlm.sandbox.shared_memory import SharedContext
+from rlm.sandbox.transport import WorkerGone, WorkerTransport
+from rlm.sandbox.worker.wire.values import NotPlain
+
+READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context on a busy machine needs seconds
+ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
+SETUP_S = 60.0  # at least: a busy machine must not fail the caller's own code by the limit of a model's cells
+MAX_TRIES = 3  # to start a process that something outside kills
+# Where forks can be counted and end with their REPL, and no copy can touch anything.
+FORKING_LEVELS = frozenset({"strict"})
+
+
+class WorkerRepl:
+    """Implements Repl. Made by ``WorkerSandbox.open``."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        spec: ReplSpec,
+        on_close: Callable[[WorkerRepl], None],
+        watch: MemoryWatch,
+        shared: SharedContext | None = None,
+    ) -> None:
+        self._launcher = launcher
+        self._shared = shared
+        self._spec = spec
+        self._on_close = on_close
+        self._watch = watch
+        self._evicted_mb = 0
+        self._worker: WorkerConnection | None = None
+        self._running: CellRunner | None = None
+        self._busy = False
+        self._closed = False
+
+    async def start(self) -> None:
+        """Starts a process and gives it context and setup code. One that is killed meanwhile costs another try, not an error."""
+        for _ in range(MAX_TRIES - 1):
+            try:
+                return await self._start_once()
+            except WorkerKilled:
+                if self._closed or self.being_evicted or self._watch.kernel_killed_first():
+                    raise  # by us after all, or for the memory that another would take again
+        return await self._start_once()
+
+    async def _start_once(self) -> None:
+        limits = self._spec.limits
+        if self._launcher.level not in FORKING_LEVELS:
+            limits = replace(limits, prefetch_ahead=0)
+        shared = self._shared
+        process = await self._launcher.launch(limits, None if shared is None else shared.fileno())
+        context: PlainValue | SharedMemoryContext = self._spec.context
+        if shared is not None:
+            assert process.shared_fd is not None
+            context = SharedMemoryContext(shared.header, process.shared_fd)
+        session = Session(limits)
+        worker = self._worker = WorkerConnection(process, await WorkerTransport.connect(process.sock, session))
+        try:
+            await worker.link.send_large(session.open(context, self._spec.can_call, self._spec.seed))
+        except NotPlain as error:
+            raise ContextError(
+                f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
+            ) from None
+        except WorkerGone:
+            raise await worker.died("at its start") from None
+        await worker.expect(Ready, READY_TIMEOUT_S)
+        if self._spec.setup_code is not None:
+            await self._run_setup(worker, self._spec.setup_code)
+
+    async def _run_setup(self, worker: WorkerConnection, code: str) -> None:
+        limits = self._spec.limits
+        limits = replace(limits, cell_seconds=max(limits.cell_seconds, SETUP_S))
+        running = CellRunner(worker.link, worker.process, limits, _refuse)
+        try:
+            done = await running.run(Cell(1, 1, code), "setup")
+        except WorkerGone:
+            died = await worker.died("in its setup code")
+            if isinstance(died, WorkerKilled) and not running.timed_out:
+                raise died from None
+            raise ConfigurationError(str(died)) from None
+        if done.end != "ok":
+            raise ConfigurationError(f"the setup code failed: {done.traceback or done.error}")
+
+    async def execute(self, cell: Cell, serve: ServeSubcall, flush: Flush | None = None) -> CellResult:
+        """See ``rlm.ports.Repl.execute``."""
+        worker = self._claim()
+        try:
+            running = self._running = CellRunner(worker.link, worker.process, self._spec.limits, serve, flush)
+            try:
+                with self._watch.during_cell():
+                    done = await running.run(cell)
+            except WorkerGone:
+                how = await worker.end()
+                return await self._replace(running, how)
+            return finished_result(running, done, self._limit_text)
+        except BaseException:  # also cancellation: what the process would do next is nobody's cell
+            await asyncio.shield(self.aclose())
+            raise
+        finally:
+            self._running = None
+            self._busy = False
+
+    def stop(self) -> None:
+        """See ``rlm.ports.Repl.stop``."""
+        if self._running is not None:
+            self._running.stop()
+
+    def memory_mb(self) -> int:
+        """See ``pressure.Evictable``."""
+        return 0 if self._worker is None else own_memory_mb(self._worker.process.pid)
+
+    @property
+    def being_evicted(self) -> bool:
+        """See ``pressure.Evictable``."""
+        return self._evicted_mb > 0
+
+    def evict(self, held_mb: int) -> None:
+        """See ``pressure.Evictable``. What was lost is reply where the next cell ends, or the one that runs."""
+        if self._worker is not None:
+            self._evicted_mb = held_mb
+            self._worker.process.kill()
+
+    async def read(self, name: str) -> PlainValue:
+        """See ``rlm.ports.Repl.read``."""
+        reply = await self._ask(name)
+        if reply.value is None:
+            raise KeyError(name)
+        return reply.value[0]
+
+    async def variables(self) -> ReplVariables:
+        """See ``rlm.ports.Repl.variables``."""
+        reply = await self._ask(None)
+        variables = reply.value[0] if reply.value is not None else None
+        if not isinstance(variables, dict) or not all(isinstance(name, str) for name in variables):
+            await self.aclose()
+            raise ProtocolViolationError("a worker sent something else than its variables")
+        return variables
+
+    async def aclose(self) -> None:
+        """See ``rlm.ports.Repl.aclose``."""
+        self._closed = True
+        worker = self._worker
+        if worker is not None:
+            await worker.end()
+            self._worker = None
+        self._on_close(self)
+
+    def _claim(self) -> WorkerConnection:
+        if self._closed or self._worker is None:
+            raise SandboxDiedError("this REPL is closed; open a new one")
+        if self._busy:
+            raise RuntimeError("this REPL is busy: it executes one cell at a time")
+        self._busy = True
+        return self._worker
+
+    async def _ask(self, name: str | None) -> Value:
+        worker = self._claim()
+        try:
+            worker.link.send(worker.link.session.ask(name))
+            return await worker.expect(Value, ASK_TIMEOUT_S)
+        except BaseException:
+            await asyncio.shield(self.aclose())
+            raise
+        finally:
+            self._busy = False
+
+    async def _replace(self, running: CellRunner, how: str) -> CellResult:
+        """A new process after the old one ended in a cell."""
+        if self._closed:
+            raise SandboxDiedError("the REPL was closed while a cell ran")
+        elapsed_s = running.watch.elapsed()
+        try:
+            await self.start()
+        except (SandboxError, ConfigurationError) as error:
+            raise SandboxDiedError(f"a REPL's process ended ({how}) and could not be replaced: {error}") from error
+        return died_result(running, how, self._limit_text, self._shortage(how), elapsed_s)
+
+    @property
+    def _limit_text(self) -> str:
+        return f"{self._spec.limits.cell_seconds:g} s"
+
+    def _shortage(self, how: str) -> str:
+        """Where it was for want of memory that the process was killed: what there is to say about that."""
+        evicted_mb, self._evicted_mb = self._evicted_mb, 0
+        if evicted_mb:
+            return f"the machine ran out of memory, and of all REPLs this one held most ({evicted_mb} MiB)"
+        if KILLED in how and self._watch.kernel_killed_first():
+            return "the machine ran out of memory"
+        return ""
+
+
+async def _refuse(_subcall: Subcall) -> SubcallOutcome:
+    return SubcallFailure("SetupCode", "setup code cannot make sub-calls")

@@ -1,0 +1,76 @@
+"""Results of cells: of those that ended, and of those whose process ended."""
+
+from __future__ import annotations
+
+from rlm.core.cells import Answer, CellEnd, CellResult
+from rlm.sandbox.cell_runner import CellRunner
+from rlm.sandbox.connection import KILLED
+from rlm.sandbox.messages import Done
+
+
+def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
+    """The result of a cell that the worker reported as ended. ``limit`` is its time limit, for the message."""
+    end: CellEnd = done.end
+    error, notes = done.error, done.notes
+    if running.timed_out and done.answer is None:
+        end, error = "timeout", f"TimeoutError: the cell ran longer than {limit}"
+        notes = (
+            *notes,
+            f"The cell was stopped after {limit} (waits for sub-calls not counted). Variables are kept.",
+        )
+    elif end == "interrupted" and running.stopped:
+        error = None
+    elif end == "interrupted":  # by the code itself: else the host sends SIGINT at the time limit only
+        end = "error"
+    texts = [
+        _join(running.printed(stream), omitted, tail)
+        for stream, omitted, tail in zip(("stdout", "stderr"), done.omitted, done.tails, strict=True)
+    ]
+    return CellResult(
+        end=end,
+        stdout=texts[0],
+        stderr=texts[1],
+        echo=done.echo,
+        error=error,
+        traceback=done.traceback,
+        answer=None if done.answer is None else Answer(done.answer[0]),
+        variables=done.variables,
+        notes=notes,
+        elapsed_s=running.watch.elapsed(),
+        waited_s=running.watch.waited,
+        prefetched=done.prefetched,
+        prefetches_used=done.prefetches_used,
+    )
+
+
+def died_result(running: CellRunner, how: str, limit: str, shortage: str, elapsed_s: float) -> CellResult:
+    """The result of a cell whose process ended. ``shortage`` says how memory ran out; empty if it did not."""
+    end, what, why = _why_ended(running, how, limit, shortage)
+    return CellResult(
+        end=end,
+        stdout=running.printed("stdout"),
+        stderr=running.printed("stderr"),
+        error=what,
+        notes=(why,),
+        state_lost=True,
+        killed=end == "died" and not shortage and KILLED in how,
+        elapsed_s=elapsed_s,
+        waited_s=running.watch.waited,
+    )
+
+
+def _why_ended(running: CellRunner, how: str, limit: str, shortage: str) -> tuple[CellEnd, str, str]:
+    """How a cell whose process is gone ended, its error, and a sentence for the model."""
+    if running.timed_out:
+        why = f"The cell ran longer than {limit} and could not be interrupted, so its process was killed."
+        return "timeout", f"TimeoutError: the cell ran longer than {limit}", why
+    if running.stopped:
+        why = "The cell was stopped and could not be interrupted, so its process was killed."
+        return "interrupted", f"the process {how}", why
+    if shortage:
+        return "died", f"MemoryError: {shortage}", f"The process was killed: {shortage}. Keep less in variables."
+    return "died", f"the process {how}", f"The REPL's process ended in this cell: it {how}."
+
+
+def _join(head: str, omitted: int, tail: str) -> str:
+    return f"{head}\n... [{omitted:,} characters left out] ...\n{tail}" if omitted else head + tail
