@@ -1,1 +1,1 @@
-"""Sandboxes: adapters of the port ``Sandbox`` that execute model-written code in processes of their own."""
+"""Adapters of the port ``Sandbox``: model-written code runs in separate, confined processes."""

@@ -1,9 +1,10 @@
-"""One cell while it runs: its sub-calls are served, its output collected, its time measured, and it is stopped in steps.
+"""Runs one cell: serves its sub-calls, collects its output, measures its time and stops it step by step.
 
-The stop ladder: at the time limit open sub-calls are cancelled and the process gets SIGINT, three times ``INTERRUPT_S`` apart,
-then SIGKILL. Once is not enough: Python drops an exception that happens to be raised in a finalizer or a weakref callback,
-and a busy event loop runs many of those.
-It must not know how processes start, nor what happens to a REPL whose process ended.
+At the time limit the runner cancels open sub-calls and sends SIGINT to the process. It repeats the signal every
+``INTERRUPT_S`` seconds, three times in all, and then sends SIGKILL. One SIGINT is not enough, because Python drops an
+exception that is raised in a finalizer or a weakref callback. A busy event loop runs many of those.
+
+The runner must not know how processes start, nor how a REPL recovers from the end of its process.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, Val
 from rlm.sandbox.transport import WorkerTransport
 
 INTERRUPTS = 3
-INTERRUPT_S = 0.5  # cells that can be interrupted at all take milliseconds
-MAX_WAIT_FACTOR = 100  # waits may take this many times ``cell_seconds``; see Stopwatch
+INTERRUPT_S = 0.5  # a cell that can be interrupted at all ends within milliseconds
+MAX_WAIT_FACTOR = 100  # bound on waits, as a multiple of ``cell_seconds``; see Stopwatch
 
 
 @dataclass(slots=True)
 class Stopwatch:
-    """How much of its time a cell has used.
+    """Measures the time that a cell has used.
 
-    A cell waits while at least one of its sub-calls is open here, on the host; what the worker says about itself does not
-    count. So a hostile cell gains time only by paid calls, each of which has a deadline and a place in the run's budget;
-    and what it gains so is capped at MAX_WAIT_FACTOR times its own limit, so that nothing in a cell lasts for ever.
+    A cell waits while at least one of its sub-calls is open on the host; claims of the worker do not count. So a hostile cell
+    gains time only by paid calls, each with a deadline and a share of the run's budget. That gain is capped at MAX_WAIT_FACTOR
+    times the cell's own limit, so that every cell ends.
     """
 
     started: float = field(default_factory=time.monotonic)
@@ -57,7 +58,7 @@ class Stopwatch:
 
 
 class CellRunner:
-    """Runs one cell on a link, as its listener. Use it once."""
+    """Runs one cell over a transport, as its listener. Each instance runs one cell only."""
 
     def __init__(
         self,
@@ -84,12 +85,12 @@ class CellRunner:
         self.stopped = False
 
     async def run(self, cell: Cell, name: str | None = None) -> Done:
-        """The cell's end, as the worker reports it.
+        """Runs the cell to its end, as the worker reports it.
 
         Raises:
-            WorkerGone: when the process ended instead.
-            ProtocolViolationError: when the worker broke the protocol.
-            BaseException: what ``serve`` raised.
+            WorkerGone: the process ended first.
+            ProtocolViolationError: the worker broke the protocol.
+            BaseException: any error raised by ``serve``.
         """
         self._link.listen(self)
         self._link.send(self._link.session.start(cell, name))
@@ -106,7 +107,7 @@ class CellRunner:
             self.watch.set_waiting(False)
             if self._timer is not None:
                 self._timer.cancel()
-        if isinstance(end, BaseException):  # raised here and not in the group, which would wrap it
+        if isinstance(end, BaseException):  # raised here because the task group would wrap it
             raise end
         return end
 
@@ -114,7 +115,7 @@ class CellRunner:
         return "".join(self._printed[stream])
 
     def on_event(self, event: SessionEvent) -> None:
-        """Called by the link."""
+        """Handles an event of the worker; called by the transport."""
         if self._ended.done():
             return
         match event:
@@ -138,19 +139,19 @@ class CellRunner:
                 assert_never(event)
 
     def on_failure(self, error: BaseException) -> None:
-        """Called by the link: the worker is gone, or broke the protocol."""
+        """Ends the cell with an error of the transport: the worker is gone, or broke the protocol."""
         self._give_up(error)
 
     async def _serve_one(self, subcall: Subcall) -> None:
-        """One sub-call. What ``serve`` raises is an error of the run: it ends the cell, not just this call."""
+        """Serves one sub-call. An exception of ``serve`` is an error of the run, so it ends the cell."""
         number = subcall.number
         try:
             outcome = await self._serve(subcall)
         except asyncio.CancelledError as error:
-            if not self._ending and number in self._tasks:  # neither withdrawn nor ended: serve itself gave up
+            if not self._ending and number in self._tasks:  # not withdrawn and not stopped: ``serve`` was cancelled
                 self._give_up(error)
             raise
-        except BaseException as error:  # noqa: BLE001  it is raised where the cell is awaited
+        except BaseException as error:  # noqa: BLE001  raised again where the cell is awaited
             self._give_up(error)
             return
         if self._tasks.pop(number, None) is None or self._ending:
@@ -158,7 +159,7 @@ class CellRunner:
         self._answers.append((number, outcome))
         if not self._tasks:
             self._send_answers()
-        elif len(self._answers) == 1:  # answers of one turn of the loop share a frame
+        elif len(self._answers) == 1:  # answers of one iteration of the event loop share a frame
             asyncio.get_running_loop().call_soon(self._send_answers)
 
     def _give_up(self, error: BaseException) -> None:
@@ -171,7 +172,7 @@ class CellRunner:
             try:
                 if self._flush is not None:
                     self._flush()
-            except Exception as error:  # noqa: BLE001  it is raised where the cell is awaited
+            except Exception as error:  # noqa: BLE001  raised again where the cell is awaited
                 self._give_up(error)
                 return
             self._link.send(self._link.session.answer(answers))
@@ -186,7 +187,7 @@ class CellRunner:
             task.cancel()
 
     def _check_time(self) -> None:
-        """Looks again when the cell could have used up its time at the earliest."""
+        """Checks the time limit, and schedules the next check for the earliest time at which it can be reached."""
         remaining = self.watch.remaining(self._limits.cell_seconds)
         loop = asyncio.get_running_loop()
         if remaining > 0:
@@ -196,7 +197,7 @@ class CellRunner:
         self._interrupt()
 
     def stop(self) -> None:
-        """Ends the cell now: the same ladder as at the time limit."""
+        """Stops the cell now, with the same steps as at the time limit."""
         if not (self.stopped or self.timed_out or self._ending):
             self.stopped = True
             self._interrupt()

@@ -1,4 +1,4 @@
-"""One worker process with its transport."""
+"""One worker process together with its transport."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rlm.sandbox.launchers.launcher import WorkerProcess
 from rlm.sandbox.messages import SessionEvent
 from rlm.sandbox.transport import WorkerGone, WorkerTransport
 
-EXIT_DRAIN_S = 0.2  # between a process's end and the end of what it had sent
-KILLED = "signal 9"  # of a process that we did not kill: what a cell does to itself ends otherwise
+EXIT_DRAIN_S = 0.2  # time for output that the process sent before it ended
+KILLED = "signal 9"  # sent by another process, the kernel's OOM killer for instance; a cell cannot end itself this way unnoticed
 E = TypeVar("E", bound=SessionEvent)
 
 
 class WorkerKilled(SandboxDiedError):
-    """By something outside, as far as can be told."""
+    """The process was killed from outside."""
 
 
 class WorkerConnection:
-    """One live process with its link."""
+    """One live worker process and its transport."""
 
     def __init__(self, process: WorkerProcess, link: WorkerTransport) -> None:
         self.process = process
@@ -28,13 +28,21 @@ class WorkerConnection:
         self._exit = asyncio.create_task(self._watch_exit())
 
     async def _watch_exit(self) -> str:
-        """A process that ended may have left its socket to a child of its own: then no end of file will come."""
+        """Waits for the end of the process, then closes the transport.
+
+        The end of file is not enough: a child of the process can have inherited its socket, and keeps it open.
+        """
         how = await self.process.wait()
         asyncio.get_running_loop().call_later(EXIT_DRAIN_S, self.link.fail, WorkerGone())
         return how
 
     async def expect(self, kind: type[E], timeout_s: float) -> E:
-        """Raises SandboxDiedError when something else comes, or nothing."""
+        """Waits for the next event, which must be of the given kind.
+
+        Raises:
+            SandboxDiedError: the process ended, or sent nothing in time.
+            ProtocolViolationError: another event arrived.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 event = await self.link.next_event()
@@ -49,13 +57,13 @@ class WorkerConnection:
         return event
 
     async def died(self, when: str) -> SandboxDiedError:
-        """What to raise of a process that is gone."""
+        """Ends the process; returns the exception to raise for it."""
         how = await self.end()
         kind = WorkerKilled if KILLED in how else SandboxDiedError
         return kind(f"a worker process ended {when}: {how}")
 
     async def end(self) -> str:
-        """Kills the process if need be; returns how it ended."""
+        """Kills the process if it still runs; returns how it ended."""
         self.process.kill()
         how = await asyncio.shield(self._exit)
         await self.link.aclose()

@@ -1,6 +1,6 @@
 """Strict decoding of a worker's messages: every number, length and type is checked against its limit.
 
-The worker runs hostile code. Pure functions; anything malformed is a ProtocolViolationError.
+The worker runs hostile code, so anything malformed raises ProtocolViolationError. All functions are pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_LIST_ITEMS = 1024
 
 
 def decode_subcalls(message: Message, first: int) -> tuple[Subcall, ...]:
-    """The sub-calls of one message, numbered from ``first``. All are of the kind that the message is tagged with."""
+    """Decodes the sub-calls of one message, numbered from ``first``. The message's ``kind`` tag applies to all of them."""
     match message.header.get("kind"):
         case "model":
             return _decode_model_queries(message, first)
@@ -70,7 +70,7 @@ def _decode_model_queries(message: Message, first: int) -> tuple[ModelQuery, ...
 
 
 def decode_done(message: Message, output_chars: int, prefetched: int) -> Done:
-    """The end of a cell that made ``prefetched`` calls ahead of time."""
+    """Decodes the end of a cell that sent ``prefetched`` calls ahead of time."""
     header, body = message
     end = header.get("end")
     if end not in ("ok", "error", "exit", "interrupted"):

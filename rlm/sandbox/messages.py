@@ -1,4 +1,4 @@
-"""The worker's messages as the host sees them, each decoded and checked."""
+"""Messages of a worker, decoded and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlm.sandbox.shared_memory import Header
 
 @dataclass(frozen=True, slots=True)
 class SharedMemoryContext:
-    """A shared context that the worker already holds, under this descriptor."""
+    """A shared context that the worker already holds under a descriptor."""
 
     header: Header
     descriptor: int
@@ -31,21 +31,24 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """Sub-calls were made; each stays open until it is answered or withdrawn."""
+    """New sub-calls. Each stays open until it is answered or withdrawn."""
 
     subcalls: tuple[Subcall, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrew:
-    """Nobody waits for these sub-calls any more."""
+    """Sub-calls whose answers are not needed any more."""
 
     numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A cell ended. ``omitted`` and ``tails`` belong to stdout and stderr; ``answer`` is a tuple of one, or None."""
+    """The end of a cell.
+
+    ``omitted`` and ``tails`` each hold one item for stdout and one for stderr. ``answer`` is a tuple of one, or None.
+    """
 
     end: Literal["ok", "error", "exit", "interrupted"]
     echo: str | None
@@ -62,7 +65,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The value asked for, in a tuple of one, or None where there is none."""
+    """The requested value in a tuple of one, or None if the variable does not exist."""
 
     value: tuple[PlainValue] | None
 

@@ -1,13 +1,12 @@
-"""What host and worker may say to each other, and when: a state machine over messages, without I/O.
+"""The protocol between host and worker: a state machine over messages, without I/O.
 
                  open           ready          start            done
         new ────────> opening ───────> idle ─────────> running ───────> idle
                                         │     ask                  value
                                         └────────────> asking ────────> idle
 
-The worker runs hostile code, so whatever it sends is checked here: the type against the state, every number and length
-against what is there, every text against its limit. Anything else is a ProtocolViolationError, after which this session
-must not be used any more.
+The worker runs hostile code, so each of its messages is checked: the type against the state here, the contents against
+their limits in ``decoding``. Any other message raises ProtocolViolationError, and the session must not be used again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from rlm.sandbox.worker.wire.frames import Decoder, Message, WireError, decode_t
 from rlm.sandbox.worker.wire.values import dump, load
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024  # of an answer, or of 64 prompts; a worker never needs more
-REPLY_ITEMS = 500  # answers in one frame: their list must fit its header
+REPLY_ITEMS = 500  # answers in one frame, whose list must fit the frame's header
 REPLY_BYTES = 8 * 1024 * 1024
 
 State: TypeAlias = Literal["new", "opening", "idle", "running", "asking"]
@@ -40,7 +39,7 @@ LEGAL: dict[State, frozenset[str]] = {
 
 
 class Session:
-    """One worker's side of the conversation. Methods that speak return the bytes to send."""
+    """The host's state of one worker's conversation. Methods that send return the bytes to write."""
 
     def __init__(self, limits: ReplLimits) -> None:
         self._limits = limits
@@ -58,7 +57,7 @@ class Session:
     def open(
         self, context: PlainValue | SharedMemoryContext, can_call: bool, seed: str | None = None
     ) -> Iterator[bytes]:
-        """Raises NotPlain when the context is not plain data."""
+        """Opens the REPL with its context. Raises NotPlain for a context that is not plain data."""
         handed: dict[str, object] = {}
         if isinstance(context, SharedMemoryContext):
             kind, payload = "shared", b""
@@ -79,13 +78,13 @@ class Session:
         return pack_message(header, encode_text(cell.code))
 
     def ask(self, name: str | None) -> Iterator[bytes]:
-        """Asks for one variable, or for all."""
+        """Requests one variable, or all if ``name`` is None."""
         self._move("idle", "asking")
         header: dict[str, object] = {"t": "variables"} if name is None else {"t": "read"}
         return pack_message(header, encode_text(name or ""))
 
     def answer(self, outcomes: Iterable[tuple[int, SubcallOutcome]]) -> Iterator[bytes]:
-        """Answers sub-calls by their numbers; those that are no longer open are left out."""
+        """Answers sub-calls by number; drops answers to calls that are not open any more."""
         items: list[list[object]] = []
         bodies: list[bytes] = []
         size = 0
@@ -105,10 +104,10 @@ class Session:
             yield from pack_message({"t": "reply", "items": items}, b"".join(bodies))
 
     def receive(self, data: bytes) -> list[SessionEvent]:
-        """What the worker said.
+        """Decodes the worker's messages.
 
         Raises:
-            ProtocolViolationError: when it said what no honest worker says.
+            ProtocolViolationError: the bytes are not a legal message in this state.
         """
         try:
             return [self._accept(message) for message in self._decoder.feed(data)]

@@ -1,7 +1,7 @@
 """The port ``Repl`` over worker processes.
 
-A REPL outlives its process: when the process dies in a cell, another takes its place with the same context and setup code,
-and the result says that the state is lost.
+A REPL outlives its process. If the process dies in a cell, another one replaces it with the same context and setup code.
+The cell's result then reports the lost state.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from rlm.sandbox.transport import WorkerGone, WorkerTransport
 from rlm.sandbox.worker.wire.values import NotPlain
 
 READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context on a busy machine needs seconds
-ASK_TIMEOUT_S = 30.0  # reading a variable may run its __str__
-SETUP_S = 60.0  # at least: a busy machine must not fail the caller's own code by the limit of a model's cells
-MAX_TRIES = 3  # to start a process that something outside kills
-# Where forks can be counted and end with their REPL, and no copy can touch anything.
+ASK_TIMEOUT_S = 30.0  # reading a variable can run its __str__
+SETUP_S = 60.0  # at least: setup code is the caller's own, and must not fail on a busy machine
+MAX_TRIES = 3  # attempts to start a process that is killed from outside
+# Levels at which forks are counted, end with their REPL, and can touch nothing outside.
 FORKING_LEVELS = frozenset({"strict"})
 
 
 class WorkerRepl:
-    """Implements Repl. Made by ``WorkerSandbox.open``."""
+    """Implements Repl. Created by ``WorkerSandbox.open``."""
 
     def __init__(
         self,
@@ -64,13 +64,13 @@ class WorkerRepl:
         self._closed = False
 
     async def start(self) -> None:
-        """Starts a process and gives it context and setup code. One that is killed meanwhile costs another try, not an error."""
+        """Starts a process and gives it context and setup code. Retries if it is killed from outside."""
         for _ in range(MAX_TRIES - 1):
             try:
                 return await self._start_once()
             except WorkerKilled:
                 if self._closed or self.being_evicted or self._watch.kernel_killed_first():
-                    raise  # by us after all, or for the memory that another would take again
+                    raise  # killed by this host, or for memory that another process would use again
         return await self._start_once()
 
     async def _start_once(self) -> None:
@@ -123,7 +123,7 @@ class WorkerRepl:
                 how = await worker.end()
                 return await self._replace(running, how)
             return finished_result(running, done, self._limit_text)
-        except BaseException:  # also cancellation: what the process would do next is nobody's cell
+        except BaseException:  # including cancellation: the process still runs a cell that no caller waits for
             await asyncio.shield(self.aclose())
             raise
         finally:
@@ -136,16 +136,16 @@ class WorkerRepl:
             self._running.stop()
 
     def memory_mb(self) -> int:
-        """See ``pressure.Evictable``."""
+        """See ``rlm.sandbox.memory.eviction.Evictable``."""
         return 0 if self._worker is None else own_memory_mb(self._worker.process.pid)
 
     @property
     def being_evicted(self) -> bool:
-        """See ``pressure.Evictable``."""
+        """See ``rlm.sandbox.memory.eviction.Evictable``."""
         return self._evicted_mb > 0
 
     def evict(self, held_mb: int) -> None:
-        """See ``pressure.Evictable``. What was lost is reply where the next cell ends, or the one that runs."""
+        """See ``rlm.sandbox.memory.eviction.Evictable``. The result of the present or next cell reports the lost state."""
         if self._worker is not None:
             self._evicted_mb = held_mb
             self._worker.process.kill()
@@ -195,7 +195,7 @@ class WorkerRepl:
             self._busy = False
 
     async def _replace(self, running: CellRunner, how: str) -> CellResult:
-        """A new process after the old one ended in a cell."""
+        """Replaces the process after it ended in a cell."""
         if self._closed:
             raise SandboxDiedError("the REPL was closed while a cell ran")
         elapsed_s = running.watch.elapsed()
@@ -210,7 +210,7 @@ class WorkerRepl:
         return f"{self._spec.limits.cell_seconds:g} s"
 
     def _shortage(self, how: str) -> str:
-        """Where it was for want of memory that the process was killed: what there is to say about that."""
+        """The reason if the process was killed for lack of memory; empty otherwise."""
         evicted_mb, self._evicted_mb = self._evicted_mb, 0
         if evicted_mb:
             return f"the machine ran out of memory, and of all REPLs this one held most ({evicted_mb} MiB)"

@@ -1,4 +1,4 @@
-"""Results of cells: of those that ended, and of those whose process ended."""
+"""Results of cells, built from the worker's report or from the end of its process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlm.sandbox.messages import Done
 
 
 def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
-    """The result of a cell that the worker reported as ended. ``limit`` is its time limit, for the message."""
+    """The result of a cell that the worker reported as ended. ``limit`` is its time limit as text."""
     end: CellEnd = done.end
     error, notes = done.error, done.notes
     if running.timed_out and done.answer is None:
@@ -20,7 +20,7 @@ def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
         )
     elif end == "interrupted" and running.stopped:
         error = None
-    elif end == "interrupted":  # by the code itself: else the host sends SIGINT at the time limit only
+    elif end == "interrupted":  # by the code itself: the host sends SIGINT only at the time limit or on a stop
         end = "error"
     texts = [
         _join(running.printed(stream), omitted, tail)
@@ -44,7 +44,7 @@ def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
 
 
 def died_result(running: CellRunner, how: str, limit: str, shortage: str, elapsed_s: float) -> CellResult:
-    """The result of a cell whose process ended. ``shortage`` says how memory ran out; empty if it did not."""
+    """The result of a cell whose process ended. ``shortage`` is the reason if memory ran out, and empty otherwise."""
     end, what, why = _why_ended(running, how, limit, shortage)
     return CellResult(
         end=end,
@@ -60,7 +60,7 @@ def died_result(running: CellRunner, how: str, limit: str, shortage: str, elapse
 
 
 def _why_ended(running: CellRunner, how: str, limit: str, shortage: str) -> tuple[CellEnd, str, str]:
-    """How a cell whose process is gone ended, its error, and a sentence for the model."""
+    """The end of a cell whose process is gone, its error, and a sentence for the model."""
     if running.timed_out:
         why = f"The cell ran longer than {limit} and could not be interrupted, so its process was killed."
         return "timeout", f"TimeoutError: the cell ran longer than {limit}", why

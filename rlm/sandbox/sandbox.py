@@ -18,7 +18,7 @@ from rlm.sandbox.shared_memory import ContextPool
 class WorkerSandbox:
     """Implements Sandbox with the processes of a launcher, which it owns.
 
-    ``read_memory`` tells what is left of the machine's memory, and None where that is unknown.
+    ``read_memory`` returns the machine's free memory, or None if it is unknown.
     """
 
     def __init__(self, launcher: Launcher, read_memory: Callable[[], Memory | None] | None = None) -> None:
@@ -38,7 +38,7 @@ class WorkerSandbox:
         """See ``rlm.ports.Sandbox.open``.
 
         Raises:
-            ConfigurationError: when the setup code fails.
+            ConfigurationError: the setup code failed.
         """
         if self._closed:
             raise SandboxUnavailableError("this sandbox is closed; make a new one")

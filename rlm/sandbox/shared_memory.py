@@ -1,7 +1,8 @@
-"""Contexts that all REPLs of a host share: written once into a sealed memory file, mapped by each (``worker/shared.py``).
+"""Contexts shared by all REPLs of a host, each written once to a sealed memory file that the REPLs map.
 
-Text is kept in the form in which CPython keeps it, so that a REPL need not decode, nor copy. A file is read and decoded piece
-by piece: the host never holds it whole. Nobody can change the memory file any more, not even this process.
+The file holds text in CPython's own in-memory form, so that a REPL neither decodes nor copies it (see
+``worker.boot.shared_text``). An input file is read and decoded in pieces, so the host never holds it whole. After sealing,
+no process can change the memory file, not even this one.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ Shape: TypeAlias = Literal["str", "list", "dict", "plain"]
 PIECE = 1 << 20  # characters or bytes handled at a time
 SMALL_WRITE = 64 * 1024
 MIN_SHARED_BYTES = 64 * 1024
-"""Below this a copy by the socket is faster than a memory file."""
+"""Size below which sending a copy over the socket is faster than a memory file."""
 MAX_RETAINED_BYTES = 256 * 1024 * 1024
-"""Of texts that no REPL uses at the moment."""
+"""Total size of the recent texts that stay in memory for the next REPL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a REPL must know to open a shared context.
+    """Layout of a shared context, which a REPL needs to open it.
 
     Attributes:
-        shape: "str"; "list" of str; "dict" of str to str, all keys first and then all values; or "plain": ``kind`` as in
-            ``worker.values``, its bytes at the start of the file.
+        shape: "str", "list" of str, "dict" of str to str, or "plain". A dict stores all keys first, then all values. Plain
+            data stands at the start of the file, encoded as ``kind`` (see ``worker.wire.values``).
         size: bytes of the whole file.
-        count, table_at: for strings, how many there are and where their table begins.
-        length: for "plain", how many bytes.
-        kind: for "plain", its kind.
+        count: number of strings.
+        table_at: offset of the table of strings.
+        length: bytes of plain data.
+        kind: kind of plain data.
     """
 
     shape: Shape
@@ -56,11 +58,11 @@ class Header:
 
 
 class SharedContext:
-    """A context in a sealed memory file. Close it when no further REPL is to get it; those that have it keep it."""
+    """A context in a sealed memory file. Close it when no further REPL needs it; REPLs that opened it are not affected."""
 
     def __init__(self, descriptor: int, header: Header) -> None:
         self.header = header
-        self.source: str | None = None  # kept by a pool that knows contexts by the identity of their text
+        self.source: str | None = None  # set by a pool that finds contexts by the identity of their text
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
 
@@ -73,19 +75,19 @@ class SharedContext:
         """The memory file's descriptor.
 
         Raises:
-            ContextError: when it was closed.
+            ContextError: it was closed.
         """
         if not self._close.alive:
             raise ContextError("this shared context was closed; share the value again")
         return self._descriptor
 
     def close(self) -> None:
-        """Gives up the host's own reference. Safe to call twice."""
+        """Releases the host's own reference. Safe to call twice."""
         self._close()
 
 
 def can_share() -> bool:
-    """Memory files that can be sealed are Linux's."""
+    """True on Linux, which alone has memory files that can be sealed."""
     return sys.platform == "linux" and hasattr(os, "memfd_create")
 
 
@@ -93,13 +95,13 @@ def share_context(value: PlainValue | BinaryIO | TextIO, *, encoding: str = "utf
     """Writes a context into memory that REPLs can share.
 
     Args:
-        value: text; a list or dict of texts; other plain data; or an open file, which is read from its start and decoded
-            exactly: line ends, NUL and byte order marks arrive as they are.
+        value: text, a list or dict of texts, other plain data, or an open file. A file is read from its start and decoded
+            exactly: line ends, NUL and byte order marks are preserved.
         encoding: of a file.
-        name: what error messages call a file; its own name by default.
+        name: name of a file in error messages; its own name by default.
 
     Raises:
-        ContextError: for data that cannot enter a sandbox, and for a file that is not in the encoding; names the offset.
+        ContextError: the data cannot enter a sandbox, or the file has another encoding. The message names the offset.
     """
     writer = _Writer()
     try:
@@ -139,16 +141,16 @@ def _is_file(value: object) -> TypeGuard[BinaryIO | TextIO]:
 
 
 def _binary(file: BinaryIO | TextIO) -> BinaryIO:
-    """A text file's bytes: it has an encoding of its own, and translates line ends."""
+    """The underlying bytes of a text file, which has an encoding of its own and translates line ends."""
     return file.buffer if isinstance(file, io.TextIOBase) else file  # type: ignore[return-value]
 
 
 Pieces: TypeAlias = Callable[[], Iterator[str]]
-"""The pieces of one text, from its start at each call."""
+"""An iterator over the pieces of one text, which starts again at each call."""
 
 
 class _Writer:
-    """A memory file while it is written."""
+    """A memory file that is being written."""
 
     def __init__(self) -> None:
         if not can_share():
@@ -190,14 +192,14 @@ class _Writer:
             table.extend((self._at << 2 | form, length))
             for piece in pieces():
                 self.write(piece.encode(CODECS[form], ERRORS if form >= UCS2 else "strict"))
-            self.write(bytes(WIDTHS[form]))  # CPython expects a character more, zero, behind every string
+            self.write(bytes(WIDTHS[form]))  # CPython expects one more character, zero, after every string
         self._align()
         header = Header(shape, self._at + max(len(table) * 8, 1), len(table) // ENTRY_WORDS, self._at)
         self.write(table.tobytes() or b"\0")
         return header
 
     def seal(self) -> None:
-        """From here on nobody can write, grow or shrink the file."""
+        """Seals the file: no process can write, grow or shrink it any more."""
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
         if self._at == 0:
             self.write(b"\0")  # an empty file cannot be mapped
@@ -209,7 +211,7 @@ class _Writer:
 
 
 def _measure(pieces: Pieces) -> tuple[int, int]:
-    """The narrowest form that holds a text, as CPython would choose it, and its length."""
+    """The narrowest form that holds a text, as CPython would choose it, and the text's length."""
     form, length = ASCII, 0
     for piece in pieces():
         length += len(piece)
@@ -265,7 +267,7 @@ def _decoded(file: BinaryIO, encoding: str, label: str) -> Pieces:
 
 
 def _as_seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
-    """A pipe can be read once only: its bytes go into a memory file first."""
+    """Copies a pipe into a memory file, because a pipe can be read only once."""
     if file.seekable():
         return file
     copy = stack.enter_context(os.fdopen(os.memfd_create("rlm-input", os.MFD_CLOEXEC), "w+b"))
@@ -276,7 +278,7 @@ def _as_seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
 
 
 class ContextPool:
-    """Shares large contexts, and one text only once: many children of a tree are often given the same."""
+    """Shares large contexts, and each text only once: the children of a tree often receive the same one."""
 
     def __init__(self) -> None:
         self._alive: weakref.WeakValueDictionary[int, SharedContext] = weakref.WeakValueDictionary()
@@ -284,7 +286,7 @@ class ContextPool:
         self._sharing = asyncio.Lock()
 
     async def share(self, value: PlainValue) -> SharedContext | None:
-        """A shared context for a large value; None for a small one, which a message carries as well.
+        """Shares a large value. Returns None for a small one, which a message carries as well.
 
         Raises:
             ContextError: as ``share_context``.
@@ -293,7 +295,7 @@ class ContextPool:
             return value
         if not can_share() or not _is_large(value):
             return None
-        if type(value) is not str:  # it may be changed between two uses
+        if type(value) is not str:  # it can change between two uses
             return await asyncio.to_thread(share_context, value)
         async with self._sharing:
             shared = self._alive.get(id(value))
@@ -305,7 +307,7 @@ class ContextPool:
         return shared
 
     def _retain(self, shared: SharedContext) -> None:
-        """For the next REPL that is given the same text, when no present one holds it any more."""
+        """Retains a context for the next REPL that receives the same text, when no present REPL holds it any more."""
         if shared in self._recent:
             self._recent.remove(shared)
         self._recent.append(shared)

@@ -1,4 +1,4 @@
-"""A session on a socket: bytes in and out on the event loop. Never blocks on a write, and never stops reading."""
+"""A protocol session over a socket on the event loop. It never blocks on a write, and never stops reading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlm.core.errors import SandboxError
 from rlm.sandbox.messages import SessionEvent
 from rlm.sandbox.protocol import Session
 
-READ_BYTES = 32 * 1024  # kept by each link: a new buffer for each read costs more than the reading
+READ_BYTES = 32 * 1024  # one buffer for each transport: a new one for each read costs more than the read
 
 
 class WorkerGone(Exception):
@@ -20,7 +20,10 @@ class WorkerGone(Exception):
 
 
 class Listener(Protocol):
-    """Is told what the worker says, as it arrives: a turn of the event loop costs as much as all the rest of a call."""
+    """Receives the worker's events as they arrive.
+
+    A direct call saves an iteration of the event loop, which costs as much as the rest of a sub-call.
+    """
 
     def on_event(self, event: SessionEvent) -> None: ...
 
@@ -28,7 +31,7 @@ class Listener(Protocol):
 
 
 class WorkerTransport(asyncio.BufferedProtocol):
-    """Made by ``connect``."""
+    """The connection to one worker. Created by ``connect``."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -48,12 +51,12 @@ class WorkerTransport(asyncio.BufferedProtocol):
         return link
 
     def send(self, frames: Iterable[bytes]) -> None:
-        """Hands small messages to the transport; what the worker does not take yet waits there."""
+        """Writes small messages. The transport buffers what the worker does not read yet."""
         for frame in frames:
             self._transport.write(frame)
 
     async def send_large(self, frames: Iterable[bytes]) -> None:
-        """Sends part by part, at the worker's pace. Raises WorkerGone."""
+        """Writes frame by frame, at the worker's pace. Raises WorkerGone."""
         for frame in frames:
             self._raise_failure()
             self._transport.write(frame)
@@ -62,11 +65,11 @@ class WorkerTransport(asyncio.BufferedProtocol):
         self._raise_failure()
 
     async def next_event(self) -> SessionEvent:
-        """The next thing the worker said.
+        """Waits for the worker's next event.
 
         Raises:
-            WorkerGone: when it will say nothing more.
-            ProtocolViolationError: when it broke the protocol.
+            WorkerGone: the worker sends nothing more.
+            ProtocolViolationError: the worker broke the protocol.
         """
         while not self._events:
             self._raise_failure()
@@ -78,13 +81,13 @@ class WorkerTransport(asyncio.BufferedProtocol):
         return self._events.popleft()
 
     def listen(self, listener: Listener | None) -> None:
-        """From now on events go to a listener, or with None to ``next_event``. Raises what has failed already."""
+        """Sends further events to a listener, or to ``next_event`` if it is None. Raises an earlier failure."""
         self._listener = listener
         if listener is not None:
             self._raise_failure()
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more will come; the first reason counts."""
+        """Ends the stream of events with an error. Only the first call counts."""
         if self._failure is None:
             self._failure = error
             if self._listener is not None:
@@ -117,7 +120,7 @@ class WorkerTransport(asyncio.BufferedProtocol):
             self.fail(error)
             self._transport.abort()
             return
-        if self._listener is None:  # then the session allows one event at most
+        if self._listener is None:  # in these states the session allows at most one event
             self._events.extend(events)
             self._wake()
             return

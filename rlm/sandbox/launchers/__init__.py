@@ -1,1 +1,1 @@
-"""Launchers: start worker processes at an isolation level."""
+"""Launchers: they start worker processes at an isolation level."""

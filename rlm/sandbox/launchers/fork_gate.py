@@ -1,8 +1,8 @@
-"""The gate before a REPL's forks: the kernel holds each one until the host has decided.
+"""Decides the forks of a REPL: the kernel suspends each one until the host has answered.
 
-A REPL may have one copy of itself at a time (see ``worker.prefetch``), and only its main thread may make it: so copies make
-none, a fork bomb is a bomb of one, and memory is bounded by twice the limit of one process. The host counts the children
-itself, in /proc; nothing that the REPL says is believed. Deciding takes some 50 us and never waits.
+A REPL can have one lookahead copy of itself at a time (see ``worker.lookahead``), and only its main thread can fork it. So
+copies cannot fork, a fork bomb stops at one process, and memory is bounded by twice the limit of one process. The host counts
+the children itself, in /proc, and believes nothing that the REPL claims. A decision takes some 50 us and never waits.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LET_IT_RUN = 1
 
 
 class ForkGate:
-    """Watches one REPL's gate on the running loop until ``close``.
+    """Answers one REPL's fork requests on the running loop until ``close``.
 
     Args:
-        descriptor: the gate, owned from now on.
+        descriptor: the seccomp listener, owned from now on.
         pid: the REPL's main thread, as the host numbers it.
     """
 
@@ -40,7 +40,7 @@ class ForkGate:
         asyncio.get_running_loop().add_reader(descriptor, self._decide)
 
     def close(self) -> None:
-        """Safe to call twice. Forks fail from here on."""
+        """Closes the gate; forks fail from here on. Safe to call twice."""
         if self._descriptor >= 0:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
@@ -51,7 +51,7 @@ class ForkGate:
             self.close()  # the last process behind the gate has ended
             return
         question = bytearray(_QUESTION.size)
-        with contextlib.suppress(OSError):  # whoever asked may have been killed meanwhile
+        with contextlib.suppress(OSError):  # the process that asked can have been killed meanwhile
             fcntl.ioctl(self._descriptor, _RECEIVE, question)
             number, thread, _, _, _, _, flags, *_ = _QUESTION.unpack(question)
             allowed = thread == self._pid and flags == signal.SIGCHLD and not self._has_child()
@@ -61,5 +61,5 @@ class ForkGate:
     def _has_child(self) -> bool:
         try:
             return bool(Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii").strip())
-        except OSError:  # a kernel without this file: what cannot be counted is not allowed
+        except OSError:  # a kernel without this file: children that cannot be counted are not allowed
             return True

@@ -1,4 +1,4 @@
-"""How worker processes come to be: the seam between the REPLs and the ways to start and confine a process."""
+"""Protocols between REPLs and the ways to start and confine a process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class WorkerProcess(Protocol):
     """A process that serves one REPL on the other end of ``sock``.
 
     Attributes:
-        sock: our end, a connected non-blocking stream socket. Whoever takes it closes it.
+        sock: the host's end, a connected non-blocking stream socket. Its receiver closes it.
         pid: its process id, as seen from the host.
-        shared_fd: the number under which it holds the descriptor that ``launch`` was given; None where it was given none.
+        shared_fd: its number for the descriptor passed to ``launch``; None without one.
     """
 
     @property
@@ -27,36 +27,36 @@ class WorkerProcess(Protocol):
     def shared_fd(self) -> int | None: ...
 
     def interrupt(self) -> None:
-        """Sends SIGINT. Does nothing when the process has ended."""
+        """Sends SIGINT. Does nothing if the process has ended."""
         ...
 
     def kill(self) -> None:
-        """Sends SIGKILL. Does nothing when the process has ended."""
+        """Sends SIGKILL. Does nothing if the process has ended."""
         ...
 
     async def wait(self) -> str:
-        """Returns how it ended, for instance "killed by signal 9 (SIGKILL)". May be called more than once."""
+        """Waits for its end; returns a description such as "killed by signal 9 (SIGKILL)". Safe to call twice."""
         ...
 
 
 class Launcher(Protocol):
-    """Starts worker processes. ``level`` names the isolation that they have."""
+    """Starts worker processes. ``level`` names their isolation."""
 
     @property
     def level(self) -> str: ...
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> WorkerProcess:
-        """A new process, ready to be sent its first message.
+        """Starts a process that is ready for its first message.
 
         Args:
-            limits: of the REPL that it is to serve.
-            shared: the descriptor of a shared context, which the process inherits.
+            limits: limits of the REPL that it serves.
+            shared: descriptor of a shared context, which the process inherits.
 
         Raises:
-            SandboxUnavailableError: when none could be started.
+            SandboxUnavailableError: no process could be started.
         """
         ...
 
     async def aclose(self) -> None:
-        """Releases what the launcher itself holds; its processes are ended by those who own them."""
+        """Releases the launcher's own resources. The owners of its processes end them."""
         ...

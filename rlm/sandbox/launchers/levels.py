@@ -1,7 +1,7 @@
-"""Which isolation this machine offers, found by trying it, and the launcher for the level that was asked for.
+"""Detection of the isolation levels that this machine offers, and the launcher of a requested level.
 
-Nothing falls back in silence: a level that was named and is not there is an error that names what is missing, and code is
-run without confinement only for a caller who wrote "unconfined".
+Levels are detected by trying them. Nothing falls back in silence: a requested level that is missing is an error that names
+the missing feature. Code runs without confinement only for a caller who passed "unconfined".
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from rlm.sandbox.launchers.zygote_process import (
 LINUX_LEVELS = ("strict", "landlock", "seccomp")
 NAMES = ("auto", *LINUX_LEVELS, "seatbelt", "unconfined")
 DRY_RUN_TIMEOUT_S = 20.0
-SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote for a dry run alone imports no more than that
-THREADS_UNBOUNDED = "start more threads than it may"  # as the self-check words it
+SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote that only serves a dry run imports nothing more
+THREADS_UNBOUNDED = "start more threads than it may"  # as worded by the self-check
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What a dry run found.
+    """Result of a dry run.
 
     Attributes:
-        best: the strongest level that works here, None where none does.
-        missing: for each stronger level, what it lacks.
-        landlock: the version of Landlock in force at that level, 0 for none.
-        notes: what the level does not cover on this machine, one sentence each.
+        best: the strongest level that works here; None if none does.
+        missing: for each stronger level, the feature that it lacks.
+        landlock: the version of Landlock in force at that level; 0 for none.
+        notes: gaps of the level on this machine, one sentence each.
     """
 
     best: str | None
@@ -55,23 +55,23 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A level that held, and what it covers: see ``Levels``."""
+    """A level that passed its dry run; fields as in ``Levels``."""
 
     landlock: int
     notes: tuple[str, ...] = ()
 
 
 _held: dict[str, Trial] = {}
-"""Of this process. What fails is tried again when it is asked for again: it may have failed by chance."""
+"""Levels that passed in this process. A failure is not cached, because its cause can be temporary."""
 
 
 def find_level(prepared: StartedZygote | None = None) -> Levels:
-    """Tries the levels from the strongest down; that takes about 0.1 s each, for one that holds once per process.
+    """Finds the strongest level that works, in about 0.1 s for each that is tried. A level that passed is not tried again.
 
     ``prepared`` is a zygote of the strongest level that was started already.
 
     Raises:
-        ConfigurationError: ``prepared`` cannot import a package, which says nothing of the level.
+        ConfigurationError: ``prepared`` cannot import a package, which says nothing about the level.
     """
     missing: dict[str, str] = {}
     for level in LINUX_LEVELS if sys.platform == "linux" else ():
@@ -89,18 +89,18 @@ def find_level(prepared: StartedZygote | None = None) -> Levels:
 
 
 def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepare: bool = False) -> Launcher:
-    """The launcher of a level.
+    """Opens the launcher of a level.
 
     Args:
-        sandbox: "auto" takes the strongest level that works here; "strict", "landlock", "seccomp" and "seatbelt" demand
-            one; "unconfined" runs model-written code as an ordinary process with all your rights.
-        packages: what cells may import beside the standard library, for instance ("numpy", "pandas").
-        prepare: a REPL will be wanted soon: its zygote starts at once, and the dry run is done in that one. The launcher has
-            then to be closed.
+        sandbox: the level. "auto" selects the strongest one that works here. "unconfined" runs model-written code as an
+            ordinary process with all your rights. "strict", "landlock", "seccomp" and "seatbelt" require that level.
+        packages: packages that cells can import beside the standard library, for instance ("numpy", "pandas").
+        prepare: start the zygote at once and use it for the dry run, because a REPL will follow soon. The launcher must then
+            be closed.
 
     Raises:
-        ConfigurationError: for a name that is no level, or a package that is not installed.
-        SandboxUnavailableError: when the level does not work here; names what is missing.
+        ConfigurationError: the level is unknown, or a package is not installed.
+        SandboxUnavailableError: the level does not work here; names the missing feature.
     """
     if sandbox not in NAMES:
         raise ConfigurationError(f"sandbox={sandbox!r}: choose one of {', '.join(NAMES)}")
@@ -121,7 +121,7 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
 
 
 def _find_or_demand(sandbox: str, prepared: StartedZygote | None) -> str:
-    """The level to use. Raises SandboxUnavailableError."""
+    """Selects the level to use. Raises SandboxUnavailableError."""
     if sandbox == "auto":
         found = find_level(prepared)
         if found.best is None:
@@ -139,22 +139,22 @@ def _find_or_demand(sandbox: str, prepared: StartedZygote | None) -> str:
 
 
 def _try_once(level: str, prepared: StartedZygote | None) -> Trial:
-    """As ``try_level``, once in this process where the level holds."""
+    """As ``try_level``, but only once in this process if the level passes."""
     if level not in _held:
         _held[level] = try_level(level, prepared)
     return _held[level]
 
 
 def try_level(level: str, prepared: StartedZygote | None = None) -> Trial:
-    """A dry run: a zygote at this level forks a process that attempts what it must not be able to do.
+    """Runs a dry run: a zygote at this level forks a process that attempts forbidden operations.
 
     Args:
         level: one of ``LINUX_LEVELS``.
-        prepared: the zygote to try it in, which goes on after that; one of its own when None, or when that one was killed.
+        prepared: a running zygote to use, which stays usable. If it is None or was killed, a temporary one is started.
 
     Raises:
-        SandboxUnavailableError: naming the step that failed, or what could be done although it must not.
-        ConfigurationError: a package that ``prepared`` was to import cannot be imported.
+        SandboxUnavailableError: names the step that failed, or the forbidden operation that succeeded.
+        ConfigurationError: ``prepared`` cannot import one of its packages.
     """
     if sys.platform != "linux":
         raise SandboxUnavailableError(f"sandbox level {level!r} needs Linux; this is {sys.platform}")
@@ -162,7 +162,7 @@ def try_level(level: str, prepared: StartedZygote | None = None) -> Trial:
         try:
             return _try_in(prepared, level)
         except ZygoteEndedError:
-            pass  # whoever killed it need not kill the next one
+            pass  # the cause can be temporary, so a new zygote is tried
     started = start_process(level, (), SELFCHECK, imports=False)
     try:
         return _try_in(started, level)
@@ -186,7 +186,7 @@ def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     order = {"do": "spawn", "id": TRIAL_ID, "memory_bytes": 1 << 30, "cpu_s": 20, "tasks": 1, "selfcheck": True}
     with ours, theirs:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: then it has no answer
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died, so it has no answer
             socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
         theirs.close()
         answer = _receive(control, level)
@@ -205,10 +205,10 @@ def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
 
 
 def _receive(sock: socket.socket, level: str, timeout_s: float = DRY_RUN_TIMEOUT_S) -> bytes:
-    """One message. Descriptors that come with it are not taken up, so the kernel closes them."""
+    """Receives one message. The kernel closes descriptors that come with it, because none are accepted."""
     if not select.select([sock], [], [], timeout_s)[0]:
         raise SandboxUnavailableError(f"sandbox level {level!r}: the dry run did not end within {timeout_s:.0f} s")
     try:
         return sock.recv(MAX_MESSAGE_BYTES)
-    except ConnectionResetError:  # it was killed with something of ours unread
+    except ConnectionResetError:  # it was killed before it had read everything
         return b""

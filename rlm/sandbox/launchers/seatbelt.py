@@ -1,8 +1,12 @@
-"""macOS: a worker under ``sandbox-exec``, with a watchdog on its memory. Written with care and NEVER TESTED on a Mac.
+"""Launches workers on macOS under ``sandbox-exec``, with a watchdog on their memory. NEVER TESTED on a Mac.
 
-The kernel there has no namespaces and no filter of calls, and ``RLIMIT_AS`` does not bind. So: a Seatbelt profile that
-denies everything but reading Python's own files, a process per REPL (slow to start, no zygote), and a sampled limit on
-resident memory. Weaker than Linux's levels: between two samples memory may grow past its limit.
+macOS has no namespaces and no system call filter, and does not enforce ``RLIMIT_AS``. Instead this level uses:
+
+- a Seatbelt profile that denies everything except reading Python's own files
+- one process per REPL, slow to start because there is no zygote
+- a sampled limit on resident memory
+
+It is weaker than the levels of Linux: between two samples memory can exceed its limit.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ PROFILE = """
 
 
 def command(executable: str = sys.executable) -> list[str]:
-    """``sandbox-exec`` with the profile and its parameters, to which the program and its arguments are added."""
+    """The ``sandbox-exec`` command with profile and parameters, to which the program and its arguments are appended."""
     python = os.path.realpath(executable)
     parameters = {
         "PYTHON": python,
@@ -57,7 +61,7 @@ def command(executable: str = sys.executable) -> list[str]:
 
 
 def seatbelt_reason() -> str | None:
-    """Why this level does not work here, found by a dry run; None where it does."""
+    """The reason why this level does not work here, from a dry run; None if it works."""
     if sys.platform != "darwin":
         return f"Seatbelt is macOS's; this is {sys.platform}"
     if shutil.which(SANDBOX_EXEC) is None:
@@ -92,10 +96,10 @@ class SeatbeltLauncher:
         self._watches: set[asyncio.Task[None]] = set()
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> ChildProcess:
-        """A worker under the profile, watched until it ends.
+        """Starts a worker under the profile, and watches its memory until it ends.
 
         Raises:
-            SandboxUnavailableError: when it cannot be started.
+            SandboxUnavailableError: it cannot be started.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
@@ -126,14 +130,14 @@ class SeatbeltLauncher:
         return worker
 
     async def aclose(self) -> None:
-        """Stops watching; the processes are ended by those who own them."""
+        """Stops the watchdogs. The owners of the processes end them."""
         for watch in list(self._watches):
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
 
     async def _watch(self, worker: ChildProcess, limit_kb: int) -> None:
-        """Kills a worker whose resident memory passes the limit."""
+        """Kills a worker whose resident memory exceeds the limit."""
         ended = asyncio.ensure_future(worker.wait())
         while not ended.done():
             if await asyncio.to_thread(_resident_kb, worker.pid) > limit_kb:
@@ -142,6 +146,6 @@ class SeatbeltLauncher:
 
 
 def _resident_kb(pid: int) -> int:
-    """What ``ps`` says, 0 when the process has ended."""
+    """Resident memory as reported by ``ps``; 0 if the process has ended."""
     shown = subprocess.run(["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
     return int(shown.stdout.strip() or 0)

@@ -1,4 +1,4 @@
-"""A worker as a plain child process: no confinement beyond an empty environment, an empty folder and its own session."""
+"""Launches workers as plain child processes, confined only by an empty environment, an empty folder and a new session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 
 def describe_status(code: int) -> str:
-    """How a process ended, from the return code that ``subprocess`` gives."""
+    """Describes the end of a process, given the return code of ``subprocess``."""
     if code >= 0:
         return f"exited with status {code}"
     with contextlib.suppress(ValueError):
@@ -35,7 +35,7 @@ def describe_status(code: int) -> str:
 
 
 class ChildProcess:
-    """Implements WorkerProcess. The child is watched through a pidfd where there are such, else by a thread."""
+    """Implements WorkerProcess for a child process. Its end is awaited through a pidfd if available, otherwise in a thread."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], sock: socket.socket, folder: str, shared_fd: int | None = None
@@ -56,7 +56,7 @@ class ChildProcess:
         return self._process.pid
 
     def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)  # Popen polls first: a number that was reused is never hit
+        self._process.send_signal(signal.SIGINT)  # Popen polls first, so a reused process id is never hit
 
     def kill(self) -> None:
         self._process.kill()
@@ -71,7 +71,9 @@ class ChildProcess:
             await self._until_readable(self._pidfd)
             os.close(self._pidfd)
             code = self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)  # no thread: the end of the interpreter allows no new ones
+        shutil.rmtree(
+            self._folder, ignore_errors=True
+        )  # no thread: none can be started while the interpreter shuts down
         return describe_status(code)
 
     async def _until_readable(self, fd: int) -> None:
@@ -90,7 +92,7 @@ class UnconfinedLauncher:
     level = "unconfined"
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> ChildProcess:
-        """The limits reach the worker with its first message, which sets its own rlimits."""
+        """Starts a worker. It receives its limits with the first message and sets its own rlimits."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
         command = [
@@ -103,7 +105,7 @@ class UnconfinedLauncher:
             str(os.getpid()),
         ]
         try:
-            # From the loop's own thread: the worker dies with the thread that started it (PR_SET_PDEATHSIG).
+            # Started in the loop's own thread: the worker dies with the thread that started it (PR_SET_PDEATHSIG).
             process = subprocess.Popen(  # noqa: ASYNC220, S603  returns at exec, in about a millisecond
                 command,
                 stdin=subprocess.DEVNULL,
@@ -125,4 +127,4 @@ class UnconfinedLauncher:
         return ChildProcess(process, ours, folder, shared)
 
     async def aclose(self) -> None:
-        """Reservations nothing."""
+        """Does nothing: the launcher holds no resources."""

@@ -1,4 +1,4 @@
-"""Launches REPLs by a zygote: starts it when it is needed, and again when it was lost."""
+"""Launches REPLs through a zygote, which is started on demand and restarted if it dies."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rlm.sandbox.launchers.zygote_process import StartedZygote, ZygoteEndedError
 from rlm.sandbox.launchers.zygote_worker import ZygoteWorker
 
 SPAWN_TIMEOUT_S = 30.0
-MAX_SPAWNING = 32  # so many orders and their sockets always fit the control socket's buffer
+MAX_SPAWNING = 32  # that many orders and their sockets always fit the control socket's buffer
 
 
 class ZygoteLauncher:
-    """Implements Launcher. The zygote is started with ``prepare``, else with the first launch, and again when it was lost.
+    """Implements Launcher. The zygote starts with ``prepare``, otherwise with the first launch, and restarts if it dies.
 
     Args:
-        level: "strict", "landlock" or "seccomp"; find out before what this machine offers (``levels``).
-        packages: importable in cells beside the standard library; imported before confinement.
-        entry: what a REPL runs, ``module:function`` within the package ``worker``; the module's functions
-            ``rehearse`` and ``settle``, where it has them, are called once before all, and in each process forked ahead.
+        level: "strict", "landlock" or "seccomp"; see ``levels`` for those that this machine offers.
+        packages: packages that cells can import beside the standard library; imported before confinement.
+        entry: the function that a REPL runs, as ``module:function`` within the package ``worker``. The functions ``warm_up``
+            and ``prefault`` of that module, if it has them, run once in the zygote and once in each pre-forked process.
     """
 
     def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.boot.warmup:serve") -> None:
@@ -42,35 +42,35 @@ class ZygoteLauncher:
 
     @property
     def zygote_pid(self) -> int | None:
-        """The process to look at in ``ps``; None before it is prepared, or the first launch."""
+        """The zygote's process id; None before it is prepared or first used."""
         if self._zygote is None and self._prepared is not None:
             return self._prepared.process.pid
         return self._zygote.pid if self._zygote else None
 
     def prepare(self) -> StartedZygote | None:
-        """Starts the zygote, which takes its time beside whatever comes before the first launch. That tells what went wrong.
+        """Starts the zygote in advance, in parallel with whatever precedes the first launch. That launch reports a failure.
 
         Returns:
-            what was started, still this launcher's; whoever hears that it is ready marks that. None where it went wrong.
+            The process, still owned by this launcher; the reader of its first message marks it as ready. None if it failed.
         """
         with contextlib.suppress(ConfigurationError, SandboxUnavailableError):
             self._prepared = start_process(self._level, self._packages, self._entry)
         return self._prepared
 
     def discard(self) -> None:
-        """Ends what was prepared and not used."""
+        """Ends a prepared zygote that was not used."""
         started, self._prepared = self._prepared, None
         if started is not None:
             started.end()
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> ZygoteWorker:
-        """A confined process, ready for its first message.
+        """Starts a confined process that is ready for its first message.
 
         Raises:
-            SandboxUnavailableError: when the zygote cannot be started or cannot fork; says why.
+            SandboxUnavailableError: the zygote cannot be started or cannot fork; gives the reason.
         """
         died: ZygoteDied | ZygoteEndedError = ZygoteDied()
-        for _ in range(2):  # a zygote that died unnoticed, or while it started, costs one more try, never an error
+        for _ in range(2):  # a zygote that died unnoticed, or while it started, costs one more attempt, never an error
             try:
                 zygote = await self._living_zygote()
                 async with self._spawning, asyncio.timeout(SPAWN_TIMEOUT_S):
@@ -85,7 +85,7 @@ class ZygoteLauncher:
         raise SandboxUnavailableError("the zygote died twice while it started a process; see the kernel's log")
 
     async def aclose(self) -> None:
-        """Ends the zygote and with it every process that it forked."""
+        """Ends the zygote, and with it every process that it forked."""
         self._closed = True
         self.discard()
         async with self._starting:

@@ -1,7 +1,6 @@
-"""The host's end of one zygote: asks it for REPLs and learns of their ends.
+"""The host's end of one zygote's control socket: requests REPLs and receives their ends.
 
-The zygote forks hostile code but never runs it, and what it tells is still only believed as far as it names a REPL that was
-asked for.
+The zygote forks hostile code but never runs it. Still, its messages count only if they name a REPL that was requested.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from rlm.sandbox.launchers.zygote_process import (
 )
 from rlm.sandbox.launchers.zygote_worker import ZygoteWorker
 
-CPU_S = 4 * 3600  # of a REPL's whole life: a last bound, far above what limits on cells allow
-TASKS = 512  # threads of one REPL: more than code needs that asks in parallel, too few to trouble the machine
+CPU_S = 4 * 3600  # of a REPL's whole life: a last bound, far above the limits of its cells
+TASKS = 512  # threads of one REPL: more than parallel code needs, too few to burden the machine
 EXIT_NOT_CONFINED = 71
-SHARED_FD = 4  # under which every REPL of a zygote finds its shared context
+SHARED_FD = 4  # number of the shared context's descriptor in every REPL of a zygote
 
 RAISE_LIMIT = "Raise the limit of open files (`ulimit -n`): each REPL takes two."
-END_POLL_S = 0.002  # a zygote is gone within a few of these
-END_TIMEOUT_S = 5.0  # after which one that does not end by itself, because it was stopped, is killed
+END_POLL_S = 0.002  # a zygote ends within a few of these
+END_TIMEOUT_S = 5.0  # time after which a zygote that does not end by itself, because it was stopped, is killed
 
 
 class ZygoteDied(Exception):
@@ -58,7 +57,7 @@ class ZygoteClient:
 
     @classmethod
     async def meet(cls, started: StartedZygote, level: str) -> ZygoteClient:
-        """Waits until a process is ready that was started as a zygote. Raises SandboxUnavailableError."""
+        """Waits until a started zygote is ready. Raises SandboxUnavailableError."""
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 if not started.is_ready:
@@ -74,7 +73,12 @@ class ZygoteClient:
         return zygote
 
     async def spawn(self, memory_bytes: int, shared: int | None, *, forks: bool) -> ZygoteWorker:
-        """``forks``: the REPL may ask for copies of itself. Raises ZygoteDied, or SandboxUnavailableError when it cannot fork."""
+        """Requests a REPL. With ``forks`` it can request forks of itself.
+
+        Raises:
+            ZygoteDied: the zygote is gone.
+            SandboxUnavailableError: the zygote cannot fork.
+        """
         if not self.alive:
             raise ZygoteDied
         try:
@@ -102,12 +106,12 @@ class ZygoteClient:
             self._lose()
         try:
             return await born
-        except BaseException:  # also when nobody waits any more: what is born then, is ended at once (_on_spawned)
+        except BaseException:  # also on cancellation: a process that starts later is killed at once (_on_spawned)
             ours.close()
             raise
 
     async def aclose(self) -> None:
-        """Safe to call twice. The kernel ends the REPLs with the zygote; when this returns, all are gone."""
+        """Ends the zygote and waits until all its REPLs are gone, which the kernel ends with it. Safe to call twice."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             ended = select.poll()
@@ -117,7 +121,7 @@ class ZygoteClient:
                 ended.register(pidfd, select.POLLIN)
             self._lose()
             deadline = loop.time() + END_TIMEOUT_S
-            # No thread waits: the end of the interpreter, which this may be, allows no new ones.
+            # Polled without a thread, because none can be started while the interpreter shuts down.
             while self._process.poll() is None or len(ended.poll(0)) < len(lingering):
                 if loop.time() > deadline:
                     self._process.kill()
@@ -125,7 +129,7 @@ class ZygoteClient:
         end_process(self._process)
 
     def _read(self) -> None:
-        """Takes what the zygote has sent; runs on the loop."""
+        """Handles a message of the zygote, on the loop."""
         descriptors: list[int] = []
         try:
             data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 4)
@@ -157,7 +161,9 @@ class ZygoteClient:
         ours, shared_fd, born = self._asked.pop(number)
         try:
             if pidfd is None:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the kernel dropped what did not fit
+                raise OSError(
+                    errno.EMFILE, os.strerror(errno.EMFILE)
+                )  # the kernel dropped descriptors that did not fit
             worker = ZygoteWorker(ours, pidfd, shared_fd)
         except OSError as error:
             ours.close()  # at which the process ends
@@ -175,7 +181,7 @@ class ZygoteClient:
             born.set_result(worker)
 
     def _on_gated(self, number: int, gate: int) -> None:
-        """From the REPL before any cell; it may overtake the zygote's own message, or come after the REPL's end."""
+        """Installs the gate that a REPL sent before any cell. It can precede the zygote's message, or follow the REPL's end."""
         if (worker := self._workers.get(number)) is not None:
             worker.guard_forks(gate)
         elif number in self._asked:
@@ -184,12 +190,12 @@ class ZygoteClient:
             os.close(gate)
 
     def _lose(self) -> None:
-        """The zygote is gone, or is to go: so are all its REPLs, by the kernel's means."""
+        """Marks the zygote as gone, together with all its REPLs, which the kernel ends with it."""
         if not self.alive:
             return
         self.alive = False
         asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()  # which is the zygote's order to end
+        self._control.close()  # this orders the zygote to end
         for *_, born in self._asked.values():
             if not born.done():
                 born.set_exception(ZygoteDied())
@@ -206,7 +212,7 @@ class ZygoteClient:
 async def _first_message(control: socket.socket) -> bytes:
     try:
         return await asyncio.get_running_loop().sock_recv(control, MAX_MESSAGE_BYTES)
-    except ConnectionResetError:  # it was killed with our order unread
+    except ConnectionResetError:  # it was killed before it had read our order
         return b""
 
 

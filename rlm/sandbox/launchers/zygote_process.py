@@ -1,4 +1,4 @@
-"""Starting the process of a zygote, and ending it. Plain functions, used by the launcher and by dry runs of levels."""
+"""Functions that start and end a zygote's process. Used by the launcher and by dry runs of levels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from rlm.core.errors import ConfigurationError, SandboxUnavailableError
 
-# Of the process in which a dry run is made; a launcher's own begin with 1, and it does not hear of this one.
+# Id of a dry run's process. Those of a launcher start with 1, and the launcher ignores messages about this one.
 TRIAL_ID = 0
 WORKER = Path(__file__).parents[1] / "worker"
 START_TIMEOUT_S = 60.0  # importing pandas from a cold disk takes seconds
@@ -24,9 +24,9 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MAX_COMPLAINT_BYTES = 4000
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
-"""Cells that are executed again after a crash must iterate their sets in the same order, and on any machine."""
+"""Environment of cells. Sets must iterate in the same order when a cell is executed again, on any machine."""
 OPTIONS = ("-P", "-s", "-S", "-X", "utf8")
-"""``-I -S`` but for one thing: the hash seed can only come from the environment, which holds nothing but ours."""
+"""As ``-I -S``, except that the environment can set the hash seed; it holds nothing but our own variables."""
 
 BOOT = """
 import importlib, importlib.util, sys
@@ -44,28 +44,28 @@ importlib.import_module("worker.boot.zygote").main(int(control), getattr(program
 
 @dataclass(eq=False, slots=True)
 class StartedZygote:
-    """A process that was started as a zygote, our end of its control socket, and whether it has said that it is ready."""
+    """A started zygote process, the host's end of its control socket, and a flag set once it has reported that it is ready."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     is_ready: bool = False
 
     def end(self) -> None:
-        """Safe to call twice."""
+        """Ends the process. Safe to call twice."""
         self.control.close()
         end_process(self.process)
 
 
 class ZygoteEndedError(SandboxUnavailableError):
-    """It ended before it could say anything: something killed it, or it failed in a way that it did not foresee."""
+    """The zygote ended before it sent anything: it was killed, or failed in an unforeseen way."""
 
 
 def start_process(level: str, packages: Sequence[str], entry: str, *, imports: bool = True) -> StartedZygote:
-    """Starts a zygote and orders its confinement. The next message on the socket says what came of it.
+    """Starts a zygote and orders its confinement. The next message on its socket reports the outcome.
 
     Raises:
-        SandboxUnavailableError: when the interpreter cannot be executed.
-        ConfigurationError: when a package is not installed.
+        SandboxUnavailableError: the interpreter cannot be executed.
+        ConfigurationError: a package is not installed.
     """
     order = {
         "do": "confine",
@@ -95,7 +95,9 @@ def start_process(level: str, packages: Sequence[str], entry: str, *, imports: b
     ours.setblocking(False)
     host = os.pidfd_open(os.getpid())
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died already: the reader will see
+        with contextlib.suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # it died already, which the reader will notice
             socket.send_fds(ours, [json.dumps(order).encode()], [host])
     finally:
         os.close(host)
@@ -103,11 +105,11 @@ def start_process(level: str, packages: Sequence[str], entry: str, *, imports: b
 
 
 def check_readiness(answer: bytes, zygote: StartedZygote, level: str) -> dict[str, Any]:
-    """The zygote's first message, when it says that it is ready; marks it so.
+    """Reads the zygote's first message, and marks the zygote as ready if it says so.
 
     Raises:
         ConfigurationError: a package cannot be imported.
-        ZygoteEndedError: it said nothing.
+        ZygoteEndedError: the message is empty.
         SandboxUnavailableError: this machine does not offer the level.
     """
     where = f"sandbox level {level!r} is not available here"
@@ -126,7 +128,7 @@ def check_readiness(answer: bytes, zygote: StartedZygote, level: str) -> dict[st
 
 
 def _folders_of(packages: Sequence[str]) -> list[str]:
-    """The folders of installed packages in which the host itself finds these."""
+    """The folders of installed packages in which the host finds these packages."""
     folders: list[str] = []
     for name in packages:
         spec = importlib.util.find_spec(name.partition(".")[0])
@@ -140,7 +142,7 @@ def _folders_of(packages: Sequence[str]) -> list[str]:
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
-    """Kills the zygote, with which the kernel ends all it has forked, and waits for that. Safe to call twice."""
+    """Kills the zygote and waits for its end; the kernel ends all its children with it. Safe to call twice."""
     process.kill()
     process.wait()
     if process.stderr is not None:

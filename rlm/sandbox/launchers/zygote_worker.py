@@ -1,4 +1,4 @@
-"""A worker process that a zygote forked, as its host sees it."""
+"""A worker process forked by a zygote, as seen from the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlm.sandbox.launchers.fork_gate import ForkGate
 
 
 class ZygoteWorker:
-    """Implements WorkerProcess: a REPL that a zygote forked. Signals go through its pidfd, so they never hit another."""
+    """Implements WorkerProcess for a child of a zygote. Signals go through its pidfd, so they cannot hit another process."""
 
     def __init__(self, sock: socket.socket, pidfd: int, shared_fd: int | None) -> None:
         self.shared_fd = shared_fd
@@ -46,15 +46,15 @@ class ZygoteWorker:
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def guard_forks(self, gate: int) -> None:
-        """Set by the zygote's reader, where the REPL may ask for forks."""
+        """Installs the fork gate of a REPL that can request forks. Called by the zygote's client."""
         self._gate = ForkGate(gate, self._pid)
 
     def duplicate_pidfd(self) -> int:
-        """For who waits until the process is gone, whatever is told of it."""
+        """Duplicates the pidfd, for a caller that waits until the process is gone, independently of the zygote's messages."""
         return os.dup(self._pidfd)
 
     def end(self, how: str) -> None:
-        """Set by the zygote's reader, once."""
+        """Records the end of the process. Called once, by the zygote's client."""
         if self._gate is not None:
             self._gate.close()
         if self._pidfd >= 0:
@@ -65,7 +65,7 @@ class ZygoteWorker:
 
 
 def _pid_behind(pidfd: int) -> int:
-    """A pidfd's process id in our own numbering, -1 when it has ended."""
+    """The process id behind a pidfd, as the host numbers it; -1 if the process has ended."""
     for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines():
         if line.startswith("Pid:"):
             return int(line.split()[1])

@@ -1,8 +1,8 @@
-"""Whether this machine has room for one more REPL: by the memory that is free now, not by the sum of all limits.
+"""Admission of new REPLs by the memory that is free now, not by the sum of all limits.
 
-REPLs of 3 MB each have limits of gigabytes, so a sum of limits would let a dozen run where thousands fit. What those that are
-open may still take is no concern here: ``pressure`` ends the largest before the machine has none left. And a REPL that waits
-for another to end may be the parent of the one that waits: so the wait is bounded, and ends in an error that says what to do.
+A REPL of 3 MB has a limit of gigabytes, so a sum of limits would admit a dozen on a machine with room for thousands. The
+growth of open REPLs is not considered here: ``eviction`` ends the largest before the machine runs out of memory. A waiting
+REPL can be the child of the one whose end it waits for. So the wait is bounded, and ends in an error with a remedy.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from rlm.core.errors import SandboxUnavailableError
 from rlm.sandbox.memory.meter import Memory
 
-# What must be left for the host and everything else, a share of the machine between two bounds. With less the system is busy
-# reading back the programs that it dropped, and ends processes before it says that nothing is free (seen with 2 GB).
+# Memory left for the host and everything beside it: a share of the machine between two bounds. With less, the system is
+# busy reading back program pages that it dropped. It kills processes before it reports no free memory (seen with 2 GB).
 SHARE = 0.05
 LEAST_MB, MOST_MB = 256, 768
 WAIT_S = 30.0
@@ -22,26 +22,26 @@ POLL_S = 0.1
 
 
 def reserve_mb(memory: Memory) -> int:
-    """Where less is free, REPLs are ended (``pressure``)."""
+    """Free memory below which REPLs are evicted."""
     return int(min(MOST_MB, max(LEAST_MB, memory.total * SHARE)))
 
 
 def floor_mb(memory: Memory) -> int:
-    """Where less is free, no REPL is opened: a distance from the reserve, so that none is ended as soon as it is there."""
+    """Free memory below which no REPL is opened. It exceeds the reserve, so that a new REPL is not evicted at once."""
     return reserve_mb(memory) * 3 // 2
 
 
 class Admission:
-    """Lets REPLs open while there is memory, and holds the next one back while there is not."""
+    """Delays new REPLs while memory is short."""
 
     def __init__(self, read: Callable[[], Memory | None]) -> None:
         self._read = read
 
     async def wait_for_room(self) -> None:
-        """Returns when there is room for one more REPL.
+        """Waits until there is memory for one more REPL.
 
         Raises:
-            SandboxUnavailableError: there was none for ``WAIT_S`` seconds.
+            SandboxUnavailableError: memory stayed short for ``WAIT_S`` seconds.
         """
         loop = asyncio.get_running_loop()
         gives_up_at = loop.time() + WAIT_S

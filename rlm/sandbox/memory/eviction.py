@@ -1,9 +1,9 @@
-"""Memory that runs out while cells run: who holds most is ended, before the system ends a process of its choice.
+"""Eviction of REPLs under memory pressure, before the kernel's OOM killer chooses a process.
 
-Every REPL may take up to its limit, and all limits together are far more than the machine has. So while any cell runs, what is
-free is looked at, the more often the less there is. Where it falls below the reserve, the largest REPLs are ended, with an error
-that says why, until there would be room for a new one. The system's own way out of memory remains behind this, and takes REPLs
-first too (the zygote marks them).
+Every REPL can use memory up to its limit, and all limits together far exceed the machine. So while any cell runs, free
+memory is checked, more often the less there is. Below the reserve, the largest REPLs are evicted with an error that gives
+the reason, until a new one would be admitted. The kernel's OOM killer remains as a last resort and kills REPLs first, because
+the zygote marks them.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ SHORTEST_S, LONGEST_S = 0.02, 1.0
 
 
 class Evictable(Protocol):
-    """A REPL, as far as it matters here."""
+    """A REPL that can be evicted."""
 
     def memory_mb(self) -> int:
-        """What its end would give back."""
+        """Memory that its end would release."""
         ...
 
     @property
     def being_evicted(self) -> bool:
-        """Whether it is being ended: what it still holds is on its way back."""
+        """True while its process is being ended, until its memory is released."""
         ...
 
     def evict(self, held_mb: int) -> None:
-        """Ends its process, because the machine runs out of memory."""
+        """Ends its process because the machine runs out of memory."""
         ...
 
 
 def choose_victims(memory: Memory, held: Sequence[int], returning_mb: int = 0) -> list[int]:
-    """Which of the holders have to go, by their places: the largest first, and no more than are needed.
+    """Chooses the REPLs to evict, as indexes: the largest first, and no more than needed.
 
-    None where memory is left, and none where all together would not give back what is needed: then others are to blame.
+    Empty if memory suffices. Empty too if all REPLs together could not release enough, because then other processes hold it.
     """
     floor = floor_mb(memory)
     free = memory.free + returning_mb
@@ -56,17 +56,17 @@ def choose_victims(memory: Memory, held: Sequence[int], returning_mb: int = 0) -
 
 
 def next_check_s(memory: Memory) -> float:
-    """When memory could be short at the earliest."""
+    """The earliest time at which memory could be short."""
     return min(LONGEST_S, max(SHORTEST_S, (memory.free - reserve_mb(memory)) / GROWTH_MB_PER_S))
 
 
 class MemoryWatch:
-    """Watches over the holders while a cell of any of them runs.
+    """Checks memory while a cell of any REPL runs.
 
     Args:
-        holders: whoever may have to go; the collection may change.
-        read: what is left of the machine's memory; None where that is unknown, now and for ever.
-        count_kills: how many processes the system itself has ended for want of memory.
+        holders: the REPLs that can be evicted; the collection can change.
+        read: reads the machine's free memory; None if it is unknown, which ends the checks.
+        count_kills: reads the number of processes that the kernel killed for lack of memory.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class MemoryWatch:
     def during_cell(self) -> Iterator[None]:
         self._cells += 1
         if self._timer is None:
-            self._kills = None  # most cells end before the first look
+            self._kills = None  # most cells end before the first check
             self._timer = asyncio.get_running_loop().call_later(SHORTEST_S, self._check)
         try:
             yield
@@ -97,7 +97,7 @@ class MemoryWatch:
                 self._timer = None
 
     def kernel_killed_first(self) -> bool:
-        """Whether the system has ended processes since these cells began."""
+        """True if the kernel killed processes for lack of memory since these cells started."""
         return self._kills is not None and self._count_kills() > self._kills
 
     def _check(self) -> None:

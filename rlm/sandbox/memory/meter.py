@@ -1,6 +1,6 @@
-"""How much memory this machine, or the container around this process, still has, and how much one process holds.
+"""Free memory of the machine or of the container around this process, and the memory of one process.
 
-It must not know what REPLs are.
+It must not know REPLs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ UNLIMITED_MB = 2**40  # version 1 writes "no limit" as a huge number
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In MiB. ``free`` is what can be used without swapping and without taking it from others."""
+    """Memory in MiB. ``free`` can be used without swapping and without taking it from other processes."""
 
     free: int
     total: int
 
 
 def _field(text: str, name: str) -> int:
-    """The number behind a name at the beginning of a line. Raises ValueError where there is none."""
+    """The number after a name at the beginning of a line. Raises ValueError if there is none."""
     found = re.search(rf"^{name}\s+(\d+)", text, re.MULTILINE)
     if found is None:
         raise ValueError(name)
@@ -33,7 +33,7 @@ def _field(text: str, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A control group with a limit of its own, and the names that its version of the interface gives to its files."""
+    """A control group with a limit of its own, and the file names of its interface version."""
 
     folder: Path
     limit: str
@@ -52,10 +52,10 @@ class _Group:
 
 
 class MemoryMeter:
-    """Reads the smallest of what is left: of the machine, and of each control group that limits this process.
+    """Reads the smallest free memory: of the machine, and of each control group that limits this process.
 
     Args:
-        root: where ``proc`` and ``sys`` are; for tests.
+        root: folder that holds ``proc`` and ``sys``; for tests.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -63,7 +63,7 @@ class MemoryMeter:
         self._groups = [group for group in _find_groups(root) if _is_limited(group)]
 
     def read(self) -> Memory | None:
-        """None where the system does not tell (macOS)."""
+        """The present values; None if the system does not report them (macOS)."""
         try:
             text = self._meminfo.read_text(encoding="ascii")
             least = Memory(_field(text, "MemAvailable:") // 1024, _field(text, "MemTotal:") // 1024)
@@ -80,7 +80,7 @@ class MemoryMeter:
 
 
 def _find_groups(root: Path) -> list[_Group]:
-    """This process's groups up to the outermost that can be seen, of both versions."""
+    """The control groups of this process up to the outermost visible one, of both interface versions."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -104,12 +104,12 @@ def _find_groups(root: Path) -> list[_Group]:
 def _is_limited(group: _Group) -> bool:
     try:
         return group.limit_mb() < UNLIMITED_MB
-    except (OSError, ValueError):  # a container may not see where it is
+    except (OSError, ValueError):  # a container cannot always see its own group
         return False
 
 
 def own_memory_mb(pid: int) -> int:
-    """What ends with this process: its memory without files and what it shares; 0 where it has ended."""
+    """Memory that the end of a process releases: without files and shared pages. Zero if it has ended."""
     try:
         _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -118,7 +118,7 @@ def own_memory_mb(pid: int) -> int:
 
 
 def count_oom_kills() -> int:
-    """How many processes the system has ended since its start because memory ran out, here or in a control group."""
+    """Processes that the kernel killed for lack of memory since its start, on the machine or in a control group."""
     try:
         return _field(Path("/proc/vmstat").read_text(encoding="ascii"), "oom_kill")
     except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""Escapes and abuses, each a small cell that a REPL runs, to see what a level of isolation holds on this machine."""
+"""Probes: escape attempts and abuses, each a small cell, that test an isolation level on this machine."""

@@ -1,4 +1,4 @@
-"""Probes of abuse: using up the machine, and lying to the host on the wire. The host and a sibling must go on unharmed."""
+"""Probes of abuse: exhausting the machine and sending malformed messages. Host and sibling must continue unharmed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of the system calls that probes make by hand. Generated from the kernel's own headers."""
+"""Numbers of the system calls that probes make directly. Generated from the kernel's own headers."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ userfaultfd=282 vmsplice=75 setxattr=5 settimeofday=170 fsopen=430 rt_tgsigqueue
 
 
 def numbers() -> Mapping[str, int]:
-    """This machine's calls by name; empty where there is no table."""
+    """Numbers of this machine's system calls by name; empty for an unknown machine."""
     table = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(platform.machine(), "")
     return {name: int(number) for name, _, number in (entry.partition("=") for entry in table.split())}

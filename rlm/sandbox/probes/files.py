@@ -1,4 +1,4 @@
-"""Probes of files: reading the machine's, writing anywhere, and ways around an empty root."""
+"""Probes of files: reading the machine's files, writing anywhere, and ways around an empty root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes of the kernel itself: rare calls with a history of holes, other call tables, and settings of the machine."""
+"""Probes of the kernel: rare calls with a history of vulnerabilities, other call tables, and settings of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a probe is, and what came of one."""
+"""A probe and its result."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["held", "reached", "harmless", "not run"]
-"""``held``: the attempt failed or the REPL ended. ``reached``: it succeeded. ``harmless``: it succeeded, and the probe says
-why that does not matter. ``not run``: this machine or this level cannot be probed in this way; the detail says why."""
+"""The outcome of a probe.
+
+- ``held``: the attempt failed or the REPL ended.
+- ``reached``: it succeeded.
+- ``harmless``: it succeeded, and the probe explains why that does no harm.
+- ``not run``: this machine or this level cannot be probed this way; the detail gives the reason.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +21,12 @@ class Probe:
     """One attempt.
 
     Attributes:
-        name: short, unique; ``area.attempt``.
-        code: a cell. Its last expression is true when the attempt succeeded; an exception means that it failed. The names
-            of ``run.PRELUDE`` are defined.
-        harmless: why success does no harm; empty where it would.
-        protocol: the attempt is on the host's end of the wire: held when that REPL alone was ended, or nothing came of it.
-        seconds: the cell's limit; abuses that never end on their own are stopped by it.
+        name: short and unique, as ``area.attempt``.
+        code: a cell. Its last expression is true if the attempt succeeded; an exception means that it failed. The names of
+            ``run.PRELUDE`` are defined.
+        harmless: why success does no harm; empty if it does.
+        protocol: the attempt targets the host's end of the wire. It is held if only this REPL was ended, or nothing happened.
+        seconds: time limit of the cell, which also stops abuses that never end.
     """
 
     name: str
@@ -33,7 +38,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What came of one probe: its name, the verdict, and a detail for people."""
+    """Result of one probe: its name, the verdict, and a detail for people."""
 
     name: str
     verdict: Verdict
@@ -41,5 +46,5 @@ class ProbeResult:
 
 
 def probes(area: str, entries: dict[str, str]) -> tuple[Probe, ...]:
-    """Probes of one area from names and cells."""
+    """Builds the probes of one area from names and cells."""
     return tuple(Probe(f"{area}.{name}", textwrap.dedent(code).strip()) for name, code in entries.items())

@@ -1,4 +1,4 @@
-"""Runs the probes at a level, beside a sibling REPL that must not notice, and says what each reached."""
+"""Runs probes at a level, beside a sibling REPL that must not be affected, and reports their verdicts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNSAFE_UNCONFINED = frozenset(
         "processes.queue a signal", "memory.write the sibling by process_vm_writev",
     }
 )  # fmt: skip
-"""What would do harm where nothing stops it: not run at the level "unconfined"."""
+"""Probes that would do harm without confinement, so they do not run at the level "unconfined"."""
 
 MEMORY_MB = 512
 ALONGSIDE = 8  # probes at once
@@ -81,20 +81,20 @@ def is_open(fd):
 
 @dataclass(frozen=True, slots=True)
 class _Targets:
-    """What probes aim at: real things of this host, made for them."""
+    """Targets of the probes: real resources of this host, created for them."""
 
     setup_code: str
     secret: str
 
 
 async def run_probes(launcher: Launcher, probes: Sequence[Probe] = ALL) -> list[ProbeResult]:
-    """Runs probes, each in a new REPL of the launcher, which is closed afterwards.
+    """Runs probes, each in a new REPL of the launcher, and closes the launcher.
 
     Returns:
-        one result for each probe, in order, and a last one on the sibling that ran beside them all.
+        One result for each probe, in order, and a last one for the sibling that ran beside them all.
 
     Raises:
-        SandboxUnavailableError: when no REPL can be started at all.
+        SandboxUnavailableError: no REPL can be started at all.
     """
     noting = _Noting(launcher)
     sandbox = WorkerSandbox(noting)
@@ -158,7 +158,7 @@ async def _ask_sibling(sibling: WorkerRepl) -> ProbeResult:
 
 @contextlib.asynccontextmanager
 async def _targets(sibling_pid: int) -> AsyncIterator[_Targets]:
-    """A secret in a file and in the environment, a server, local sockets: all of this host, all real."""
+    """Creates a secret in a file and in the environment, a server and local sockets on this host."""
     half = os.urandom(8).hex()
     secret = f"{half}-tail"
     with contextlib.ExitStack() as stack:
