@@ -92,8 +92,8 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
     """Opens the launcher of a level.
 
     Args:
-        sandbox: the level. "auto" selects the strongest one that works here. "unconfined" runs model-written code as an
-            ordinary process with all your rights. "strict", "landlock", "seccomp" and "seatbelt" require that level.
+        sandbox: a level, which must work here, or "auto" for the strongest one that does. "unconfined" runs model-written
+            code as an ordinary process with all your rights.
         packages: packages that cells can import beside the standard library, for instance ("numpy", "pandas").
         prepare: start the zygote at once and use it for the dry run, because a REPL will follow soon. The launcher must then
             be closed.

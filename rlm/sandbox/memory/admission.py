@@ -1,8 +1,8 @@
 """Admission of new REPLs by the memory that is free now, not by the sum of all limits.
 
-A REPL of 3 MB has a limit of gigabytes, so a sum of limits would admit a dozen on a machine with room for thousands. The
-growth of open REPLs is not considered here: ``eviction`` ends the largest before the machine runs out of memory. A waiting
-REPL can be the child of the one whose end it waits for. So the wait is bounded, and ends in an error with a remedy.
+A REPL of 3 MB has a limit of gigabytes, so a sum of limits would admit a dozen on a machine that fits thousands. The growth
+of open REPLs is not considered here: ``eviction`` ends the largest before the machine runs out of memory. A waiting REPL can
+be the child of the one whose end it waits for. So the wait is bounded, and ends in an error with a remedy.
 """
 
 from __future__ import annotations
