@@ -1,11 +1,11 @@
-"""A local model that writes the root's code itself: Qwen2.5-Coder-1.5B-Instruct, from a GGUF file that you have.
+"""Local model as the root: Qwen2.5-Coder-1.5B-Instruct, from a GGUF file of yours.
 
     python examples/coder_root.py MODEL.gguf                       (tasks over the text in examples/data)
     RLM_CODER_GGUF=MODEL.gguf python examples/coder_root.py --question "How many chapters are there?" --text FILE
 
-A model of this size writes one short cell well and loses its way in long ones. It is given the prompt family "small" (two worked
-examples), and a grammar that lets it write nothing but one code block a turn (`rlm.models.local.FENCE_GRAMMAR`, on by
-default for small files). Sub-calls go to the same model, or to --sub-model. The truths below are computed from the text.
+A model of this size writes short cells well and fails at long ones. It gets the prompt family "small" (two worked examples). A
+grammar restricts each turn to one code block (`rlm.models.local.FENCE_GRAMMAR`, the default for small files). Sub-calls go to the
+same model or to --sub-model. Expected answers are computed from the text.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"[A-Za-z]+", text)
 
 
-def _commonest(text: str) -> tuple[str, ...]:
+def _most_frequent(text: str) -> tuple[str, ...]:
     counts: dict[str, int] = {}
     for word in words(text):
         if len(word) > 6:
@@ -32,7 +32,7 @@ def _commonest(text: str) -> tuple[str, ...]:
     return tuple(word for word, n in counts.items() if n >= max(counts.values()) - 1)
 
 
-# A question, and what a right answer holds: computed from the text, so that another text can be asked about.
+# Questions with expected answers, computed from the text so that --text works.
 TASKS: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("How many lines contain the word Queequeg?", lambda t: sum("Queequeg" in line for line in t.splitlines())),
     ("How many lines contain the word Nantucket?", lambda t: sum("Nantucket" in line for line in t.splitlines())),
@@ -61,7 +61,7 @@ TASKS: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("How many question marks are in the text?", lambda t: t.count("?")),
     ("Does the word Ahab occur in the text? Answer yes or no.", lambda t: "yes" if "Ahab" in t else "no"),
     ("To which ship did Samuel Gleig belong? Search for the name GLEIG.", lambda _: re.compile("ELIZA", re.I)),
-    ("What is the most frequent word with more than six letters?", _commonest),
+    ("What is the most frequent word with more than six letters?", _most_frequent),
     (
         "Who is Bulkington? Find the paragraph that mentions him, and ask llm_query about it.",
         lambda _: re.compile("mariner|sailor|shipmate|seaman|crew|southern|virginia", re.I),
@@ -78,9 +78,9 @@ TASKS: tuple[tuple[str, Callable[[str], object]], ...] = (
 
 
 def is_right(answer: object, truth: object) -> bool:
-    """Whether the answer holds the truth, or one of several readings of the question."""
+    """True if the answer contains the expected value, or one of several for an ambiguous question."""
     if isinstance(truth, tuple):
-        return any(is_right(answer, each) for each in truth)
+        return any(is_right(answer, value) for value in truth)
     if isinstance(truth, int):
         return re.search(rf"(?<!\d){truth}(?!\d)", str(answer).replace(",", "")) is not None
     pattern = truth if isinstance(truth, re.Pattern) else re.compile(re.escape(str(truth)), re.IGNORECASE)
@@ -88,7 +88,7 @@ def is_right(answer: object, truth: object) -> bool:
 
 
 def ask(engine: rlm.RLM, question: str, text: str) -> tuple[object, int, str]:
-    """The answer, the turns it took, and the code that was written."""
+    """Answer, number of turns, and the code of all cells."""
     try:
         result = engine.run(question, text)
     except rlm.RLMError as error:
@@ -102,13 +102,13 @@ def ask(engine: rlm.RLM, question: str, text: str) -> tuple[object, int, str]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("gguf", nargs="?", default=os.environ.get("RLM_CODER_GGUF"))
-    arguments.add_argument("--sub-model", help="by default the same model")
+    arguments.add_argument("--sub-model", help="[default: the same model]")
     arguments.add_argument("--text", type=Path, default=TEXT)
-    arguments.add_argument("--question", help="one question of your own instead of the tasks")
-    arguments.add_argument("--show", action="store_true", help="print the code that was written")
+    arguments.add_argument("--question", help="ask one question instead of the tasks")
+    arguments.add_argument("--show", action="store_true", help="print the code of all cells")
     chosen = arguments.parse_args()
     if not chosen.gguf:
-        arguments.error("name a GGUF file, or set RLM_CODER_GGUF")
+        arguments.error("a GGUF file is required: pass it, or set RLM_CODER_GGUF")
     text = chosen.text.read_text(encoding="utf-8")
     engine = rlm.RLM(
         f"local:{chosen.gguf}", sub_model=chosen.sub_model, prompt="small", max_iterations=5, observation_chars=2_000
@@ -121,10 +121,10 @@ def main() -> None:
     for number, (question, truth) in enumerate(TASKS, 1):
         began = time.perf_counter()
         answer, turns, code = ask(engine, question, text)
-        good = is_right(answer, truth(text))
-        right += good
+        correct = is_right(answer, truth(text))
+        right += correct
         took = time.perf_counter() - began
-        print(f"{number:2} {'right' if good else 'WRONG'} {took:4.0f} s {turns} turns  {question}")
+        print(f"{number:2} {'right' if correct else 'WRONG'} {took:4.0f} s {turns} turns  {question}")
         print(f"         {str(answer)[:150]!r}", flush=True)
         if chosen.show:
             print(code, flush=True)

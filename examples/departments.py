@@ -1,4 +1,4 @@
-"""Two levels: departments as nested RLMs in parallel, teams as their plain calls. Needs a model: set OPENAI_API_KEY.
+"""Nested RLMs: departments in parallel, teams as plain calls of each. Requires OPENAI_API_KEY.
 
 python examples/departments.py
 """

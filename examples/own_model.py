@@ -1,4 +1,4 @@
-"""Any object with ``ask`` is a model. This one keeps the questions of an inner model in a file. Needs no key.
+"""Custom model: logs the prompts of an inner model to a file. Requires no key.
 
 python examples/own_model.py
 """
@@ -10,8 +10,8 @@ import rlm
 from rlm.testing import ScriptedModel
 
 
-class Recorded:
-    """A model around a model: the seam at which caches, filters and logs go."""
+class LoggingModel:
+    """Model wrapper, the pattern for caches, filters and logs."""
 
     def __init__(self, inner: rlm.Model, log: Path) -> None:
         self._inner = inner
@@ -35,7 +35,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "questions.txt")
-        print(rlm.ask("Which are prime?", [1, 2, 3, 4], model=root, sub_model=Recorded(leaf, log)))
+        print(rlm.ask("Which are prime?", [1, 2, 3, 4], model=root, sub_model=LoggingModel(leaf, log)))
         print(log.read_text(encoding="utf-8"))
 
 

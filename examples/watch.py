@@ -1,4 +1,4 @@
-"""Watches a run as it happens: every event of the tree, in order. Needs a model: set OPENAI_API_KEY.
+"""Event stream of a run, filtered by event type. Requires OPENAI_API_KEY.
 
 python examples/watch.py FILE "question"
 """
@@ -17,7 +17,7 @@ async def watch(question: str, text: str) -> None:
     async for event in stream:
         match event:
             case NodeStarted():
-                print(f"{event.at_s:6.2f} s  node {event.node} begins at depth {event.depth}")
+                print(f"{event.at_s:6.2f} s  node {event.node} starts at depth {event.depth}")
             case CellExecuted():
                 print(f"{event.at_s:6.2f} s  node {event.node} ran cell {event.cell.name}: {event.result.end}")
             case CallReplied(role="leaf"):

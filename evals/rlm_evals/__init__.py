@@ -1,4 +1,4 @@
-"""Evaluation: tasks with exact gold answers, ways of answering them on equal terms, and what the results say.
+"""Evaluation: tasks with exact gold answers, methods compared on equal terms, and reports.
 
     from rlm_evals import make_items, score
 

@@ -1,12 +1,12 @@
-"""Arms: the ways of answering that are compared, each with the same items, settings and budgets.
+"""Arms: the methods under comparison, each with the same items, settings and budgets.
 
     direct                  one call with the whole context in the prompt
     code                    the same, in a REPL: the context in the prompt and as a variable, and no sub-calls
     rlm:D                   an RLM of depth D (0 to 9): the context as a variable only
-    reference:D             the reference root at depth D, its leaf always right; with @MODEL, a real model as its leaf
+    reference:D             the reference root at depth D with a perfect leaf; with @MODEL, a real model as its leaf
 
-An arm is written ``KIND[@MODEL[+SUB_MODEL]][=BASE_URL]``; what it leaves out comes from the run. So any OpenAI-compatible
-endpoint is an arm: ``direct@openai:my-agent=http://localhost:8000/v1``.
+The syntax is ``KIND[@MODEL[+SUB_MODEL]][=BASE_URL]``; omitted parts come from the run. Any OpenAI-compatible endpoint is an arm:
+``direct@openai:my-agent=http://localhost:8000/v1``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ARM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """``name`` is how the caller wrote it, and how results call it."""
+    """A parsed arm. ``name`` is its text as given, and its key in results."""
 
     name: str
     kind: ArmKind
@@ -56,7 +56,7 @@ class ArmSpec:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is equal for all arms. ``usd``, ``tokens``, ``calls``, ``iterations`` and ``seconds`` limit one item."""
+    """Settings shared by all arms. ``usd``, ``tokens``, ``calls``, ``iterations`` and ``seconds`` limit one item."""
 
     model: str | None = None
     sub_model: str | None = None
@@ -75,25 +75,25 @@ class Terms:
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-GRACE_S = 60.0  # the engine keeps its own limit of seconds, and its last turn takes time; this is for what hangs
+GRACE_S = 60.0  # beyond the engine's own time limit and its last turn; ends an item that hangs
 
 GENERATOR = 1
-"""Counted up when the same task, length and seed would give other items than before."""
+"""Version of the generators: incremented when the same task, length and seed give other items."""
 
 
 def describe_terms(terms: Terms) -> dict[str, JsonValue]:
-    """What decides results, for the head of a results file: not how fast they come."""
-    found: dict[str, JsonValue] = {
-        each.name: getattr(terms, each.name)
-        for each in fields(terms)
-        if each.name not in ("concurrency", "sandbox", "prices")
+    """Options that affect results, for the head of a results file. Concurrency and sandbox level are excluded."""
+    options: dict[str, JsonValue] = {
+        field.name: getattr(terms, field.name)
+        for field in fields(terms)
+        if field.name not in ("concurrency", "sandbox", "prices")
     }
-    return {**found, "prices": {name: list(prices) for name, prices in terms.prices.items()}, "generator": GENERATOR}
+    return {**options, "prices": {name: list(prices) for name, prices in terms.prices.items()}, "generator": GENERATOR}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one item in one arm. ``error`` is a class name; ``status`` is then "failed"."""
+    """Outcome of one item in one arm. ``error`` is a class name, with status "failed"."""
 
     answer: PlainValue
     status: str
@@ -108,16 +108,16 @@ class Outcome:
 
 
 class Arm(Protocol):
-    """Answers items. ``models`` are named in the results."""
+    """A method that answers items. ``models`` appear in the results."""
 
     @property
     def models(self) -> tuple[str, ...]: ...
 
     async def answer(self, item: Item) -> Outcome:
-        """Never raises for what went wrong with one item.
+        """Answers one item. A failure of this item alone becomes a failed outcome.
 
         Raises:
-            RLMError: what no other item can get past either: a refused key, no credit, no sandbox.
+            RLMError: a failure of every item: a refused key, no credit, no sandbox.
         """
         ...
 
@@ -125,36 +125,40 @@ class Arm(Protocol):
 
 
 def parse_arm(text: str) -> ArmSpec:
-    """Reads an arm as a user writes it.
+    """Parses the text of an arm.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text is not an arm.
     """
     match = _ARM.fullmatch(text.strip())
     if not match:
         raise ConfigurationError(
-            f"{text!r} is no arm. Write direct, code, rlm:1 or reference:1, then where wanted @MODEL or @MODEL+SUB_MODEL, "
-            "and =BASE_URL."
+            "an arm must be direct, code, rlm:DEPTH or reference:DEPTH, with optional @MODEL[+SUB_MODEL] and =BASE_URL; "
+            f"got {text!r}."
         )
     kind, _, depth = match["kind"].partition(":")
     spec = ArmSpec(text.strip(), kind, int(depth or 0), match["model"], match["sub"], match["url"])  # type: ignore[arg-type]
     if spec.kind == "reference" and spec.depth < 1:
-        raise ConfigurationError("reference:0 cannot read anything: its reading is done by sub-calls. Use reference:1.")
+        raise ConfigurationError(
+            "the depth of a reference arm must be at least 1, because its sub-calls read the text; got 0. Use reference:1."
+        )
     return spec
 
 
 def open_arm(spec: ArmSpec, terms: Terms) -> Arm:
-    """Opens an arm; nothing is sent yet.
+    """Opens an arm without sending anything.
 
     Raises:
-        ConfigurationError: no model was named, here or for the run.
+        ConfigurationError: neither the arm nor the run names a model.
     """
     if spec.kind == "reference":
         return ReferenceArm(spec, terms)
     model, sub_model = spec.model or terms.model, spec.sub_model or (None if spec.model else terms.sub_model)
     base_url = spec.base_url or (None if spec.model else terms.base_url)
     if model is None:
-        raise ConfigurationError(f"{spec.name}: which model? Give --model for all arms, or {spec.name}@provider:model.")
+        raise ConfigurationError(
+            f"{spec.name} needs a model. Pass --model for all arms, or {spec.name}@provider:model."
+        )
     if spec.kind == "direct":
         return DirectArm(open_model(model, base_url=base_url, timeout_s=terms.seconds + GRACE_S), terms)
     depth = spec.depth if spec.kind == "rlm" else 0
@@ -194,7 +198,7 @@ def _open_engine(
 
 
 class EngineArm:
-    """An RLM."""
+    """Arm that runs an RLM."""
 
     def __init__(self, engine: RLM, models: tuple[str, ...], seconds: float, *, context_in_prompt: bool) -> None:
         self._engine = engine
@@ -211,7 +215,7 @@ class EngineArm:
 
 
 class ReferenceArm:
-    """The reference root. Its perfect leaf knows one item's labels, so each item has an engine of its own."""
+    """Arm that runs the reference root. Its perfect leaf holds the labels of one item, so each item has its own engine."""
 
     def __init__(self, spec: ArmSpec, terms: Terms) -> None:
         self._spec = spec
@@ -221,7 +225,9 @@ class ReferenceArm:
 
     async def answer(self, item: Item) -> Outcome:
         if item.scorer in ("oolong", "pairs") and not item.labels and self._leaf is None:
-            raise ConfigurationError(f"{item.id} has no labelled copy, and the reference leaf reads labels from it.")
+            raise ConfigurationError(
+                f"the reference leaf needs labels; {item.id} has none. Use another item, or a real model as the leaf."
+            )
         leaf = self._leaf or ReferenceLeaf(item.labels)
         root = ReferenceRoot(rows_per_prompt=self._terms.rows_per_prompt)
         models: list[str | Model] = [*[root] * self._spec.depth, leaf]
@@ -237,7 +243,7 @@ class ReferenceArm:
 
 
 async def run_engine(engine: RLM, question: str, item: Item, seconds: float) -> Outcome:
-    """One run of an engine, on the engine's loop."""
+    """Runs an engine on one item, on the engine's loop."""
     began = time.monotonic()
     try:
         async with asyncio.timeout(seconds + GRACE_S):
@@ -279,7 +285,7 @@ def _ends_everything(error: RLMError) -> bool:
 
 
 class DirectArm:
-    """One call with everything in the prompt, with the same slots and retries as the engine's calls."""
+    """Arm that sends one call with the whole context, under the engine's slots and retries."""
 
     def __init__(self, model: Model, terms: Terms) -> None:
         self._model = model
@@ -288,7 +294,7 @@ class DirectArm:
         self.models = (model.name,)
         self._scheduler = Dispatcher(
             concurrency=terms.concurrency,
-            call_timeout_s=terms.seconds + GRACE_S,  # the item's own limit comes first
+            call_timeout_s=terms.seconds + GRACE_S,  # the item's own limit applies first
             policy=RetryPolicy(retries=terms.retries),
         )
 

@@ -1,7 +1,4 @@
-"""``rlm eval``: compare ways of answering on tasks with exact answers, and read the results.
-
-It turns arguments into a plan and results into text. What tasks, arms and scores are is decided in ``rlm_evals``.
-"""
+"""``rlm eval``: compares methods on tasks with exact answers and reports the results."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from rlm_evals.report import format_length, render_report, summarise
 from rlm_evals.results import Line, ResultsFile, latest, read_results
 from rlm_evals.tasks import known_tasks, make_items
 
-app = App(name="eval", help="Compare ways of answering on tasks with exact answers.")
+app = App(name="eval", help="Compare methods on tasks with exact answers.")
 
 Positive = Parameter(validator=Number(gte=1))
 Lengths = Annotated[tuple[str, ...], Parameter(name=["--length", "-l"], consume_multiple=True)]
@@ -67,69 +64,69 @@ def run(
     retry_errors: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> int:
-    """Run every item in every arm, and append what comes of each to RESULTS. Run again, it goes on where it stopped.
+    """Run every item in every arm and append the outcomes to RESULTS. The same command resumes an interrupted run.
 
     Parameters
     ----------
     results
-        File of JSON lines; made where it does not exist.
+        File of JSON lines; created if missing.
     arm
         direct, code, rlm:0 to rlm:9, reference:1 and deeper (no model: must score 1.00). KIND@MODEL[+SUB_MODEL][=BASE_URL]
-        names an arm's own model or endpoint.
+        sets an arm's own model or endpoint.
     task
-        See rlm eval tasks. Several may be given.
+        A name from rlm eval tasks. Repeatable.
     length
-        Nominal tokens of the context: 1K to 4M. Several may be given.
+        Nominal tokens of the context: 1K to 4M. Repeatable.
     count
-        Items of each task at each length.
+        Items per task and length.
     seed
-        Another one gives other items.
+        Seed of the item generators.
     items
-        Items from a file instead: of rlm eval make, or rows of OOLONG or RULER as JSON lines.
+        Read items from a file: output of rlm eval make, or rows of OOLONG or RULER as JSON lines.
     data
-        Folder with sources that may not be redistributed (trec_coarse, agnews), or a haystack.txt.
+        Folder with sources that cannot be redistributed (trec_coarse, agnews), or a haystack.txt.
     model
-        The model of all arms that name none.
+        Model of all arms without a model of their own.
     sub_model
-        Their model for sub-calls.
+        Model of their sub-calls.
     base_url
         Address of an OpenAI-compatible endpoint.
     parallel
-        Items at once.
+        Items in parallel.
     concurrency
-        Calls to one model in flight at most, for each item.
+        Maximum number of concurrent calls to one model, per item.
     max_usd
-        Dollars an item may take.
+        Dollar limit of an item.
     max_tokens
-        Tokens an item may take.
+        Token limit of an item.
     max_calls
-        Model calls an item may take.
+        Limit of model calls of an item.
     max_iterations
-        Turns a node may take.
+        Limit of turns of a node.
     max_seconds
-        Time an item may take.
+        Time limit of an item.
     max_output_tokens
-        Of each reply.
+        Output limit of each reply.
     temperature
-        Of each call.
+        Sampling temperature of each call.
     retries
-        Further attempts for a call that failed in a way that may pass.
+        Retries of a call after a transient failure.
     rows_per_prompt
-        For reference arms with a real model: rows that one leaf call labels.
+        Rows that one leaf call labels, for reference arms with a real model.
     price
-        MODEL=INPUT/OUTPUT, in dollars for a million tokens.
+        MODEL=INPUT/OUTPUT, in dollars per million tokens.
     sandbox
         Isolation level for model-written code.
     total_usd
-        No item begins once this many dollars are spent; never exceeded if --max-usd is given too.
+        Dollar limit of the comparison. No item starts beyond it. Never exceeded if --max-usd is set.
     total_calls
-        The same for calls; never exceeded if --max-calls is given too.
+        The same for calls. Never exceeded if --max-calls is set.
     total_seconds
         The same for time.
     retry_errors
-        Try items again that failed for a reason that may have passed.
+        Retry items that failed with a transient error.
     quiet
-        No line for each item.
+        Print no line per item.
     """
     terms = Terms(
         model=model,
@@ -148,7 +145,7 @@ def run(
         rows_per_prompt=rows_per_prompt,
         prices=dict(map(_parse_price, price)),
     )
-    lengths = [parse_length(each) for each in length]
+    lengths = [parse_length(text) for text in length]
     source = read_items(items) if items else _all_items(task, lengths, count, seed, Pools(data))
     plan = Plan(
         items=source,
@@ -160,7 +157,7 @@ def run(
         retry_errors=retry_errors,
     )
     with ResultsFile(results, describe_terms(terms)) as file:
-        tally = run_comparison(plan, file, None if quiet else _tell)
+        tally = run_comparison(plan, file, None if quiet else _report_progress)
         write_answer(render_report(describe_terms(terms), latest(file.lines)), sys.stdout)
     return _conclude(tally, results)
 
@@ -174,31 +171,31 @@ def report(
     plot: Path | None = None,
     task: str | None = None,
 ) -> int:
-    """Print what results say: a table of arms, and arms against each other on the same items.
+    """Print a table of all arms, and paired differences between arms on the same items.
 
     Parameters
     ----------
     results
-        Files of rlm eval run; several are read as one.
+        Files of rlm eval run; several are merged.
     baseline
-        The arm that the others are compared with; the first by name if not given.
+        Arm to compare the others with. [default: the first by name]
     plot
-        Write score and cost over length to this SVG file.
+        Write a plot of score and cost over length to this SVG file.
     task
-        Only tasks whose name begins so.
+        Restrict the report to tasks with this prefix.
     """
     settings: dict[str, object] = {}
     lines: list[Line] = []
     for path in results:
-        own, found = read_results(path)
-        settings.update(own)
-        lines += [line for line in found if line.task.startswith(task or "")]
+        file_settings, file_lines = read_results(path)
+        settings.update(file_settings)
+        lines += [line for line in file_lines if line.task.startswith(task or "")]
     if not lines:
-        raise ConfigurationError("there are no results to report.")
+        raise ConfigurationError("the files must hold at least one result; got none for these tasks.")
     lines = latest(lines)
     if baseline and baseline not in {line.arm for line in lines}:
         raise ConfigurationError(
-            f"--baseline {baseline}: no such arm. There are: {', '.join(sorted({line.arm for line in lines}))}."
+            f"--baseline must be one of {', '.join(sorted({line.arm for line in lines}))}; got {baseline}."
         )
     write_answer(render_report(settings, lines, baseline), sys.stdout)
     if plot:
@@ -209,7 +206,7 @@ def report(
 
 @app.command(usage="Usage: rlm eval tasks")
 def tasks() -> int:
-    """List the tasks that need no data of your own."""
+    """List the tasks that run on the packed data."""
     write_answer("\n".join(known_tasks()), sys.stdout)
     return Exit.COMPLETE
 
@@ -225,63 +222,61 @@ def make(
     seed: int = 0,
     data: Path | None = None,
 ) -> int:
-    """Write items with their gold answers to a file of JSON lines, to be run elsewhere.
+    """Write items with their gold answers to a file of JSON lines, for use elsewhere.
 
     Parameters
     ----------
     items
         The file to write.
     task
-        See rlm eval tasks.
+        A name from rlm eval tasks.
     length
         Nominal tokens of the context: 1K to 4M.
     count
-        Items of each task at each length.
+        Items per task and length.
     seed
-        Another one gives other items.
+        Seed of the item generators.
     data
-        Folder with sources that may not be redistributed.
+        Folder with sources that cannot be redistributed.
     """
-    number = write_items(items, _all_items(task, [parse_length(each) for each in length], count, seed, Pools(data)))
+    number = write_items(items, _all_items(task, [parse_length(text) for text in length], count, seed, Pools(data)))
     complain(f"wrote {number} items to {items}")
     return Exit.COMPLETE
 
 
 def parse_length(text: str) -> int:
-    """``32K``, ``1M`` or a plain number of tokens.
+    """Parses ``32K``, ``1M`` or a plain number of tokens.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text has another form.
     """
     unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:].upper())
     digits = text[:-1] if unit else text
     if not digits.isdecimal():
-        raise ConfigurationError(f"--length {text}: write 32K, 1M or a number of tokens.")
+        raise ConfigurationError(f"--length must be like 32K, 1M or a number of tokens; got {text}.")
     return int(digits) * (unit or 1)
 
 
 def _parse_price(text: str) -> tuple[str, tuple[float, float]]:
     model, _, prices = text.rpartition("=")
     try:
-        given, taken = map(float, prices.split("/"))
+        input_price, output_price = map(float, prices.split("/"))
     except ValueError:
         raise ConfigurationError(
-            f"--price {text}: write MODEL=INPUT/OUTPUT, in dollars for a million tokens."
+            f"--price must be MODEL=INPUT/OUTPUT, in dollars per million tokens; got {text}."
         ) from None
-    return model, (given, taken)
+    return model, (input_price, output_price)
 
 
 def _all_items(names: tuple[str, ...], lengths: list[int], count: int, seed: int, pools: Pools) -> Iterator[Item]:
-    """Tasks and lengths are checked before the first item is made."""
+    """Items of all tasks and lengths, validated before the first item is generated."""
     if not names:
-        raise ConfigurationError(
-            f"which tasks? Give --task, one or several of: {', '.join(known_tasks())}; or --items FILE."
-        )
-    sources = [make_items(name, each, count, seed=seed, pools=pools) for name in names for each in lengths]
+        raise ConfigurationError(f"--task or --items FILE is required. Tasks: {', '.join(known_tasks())}.")
+    sources = [make_items(name, length, count, seed=seed, pools=pools) for name in names for length in lengths]
     return (item for source in sources for item in source)
 
 
-def _tell(line: Line, tally: Tally) -> None:
+def _report_progress(line: Line, tally: Tally) -> None:
     labels = f", labels {line.labels_right / line.labels_judged:.1%}" if line.labels_judged else ""
     error = f", {line.error}: {line.message}" if line.error else ""
     complain(
@@ -291,11 +286,9 @@ def _tell(line: Line, tally: Tally) -> None:
 
 
 def _conclude(tally: Tally, results: Path) -> Exit:
-    before = f", {tally.skipped} were there before" if tally.skipped else ""
+    before = f", {tally.skipped} already in the file" if tally.skipped else ""
     complain(f"{tally.done} done{before}, {tally.failed} failed; {tally.calls} calls, ${tally.usd:.4f}; in {results}")
     if tally.stopped:
-        complain(
-            f"stopped early: the total limit of {tally.stopped} is met. Raise it and run the same command to go on."
-        )
+        complain(f"stopped early at the total limit of {tally.stopped}. Raise it and run the same command to continue.")
         return Exit.PARTIAL
     return Exit.COMPLETE

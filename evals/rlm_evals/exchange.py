@@ -1,8 +1,11 @@
-"""Items as JSON lines: our own, to run elsewhere; and the published benchmarks' rows, to run here.
+"""Items as JSON lines: export of our own, import of the published benchmarks' rows.
 
-Recognised by their fields: rows of OOLONG-synth (``context_window_text``, ``answer_type``), of OOLONG-real (the same without
-``answer_type``), of OOLONG-Pairs as its reproductions write it (an OOLONG row whose answer is a list of pairs), and of RULER
-(``input``, ``outputs``).
+Formats are recognised by their fields:
+
+- OOLONG-synth: ``context_window_text`` and ``answer_type``
+- OOLONG-real: the same without ``answer_type``
+- OOLONG-Pairs: an OOLONG row whose answer is a list of pairs, as in its reproductions
+- RULER: ``input`` and ``outputs``
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ _FIELDS = ("id", "task", "length", "question", "context", "scorer", "answer_type
 
 
 def write_items(path: Path, items: Iterable[Item]) -> int:
-    """Writes items, one a line; returns how many."""
+    """Writes items, one per line, and returns their number."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for item in items:
@@ -36,10 +39,10 @@ def write_items(path: Path, items: Iterable[Item]) -> int:
 
 
 def read_items(path: Path) -> Iterator[Item]:
-    """Reads items, one a line.
+    """Reads items, one per line.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line is of no known kind.
+        ConfigurationError: the file is unreadable, or a line has an unknown format.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -62,7 +65,7 @@ def _read_row(line: str, number: int, name: str) -> Item:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{name}, line {number}: not an item: {type(error).__name__}: {error}") from error
     raise ConfigurationError(
-        f"{name}, line {number}: neither an item of ours nor a row of OOLONG or RULER. Fields: {list(row)}"
+        f"{name}, line {number}: must be an item of rlm eval make, or a row of OOLONG or RULER; got the fields {list(row)}"
     )
 
 
@@ -100,7 +103,7 @@ def _read_gold(answer: object) -> tuple[str, ...]:
 
 
 def _read_ruler(row: Mapping[str, Any], number: int, name: str) -> Item:
-    """RULER's rows hold one whole prompt; its last line is the question."""
+    """Splits a RULER row, which is one whole prompt: its last line is the question."""
     context, _, question = row["input"].rstrip().rpartition("\n")
     return Item(
         id=f"{Path(name).stem}/{row.get('index', number)}",

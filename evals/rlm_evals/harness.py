@@ -1,6 +1,6 @@
-"""Runs a comparison: every item in every arm, in parallel, within one budget, going on where an earlier run stopped.
+"""Runs a comparison: every item in every arm, in parallel, within one budget. Resumes an earlier run of the same file.
 
-Knows neither how arms answer nor how scores are made; it decides what is still to be done, and when to stop.
+This module selects the remaining work and stops at limits. Arms answer, and scorers judge.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from rlm_evals.scorers import answer_text, score
 
 SHOWN_CHARS = 500  # of answers and gold answers in the results file
 
-# What a provider or a network did to one item: worth another try, where the caller asks for it.
-PASSING_ERRORS = frozenset(
+# Transient failures of a provider or a network, retried by --retry-errors.
+TRANSIENT_ERRORS = frozenset(
     {"RateLimitedError", "ProviderUnavailableError", "ProviderUnreachableError", "ModelTimeoutError", "Timeout"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TotalBudget:
-    """Limits of the whole comparison. No new item begins beyond them; items that have begun end.
+    """Limits of the whole comparison. Beyond them no new item starts; running items finish.
 
-    ``calls`` and ``usd`` are never exceeded where every item has such a limit of its own, because that much is held for each.
+    ``calls`` and ``usd`` are never exceeded if every item has such a limit of its own, because it is reserved for each.
     """
 
     usd: float | None = None
@@ -39,9 +39,9 @@ class TotalBudget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``items`` may be an iterator that makes them as they are needed.
+    """Work and limits of a comparison. ``items`` can be a lazy iterator.
 
-    ``calls_per_item`` and ``usd_per_item`` are the limits that the arms were told.
+    ``calls_per_item`` and ``usd_per_item`` are the limits of the arms.
     """
 
     items: Iterable[Item]
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """How far a comparison is. ``stopped`` names the limit that ended it early."""
+    """Progress of a comparison. ``stopped`` names the limit that ended it early."""
 
     done: int = 0
     skipped: int = 0
@@ -69,10 +69,10 @@ Progress: TypeAlias = Callable[[Line, Tally], None]
 
 
 def run_comparison(plan: Plan, results: ResultsFile, progress: Progress | None = None) -> Tally:
-    """Runs a plan to its end, or to its budget's. Blocks; Ctrl-C stops it, and what has been done is in the file.
+    """Runs a plan until its work or its budget ends. Blocks; after Ctrl-C the file holds all finished items.
 
     Raises:
-        RLMError: what no item can get past: a refused key, no credit, no sandbox, data that is not there.
+        RLMError: a failure of every item: a refused key, no credit, no sandbox, missing data.
     """
     return BACKGROUND.wait(Comparison(plan, results, progress).run())
 
@@ -109,11 +109,11 @@ class Comparison:
         lines = [line for line in self.results.lines if line.arm in self.plan.arms]
         self.tally.usd = sum(line.cost_usd or 0.0 for line in lines)
         self.tally.calls = sum(line.calls for line in lines)
-        again = PASSING_ERRORS if self.plan.retry_errors else frozenset[str]()
+        again = TRANSIENT_ERRORS if self.plan.retry_errors else frozenset[str]()
         return {(line.arm, line.item) for line in lines if line.error not in again}
 
     async def _pairs(self, done: set[tuple[str, str]]) -> AsyncIterator[tuple[str, Item]]:
-        """What is to be done, arms inside items: a comparison that is stopped has pairs. Items are made on a thread."""
+        """Remaining work, arms inside items, so that a stopped comparison has pairs. A thread generates items."""
         source = iter(self.plan.items)
         while (item := await asyncio.to_thread(_take, source)) is not None:
             for name in self.plan.arms:
@@ -135,7 +135,7 @@ class Comparison:
             self._ended.set()
 
     async def _next_job(self, todo: AsyncIterator[tuple[str, Item]]) -> tuple[str, Item] | None:
-        # One worker at a time may advance a generator; the others wait their turn.
+        # Only one worker at a time can advance a generator.
         async with self._turn:
             job = await anext(todo, None)
             if job is None:
@@ -146,7 +146,7 @@ class Comparison:
             return job
 
     async def _wait_for_room(self) -> str | None:
-        """The limit that forbids another item, once nothing that runs can still give back what is held for it."""
+        """Waits until another item fits, and returns the limit that forbids it, if any. Finished items release reservations."""
         while (limit := self._limit_met()) in ("calls", "usd") and self._running:
             self._ended.clear()
             await self._ended.wait()
@@ -178,7 +178,7 @@ def _take(items: Iterator[Item]) -> Item | None:
 
 
 def judge(arm: str, models: tuple[str, ...], item: Item, outcome: Outcome) -> Line:
-    """Scores an outcome and writes it down."""
+    """Scores an outcome as a line of results."""
     judged = score(item, outcome.answer)
     usage, labels = outcome.usage, outcome.labelling
     return Line(

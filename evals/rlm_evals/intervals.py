@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, paired differences and quantiles. Pure; the resampling is seeded, so reports repeat."""
+"""Means with bootstrap intervals, paired differences and quantiles. Resampling is seeded, so reports are reproducible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its 95 % interval. With fewer than two values the interval is unknown: ``low`` and ``high`` are None."""
+    """A mean with its 95 % interval. ``low`` and ``high`` are None for fewer than two values."""
 
     mean: float
     low: float | None
@@ -22,9 +22,9 @@ class Interval:
 
 
 def bootstrap_mean(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """The percentile bootstrap of a mean (Efron and Tibshirani 1993, chapter 13).
+    """Percentile bootstrap of a mean (Efron and Tibshirani 1993, chapter 13).
 
-    A sample whose values are all the same gives an interval of no width: it says nothing of values that were not drawn.
+    A sample of identical values gives an interval of zero width.
     """
     if not values:
         raise ValueError("no values")
@@ -33,7 +33,7 @@ def bootstrap_mean(values: Sequence[float], *, resamples: int = RESAMPLES, seed:
         return Interval(mean, None, None, len(values))
     if min(values) == max(values):
         return Interval(mean, mean, mean, len(values))
-    rng = random.Random(seed)  # noqa: S311  repeatable, not secret
+    rng = random.Random(seed)  # noqa: S311  reproducible, not secret
     size = len(values)
     means = sorted(sum(rng.choices(values, k=size)) / size for _ in range(resamples))
     tail = (1 - LEVEL) / 2
@@ -41,12 +41,12 @@ def bootstrap_mean(values: Sequence[float], *, resamples: int = RESAMPLES, seed:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """The mean of ours minus theirs over the same items, in the same order."""
+    """Mean of ours minus theirs over the same items, in the same order."""
     return bootstrap_mean([a - b for a, b in zip(ours, theirs, strict=True)])
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Linear interpolation between the two nearest of an ordered sample."""
+    """Quantile of an ordered sample, by linear interpolation."""
     place = share * (len(ordered) - 1)
     low = int(place)
     high = min(low + 1, len(ordered) - 1)

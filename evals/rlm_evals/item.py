@@ -1,4 +1,4 @@
-"""An item: one question over one context, with the answer that is right. What tasks make, arms answer and scorers judge."""
+"""Evaluation items: one question over one context, with its gold answer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Item:
     """One question with its exact answer.
 
     Attributes:
-        id: unique, and the same whenever it is generated with the same arguments.
+        id: unique, and identical whenever it is generated with the same arguments.
         task: ``family/source/kind``, for instance ``oolong/spam/counting/MOST_FREQ``.
         length: the nominal length of the context in tokens.
-        question: enough on its own for a model that has ``context`` apart.
-        context: the text that the question is about.
-        gold: the right answers as text. ``pairs``, ``ruler`` and ``list`` want all of them; of the others any one will do.
-        scorer: how a reply is judged, see ``rlm_evals.scorers``.
+        question: self-contained text for a model that holds ``context`` separately.
+        context: the text to answer from.
+        gold: the correct answers as text. ``pairs``, ``ruler`` and ``list`` require all of them, the others any one.
+        scorer: the scoring rule, see ``rlm_evals.scorers``.
         answer_type: for ``oolong``: LABEL, COMPARISON, NUMERIC, USER, DATE or MONTH_YEAR.
-        preamble: what stands before the context in a direct call, where the benchmark has it.
-        labels: the true label of every text in the context that has one; for the reference leaf, and to measure real ones.
+        preamble: the benchmark's text before the context in a direct call, if it has one.
+        labels: the true label of each labelled text in the context, for the reference leaf and for label accuracy.
     """
 
     id: str
@@ -40,10 +40,10 @@ class Item:
 
     @property
     def direct_prompt(self) -> str:
-        """The whole as one message, for a model without a REPL: the data first, the question after it."""
+        """One message for a model without a REPL: the data first, then the question."""
         return "\n\n".join(part for part in (self.preamble, self.context, self.question) if part)
 
 
 def rng_for(*parts: object) -> random.Random:
-    """A generator that depends on the names of what is drawn, and on nothing else: not on order, process or hash seed."""
+    """Random generator seeded by names alone, independent of order, process and hash seed."""
     return random.Random("/".join(map(str, parts)))  # noqa: S311  reproducible, not secret

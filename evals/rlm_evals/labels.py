@@ -1,9 +1,13 @@
-"""How well leaves label: measured from the leaf calls of a run, whatever prompts its root wrote.
+"""Label accuracy of leaf calls, measured from the calls themselves, for any prompt format of the root.
 
-An OOLONG score says little without it: an engine that counts perfectly scores about .8 with a leaf that is right 95 times of
-100. A row counts where it can be told which reply line speaks of it: the prompt holds the text on a numbered line and the
-reply has that number; or the prompt holds texts in order and the reply exactly as many labels, one a line; or one text and
-one label. Everything else is not judged, and ``Labelling.rows`` over ``judged`` shows how much that was.
+An OOLONG score needs this context: an engine that counts perfectly scores about 0.8 with a leaf that is 95 % accurate. A row is
+judged if its reply line can be identified, which is the case for:
+
+- a text on a numbered line, and the same number in the reply;
+- several texts in order, and exactly that number of labels, one per line;
+- one text and one label.
+
+Other rows are not judged. ``Labelling.rows`` minus ``judged`` is their number.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ _NUMBERED = re.compile(r"^\W*(?:item |line |row )?(\d+)\s*[:.)\]-]+\s*(.*)$", re
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """``rows`` texts were put before leaves, ``judged`` of the replies could be read, ``right`` of those were right."""
+    """Counts of labels: ``rows`` sent to leaves, ``judged`` with a readable reply, ``right`` with the correct label."""
 
     rows: int = 0
     judged: int = 0
@@ -32,7 +36,7 @@ class Labelling:
 
 
 def measure_labels(truth: Mapping[str, str], tree: NodeRecord | None) -> Labelling:
-    """Sums over all leaf calls of a tree."""
+    """Sum over all leaf calls of a tree."""
     if tree is None or not truth:
         return Labelling()
     labels = tuple(sorted(set(truth.values())))
@@ -41,16 +45,16 @@ def measure_labels(truth: Mapping[str, str], tree: NodeRecord | None) -> Labelli
 
 
 def judge_call(truth: Mapping[str, str], labels: Sequence[str], prompt: str, reply: str) -> Labelling:
-    """Compares one reply with the truth about the texts in its prompt."""
+    """Compares one reply with the true labels of the texts in its prompt."""
     asked = list(_texts_in(prompt, truth))
     if not asked:
         return Labelling()
-    told = _read_reply(reply, tuple(labels))
-    by_number = {number: label for number, label in told if number is not None}
+    replies = _read_reply(reply, tuple(labels))
+    by_number = {number: label for number, label in replies if number is not None}
     if all(number is not None for number, _ in asked) and by_number:
         pairs = [(truth[text], by_number.get(number or 0)) for number, text in asked]
-    elif len(told) == len(asked):
-        pairs = [(truth[text], label) for (_, text), (_, label) in zip(asked, told, strict=True)]
+    elif len(replies) == len(asked):
+        pairs = [(truth[text], label) for (_, text), (_, label) in zip(asked, replies, strict=True)]
     else:
         pairs = []
     judged = [(right, label) for right, label in pairs if label]
@@ -58,7 +62,7 @@ def judge_call(truth: Mapping[str, str], labels: Sequence[str], prompt: str, rep
 
 
 def _texts_in(prompt: str, truth: Mapping[str, str]) -> Iterable[tuple[int | None, str]]:
-    """The known texts that stand on lines of their own, with the line's number where it has one."""
+    """Known texts on lines of their own, with the line's number if it has one."""
     for line in prompt.splitlines():
         rest = line.partition("|| Instance: ")[2] or line
         number: int | None = None
@@ -71,30 +75,31 @@ def _texts_in(prompt: str, truth: Mapping[str, str]) -> Iterable[tuple[int | Non
 
 
 def _read_reply(reply: str, labels: tuple[str, ...]) -> list[tuple[int | None, str]]:
-    """(number or None, label) of each line, or of each entry where the reply is a JSON list or object."""
+    """(number or None, label) of each line, or of each entry of a JSON list or object."""
     try:
         data = json.loads(reply)
     except ValueError:
         data = None
     if isinstance(data, list):
-        return [(None, _find_label(str(each), labels) or "") for each in data]
+        return [(None, _find_label(str(entry), labels) or "") for entry in data]
     if isinstance(data, dict):
         return [
-            (int(key) if key.isdecimal() else None, _find_label(str(each), labels) or "") for key, each in data.items()
+            (int(key) if key.isdecimal() else None, _find_label(str(entry), labels) or "")
+            for key, entry in data.items()
         ]
-    found: list[tuple[int | None, str]] = []
+    pairs: list[tuple[int | None, str]] = []
     for line in reply.splitlines():
         match = _NUMBERED.match(line)
         label = _find_label(match[2] if match else line, labels)
         if label:
-            found.append((int(match[1]) if match else None, label))
-    return found
+            pairs.append((int(match[1]) if match else None, label))
+    return pairs
 
 
 def _find_label(text: str, labels: tuple[str, ...]) -> str | None:
-    """The one label that a text names; None where it names none, or several."""
-    found = {match.lower() for match in _any_of(labels).findall(text)}
-    return next(label for label in labels if label.lower() in found) if len(found) == 1 else None
+    """The single label named in a text. None for zero or several labels."""
+    names = {match.lower() for match in _any_of(labels).findall(text)}
+    return next(label for label in labels if label.lower() in names) if len(names) == 1 else None
 
 
 @lru_cache(maxsize=16)

@@ -1,12 +1,12 @@
 """OOLONG-style questions about a window: counting, user and timeline, with exact answers.
 
-Question forms and the conditions under which one is asked follow Bertsch et al. (arXiv 2511.02817), tables 15 to 17, and the
-benchmark's published generator. Faults of that generator which are not repeated here:
+Question forms and their conditions follow Bertsch et al. (arXiv 2511.02817), tables 15 to 17, and the benchmark's published
+generator. These faults of that generator are corrected:
 
-- the number of dates with exactly n rows is counted over all dates, not over the 50 most common ones;
-- "these users" are several users; there a ``min(1, ...)`` makes it always one;
-- "first month in which a is more common than b" is left out: there it is asked once for every such month;
-- questions about months count calendar months that hold rows, and a month with a tie counts for nobody.
+- The number of dates with exactly n rows covers all dates, not only the 50 most common ones.
+- "These users" are several users; a ``min(1, ...)`` in the original always selects one.
+- "First month in which a is more common than b" is omitted, because the original asks it once for every such month.
+- Questions about months count calendar months with rows, and a month with a tie counts for no label.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rlm_evals.windows import MONTH_NAMES, Row, Window, format_date, make_window
 Group: TypeAlias = Literal["counting", "user", "timeline"]
 GROUPS: tuple[Group, ...] = ("counting", "user", "timeline")
 QUESTIONS_PER_WINDOW = 25
-MARGIN = 0.02  # a lead of 2 % of the rows in scope, so that a single wrong label rarely decides
+MARGIN = 0.02  # a lead of 2 % of the rows in scope, so that a single wrong label rarely changes the answer
 
 ABOVE = "In the above data, "
 _USER_FORM = "Give your final answer in the form 'User: [X]', where [X] is the user ID."
@@ -36,7 +36,7 @@ _DATE_FORM = "Give your final answer in the form 'Date: [X]', where [X] is the d
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with its gold answers; ``kind`` names its form."""
+    """Question with its gold answers. ``kind`` names its form."""
 
     group: Group
     kind: str
@@ -48,9 +48,9 @@ class Question:
 def make_items(
     pools: Pools, source: str, length: int, count: int, seed: int, *, group: str | None = None
 ) -> Iterator[Item]:
-    """Questions over windows of one source; every form appears once before any appears again."""
+    """Generates questions over windows of one source. Every form appears once before any repeats."""
     if group is not None and group not in GROUPS:
-        raise ConfigurationError(f"OOLONG has no group {group!r}. Known: {', '.join(GROUPS)}.")
+        raise ConfigurationError(f"the group of an oolong task must be one of {', '.join(GROUPS)}; got {group!r}.")
     for first in range(0, count, QUESTIONS_PER_WINDOW):
         window = make_window(pools, source, length, seed * 1000 + first // QUESTIONS_PER_WINDOW)
         questions = choose_questions(window, group)
@@ -70,9 +70,9 @@ def make_items(
 
 
 def choose_questions(window: Window, group: str | None = None) -> list[Question]:
-    """The window's questions, shuffled so that forms alternate and rare ones are not crowded out."""
+    """Questions of a window, shuffled so that forms alternate and rare ones stay represented."""
     rng = rng_for("questions", window.source, window.length, window.seed)
-    pool = [each for each in all_questions(window, rng) if group in (None, each.group)]
+    pool = [question for question in all_questions(window, rng) if group in (None, question.group)]
     by_kind: dict[str, list[Question]] = {}
     for question in pool:
         by_kind.setdefault(f"{question.group}/{question.kind}", []).append(question)
@@ -84,7 +84,7 @@ def choose_questions(window: Window, group: str | None = None) -> list[Question]
 
 
 def all_questions(window: Window, rng: random.Random) -> list[Question]:
-    """Every question that may be asked of a window; ``rng`` picks users, dates, months and ranges."""
+    """All possible questions of a window. ``rng`` selects users, dates, months and ranges."""
     rows = window.rows
     found = _count_questions("counting", "", ABOVE, rows)
     found += _user_questions(rows, rng)
@@ -93,7 +93,7 @@ def all_questions(window: Window, rng: random.Random) -> list[Question]:
     return found
 
 
-# Counting, over all rows or over a part of them.
+# Counting, over all rows or a subset.
 
 
 def _count_questions(group: Group, prefix: str, scope: str, rows: Sequence[Row]) -> list[Question]:
@@ -183,7 +183,7 @@ def _label_user_questions(label: str, counts: Counter[int], rng: random.Random) 
 
 
 def _leaders(counts: Counter[int]) -> list[tuple[str, str, int]]:
-    """Who leads, and who is second, each where the lead is strict: (kind, words, id)."""
+    """The leader and the runner-up, each only with a strict lead, as (kind, words, id)."""
     ranked = [*counts.most_common(3), (0, 0)]
     found = []
     if len(ranked) > 2 and ranked[0][1] > ranked[1][1]:
@@ -224,7 +224,7 @@ def _before_after_questions(rows: Sequence[Row], rng: random.Random) -> list[Que
         if not before or not after:
             continue
         for label in sorted(before):
-            # Compared as whole numbers: shares as floats can differ where they are equal.
+            # Compared as integers: equal shares can differ as floats.
             lead = before[label] * after.total() - after[label] * before.total()
             if lead and abs(lead) <= MARGIN * before.total() * after.total():
                 continue

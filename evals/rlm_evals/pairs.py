@@ -1,7 +1,7 @@
-"""OOLONG-Pairs: all pairs of users that satisfy a predicate over their labels. An answer grows with the square of the input.
+"""OOLONG-Pairs: all pairs of users that satisfy a predicate over their labels. Answers grow quadratically with the input.
 
 Zhang, Kraska, Khattab: "Recursive Language Models" (arXiv 2512.24601), appendix D.1: twenty tasks over OOLONG's trec_coarse
-window. The wording is the paper's; for a source with other labels the six letters below stand for its labels in order.
+window. The wording is the paper's. For a source with other labels, the six letters below denote its labels in order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlm_evals.pools import SOURCES, Pools
 from rlm_evals.windows import MONTH_NAMES, Row, Window, make_window
 
 MAX_LENGTH = 262_144
-"""In tokens. Beyond it the gold answer alone has millions of pairs."""
+"""Limit in tokens, beyond which a gold answer has millions of pairs."""
 
 LETTERS = {
     "D": "description and abstract concept",
@@ -34,7 +34,7 @@ LETTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """Both users have one of two labels; where ``dated`` is set, all their rows of that label are before or after a day."""
+    """Both users have one of two labels. With ``dated``, all their rows of that label are before or after a day."""
 
     labels: str
     dated: str = ""
@@ -44,7 +44,7 @@ class Both:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """One user fits the left, the other the right, either way round. ``E>=1 A>=1`` and ``E=1`` are such descriptions."""
+    """One user matches the left description and the other the right one, for instance ``E>=1 A>=1`` and ``E=1``."""
 
     left: str
     right: str
@@ -80,14 +80,14 @@ _NUMBERS = {"1": "one instance", "2": "two instances"}
 
 
 def make_items(pools: Pools, source: str, length: int, count: int, seed: int) -> Iterator[Item]:
-    """The twenty tasks, over as many windows as ``count`` needs.
+    """Generates the twenty tasks, over as many windows as ``count`` needs.
 
     Raises:
-        ConfigurationError: a source without six labels, or a length whose answers no program can hold.
+        ConfigurationError: a source without six labels, or a length beyond ``MAX_LENGTH``.
     """
     if length > MAX_LENGTH:
         raise ConfigurationError(
-            f"pairs are made up to {MAX_LENGTH} tokens: their number grows with the square of the length."
+            f"the length of a pairs task must be at most {MAX_LENGTH} tokens, because pairs grow with its square; got {length}."
         )
     for number in range(count):
         window_number, task = divmod(number, len(TASKS))
@@ -106,18 +106,18 @@ def make_items(pools: Pools, source: str, length: int, count: int, seed: int) ->
 
 
 def name_labels(window: Window) -> Mapping[str, str]:
-    """The label for which each letter stands."""
+    """Label of each letter."""
     if set(window.labels) == set(LETTERS.values()):
         return LETTERS
     if len(window.labels) < len(LETTERS):
         raise ConfigurationError(
-            f"pairs need a source with six labels; {window.source} has {len(window.labels)}. Use pairs/mixed."
+            f"the source of a pairs task must have six labels; got {window.source} with {len(window.labels)}. Use pairs/mixed."
         )
     return dict(zip(LETTERS, window.labels, strict=False))
 
 
 def ask(predicate: Predicate, names: Mapping[str, str], things: str) -> str:
-    """The question in the paper's words."""
+    """Question in the paper's words."""
     condition = _describe_both(predicate, names) if isinstance(predicate, Both) else _describe_sides(predicate, names)
     each = "question" if "questions" in things else "instance"
     return (
@@ -141,7 +141,7 @@ def _describe_both(predicate: Both, names: Mapping[str, str]) -> str:
 
 
 def solve(predicate: Predicate, names: Mapping[str, str], rows: Sequence[Row]) -> tuple[str, ...]:
-    """All pairs, as ``(lower, higher)``, in order."""
+    """All matching pairs as ``(lower, higher)``, in order."""
     by_user: dict[int, list[Row]] = {}
     for row in rows:
         by_user.setdefault(row.user, []).append(row)

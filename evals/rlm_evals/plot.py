@@ -1,4 +1,4 @@
-"""Score and cost over length, as one SVG file written by hand: no library, no script, readable in light and dark pages."""
+"""Score and cost over length as one SVG file, without a library or a script."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rlm_evals.report import Row, format_length
 WIDTH, HEIGHT = 460, 300  # of one panel
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 34, 40
 LEGEND_LINE = 18
-# Okabe and Ito's colours: told apart by colour-blind readers too.
+# Okabe and Ito's colours, safe for colour-blind readers.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A mean at a length, with its interval where it has one."""
+    """Mean at one length, with its interval if known."""
 
     length: int
     value: float
@@ -27,11 +27,11 @@ class Point:
 
 
 Series = dict[str, list[Point]]
-"""The points of each arm, by length."""
+"""Points of each arm, by length."""
 
 
 def draw_report(rows: Sequence[Row], title: str = "") -> str:
-    """Two panels: score with its 95 % interval, and median cost in dollars (in tokens where a price is unknown)."""
+    """SVG with two panels: score with its 95 % interval, and median cost in dollars, or in tokens if a price is unknown."""
     priced = all(row.cost_usd is not None for row in rows) and any(row.cost_usd and row.cost_usd[0] for row in rows)
     scores: Series = {}
     costs: Series = {}
@@ -55,7 +55,7 @@ def draw_report(rows: Sequence[Row], title: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a value to 0 (bottom) to 1 (top); ``ticks`` are labelled."""
+    """Axis from 0 (bottom) to 1 (top), with labelled ticks."""
 
     place: Callable[[float], float]
     ticks: tuple[float, ...]

@@ -1,7 +1,7 @@
-"""Labelled texts, records and running text: the raw material of the tasks, packed with this package or in the user's folder.
+"""Source material of the tasks: labelled texts, records and running text, packed or in the user's folder.
 
-What may be redistributed lies in ``rlm/evals/data`` (see CREDITS.md there). Other sources are read from a folder that the
-caller names: ``SOURCE.tsv`` with lines of ``label<TAB>text``, or the published files themselves:
+Redistributable sources are in ``rlm_evals/data`` (see CREDITS.md there). Other sources are read from a folder of the caller, as
+``SOURCE.tsv`` with lines of ``label<TAB>text`` or as the published files:
 
     trec_coarse    train_5500.label (TREC question classification, Li and Roth 2002; its two-level labels are shortened)
     agnews         train.csv or test.csv (AG News, Zhang et al. 2015: class, title, description)
@@ -27,10 +27,10 @@ LabelledText = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What a window says of its rows: ``each`` names one, ``rule`` how labels are meant; ``tokens`` as in OOLONG's sizes.
+    """Wording and sizes of a source: ``each`` names one row, and ``rule`` introduces the labels.
 
-    ``tokens`` is (of the frame, of a row). Those of trec_coarse, spam and agnews are the paper's own; the others were
-    measured with the o200k vocabulary over all texts and rounded up.
+    ``tokens`` is (tokens of the frame, tokens of a row). The values of trec_coarse, spam and agnews are the paper's. The others
+    were measured with the o200k vocabulary over all texts and rounded up.
     """
 
     things: str
@@ -81,7 +81,7 @@ _PACKED = {
     "proscons": "liu_pros_cons",
 }
 
-# Six classes as in TREC, from three sources: what each of their labels is called when they are merged.
+# Six classes as in TREC, from three sources: the merged name of each label.
 _MIXED = {
     "proscons": {"pro": "product advantage", "con": "product drawback"},
     "subjectivity": {"subjective": "film opinion", "objective": "film plot"},
@@ -98,14 +98,14 @@ _TREC_LABELS = {
 }
 _AGNEWS_LABELS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}
 
-MIN_CHARS = 8  # "none" and its kin stand under both labels of a source
+MIN_CHARS = 8  # shorter texts, such as "none", have both labels in a source
 
 
 class Pools:
-    """All material that tasks draw from.
+    """Source material of all tasks.
 
     Args:
-        folder: where sources lie that are not packed with this package; None where there are none.
+        folder: sources that are not packed with this package; None for packed sources only.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -113,13 +113,13 @@ class Pools:
         self._labelled: dict[str, dict[str, list[str]]] = {}
 
     def texts(self, source: str) -> dict[str, list[str]]:
-        """The usable texts of a source by label, in a fixed order: whole, unique, and under one label alone.
+        """Usable texts of a source by label, in a fixed order: unique, and with exactly one label.
 
         Raises:
-            ConfigurationError: an unknown source, or one that is not there.
+            ConfigurationError: an unknown or missing source.
         """
         if source not in self._labelled:
-            self._labelled[source] = _sort_out(self._read(source))
+            self._labelled[source] = _group_by_label(self._read(source))
         return self._labelled[source]
 
     @cached_property
@@ -129,19 +129,19 @@ class Pools:
 
     @cached_property
     def prose(self) -> list[str]:
-        """Paragraphs of running text, for haystacks: ``haystack.txt`` in the user's folder, else Moby-Dick."""
+        """Paragraphs for haystacks: ``haystack.txt`` in the user's folder, otherwise Moby-Dick."""
         own = self.folder / "haystack.txt" if self.folder else None
         text = own.read_text(encoding="utf-8") if own and own.exists() else _unpack("moby_dick.txt")
         return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 
     @cached_property
     def words(self) -> list[str]:
-        """Distinct plain words, in alphabetical order, for lists of words and names of needles."""
-        found = {
+        """Distinct plain words in alphabetical order, for word lists and needle keys."""
+        words = {
             word.strip(".,;:!?\"'()-—“”‘’") for paragraph in self.prose for word in paragraph.replace("—", " ").split()
         }
         return sorted(
-            word for word in found if word.isascii() and word.isalpha() and word.islower() and 4 <= len(word) <= 10
+            word for word in words if word.isascii() and word.isalpha() and word.islower() and 4 <= len(word) <= 10
         )
 
     def _read(self, source: str) -> Iterable[LabelledText]:
@@ -156,7 +156,7 @@ class Pools:
             ]
         if source in SOURCES:
             return self._read_own(source)
-        raise ConfigurationError(f"unknown source {source!r}. Known: {', '.join(SOURCES)}.")
+        raise ConfigurationError(f"the source of a task must be one of {', '.join(SOURCES)}; got {source!r}.")
 
     def _read_own(self, source: str) -> Iterable[LabelledText]:
         if self.folder and (path := self.folder / f"{source}.tsv").exists():
@@ -166,11 +166,11 @@ class Pools:
         for name in ("train.csv", "test.csv"):
             if self.folder and source == "agnews" and (path := self.folder / name).exists():
                 return _parse_agnews(path)
-        where = f"in {self.folder}" if self.folder else "(no folder was named)"
+        place = f"in {self.folder}" if self.folder else "without a data folder"
         published = {"trec_coarse": "train_5500.label", "agnews": "train.csv"}[source]
         raise ConfigurationError(
-            f"{source} may not be redistributed, so it does not come with this package, and it is not {where}. Put {published} "
-            f"as published, or {source}.tsv with lines of label<TAB>text, in a folder and name that folder: --data FOLDER."
+            f"the source {source} was not found {place}, and it cannot be redistributed with this package. Put {published} as "
+            f"published, or {source}.tsv with lines of label<TAB>text, in a folder and pass --data FOLDER."
         )
 
 
@@ -196,18 +196,18 @@ def _parse_agnews(path: Path) -> Iterable[LabelledText]:
                 yield _AGNEWS_LABELS[row[0]], f"{row[1]} {row[2]}"
 
 
-def _sort_out(rows: Iterable[LabelledText]) -> dict[str, list[str]]:
-    """Drops texts that stand under two labels, that hold the separator of OOLONG's rows, or that say nothing."""
+def _group_by_label(rows: Iterable[LabelledText]) -> dict[str, list[str]]:
+    """Groups texts by label. Drops ambiguous and very short texts, and those with the separator of OOLONG's rows."""
     labels: dict[str, set[str]] = {}
     for label, text in rows:
         clean = " ".join(text.split())
         if len(clean) >= MIN_CHARS and "||" not in clean:
             labels.setdefault(clean, set()).add(label)
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for text, names in labels.items():
         if len(names) == 1:
-            found.setdefault(next(iter(names)), []).append(text)
-    return {label: sorted(found[label]) for label in sorted(found)}
+            groups.setdefault(next(iter(names)), []).append(text)
+    return {label: sorted(groups[label]) for label in sorted(groups)}
 
 
 @cache

@@ -1,8 +1,7 @@
 """Aggregation over many small JSON documents: filters, group-bys, joins and lists, with answers exact by construction.
 
-Our own task, after the aggregation that "Oolong" (arXiv 2511.02817) asks of text: CISA's catalogue of exploited
-vulnerabilities, one record a document. Up to its 1,404 records (299 thousand tokens) they are the catalogue's own; beyond that
-further ones repeat them under fresh identifiers and dates.
+Our own task, after the text aggregation of "Oolong" (arXiv 2511.02817). Documents are records of CISA's catalogue of exploited
+vulnerabilities. Beyond its 1,404 records (299 thousand tokens), further ones repeat them with new identifiers and dates.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ class Question:
 
 
 def make_items(pools: Pools, length: int, count: int, seed: int) -> Iterator[Item]:
-    """Questions over contexts of records; twenty share one."""
+    """Generates questions over contexts of records. Twenty share one context."""
     if length < 1000:
-        raise ConfigurationError(f"{length} tokens hold too few records: give at least 1000.")
+        raise ConfigurationError(f"`length` must be at least 1000 tokens for records; got {length}.")
     for number in range(count):
         context_number, place = divmod(number, QUESTIONS_PER_CONTEXT)
         questions, context = _make_context(pools, length, seed * 1000 + context_number)
@@ -67,15 +66,15 @@ def _make_context(pools: Pools, length: int, seed: int) -> tuple[list[Question],
 
 
 def _draw_records(pool: Sequence[Record], rng: random.Random, chars: float) -> list[Record]:
-    found: list[Record] = []
+    drawn: list[Record] = []
     generation = 0
     while True:
         for record in rng.sample(pool, len(pool)):
             fresh = record if generation == 0 else _renew(record, rng, generation)
             chars -= len(json.dumps(fresh, ensure_ascii=False)) + 2
-            if chars < 0 and found:
-                return found
-            found.append(fresh)
+            if chars < 0 and drawn:
+                return drawn
+            drawn.append(fresh)
         generation += 1
 
 
@@ -83,23 +82,23 @@ def _renew(record: Record, rng: random.Random, generation: int) -> Record:
     year, number = str(record["cveID"]).split("-")[1:]
     added = FIRST_DAY + datetime.timedelta(days=rng.randint(0, DAYS))
     due = added + datetime.timedelta(days=rng.choice([7, 14, 21, 180]))
-    # No real number has seven digits: a renewed record cannot meet one of the catalogue.
+    # No real number has seven digits, so a renewed record cannot collide with one of the catalogue.
     fresh = {"cveID": f"CVE-{year}-{generation:02d}{int(number):05d}", "dateAdded": str(added), "dueDate": str(due)}
     return {**record, **fresh}
 
 
 def _ask_in_turns(records: Sequence[Record], rng: random.Random) -> list[Question]:
-    """Each form in turn with arguments drawn anew; a form that has no exact answer is skipped."""
-    found: list[Question] = []
+    """Draws questions of all forms in turn, and skips forms without an exact answer."""
+    questions: list[Question] = []
     for _ in range(4):
         for form in FORMS:
             question = form(records, rng)
-            if question and question not in found:
-                found.append(question)
-    return found[:QUESTIONS_PER_CONTEXT]
+            if question and question not in questions:
+                questions.append(question)
+    return questions[:QUESTIONS_PER_CONTEXT]
 
 
-# What a record says.
+# Fields of a record.
 
 
 def _vendor(record: Record) -> str:
@@ -126,7 +125,7 @@ def _single_leader(counts: Counter[str]) -> str | None:
 
 
 def _draw_vendor(records: Sequence[Record], rng: random.Random) -> str:
-    return _vendor(rng.choice(records))  # a frequent one more often
+    return _vendor(rng.choice(records))  # weighted by frequency
 
 
 def _draw_cwe(records: Sequence[Record], rng: random.Random) -> str | None:
@@ -134,34 +133,34 @@ def _draw_cwe(records: Sequence[Record], rng: random.Random) -> str | None:
     return rng.choice(_cwes(rng.choice(having))) if having else None
 
 
-# The forms of questions.
+# Question forms.
 
 
 def _count_filtered(records: Sequence[Record], rng: random.Random) -> Question:
     vendor = _draw_vendor(records, rng)
     use = rng.choice(["Known", "Unknown"])
-    number = sum(_vendor(each) == vendor and _known(each) == (use == "Known") for each in records)
+    number = sum(_vendor(item) == vendor and _known(item) == (use == "Known") for item in records)
     text = f"How many records have the vendorProject '{vendor}' and the knownRansomwareCampaignUse '{use}'? {FORM}"
     return Question("COUNT_FILTERED", text, (str(number),))
 
 
 def _count_range(records: Sequence[Record], rng: random.Random) -> Question:
     first, last = sorted(_added(rng.choice(records)) for _ in range(2))
-    number = sum(first <= _added(each) <= last for each in records)
+    number = sum(first <= _added(item) <= last for item in records)
     text = f"How many records have a dateAdded from {first} to {last}, both inclusive? {FORM}"
     return Question("COUNT_RANGE", text, (str(number),))
 
 
 def _top_vendor(records: Sequence[Record], rng: random.Random) -> Question | None:
     year = _added(rng.choice(records))[:4]
-    leader = _single_leader(Counter(_vendor(each) for each in records if _added(each).startswith(year)))
+    leader = _single_leader(Counter(_vendor(item) for item in records if _added(item).startswith(year)))
     text = f"Which vendorProject has the most records with a dateAdded in {year}? {FORM}"
     return Question("TOP_VENDOR", text, (leader,)) if leader else None
 
 
 def _top_month(records: Sequence[Record], rng: random.Random) -> Question | None:
     use = rng.choice(["Known", "Unknown"])
-    months = Counter(_added(each)[:7] for each in records if _known(each) == (use == "Known"))
+    months = Counter(_added(item)[:7] for item in records if _known(item) == (use == "Known"))
     leader = _single_leader(months)
     text = (
         f"In which month of which year were the most records with the knownRansomwareCampaignUse '{use}' added, by dateAdded? "
@@ -174,7 +173,7 @@ def _distinct_vendors(records: Sequence[Record], rng: random.Random) -> Question
     cwe = _draw_cwe(records, rng)
     if cwe is None:
         return None
-    number = len({_vendor(each) for each in records if cwe in _cwes(each)})
+    number = len({_vendor(item) for item in records if cwe in _cwes(item)})
     text = f"How many different vendorProjects have a record whose cwes include '{cwe}'? {FORM}"
     return Question("DISTINCT_VENDORS", text, (str(number),))
 
@@ -183,8 +182,8 @@ def _join_vendors(records: Sequence[Record], rng: random.Random) -> Question | N
     first, second = _draw_cwe(records, rng), _draw_cwe(records, rng)
     if first is None or second is None or first == second:
         return None
-    with_first = {_vendor(each) for each in records if first in _cwes(each)}
-    with_second = {_vendor(each) for each in records if second in _cwes(each)}
+    with_first = {_vendor(item) for item in records if first in _cwes(item)}
+    with_second = {_vendor(item) for item in records if second in _cwes(item)}
     text = (
         f"How many vendorProjects have both a record whose cwes include '{first}' and a record whose cwes include '{second}'? "
         f"{FORM}"
@@ -197,7 +196,7 @@ def _list_ids(records: Sequence[Record], rng: random.Random) -> Question | None:
     if not _cwes(record):
         return None
     vendor, cwe = _vendor(record), rng.choice(_cwes(record))
-    ids = sorted(str(each["cveID"]) for each in records if _vendor(each) == vendor and cwe in _cwes(each))
+    ids = sorted(str(item["cveID"]) for item in records if _vendor(item) == vendor and cwe in _cwes(item))
     text = (
         f"List the cveID of every record that has the vendorProject '{vendor}' and whose cwes include '{cwe}', separated by "
         "commas."
@@ -208,11 +207,11 @@ def _list_ids(records: Sequence[Record], rng: random.Random) -> Question | None:
 def _longest_due(records: Sequence[Record], rng: random.Random) -> Question | None:
     vendor = _draw_vendor(records, rng)
     days = {
-        str(each["cveID"]): (
-            datetime.date.fromisoformat(str(each["dueDate"])) - datetime.date.fromisoformat(_added(each))
+        str(item["cveID"]): (
+            datetime.date.fromisoformat(str(item["dueDate"])) - datetime.date.fromisoformat(_added(item))
         ).days
-        for each in records
-        if _vendor(each) == vendor
+        for item in records
+        if _vendor(item) == vendor
     }
     longest = [name for name, number in days.items() if number == max(days.values())]
     text = (
@@ -224,7 +223,7 @@ def _longest_due(records: Sequence[Record], rng: random.Random) -> Question | No
 
 def _first_added(records: Sequence[Record], rng: random.Random) -> Question | None:
     vendor = _draw_vendor(records, rng)
-    days = [_added(each) for each in records if _vendor(each) == vendor]
+    days = [_added(item) for item in records if _vendor(item) == vendor]
     text = (
         f"What is the earliest dateAdded of the records with the vendorProject '{vendor}'? Give your final answer in the form "
         "'Answer: YYYY-MM-DD'."

@@ -1,4 +1,4 @@
-"""What results say, as tables in Markdown: each arm at each length, and arms against each other on the same items."""
+"""Markdown reports of results: each arm at each length, and paired differences between arms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlm_evals.results import Line
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One arm on one family of tasks at one length. Shares are from 0 to 1; ``label_accuracy`` is None where none was seen."""
+    """One arm on one task family at one length. Shares are from 0 to 1; ``label_accuracy`` is None without judged labels."""
 
     family: str
     length: int
@@ -33,13 +33,13 @@ class Row:
 
 
 def family_of(line: Line) -> str:
-    """The task without its form of question: ``oolong/spam``, ``ruler/vt``, ``records``."""
+    """Task name without its question form: ``oolong/spam``, ``ruler/vt``, ``records``."""
     parts = line.task.split("/")
     return parts[0] if parts[0] == "records" else "/".join(parts[:2])
 
 
 def summarise(lines: Iterable[Line], *, merge_tasks: bool = False) -> list[Row]:
-    """A row for each family, length and arm; with ``merge_tasks`` all families together."""
+    """Rows by family, length and arm. ``merge_tasks`` merges all families."""
     groups: dict[tuple[str, int, str], list[Line]] = {}
     for line in lines:
         groups.setdefault(("all" if merge_tasks else family_of(line), line.length, line.arm), []).append(line)
@@ -74,7 +74,7 @@ def _p50_p95(values: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """``arm`` minus ``baseline`` over the items that both have."""
+    """``arm`` minus ``baseline`` over the items of both."""
 
     family: str
     length: int
@@ -84,23 +84,23 @@ class Difference:
 
 
 def compare_arms(lines: Iterable[Line], baseline: str) -> list[Difference]:
-    """Each arm against one of them, on the same items."""
+    """Differences of all arms to a baseline, on the same items."""
     groups: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
     for line in lines:
         groups.setdefault((family_of(line), line.length), {}).setdefault(line.arm, {})[line.item] = line.score
-    found = []
+    differences = []
     for (family, length), arms in sorted(groups.items()):
         theirs = arms.get(baseline, {})
         for arm, ours in sorted(arms.items()):
             both = sorted(ours.keys() & theirs.keys())
             if arm != baseline and both:
                 interval = paired_difference([ours[item] for item in both], [theirs[item] for item in both])
-                found.append(Difference(family, length, arm, baseline, interval))
-    return found
+                differences.append(Difference(family, length, arm, baseline, interval))
+    return differences
 
 
 def render_report(settings: Mapping[str, Any], lines: Sequence[Line], baseline: str | None = None) -> str:
-    """The whole report. Scores are means with 95 % bootstrap intervals; ``published`` is by the benchmark's own rule."""
+    """Complete report. Scores are means with 95 % bootstrap intervals; ``published`` follows the benchmark's own rule."""
     rows = summarise(lines)
     parts = [_describe(settings, lines), _render_rows(rows)]
     arms = sorted({line.arm for line in lines})
@@ -115,10 +115,10 @@ def render_report(settings: Mapping[str, Any], lines: Sequence[Line], baseline: 
 
 def _describe(settings: Mapping[str, Any], lines: Sequence[Line]) -> str:
     models = {line.arm: ", ".join(line.models) for line in lines}
-    told = ", ".join(f"{name}={value}" for name, value in settings.items() if value not in (None, {}, []))
+    options = ", ".join(f"{name}={value}" for name, value in settings.items() if value not in (None, {}, []))
     named = "\n".join(f"- `{arm}`: {names}" for arm, names in sorted(models.items()))
     scorers = ", ".join(sorted({line.scorer for line in lines}))
-    return f"{len(lines)} results. Scorers: {scorers}. Settings: {told}.\n\n{named}"
+    return f"{len(lines)} results. Scorers: {scorers}. Settings: {options}.\n\n{named}"
 
 
 def _interval(interval: Interval, *, signed: bool = False) -> str:
@@ -158,8 +158,8 @@ def _render_differences(differences: Sequence[Difference], baseline: str) -> str
     if not differences:
         return f"No items in common with `{baseline}`."
     rows = [
-        [each.family, format_length(each.length), each.arm, str(each.score.n), _interval(each.score, signed=True)]
-        for each in differences
+        [row.family, format_length(row.length), row.arm, str(row.score.n), _interval(row.score, signed=True)]
+        for row in differences
     ]
     return f"### Against `{baseline}`, on the same items\n\n" + table(
         ["task", "tokens in", "arm", "n", "difference [95 %]"], rows
@@ -167,7 +167,7 @@ def _render_differences(differences: Sequence[Difference], baseline: str) -> str
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its columns aligned for reading as text too."""
+    """Markdown table with aligned columns."""
     cells = [list(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = [
@@ -178,7 +178,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def format_length(tokens: int) -> str:
-    """``32K``, ``1M``, or the number where it is not a power of two."""
+    """Length as ``32K`` or ``1M``, or the plain number of tokens."""
     for unit, name in ((1 << 20, "M"), (1 << 10, "K")):
         if tokens >= unit and tokens % unit == 0:
             return f"{tokens // unit}{name}"

@@ -1,7 +1,7 @@
-"""The results of a comparison: one file, a line for each item in each arm, only ever appended to.
+"""Append-only results file of a comparison: one JSON line per item and arm.
 
-The first line holds the settings; a run that goes on with other settings is refused. A line that was cut in the middle by a
-crash is dropped when the file is opened again: that item is done once more.
+The first line holds the settings, and other settings are refused. Opening the file drops a line that a crash truncated, so that
+its item runs again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One item in one arm. ``published`` is the score by the benchmark's own rule. Counts and dollars are the run's totals."""
+    """Result of one item in one arm. ``published`` follows the benchmark's own rule; counts and dollars are run totals."""
 
     arm: str
     item: str
@@ -55,14 +55,14 @@ class Line:
 
 
 class ResultsFile:
-    """Opens a file for appending, after reading what it holds.
+    """Results file, read and then opened for appending.
 
     Args:
-        path: made where it does not exist.
-        settings: what decides the results; must equal those of the file.
+        path: the file; created if missing.
+        settings: options that affect results; must equal the file's.
 
     Raises:
-        ConfigurationError: the file is of another comparison, or no results file.
+        ConfigurationError: the file has other settings or another format.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, JsonValue]) -> None:
@@ -70,12 +70,12 @@ class ResultsFile:
         self.lines: list[Line] = []
         stored: Mapping[str, Any] | None = None
         if path.exists() and path.stat().st_size:
-            _drop_cut_line(path)
+            _drop_truncated_line(path)
             stored, self.lines = read_results(path) if path.stat().st_size else (None, [])
         if stored is not None and json.loads(json.dumps(settings)) != stored:
             changed = sorted(name for name in {*stored, *settings} if stored.get(name) != _plain(settings.get(name)))
             raise ConfigurationError(
-                f"{path} holds results of other settings ({', '.join(changed)} differ). Name another file, or repeat those."
+                f"settings must equal those of {path}; got other values of {', '.join(changed)}. Use another file."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
@@ -83,7 +83,7 @@ class ResultsFile:
             self._write({"rlm_eval": FORMAT, "settings": dict(settings)})
 
     def append(self, line: Line) -> None:
-        """Adds a line; it is on disk when this returns."""
+        """Appends a line and syncs it to disk."""
         self.lines.append(line)
         self._write(asdict(line))
 
@@ -105,30 +105,30 @@ class ResultsFile:
 
 
 def read_results(path: Path) -> tuple[Mapping[str, Any], list[Line]]:
-    """The settings and the lines of a file. The last line of an item in an arm counts, where it was tried again.
+    """Settings and lines of a file, with only the last line of each item and arm.
 
     Raises:
-        ConfigurationError: it cannot be read or is no results file.
+        ConfigurationError: the file is unreadable or has another format.
     """
     try:
-        rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines() if row]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot read results from {path}: {error}") from error
     if not rows or not isinstance(rows[0], dict) or rows[0].get("rlm_eval") != FORMAT:
-        raise ConfigurationError(f"{path} is no results file of this version of rlm eval.")
-    known = {each.name for each in fields(Line)}
+        raise ConfigurationError(f"{path} must be a results file of this version of rlm eval. Use another file.")
+    names = {field.name for field in fields(Line)}
     lines = [
-        Line(**{**{k: v for k, v in row.items() if k in known}, "models": tuple(row["models"])}) for row in rows[1:]
+        Line(**{**{k: v for k, v in row.items() if k in names}, "models": tuple(row["models"])}) for row in rows[1:]
     ]
     return rows[0]["settings"], latest(lines)
 
 
 def latest(lines: Iterable[Line]) -> list[Line]:
-    """Each item of each arm once: its last line."""
+    """The last line of each item and arm."""
     return list({(line.arm, line.item): line for line in lines}.values())
 
 
-def _drop_cut_line(path: Path) -> None:
+def _drop_truncated_line(path: Path) -> None:
     with path.open("rb+") as file:
         data = file.read()
         if not data.endswith(b"\n"):

@@ -1,9 +1,11 @@
 """RULER's needles, variable tracking, common and frequent words, at any length.
 
-Hsieh, Sun, Kriman, Acharya, Rekesh, Jia, Zhang, Ginsburg: "RULER: What's the Real Context Size of Your Long-Context Language
-Models?" (arXiv 2404.06654), section 3 and appendix B. Task names are RULER's. Differences, for licences and for exactness:
-running text is Moby-Dick instead of essays; keys and words come from the same book; a value is drawn only once, so that no
-needle can be right by accident. The recursive-language-model paper's S-NIAH is ``niah_single_2``.
+Hsieh et al.: "RULER: What's the Real Context Size of Your Long-Context Language Models?" (arXiv 2404.06654), section 3 and
+appendix B. Task names are RULER's; the S-NIAH task of arXiv 2512.24601 is ``niah_single_2``. Differences, for licences and
+exactness:
+
+- Running text is Moby-Dick instead of essays, and keys and words come from the same book.
+- Every value is drawn only once, so that no needle can match by accident.
 """
 
 from __future__ import annotations
@@ -21,16 +23,20 @@ from rlm_evals.item import Item, rng_for
 from rlm_evals.pools import Pools
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
-DEPTHS = 40  # needles stand at one of 40 equally spaced depths
+DEPTHS = 40  # needles are placed at one of 40 equally spaced depths
 RESERVED_TOKENS = 200  # for the question and the reply
 
-# Characters a token has, measured with the o200k vocabulary.
+# Characters per token, measured with the o200k vocabulary.
 PROSE_CHARS, NOISE_CHARS, NEEDLE_CHARS, UUID_CHARS = 4.2, 3.7, 3.6, 1.95
 
 
 @dataclass(frozen=True, slots=True)
 class NeedleTask:
-    """``haystack`` is noise, prose or needles; ``keys`` stand in it with ``values`` each, and ``asked`` of them are asked for."""
+    """Parameters of a needle task.
+
+    ``keys`` keys with ``values`` values each are hidden in a haystack of noise, prose or needles. The question requests ``asked``
+    of them.
+    """
 
     haystack: str
     key: str = "words"
@@ -58,15 +64,15 @@ _Text = tuple[str, str, tuple[str, ...], str]
 
 
 def make_items(pools: Pools, task: str, length: int, count: int, seed: int) -> Iterator[Item]:
-    """Items of one RULER task; each has a context of its own.
+    """Generates items of one RULER task, each with its own context.
 
     Raises:
-        ConfigurationError: an unknown task, or a length that holds nothing.
+        ConfigurationError: an unknown task, or a length below 1,000.
     """
     if task not in TASKS:
-        raise ConfigurationError(f"RULER has no task {task!r} here. Known: {', '.join(TASKS)}.")
+        raise ConfigurationError(f"the name of a ruler task must be one of {', '.join(TASKS)}; got {task!r}.")
     if length < 1000:
-        raise ConfigurationError(f"{length} tokens are too few: give at least 1000.")
+        raise ConfigurationError(f"`length` must be at least 1000 tokens for ruler; got {length}.")
     for number in range(count):
         rng = rng_for("ruler", task, length, seed, number)
         question, context, gold, preamble = TASKS[task](pools, rng, length - RESERVED_TOKENS)
@@ -136,7 +142,7 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])}, and {names[-1]}"
 
 
-# Haystacks, as lists of pieces between which a needle may stand.
+# Haystacks, as lists of pieces; needles go between pieces.
 
 
 def _fill(chars: float, make: Callable[[], str]) -> list[str]:
@@ -152,7 +158,7 @@ def _noise(tokens: float) -> list[str]:
 
 
 def _sentences(pools: Pools, rng: random.Random, tokens: float) -> list[str]:
-    """Running text from a place drawn at random, from its beginning again where the book is too short."""
+    """Sentences of the book from a random start, wrapping around at its end."""
     paragraphs = pools.prose
     place = rng.randrange(len(paragraphs))
     found: list[str] = []
@@ -197,7 +203,7 @@ def _variables(rng: random.Random, tokens: int, chains: int, hops: int = 4) -> _
         lines += [f"VAR {after} = VAR {before}" for before, after in pairwise(chain)]
         places = sorted(rng.randrange(len(hay) + 1) for _ in lines)
         inserts += zip(places, lines, strict=True)
-    inserts.sort(key=lambda insert: insert[0])  # stable: within a chain the order stays
+    inserts.sort(key=lambda insert: insert[0])  # stable, so the order within a chain is preserved
     question = (
         f"Find all variables that are assigned the value {values[0]} in the text above, directly or through other variables. "
         "Give all their names."
@@ -214,7 +220,7 @@ COMMON_WORDS = 10
 def _common_words(pools: Pools, rng: random.Random, tokens: int) -> _Text:
     total = int(tokens / 5.4)
     if total / 3 > len(pools.words):
-        total = int(tokens / 7.2)  # most words are two joined, see below
+        total = int(tokens / 7.2)  # most words are then concatenations of two
     often, seldom = (30, 3) if total >= 30 * COMMON_WORDS * 1.5 else (max(4, total // 20), 1)
     others = max(1, (total - often * COMMON_WORDS) // seldom)
     words = _distinct_words(pools.words, rng, others + COMMON_WORDS)
@@ -230,7 +236,7 @@ def _common_words(pools: Pools, rng: random.Random, tokens: int) -> _Text:
 
 
 def _distinct_words(words: Sequence[str], rng: random.Random, count: int) -> list[str]:
-    """Words of the book; where they do not suffice, two of them joined."""
+    """Words of the book, and concatenations of two if there are not enough."""
     if count <= len(words):
         return rng.sample(words, count)
     found = dict.fromkeys(rng.sample(words, len(words)))
@@ -243,7 +249,7 @@ ZETA_2 = 1.6449
 
 
 def _frequent_words(rng: random.Random, tokens: int) -> _Text:
-    total = int(tokens / 1.9)  # 4.3 tokens a word and 2 the dots, which are most of it
+    total = int(tokens / 1.9)  # 4.3 tokens per word and 2 per dots, which dominate
     ranks = max(50, total // 50)
     words: dict[str, None] = {}
     while len(words) < ranks:

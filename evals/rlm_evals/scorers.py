@@ -1,21 +1,23 @@
-"""Scorers: how right a reply is, from 0 to 1. Each follows its benchmark's published rule; faults of those are mended and named.
+"""Scores from 0 to 1. Each scorer follows its benchmark's published rule, with the faults below corrected.
 
-``Score.value`` is ours; ``Score.published`` is what the benchmark's own rule gives for the same reply, so that both can be
-reported. Where they differ:
+``Score.value`` is ours. ``Score.published`` is the score by the benchmark's own rule, so that reports can quote both.
 
-OOLONG (arXiv 2511.02817, its evaluation code)
-    1. On a tie only the first of several right answers counted; here any.
-    2. ``int("1,234")`` failed, and so scored 0; here separators and a final stop are removed. "40 rows" likewise.
-    3. A reply of one sentence without a colon was cut to its last word, which no label of several words can equal.
-    4. A short comparison ("a is less common b", under 20 characters) was not reduced to its phrase.
-    5. Labels were compared with upper and lower case apart; here not.
-    6. A date had to parse as one format reads it; here month and day names, ISO and slashes are read.
-    7. A reply that ends in an explanation with a colon lost the answer before it; here the last ``Label:``, ``Answer:``,
-       ``User:`` or ``Date:`` counts first.
-OOLONG-Pairs (arXiv 2512.24601, appendix D.1): as published. A list of pairs as data scores as its text would.
-RULER (arXiv 2404.06654)
-    8. A gold value counted inside a longer number or word; here only as a whole.
-    9. A reply that dumps the haystack contains everything; here only its first ``cap`` characters count.
+Faults of OOLONG's evaluation code (arXiv 2511.02817):
+
+1. On a tie only the first of several correct answers counted. Here any counts.
+2. ``int("1,234")`` failed and scored 0. Here separators, a final stop and words such as "rows" are removed.
+3. A sentence without a colon was truncated to its last word, which never equals a label of several words.
+4. A short comparison ("a is less common b", under 20 characters) was not reduced to its phrase.
+5. The comparison of labels was case-sensitive.
+6. Dates parsed in one format only. Here month names, ISO dates and slashes are read.
+7. An explanation with a colon after the answer replaced it. Here the last ``Label:``, ``Answer:``, ``User:`` or ``Date:`` wins.
+
+OOLONG-Pairs (arXiv 2512.24601, appendix D.1) is scored as published. A list of pairs as data scores like its text.
+
+Faults of RULER (arXiv 2404.06654):
+
+8. A gold value counted inside a longer number or word. Here it must be a whole word.
+9. A reply that repeats the haystack contains everything. Here only its first ``answer_cap`` characters count.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ COMPARISONS = ("more common", "less common", "same frequency")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """``value`` and ``published`` are from 0 to 1; ``read`` is what was taken for the answer, cut for display."""
+    """Score of one reply, from 0 to 1. ``read`` is the extracted answer, truncated for display."""
 
     value: float
     published: float
@@ -43,7 +45,7 @@ class Score:
 
 
 def score(item: Item, answer: PlainValue) -> Score:
-    """Judges an answer, which may be text or the data that a program gave. None scores 0."""
+    """Scores an answer: text, or data from a program. None scores 0."""
     if answer is None:
         return Score(0.0, 0.0, "")
     match item.scorer:
@@ -62,7 +64,7 @@ def score(item: Item, answer: PlainValue) -> Score:
 
 
 def answer_text(answer: PlainValue) -> str:
-    """An answer as a reader would see it."""
+    """Display text of an answer."""
     if isinstance(answer, str):
         return answer.strip()
     if isinstance(answer, datetime.date):
@@ -83,16 +85,16 @@ def _score_oolong(gold: Sequence[str], answer_type: str, reply: str) -> Score:
     published = _published_oolong(gold[0], answer_type, reply)
     best, read = 0.0, ""
     for candidate in _candidates(reply):
-        value = max(_match_oolong(each, answer_type, candidate) for each in gold)
+        value = max(_match_oolong(accepted, answer_type, candidate) for accepted in gold)
         if value > best or not read:
             best, read = max(best, value), candidate
         if answer_type != "LABEL":
-            break  # the alternatives below exist for labels of several words only
+            break  # the other candidates exist for labels of several words only
     return Score(best, published, read[:200])
 
 
 def _candidates(reply: str) -> list[str]:
-    """What may be the answer: after the last marker, else after the last colon, else the whole; and how a sentence ends."""
+    """Possible answers: the text after the last marker, otherwise after the last colon, and the last words of a sentence."""
     marked = _MARKED.findall(reply)
     if marked and _clean(marked[-1]):
         return [_clean(marked[-1])]
@@ -134,7 +136,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def read_date(text: str) -> datetime.date | None:
-    """A date in one of the forms that people write: ISO, MM/DD/YYYY, ``Jan 5, 2023``, ``5 January 2023``."""
+    """Parses ISO dates, MM/DD/YYYY, ``Jan 5, 2023`` and ``5 January 2023``. None without a valid date."""
     try:
         if match := re.search(r"(\d{4})-(\d{1,2})-(\d{1,2})", text):
             return datetime.date(int(match[1]), int(match[2]), int(match[3]))
@@ -150,7 +152,7 @@ def read_date(text: str) -> datetime.date | None:
 
 
 def _published_oolong(gold: str, answer_type: str, reply: str) -> float:
-    """OOLONG's own rule, faults and all."""
+    """OOLONG's own rule, with its faults."""
     if ":" not in reply:
         words = reply.split()
         candidate = reply if len(reply) < 20 else words[-1] if words else ""
@@ -176,12 +178,12 @@ def _published_oolong(gold: str, answer_type: str, reply: str) -> float:
 
 
 def _score_real(gold: Sequence[str], reply: str) -> Score:
-    r"""OOLONG-real: the answer stands in ``\boxed{}``; a number by distance, a list by the share found, text as a whole."""
+    r"""Scores OOLONG-real, whose answer is in ``\boxed{}``: a number by distance, a list by the share found, text by equality."""
     boxed = re.findall(r"\\boxed\{(?:\\text\{)?([^{}]*)\}", reply)
     read = boxed[-1].strip() if boxed else reply.rpartition(":")[2].strip()
     if len(gold) > 1:
-        told = {part.strip().lower() for part in read.split(",")}
-        value = len(told & {each.lower() for each in gold}) / len(gold)
+        entries = {part.strip().lower() for part in read.split(",")}
+        value = len(entries & {entry.lower() for entry in gold}) / len(gold)
     elif re.fullmatch(r"-?\d+", gold[0]):
         number = _read_number(read)
         value = 0.0 if number is None else NUMERIC_BASE ** abs(int(gold[0]) - number)
@@ -196,43 +198,43 @@ _PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 
 
 def _score_pairs(gold: Sequence[str], answer: PlainValue) -> Score:
-    told, expected = _read_pairs(answer), _read_pairs("\n".join(gold))
-    value = f1(told, expected)
-    return Score(value, value, f"{len(told)} pairs, {len(told & expected)} of {len(expected)} right")
+    pairs, expected = _read_pairs(answer), _read_pairs("\n".join(gold))
+    value = f1(pairs, expected)
+    return Score(value, value, f"{len(pairs)} pairs, {len(pairs & expected)} of {len(expected)} right")
 
 
 def _read_pairs(answer: PlainValue) -> set[tuple[int, int]]:
     if isinstance(answer, str):
         found: Iterable[tuple[str, str]] = _PAIR.findall(answer)
     elif isinstance(answer, list | tuple | set | frozenset):
-        both = [each for each in answer if isinstance(each, list | tuple | set | frozenset) and len(each) == 2]
+        both = [item for item in answer if isinstance(item, list | tuple | set | frozenset) and len(item) == 2]
         found = [(str(first), str(second)) for first, second in both]
-        found = [*found, *_PAIR.findall("\n".join(each for each in answer if isinstance(each, str)))]
+        found = [*found, *_PAIR.findall("\n".join(item for item in answer if isinstance(item, str)))]
     else:
         found = _PAIR.findall(str(answer))
     numbers = [(int(first), int(second)) for first, second in found if first.isdecimal() and second.isdecimal()]
     return {(min(pair), max(pair)) for pair in numbers if pair[0] != pair[1]}
 
 
-def f1(told: AbstractSet[object], expected: AbstractSet[object]) -> float:
-    """The harmonic mean of precision and recall; 1 where both sets are empty."""
-    if not told and not expected:
+def f1(given: AbstractSet[object], expected: AbstractSet[object]) -> float:
+    """Harmonic mean of precision and recall. Two empty sets give 1."""
+    if not given and not expected:
         return 1.0
-    return 2 * len(told & expected) / (len(told) + len(expected))
+    return 2 * len(given & expected) / (len(given) + len(expected))
 
 
 # RULER.
 
 
 def answer_cap(gold: Sequence[str]) -> int:
-    """How many characters of a reply count: ample for a list with explanations, far too few for a haystack."""
+    """Number of scored characters: enough for a list with explanations, too few for a haystack."""
     return 1000 + 10 * sum(map(len, gold))
 
 
 def _score_ruler(gold: Sequence[str], reply: str, *, any_one: bool) -> Score:
     counted = reply[: answer_cap(gold)].lower()
-    whole = [bool(re.search(rf"(?<![\w-]){re.escape(each.lower())}(?![\w-])", counted)) for each in gold]
-    part = [each.lower() in reply.lower() for each in gold]
+    whole = [bool(re.search(rf"(?<![\w-]){re.escape(value.lower())}(?![\w-])", counted)) for value in gold]
+    part = [value.lower() in reply.lower() for value in gold]
     if any_one:
         return Score(float(any(whole)), float(any(part)), reply[:200])
     return Score(sum(whole) / len(gold), sum(part) / len(gold), reply[:200])
@@ -245,16 +247,16 @@ def _score_exact(gold: Sequence[str], reply: str) -> Score:
     marked = _MARKED.findall(reply)
     read = _clean(marked[-1] if marked else reply.rpartition("\n")[2])
     plain = read.replace(",", "") if re.fullmatch(r"[\d,]+", read) else read
-    value = float(any(plain.lower() == each.lower() for each in gold))
+    value = float(any(plain.lower() == accepted.lower() for accepted in gold))
     return Score(value, value, read[:200])
 
 
 def _score_list(gold: Sequence[str], answer: PlainValue) -> Score:
-    """F1 over the entries; those of a text stand between commas, blanks or line ends, after the last colon of a heading."""
+    """F1 over the entries. Entries of a text are separated by commas, blanks or line ends, after the colon of a heading."""
     if isinstance(answer, list | tuple | set | frozenset):
-        told = {str(each).strip().lower() for each in answer}
+        entries = {str(item).strip().lower() for item in answer}
     else:
         words = re.split(r"[\s,;]+", answer_text(answer).rpartition(": ")[2])
-        told = {_clean(word).lower().lstrip("-• ") for word in words} - {"", "and", "none"}
-    value = f1(told, {each.lower() for each in gold})
-    return Score(value, value, ", ".join(sorted(told))[:200])
+        entries = {_clean(word).lower().lstrip("-• ") for word in words} - {"", "and", "none"}
+    value = f1(entries, {entry.lower() for entry in gold})
+    return Score(value, value, ", ".join(sorted(entries))[:200])

@@ -1,4 +1,4 @@
-"""The tasks by name: one place that knows which families there are."""
+"""Registry of tasks by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_LENGTH, MAX_LENGTH = 1000, 4_194_304
 
 
 def known_tasks() -> list[str]:
-    """Every task that needs no data of the user's."""
+    """Names of all tasks that run on the packed data."""
     return [
         *(f"oolong/{source}" for source in PACKED_SOURCES),
         "pairs/mixed",
@@ -24,20 +24,20 @@ def known_tasks() -> list[str]:
 
 
 def make_items(task: str, length: int, count: int, *, seed: int = 0, pools: Pools | None = None) -> Iterator[Item]:
-    """The items of one task at one length; the same arguments give the same items, in any process.
+    """Generates the items of one task at one length. The same arguments give the same items, in any process.
 
     Args:
         task: ``oolong/SOURCE``, ``oolong/SOURCE/GROUP``, ``pairs/SOURCE``, ``ruler/TASK`` or ``records``.
         length: nominal length in tokens, 1,000 to 4,194,304.
-        count: how many items.
-        seed: another one gives other windows, needles and questions.
-        pools: where the material comes from; the packed data when None.
+        count: number of items.
+        seed: selects the windows, needles and questions.
+        pools: source material; None uses the packed data.
 
     Raises:
-        ConfigurationError: an unknown task, a length out of range, or data that is not there.
+        ConfigurationError: an unknown task, a length out of range, or missing data.
     """
     if not MIN_LENGTH <= length <= MAX_LENGTH:
-        raise ConfigurationError(f"length {length}: give {MIN_LENGTH} to {MAX_LENGTH} tokens.")
+        raise ConfigurationError(f"`length` must be {MIN_LENGTH} to {MAX_LENGTH} tokens; got {length}.")
     material = pools or Pools()
     match task.split("/"):
         case ["oolong", source]:
@@ -51,4 +51,6 @@ def make_items(task: str, length: int, count: int, *, seed: int = 0, pools: Pool
         case ["records"]:
             return records.make_items(material, length, count, seed)
         case _:
-            raise ConfigurationError(f"unknown task {task!r}. Known: {', '.join(known_tasks())}; oolong/SOURCE/GROUP.")
+            raise ConfigurationError(
+                f"`task` must be one of {', '.join(known_tasks())} or oolong/SOURCE/GROUP; got {task!r}."
+            )

@@ -1,7 +1,7 @@
-"""OOLONG's context windows: dated rows of users, whose texts have labels that are not shown.
+"""OOLONG's context windows: dated rows of users, with hidden labels.
 
-Bertsch, Pratapa, Mitamura, Neubig, Gormley: "Oolong: Evaluating Long Context Reasoning and Aggregation Capabilities" (arXiv
-2511.02817), section 2.2 and appendix: number of rows, label shares, users (80 % of the rows among 10 % of the ids), dates.
+Bertsch et al.: "Oolong: Evaluating Long Context Reasoning and Aggregation Capabilities" (arXiv 2511.02817). Section 2.2 and the
+appendix define the number of rows, label shares, dates, and users (80 % of the rows from 10 % of the ids).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MIN_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a window."""
+    """Row of a window."""
 
     date: datetime.date
     user: int
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """``labels`` are all that the source has, in the header's order; ``truth`` is the label of each text."""
+    """Context window. ``labels`` are those of the source, in the header's order. ``truth`` is the label of each text."""
 
     source: str
     length: int
@@ -67,28 +67,30 @@ class Window:
 
 
 def format_date(day: datetime.date) -> str:
-    """``Jan 05, 2023``, whatever the locale."""
+    """Date as ``Jan 05, 2023``, in any locale."""
     return f"{MONTH_NAMES[day.month - 1][:3]} {day.day:02d}, {day.year}"
 
 
 def count_rows(source: str, length: int) -> int:
-    """How many rows a window of a nominal length holds.
+    """Number of rows in a window of a nominal length.
 
     Raises:
-        ConfigurationError: too short for any.
+        ConfigurationError: the length is too short for ``MIN_ROWS``.
     """
-    frame, each = SOURCES[source].tokens
-    rows = math.floor((0.95 * length - frame - RESERVED_TOKENS) / each)
+    frame, row = SOURCES[source].tokens
+    rows = math.floor((0.95 * length - frame - RESERVED_TOKENS) / row)
     if rows < MIN_ROWS:
-        raise ConfigurationError(f"{length} tokens hold {max(rows, 0)} rows of {source}: give at least 1024 tokens.")
+        raise ConfigurationError(
+            f"`length` must be at least 1024 tokens for {source}; got {length}, which holds {max(rows, 0)} rows."
+        )
     return rows
 
 
 @lru_cache(maxsize=4)
 def make_window(pools: Pools, source: str, length: int, seed: int) -> Window:
-    """The window with this number; 25 questions share one."""
+    """Window for a seed. Twenty-five questions share one."""
     if source not in SOURCES:
-        raise ConfigurationError(f"unknown source {source!r}. Known: {', '.join(SOURCES)}.")
+        raise ConfigurationError(f"the source of a task must be one of {', '.join(SOURCES)}; got {source!r}.")
     rng = rng_for("window", source, length, seed)
     total = count_rows(source, length)
     texts = pools.texts(source)
@@ -104,7 +106,7 @@ def make_window(pools: Pools, source: str, length: int, seed: int) -> Window:
 
 
 def render(facts: SourceFacts, labels: Sequence[str], rows: Sequence[Row]) -> str:
-    """The context: header, rows, and the header once more."""
+    """Context text: header, rows, and the header again."""
     named = ", ".join(f"'{label}'" for label in labels)
     what = (
         f"contain {len(rows)} {facts.things}, one per line, each with a date and a user ID. "
@@ -119,13 +121,13 @@ def render(facts: SourceFacts, labels: Sequence[str], rows: Sequence[Row]) -> st
 
 
 def _draw_texts(rng: random.Random, texts: Mapping[str, list[str]], total: int) -> list[tuple[str, str]]:
-    """(label, text) pairs with shares that vary from window to window; a pool that is too small is used again."""
+    """Draws (label, text) pairs with shares that vary by window. A small pool is reused."""
     temperature = rng.randint(2, 6)
     weights = [rng.randint(1, 30) ** (1 / temperature) for _ in texts]
     scale = sum(map(math.exp, weights))
     counts = [round(math.exp(weight) / scale * total) for weight in weights]
     counts[rng.randrange(len(counts))] += total - sum(counts)
-    while min(counts) < 0:  # rounding took more than a rare label had
+    while min(counts) < 0:  # rounding removed more than the count of a rare label
         counts[counts.index(max(counts))] += min(counts)
         counts[counts.index(min(counts))] = 0
     drawn: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Items for the tests: some of every form of question, and answers without an engine."""
+"""Items of every question form for the tests, and answers without an engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TREC_QUESTIONS = {
 
 
 def every_task(length: int, seed: int = 0) -> Iterator[Item]:
-    """One item of each form of question of each family."""
+    """One item of each question form of each family."""
     yield from oolong.make_items(POOLS, "mixed", length, 25, seed)
     for source in PACKED_SOURCES:
         yield next(oolong.make_items(POOLS, source, length, 1, seed))
@@ -37,12 +37,12 @@ def every_task(length: int, seed: int = 0) -> Iterator[Item]:
 
 def many_items(count: int) -> Iterator[Item]:
     """At least ``count`` items of all families, lengths and sources."""
-    made = 0
+    count_so_far = 0
     seed = 0
-    while made < count:
+    while count_so_far < count:
         seed += 1
         for item in _one_round(seed):
-            made += 1
+            count_so_far += 1
             yield item
 
 
@@ -57,7 +57,7 @@ def _one_round(seed: int) -> Iterator[Item]:
 
 
 def solve_without_engine(item: Item, *, noise: float = 0.0, seed: int = 0) -> object:
-    """What the reference program answers when its leaf is always right, or wrong in a given share."""
+    """Answer of the reference program with a perfect leaf, or with a given error rate."""
     return solve(
         item.question,
         item.context,
@@ -66,7 +66,7 @@ def solve_without_engine(item: Item, *, noise: float = 0.0, seed: int = 0) -> ob
 
 
 def write_trec(folder: Path) -> Path:
-    """A folder with a stand-in for the published TREC file, in its own format."""
+    """Writes a stand-in for the published TREC file, in its format."""
     places = [f"town number {number} of the county" for number in range(200)]
     lines = [f"{label}:other {text.format(place)} ?" for label, text in TREC_QUESTIONS.items() for place in places]
     (folder / "train_5500.label").write_text("\n".join(lines), encoding="latin-1")

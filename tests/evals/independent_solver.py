@@ -1,9 +1,10 @@
-"""Answers an item from its question and its text, as a careful reader would.
+"""Independent solver: answers an item from its question and its text.
 
-Written by somebody who had not seen `rlm/evals`: from the papers' definitions, `docs/evals.md` and the text of items alone. So it
-must know nothing of the generators, the scorers or the reference program: no import of `rlm`, no look at an item's task, gold or
-labels. The packed label files are data and are read here again. An answer is a set of strings: where one is asked for, every one
-that is right (several in a tie); where all are asked for, all. What cannot be read or answered raises `Unanswerable`.
+Its author had not seen `rlm_evals`, and used only the papers' definitions, `docs/evals.md` and the text of items. It imports
+nothing of `rlm` and reads no task, gold answer or label of an item. It parses the packed label files itself.
+
+An answer is a set of strings. For a question with one answer, the set holds every correct one (several on a tie). For a question
+that asks for a list, it holds the whole list. An unreadable or unanswerable question raises `Unanswerable`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-# The sources: which packed files they draw from, and the names that their headers give to the labels there.
+# Packed files of each source, and the header names of their labels.
 SOURCES = (
     {"sms_spam": {"ham": "ham", "spam": "spam"}},
     {"cornell_polarity": {"positive": "positive", "negative": "negative"}},
@@ -38,7 +39,7 @@ Key = TypeVar("Key")
 
 
 class Unanswerable(Exception):
-    """The question is of no known form, or its text does not determine an answer."""
+    """The question has an unknown form, or its text does not determine an answer."""
 
 
 class Row(NamedTuple):
@@ -51,8 +52,8 @@ class Solver:
     """Solves items of all tasks.
 
     Args:
-        folder: holds the packed label files.
-        brought: text to label, of a source that is not packed.
+        folder: the packed label files.
+        brought: text to label, for a source that is not packed.
     """
 
     def __init__(self, folder: Path, brought: Mapping[str, str] | None = None) -> None:
@@ -86,11 +87,11 @@ class Solver:
                 rows.append(Row(day_of(day.removeprefix("Date: ")), user.removeprefix("User: "), labels[text]))
         count = re.search(r"The following lines contain ([\d,]+) ", header)
         if count is None or int(count[1].replace(",", "")) != len(rows):
-            raise Unanswerable(f"the header speaks of another number of rows than {len(rows)}: {header}")
+            raise Unanswerable(f"the header must give the number of rows, {len(rows)}; got {header}")
         return rows
 
     def _labels_of(self, named: frozenset[str]) -> Mapping[str, str]:
-        """Text to label, for the source whose labels a header names."""
+        """Text to label, for the source with the labels of a header."""
         if named not in self._labels:
             fitting = [
                 source for source in SOURCES if named == {name for names in source.values() for name in names.values()}
@@ -100,7 +101,7 @@ class Solver:
 
 
 def read_labels(folder: Path, source: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Text to label. A text that bears two labels has none: no reader could tell which is meant."""
+    """Text to label. A text with two labels is ambiguous and left out."""
     seen: dict[str, set[str]] = defaultdict(set)
     for file, names in source.items():
         with lzma.open(folder / f"{file}.tsv.xz", "rt", encoding="utf-8", newline="\n") as lines:
@@ -157,7 +158,7 @@ def statistics(question: str, rows: list[Row]) -> set[str]:
 
 
 def in_scope(question: str, rows: list[Row]) -> list[Row]:
-    """The rows that the beginning of a question speaks of."""
+    """Rows in the scope that a question states first."""
     if not question.startswith("For the following question, only consider"):
         return rows
     limit, _, _ = question.partition(". Among ")
@@ -173,7 +174,7 @@ def in_scope(question: str, rows: list[Row]) -> list[Row]:
 
 
 def at_place(counts: Counter[Key], place: int) -> set[Key]:
-    """All that are as frequent as the one at this place; more than one where a tie leaves the place open."""
+    """Keys with the frequency of a rank; several on a tie."""
     ordered = sorted(counts.values(), reverse=True)
     if len(ordered) < place or ordered[place - 1] == 0:
         raise Unanswerable(f"nothing at place {place}")
@@ -181,7 +182,7 @@ def at_place(counts: Counter[Key], place: int) -> set[Key]:
 
 
 def before_and_after(rows: list[Row], label: str, before: date, after: date) -> str:
-    """Compares the label's share of the earlier rows with its share of the later ones; the day itself belongs to neither."""
+    """Compares a label's share before a day with its share after it. The day itself belongs to neither."""
     early = [row.label for row in rows if row.day < before]
     late = [row.label for row in rows if row.day > after]
     if not early or not late:
@@ -191,7 +192,7 @@ def before_and_after(rows: list[Row], label: str, before: date, after: date) -> 
 
 
 def months(question: str, rows: list[Row]) -> int:
-    """How many months, each of its own year, satisfy a question."""
+    """Number of months, counted per year, that satisfy a question."""
     by_month: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     for row in rows:
         by_month[row.day.year, row.day.month][row.label] += 1
@@ -227,7 +228,7 @@ Predicate = Callable[[list[Row]], bool]
 
 
 def predicates(question: str) -> tuple[Predicate, Predicate]:
-    """What one user's rows must satisfy, and what the other's: the same where both users must satisfy it."""
+    """Predicates of the two users of a pair; identical if both must satisfy the same."""
     stated = re.search(r"one of the labels \(.*?\): (.+?)\.", question)
     asked = re.search(r"list lower ID first\) (.+?)\. Each of the \w+ can be labelled", question)
     if stated is None or asked is None:
@@ -255,7 +256,7 @@ def both(label: str, wanted: set[str], rest: str) -> Predicate:
 
 
 def several(label: str, words: str) -> Predicate:
-    """All of several counts: "at least one instance with A and exactly two instances with B"."""
+    """Conjunction of counts: "at least one instance with A and exactly two instances with B"."""
     terms = re.findall(rf"(at least|exactly) (one|two) instances? with {label}", words)
     if len(terms) != words.count(" with "):
         raise Unanswerable(words)
@@ -288,7 +289,7 @@ def needles(question: str, context: str) -> set[str]:
 
 
 def variables(value: str, context: str) -> set[str]:
-    """Names that hold the value when the statements are carried out in their order."""
+    """Names with the value after all statements are executed in order."""
     held: dict[str, str] = {}
     for name, other, number in re.findall(r"VAR (\w+) = (?:VAR (\w+)|(\d+))", context):
         held[name] = number or held[other]

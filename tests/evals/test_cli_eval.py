@@ -18,20 +18,20 @@ def rlm_eval(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'evals'}", "LANG": "C.UTF-8"},
         timeout=100,
         check=False,
     )
 
 
-def test_a_run_a_second_run_and_a_report(tmp_path: Path) -> None:
+def test_second_run_resumes_and_report_compares_arms(tmp_path: Path) -> None:
     arguments = ["run", "r.jsonl", "-a", "reference:1", "reference:2", "-t", "ruler/vt", "-l", "2K", "4K", "-n", "2"]
     first = rlm_eval(*arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "| ruler/vt | 2K        | reference:1 | 2 | 1.000 [1.000, 1.000]" in first.stdout
     assert "8 done, 0 failed" in first.stderr
     second = rlm_eval(*arguments, "-q", cwd=tmp_path)
-    assert "0 done, 8 were there before" in second.stderr
+    assert "0 done, 8 already in the file" in second.stderr
     assert second.stdout == first.stdout
     report = rlm_eval("report", "r.jsonl", "--plot", "p.svg", "--baseline", "reference:2", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
@@ -39,14 +39,14 @@ def test_a_run_a_second_run_and_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "p.svg").read_text().startswith("<svg")
 
 
-def test_a_total_limit_stops_early_and_says_so(tmp_path: Path) -> None:
+def test_total_limit_stops_early_with_notice(tmp_path: Path) -> None:
     arguments = ["run", "r.jsonl", "-a", "reference:1", "-t", "ruler/vt", "-l", "2K", "-n", "9", "--parallel", "1"]
     done = rlm_eval(*arguments, "--total-calls", "10", cwd=tmp_path)
     assert done.returncode == 3
-    assert "the total limit of calls is met" in done.stderr
+    assert "stopped early at the total limit of calls" in done.stderr
 
 
-def test_items_made_are_items_run(tmp_path: Path) -> None:
+def test_exported_items_run_from_file(tmp_path: Path) -> None:
     made = rlm_eval("make", "i.jsonl", "-t", "records", "-l", "2K", "-n", "3", cwd=tmp_path)
     assert "wrote 3 items" in made.stderr
     done = rlm_eval("run", "r.jsonl", "-a", "reference:1", "--items", "i.jsonl", "-q", cwd=tmp_path)
@@ -54,26 +54,26 @@ def test_items_made_are_items_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["run", "r.jsonl", "-a", "rlm:1", "-t", "records"], "--model"),
-        (["run", "r.jsonl", "-a", "magic", "-t", "records"], "no arm"),
-        (["run", "r.jsonl", "-a", "reference:1"], "which tasks?"),
-        (["run", "r.jsonl", "-a", "reference:1", "-t", "nothing"], "unknown task"),
+        (["run", "r.jsonl", "-a", "magic", "-t", "records"], "an arm must be direct"),
+        (["run", "r.jsonl", "-a", "reference:1"], "--task or --items FILE is required"),
+        (["run", "r.jsonl", "-a", "reference:1", "-t", "nothing"], "`task` must be one of"),
         (["run", "r.jsonl", "-a", "reference:1", "-t", "oolong/trec_coarse"], "--data FOLDER"),
-        (["run", "r.jsonl", "-a", "reference:1", "-t", "records", "-l", "many"], "write 32K"),
+        (["run", "r.jsonl", "-a", "reference:1", "-t", "records", "-l", "many"], "--length must be like 32K"),
         (["run", "r.jsonl", "-a", "reference:1", "-t", "records", "--price", "x"], "MODEL=INPUT/OUTPUT"),
         (["report", "nowhere.jsonl"], "cannot read results"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_usage_errors_take_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = rlm_eval(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_tasks_are_listed(tmp_path: Path) -> None:
+def test_tasks_command_lists_packed_tasks(tmp_path: Path) -> None:
     done = rlm_eval("tasks", cwd=tmp_path)
     assert "oolong/spam" in done.stdout.splitlines()

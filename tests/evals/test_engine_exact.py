@@ -1,4 +1,4 @@
-"""The engine without a model: a root that does the obvious right thing and a leaf that is always right score exactly 1.00.
+"""The engine without a model: the reference root and a perfect leaf score exactly 1.00.
 
 Everything between them is real: the engine, its depth rule, batches, child nodes, and a sandboxed process for every node.
 """
@@ -36,7 +36,7 @@ def check_exact(lines: list[Line], count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_every_task_at_32k_scores_exactly_one(depth: int, tmp_path: Path) -> None:
-    """All forms at depths 1 and 2; at 3 every third, unless RLM_EVALS=full asks for all."""
+    """All forms at depths 1 and 2, and every third at depth 3; all with RLM_EVALS=full."""
     items = list(every_task(32_768))
     if depth > 2 and os.environ.get("RLM_EVALS") != "full":
         items = items[::3]
@@ -46,15 +46,15 @@ def test_every_task_at_32k_scores_exactly_one(depth: int, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_tasks_at_131k_score_exactly_one(depth: int, tmp_path: Path) -> None:
-    """All forms at depth 1; at the others every fifth, unless RLM_EVALS=full asks for all (a few minutes)."""
+    """All forms at depth 1, and every fifth at other depths; all with RLM_EVALS=full (a few minutes)."""
     items = list(every_task(131_072, seed=1))
     if depth > 1 and os.environ.get("RLM_EVALS") != "full":
         items = items[::5]
     check_exact(run_reference(items, (depth,), tmp_path), len(items))
 
 
-def test_a_deeper_tree_really_has_more_nodes(tmp_path: Path) -> None:
-    """Else the depths above would all test the same thing."""
+def test_deeper_trees_make_more_calls(tmp_path: Path) -> None:
+    """Confirms that the depths above test different trees."""
     items = [item for item in every_task(8192) if item.task.startswith(("records", "pairs/mixed/01"))][:2]
     lines = run_reference(items, (1, 2, 3), tmp_path)
     calls = {line.arm: line.calls for line in lines}

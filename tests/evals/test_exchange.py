@@ -1,4 +1,4 @@
-"""Items travel as JSON lines, and the published benchmarks' own rows are read, scored and run."""
+"""Items round-trip as JSON lines, and the published benchmarks' rows are read, scored and run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADER = (
 
 
 def oolong_row(**changes: Any) -> dict[str, Any]:
-    """A row in the fields of the published data set."""
+    """A row with the fields of the published data set."""
     plain = "\n".join(f"Date: {day} || User: {user} || Instance: {text}" for day, user, text, _ in ROWS)
     labelled = "\n".join(
         f"Date: {day} || User: {user} || Instance: {text} || Label: {label}" for day, user, text, label in ROWS
@@ -51,7 +51,7 @@ def read_row(folder: Path, row: dict[str, Any], name: str = "rows.jsonl") -> Any
     return item
 
 
-def test_our_items_come_back_as_they_were(tmp_path: Path) -> None:
+def test_own_items_round_trip_unchanged(tmp_path: Path) -> None:
     items = list(every_task(2048))
     assert write_items(tmp_path / "items.jsonl", items) == len(items)
     assert list(read_items(tmp_path / "items.jsonl")) == items
@@ -114,9 +114,7 @@ def test_our_items_come_back_as_they_were(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_rows_of_oolong_are_read_and_answered_by_the_reference(
-    changes: dict[str, Any], gold: str, tmp_path: Path
-) -> None:
+def test_reference_answers_oolong_rows(changes: dict[str, Any], gold: str, tmp_path: Path) -> None:
     item = read_row(tmp_path, oolong_row(**changes))
     assert item.gold == (gold,)
     assert item.labels == {text.strip(): label for _, _, text, label in ROWS}
@@ -124,7 +122,7 @@ def test_rows_of_oolong_are_read_and_answered_by_the_reference(
     assert (judged.value, judged.published) == (1.0, 1.0)
 
 
-def test_rows_of_oolong_real_and_of_pairs_are_told_apart(tmp_path: Path) -> None:
+def test_oolong_real_and_pairs_rows_are_distinguished(tmp_path: Path) -> None:
     real = {"id": 1, "context_window_text": "...", "question": "How many rolls?", "answer": "84"}
     assert read_row(tmp_path, real).scorer == "oolong-real"
     pairs = oolong_row(question="list all pairs of user IDs", answer=["(11111, 22222)"], answer_type="list")
@@ -132,7 +130,7 @@ def test_rows_of_oolong_real_and_of_pairs_are_told_apart(tmp_path: Path) -> None
     assert (item.scorer, item.gold) == ("pairs", ("(11111, 22222)",))
 
 
-def test_rows_of_ruler_are_read(tmp_path: Path) -> None:
+def test_ruler_rows_are_read(tmp_path: Path) -> None:
     prompt = (
         "Some special magic numbers are hidden within the following text. Make sure to memorize it. I will quiz you about the "
         "numbers afterwards.\nIt rained. One of the special magic numbers for old-dog is: 1234567. It stopped.\n"
@@ -147,12 +145,12 @@ def test_rows_of_ruler_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"a": 1}', '{"gold": ["1"]}'])
-def test_what_is_no_item_is_named_by_its_line(line: str, tmp_path: Path) -> None:
+def test_invalid_item_error_names_its_line(line: str, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text(f"\n{line}\n")
     with pytest.raises(ConfigurationError, match=r"bad\.jsonl, line 2"):
         list(read_items(tmp_path / "bad.jsonl"))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_error_names_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
         list(read_items(tmp_path / "nowhere"))

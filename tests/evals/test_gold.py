@@ -1,6 +1,6 @@
 """The reference root's program, outside the engine, agrees with every gold answer.
 
-It reads the questions' words alone and shares no code with the generators, but their author; see ``test_independent.py``.
+It shares no code with the generators, but it has the same author; see ``test_independent.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rlm_evals.scorers import score
 
 
 @pytest.mark.slow
-def test_the_reference_program_agrees_on_five_thousand_random_items() -> None:
+def test_reference_program_solves_five_thousand_random_items() -> None:
     seen: dict[str, int] = {}
     wrong = []
     for item in many_items(5000):
@@ -31,7 +31,7 @@ def test_the_reference_program_agrees_on_five_thousand_random_items() -> None:
     assert len(seen) > 150  # forms of questions by source
 
 
-def test_the_reference_program_shares_no_code_with_the_generators() -> None:
+def test_reference_program_shares_no_generator_code() -> None:
     tree = ast.parse(Path(program.__file__).read_text())
     modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -39,15 +39,15 @@ def test_the_reference_program_shares_no_code_with_the_generators() -> None:
 
 
 @pytest.mark.parametrize("length", [1024, 32_768])
-def test_pairs_in_the_papers_own_words_are_solved_from_them(length: int, tmp_path: Path) -> None:
-    """The wording of appendix D.1 over trec_coarse, which a user brings along."""
+def test_reference_program_solves_pairs_in_paper_wording(length: int, tmp_path: Path) -> None:
+    """The wording of appendix D.1 over trec_coarse, a source in the user's folder."""
     own = Pools(write_trec(tmp_path))
     for item in pairs.make_items(own, "trec_coarse", length, 20, 3):
         assert score(item, solve_without_engine(item)).value == 1.0, item.question
 
 
-def test_a_wrong_label_is_noticed() -> None:
-    """The agreement above means something: with wrong labels the solver's answers are wrong."""
+def test_wrong_labels_lower_the_score() -> None:
+    """Control: with wrong labels the solver's answers are wrong."""
     items = list(oolong.make_items(POOLS, "mixed", 4096, 25, 5))
     scores = [score(item, solve_without_engine(item, noise=0.5)).value for item in items]
-    assert sum(each < 1.0 for each in scores) >= 5
+    assert sum(value < 1.0 for value in scores) >= 5

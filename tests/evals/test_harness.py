@@ -1,4 +1,4 @@
-"""A comparison goes on where it stopped, keeps its budget, works in parallel, and stops for what no item can get past."""
+"""A comparison resumes, respects its budget, runs in parallel, and stops at errors of every item."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def items(count: int) -> list[Item]:
 
 
 class CountingArm:
-    """Answers rightly and remembers what it was asked and how much at once."""
+    """Answers correctly, and records its items and its concurrency."""
 
     models = ("test:model",)
 
     def __init__(self, change: Callable[[Item], Outcome] | None = None, wait_s: float = 0.0) -> None:
         self.asked: list[str] = []
-        self.at_once = 0
-        self.most_at_once = 0
+        self.running = 0
+        self.peak = 0
         self.closed = False
         self._change = change
         self._wait_s = wait_s
 
     async def answer(self, item: Item) -> Outcome:
         self.asked.append(item.id)
-        self.at_once += 1
-        self.most_at_once = max(self.at_once, self.most_at_once)
+        self.running += 1
+        self.peak = max(self.running, self.peak)
         await asyncio.sleep(self._wait_s)
-        self.at_once -= 1
+        self.running -= 1
         if self._change:
             return self._change(item)
         return right(item)
@@ -60,7 +60,7 @@ def run(folder: Path, plan: Plan) -> tuple[Tally, list[Line]]:
         return run_comparison(plan, results), list(results.lines)
 
 
-def test_every_item_is_run_once_in_every_arm(tmp_path: Path) -> None:
+def test_every_item_runs_once_per_arm(tmp_path: Path) -> None:
     first, second = CountingArm(), CountingArm()
     tally, lines = run(tmp_path, Plan(items(7), {"a": first, "b": second}, parallel=3))
     assert Counter(first.asked) == Counter(second.asked) == Counter(item.id for item in items(7))
@@ -71,13 +71,13 @@ def test_every_item_is_run_once_in_every_arm(tmp_path: Path) -> None:
     assert second.closed
 
 
-def test_items_run_at_once_up_to_the_limit(tmp_path: Path) -> None:
+def test_items_run_in_parallel_up_to_limit(tmp_path: Path) -> None:
     arm = CountingArm(wait_s=0.02)
     run(tmp_path, Plan(items(20), {"a": arm}, parallel=5))
-    assert arm.most_at_once == 5
+    assert arm.peak == 5
 
 
-def test_a_second_run_does_only_what_is_left(tmp_path: Path) -> None:
+def test_second_run_skips_finished_items(tmp_path: Path) -> None:
     run(tmp_path, Plan(items(4), {"a": CountingArm()}))
     arm, new = CountingArm(), CountingArm()
     tally, lines = run(tmp_path, Plan(items(6), {"a": arm, "b": new}))
@@ -87,7 +87,7 @@ def test_a_second_run_does_only_what_is_left(tmp_path: Path) -> None:
     assert len(lines) == 12
 
 
-def test_a_line_that_a_crash_cut_is_done_again(tmp_path: Path) -> None:
+def test_item_of_truncated_line_runs_again(tmp_path: Path) -> None:
     run(tmp_path, Plan(items(3), {"a": CountingArm()}, parallel=1))
     path = tmp_path / "results.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
@@ -98,29 +98,29 @@ def test_a_line_that_a_crash_cut_is_done_again(tmp_path: Path) -> None:
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_a_file_of_other_settings_is_refused(tmp_path: Path) -> None:
+def test_file_with_other_settings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     ResultsFile(path, describe_terms(Terms(model="openai:a"))).close()
-    ResultsFile(path, describe_terms(Terms(model="openai:a", concurrency=3))).close()  # decides no result
-    with pytest.raises(ConfigurationError, match=r"\(model differ\)"):
+    ResultsFile(path, describe_terms(Terms(model="openai:a", concurrency=3))).close()  # does not affect results
+    with pytest.raises(ConfigurationError, match=r"other values of model\."):
         ResultsFile(path, describe_terms(Terms(model="openai:b")))
 
 
-def test_another_file_is_not_taken_for_results(tmp_path: Path) -> None:
+def test_file_of_other_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_text('{"hello": 1}\n')
-    with pytest.raises(ConfigurationError, match="no results file"):
+    with pytest.raises(ConfigurationError, match="must be a results file"):
         ResultsFile(path, {})
 
 
-def test_the_budget_of_calls_is_never_exceeded(tmp_path: Path) -> None:
+def test_call_budget_is_never_exceeded(tmp_path: Path) -> None:
     arm = CountingArm(wait_s=0.005)
     tally, _ = run(tmp_path, Plan(items(50), {"a": arm}, parallel=8, budget=TotalBudget(calls=40), calls_per_item=10))
     assert tally.stopped == "calls"
     assert 30 <= tally.calls <= 40
 
 
-def test_the_budget_of_dollars_is_never_exceeded_where_items_have_one(tmp_path: Path) -> None:
+def test_dollar_budget_holds_with_item_limits(tmp_path: Path) -> None:
     arm = CountingArm(wait_s=0.005)
     budget = TotalBudget(usd=0.155)
     tally, _ = run(tmp_path, Plan(items(50), {"a": arm}, parallel=8, budget=budget, usd_per_item=0.05))
@@ -128,7 +128,7 @@ def test_the_budget_of_dollars_is_never_exceeded_where_items_have_one(tmp_path: 
     assert 0.10 <= tally.usd <= 0.155
 
 
-def test_the_budget_of_dollars_begins_no_more_items_and_counts_earlier_runs(tmp_path: Path) -> None:
+def test_dollar_budget_includes_earlier_runs(tmp_path: Path) -> None:
     budget = TotalBudget(usd=0.095)
     tally, _ = run(tmp_path, Plan(items(5), {"a": CountingArm()}, parallel=1, budget=budget))
     assert tally.stopped is None
@@ -136,10 +136,10 @@ def test_the_budget_of_dollars_begins_no_more_items_and_counts_earlier_runs(tmp_
     assert (tally.stopped, tally.done) == ("usd", 5)
 
 
-def test_a_failed_item_is_a_result_and_is_tried_again_only_when_asked(tmp_path: Path) -> None:
+def test_failed_item_is_retried_only_on_request(tmp_path: Path) -> None:
     def fail(item: Item) -> Outcome:
         kind = "RateLimitedError" if item.id == "item/0" else "NoAnswerError"
-        return Outcome(None, "failed", Usage(1, 50), None, 0.1, error=kind, message="told why")
+        return Outcome(None, "failed", Usage(1, 50), None, 0.1, error=kind, message="the reason")
 
     tally, lines = run(tmp_path, Plan(items(2), {"a": CountingArm(fail)}))
     assert tally.failed == 2
@@ -152,7 +152,7 @@ def test_a_failed_item_is_a_result_and_is_tried_again_only_when_asked(tmp_path: 
     assert sorted(line.score for line in read_results(tmp_path / "results.jsonl")[1]) == [0.0, 1.0]
 
 
-def test_what_no_item_can_get_past_ends_the_comparison(tmp_path: Path) -> None:
+def test_error_of_every_item_ends_comparison(tmp_path: Path) -> None:
     def refuse(item: Item) -> Outcome:
         raise AuthenticationError("the key is refused")
 
@@ -182,7 +182,7 @@ def run_arms(names: list[str], folder: Path, script: Callable[[ChatCall], Script
         return run(folder, Plan(items(1), arms))[1]
 
 
-def test_arms_are_asked_the_same_and_differ_in_what_they_may_see(tmp_path: Path) -> None:
+def test_arms_differ_only_in_visible_context(tmp_path: Path) -> None:
     prompts: dict[str, str] = {}
 
     def script(call: ChatCall) -> ScriptedReply:
@@ -202,7 +202,7 @@ def test_arms_are_asked_the_same_and_differ_in_what_they_may_see(tmp_path: Path)
     assert "llm_query" not in prompts["code"]
 
 
-def test_a_limit_of_calls_gives_a_partial_answer_that_is_scored(tmp_path: Path) -> None:
+def test_partial_answer_at_call_limit_is_scored(tmp_path: Path) -> None:
     def script(call: ChatCall) -> ScriptedReply:
         last = "Answer now" in call.prompt
         return ScriptedReply("FINAL(Answer: 0)" if last else "```repl\nprint(1)\n```")
@@ -212,30 +212,30 @@ def test_a_limit_of_calls_gives_a_partial_answer_that_is_scored(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("arm", ["direct", "rlm:1"])
-def test_a_provider_that_fails_is_an_error_by_kind(arm: str, tmp_path: Path) -> None:
+def test_provider_failure_is_recorded_by_class(arm: str, tmp_path: Path) -> None:
     (line,) = run_arms([arm], tmp_path, lambda call: ScriptedReply("busy", status=503), Terms(retries=0))
     assert (line.status, line.error, line.score) == ("failed", "ProviderUnavailableError", 0.0)
 
 
 @pytest.mark.parametrize(("arm", "error"), [("rlm:1", "BudgetExceededError"), ("direct", "Timeout")])
-def test_time_is_a_limit_too(arm: str, error: str, tmp_path: Path) -> None:
+def test_time_limit_fails_the_item(arm: str, error: str, tmp_path: Path) -> None:
     (line,) = run_arms([arm], tmp_path, lambda call: ScriptedReply(hang=True), Terms(seconds=0.3))
     assert (line.status, line.error, line.score) == ("failed", error, 0.0)
     assert line.elapsed_s < 5
 
 
 @pytest.mark.parametrize("text", ["", "rlm", "rlm:x", "reference:0", "direct@", "magic"])
-def test_what_is_no_arm_is_refused(text: str) -> None:
+def test_invalid_arm_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_arm(text)
 
 
-def test_an_arm_is_written_in_one_word() -> None:
+def test_arm_text_is_parsed() -> None:
     spec = parse_arm("rlm:2@openai:gpt-5+ollama:qwen2.5:7b=http://localhost:1/v1")
     assert (spec.kind, spec.depth, spec.model, spec.sub_model) == ("rlm", 2, "openai:gpt-5", "ollama:qwen2.5:7b")
     assert spec.base_url == "http://localhost:1/v1"
 
 
-def test_an_arm_without_a_model_says_how_to_name_one() -> None:
+def test_arm_without_model_names_the_option() -> None:
     with pytest.raises(ConfigurationError, match="--model"):
         open_arm(parse_arm("rlm:1"), Terms())

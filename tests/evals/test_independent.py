@@ -1,7 +1,7 @@
 """A solver by another author agrees with every gold answer.
 
-`independent_solver` was written before its author had seen the generators, the scorers or a gold answer, so a misreading of a
-paper's definition would have to be made twice to stay hidden. `RLM_EVALS=full` takes ten times the items, and some of 128K.
+The author of `independent_solver` had seen neither the generators nor the scorers nor a gold answer. A misread definition of a
+paper would have to occur twice to stay hidden. `RLM_EVALS=full` runs ten times the items, and some of 128K.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FULL = os.environ.get("RLM_EVALS") == "full"
 PACKED = Path(data.__file__).parent
 SOLVER = Solver(PACKED)
 
-# Nominal length, seeds, items of each task and seed. Twenty or more, because so many forms of pairs and records share a context.
+# Nominal length, seeds, items per task and seed. At least twenty, because twenty forms of pairs and records share a context.
 AMOUNTS = ((1024, 3, 30), (2048, 2, 30), (4096, 2, 25), (8192, 1, 30), (16_384, 1, 20), (32_768, 1, 20))
 FULL_AMOUNTS = (*((length, 10 * seeds, items) for length, seeds, items in AMOUNTS), (131_072, 1, 20))
 
@@ -36,35 +36,37 @@ FULL_AMOUNTS = (*((length, 10 * seeds, items) for length, seeds, items in AMOUNT
 def random_items(task: str) -> Iterator[Item]:
     for length, seeds, count in FULL_AMOUNTS if FULL else AMOUNTS:
         for seed in range(seeds):
-            yield from make_items(task, length, count, seed=7_000 + seed, pools=POOLS)  # not the seeds of other tests
+            yield from make_items(
+                task, length, count, seed=7_000 + seed, pools=POOLS
+            )  # distinct from other tests' seeds
 
 
 def in_the_form_asked(question: str, answer: str) -> str:
-    """A reply as the question wants it: 'Answer: ham is more common than spam', 'Date: 01/31/2023'."""
+    """Reply in the requested form, such as 'Answer: ham is more common than spam' or 'Date: 01/31/2023'."""
     form = re.search(r"final answer in the form '(.+?)'(?:[.,]| where)", question)
     assert form is not None, question
     return form[1].replace("[X]", answer) if "[X]" in form[1] else form[1].partition(": ")[0] + ": " + answer
 
 
 def disagreements(solver: Solver, items: Iterator[Item]) -> list[tuple[str, str, object, object]]:
-    """Items whose gold answers are not exactly those of the solver, or whose scorer refuses one in the form asked for."""
-    found: list[tuple[str, str, object, object]] = []
+    """Items with gold answers that differ from the solver's, or with a scorer that rejects one of them."""
+    failures: list[tuple[str, str, object, object]] = []
     for item in items:
         try:
             answers = solver.solve(item.question, item.context)
         except (Unanswerable, KeyError) as error:
-            found.append((item.id, item.question, repr(error), item.gold[:3]))
+            failures.append((item.id, item.question, repr(error), item.gold[:3]))
             continue
         whole = item.scorer in ("pairs", "ruler", "list")
         replies = ["\n".join(answers)] if whole else [in_the_form_asked(item.question, answer) for answer in answers]
         if answers != set(item.gold) or any(score(item, reply).value != 1.0 for reply in replies):
-            found.append((item.id, item.question, sorted(answers)[:3], item.gold[:3]))
-    return found
+            failures.append((item.id, item.question, sorted(answers)[:3], item.gold[:3]))
+    return failures
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200 if FULL else 120)
-def test_another_author_agrees_on_five_thousand_random_items() -> None:
+def test_solver_agrees_on_five_thousand_random_items() -> None:
     seen: Counter[str] = Counter()
 
     def counted(task: str) -> Iterator[Item]:
@@ -72,14 +74,14 @@ def test_another_author_agrees_on_five_thousand_random_items() -> None:
             seen[item.task] += 1
             yield item
 
-    wrong = [each for task in known_tasks() for each in disagreements(SOLVER, counted(task))]
+    wrong = [failure for task in known_tasks() for failure in disagreements(SOLVER, counted(task))]
     assert wrong == []
     assert seen.total() >= (50_000 if FULL else 5_000)
     assert len(seen) > 150  # forms of questions by source
 
 
-def test_another_author_agrees_on_the_papers_own_wording(tmp_path: Path) -> None:
-    """Over trec_coarse, which a user brings along: the labels that the paper's pairs of users speak of."""
+def test_solver_agrees_on_paper_wording(tmp_path: Path) -> None:
+    """Questions over trec_coarse, the source with the labels of the paper's pairs."""
     own = Pools(write_trec(tmp_path))
     brought: dict[str, str] = {}
     for task in ("pairs/trec_coarse", "oolong/trec_coarse"):
@@ -91,8 +93,8 @@ def test_another_author_agrees_on_the_papers_own_wording(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("task", [task for task in pairs.TASKS if isinstance(task, pairs.Both) and task.dated])
-def test_another_author_agrees_on_rows_of_the_very_day(task: pairs.Both) -> None:
-    """Random dates rarely meet the day that a question names; here every row lies on it or beside it."""
+def test_solver_agrees_on_boundary_dates(task: pairs.Both) -> None:
+    """Every row is on the day that a question names, or next to it. Random dates rarely hit that day."""
     window = make_window(POOLS, "mixed", 2048, 7)
     names = pairs.name_labels(window)
     beside = [task.day + timedelta(days=shift) for shift in (-1, 0, 1)]
@@ -104,8 +106,8 @@ def test_another_author_agrees_on_rows_of_the_very_day(task: pairs.Both) -> None
         assert answers == set(pairs.solve(task, names, rows))
 
 
-def test_another_author_shares_no_code() -> None:
-    """Only the standard library, so neither a generator nor the reference program can have lent it a line."""
+def test_solver_imports_standard_library_only() -> None:
+    """Excludes code shared with the generators or the reference program."""
     tree = ast.parse(Path(independent_solver.__file__).read_text(encoding="utf-8"))
     modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

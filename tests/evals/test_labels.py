@@ -1,4 +1,4 @@
-"""Leaf label accuracy is read from calls as real roots write them, and what cannot be read is not guessed."""
+"""Label accuracy is measured from calls in the formats of real roots, without guesses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBERED = "Classify:\n1. free prize, call now\n2. see you at 8\n3. ok lar"
         (NUMBERED, "1. **Spam**\n2. ham\n3. spam", Labelling(3, 3, 2)),
         (NUMBERED, "Here they are:\n1) spam\n3) ham", Labelling(3, 2, 2)),  # one row left out
         (NUMBERED, "2: ham\n1: spam\n3: ham", Labelling(3, 3, 3)),  # the numbers decide, not the order
-        (NUMBERED, "1: ham or spam\n2: ham\n3: ham", Labelling(3, 2, 2)),  # two labels are none
+        (NUMBERED, "1: ham or spam\n2: ham\n3: ham", Labelling(3, 2, 2)),  # two labels are ambiguous
         (NUMBERED, '["spam", "ham", "ham"]', Labelling(3, 3, 3)),
         (NUMBERED, '{"1": "spam", "2": "ham", "3": "spam"}', Labelling(3, 3, 2)),
         (NUMBERED, "[call failed: busy]", Labelling(3, 0, 0)),
@@ -28,10 +28,10 @@ NUMBERED = "Classify:\n1. free prize, call now\n2. see you at 8\n3. ok lar"
         ("Summarise the minutes.", "ham", Labelling()),
     ],
 )
-def test_replies_are_compared_with_the_truth(prompt: str, reply: str, expected: Labelling) -> None:
+def test_replies_are_compared_with_true_labels(prompt: str, reply: str, expected: Labelling) -> None:
     assert judge_call(TRUTH, LABELS, prompt, reply) == expected
 
 
-def test_a_label_inside_another_is_told_from_it() -> None:
+def test_label_inside_longer_label_is_distinguished() -> None:
     truth = {"row": "more common than"}
     assert judge_call(truth, ("common", "more common than"), "1. row", "1: more common than") == Labelling(1, 1, 1)

@@ -1,4 +1,4 @@
-"""Errors of leaves and faults of servers cost what arithmetic says, and nothing more: the engine adds none and hides none."""
+"""Leaf errors and server faults change scores exactly as arithmetic predicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIGMAS = 4
 
 
 class NoisyArm:
-    """The reference root with a leaf that misreads; other things in every item, so that errors are independent."""
+    """The reference root with a noisy leaf. Errors are independent between items."""
 
     models = ("reference:root", "reference:leaf")
 
@@ -48,17 +48,17 @@ def run_arm(arm: Arm, items: Sequence[Item], folder: Path) -> list[Line]:
 
 
 @pytest.mark.slow
-def test_noise_in_needles_costs_its_share(tmp_path: Path) -> None:
+def test_needle_noise_lowers_score_by_its_share(tmp_path: Path) -> None:
     items = list(ruler.make_items(POOLS, "niah_multiquery", 1024, 75, 0))
     scores = [line.score for line in run_arm(NoisyArm(), items, tmp_path)]
-    read_things = 4 * len(items)
-    assert fmean(scores) == pytest.approx(1 - NOISE, abs=SIGMAS * sqrt(NOISE * (1 - NOISE) / read_things))
+    facts_read = 4 * len(items)
+    assert fmean(scores) == pytest.approx(1 - NOISE, abs=SIGMAS * sqrt(NOISE * (1 - NOISE) / facts_read))
     assert fmean(scores) < 1.0
 
 
 @pytest.mark.slow
-def test_noise_in_labels_costs_what_the_scoring_rule_says(tmp_path: Path) -> None:
-    """With two labels a count moves by Bin(others, p) - Bin(own, p), and OOLONG gives 0.75 to the power of the distance."""
+def test_label_noise_lowers_score_as_predicted(tmp_path: Path) -> None:
+    """With two labels a count changes by Bin(others, p) - Bin(own, p). OOLONG scores 0.75 to the power of the distance."""
     items = [
         item for seed in range(60) for item in oolong.make_items(POOLS, "spam", 2048, 25, seed) if _is_count(item)
     ][::2]
@@ -94,11 +94,11 @@ def _binomial(number: int, hits: int) -> float:
     return comb(number, hits) * NOISE**hits * (1 - NOISE) ** (number - hits)
 
 
-# Faults of the server.
+# Server faults.
 
 
 def faulty(share: float) -> Callable[[ChatCall], ScriptedReply]:
-    """A server that answers as the reference leaf does, and fails in a share of its calls, each time in another way."""
+    """A server that answers like the reference leaf and fails a share of its calls, in several ways."""
     rng = random.Random(1)
     faults = [
         lambda: ScriptedReply("busy", status=503),
@@ -118,7 +118,7 @@ def faulty(share: float) -> Callable[[ChatCall], ScriptedReply]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("retries", "expected"), [(0, 0.9), (5, 1.0)])
-def test_faults_cost_what_the_retries_leave_of_them(retries: int, expected: float, tmp_path: Path) -> None:
+def test_retries_absorb_server_faults(retries: int, expected: float, tmp_path: Path) -> None:
     items = list(ruler.make_items(POOLS, "niah_single_1", 1024, 150, 0))
     with ScriptedServer.in_thread(faulty(0.1)) as server:
         arm = open_arm(parse_arm(f"reference:1@openai:leaf={server.base_url}"), Terms(retries=retries))
@@ -127,5 +127,5 @@ def test_faults_cost_what_the_retries_leave_of_them(retries: int, expected: floa
     leaf_calls = sum(line.calls for line in lines) - 3 * len(items)
     sigma = sqrt(expected * (1 - expected) / len(items))
     assert fmean(line.score for line in lines) == pytest.approx(expected, abs=SIGMAS * sigma)
-    assert {line.status for line in lines} == {"complete"}  # a failed leaf call is no failed run
+    assert {line.status for line in lines} == {"complete"}  # a failed leaf call does not fail the run
     assert calls > leaf_calls if retries else calls == len(items)

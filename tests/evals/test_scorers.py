@@ -1,4 +1,4 @@
-"""Scorers: the published rules, and the faults of those that are mended here and stay measurable beside."""
+"""Scorers: the published rules, and our corrections of their faults."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def item(scorer: ScorerName, *gold: str, answer_type: str = "") -> Item:
         ("MONTH_YEAR", ["March 2022"], "Answer: March 2022", 1.0, 1.0),
     ],
 )
-def test_oolong(answer_type: str, gold: list[str], reply: str, value: float, published: float) -> None:
+def test_oolong_scores_by_answer_type(
+    answer_type: str, gold: list[str], reply: str, value: float, published: float
+) -> None:
     judged = score(item("oolong", *gold, answer_type=answer_type), reply)
     assert judged.value == pytest.approx(value)
     assert judged.published == pytest.approx(published)
@@ -58,20 +60,20 @@ def test_oolong(answer_type: str, gold: list[str], reply: str, value: float, pub
     ("answer", "value"),
     [(40, 1.0), (41, 0.75), (["40"], 1.0), ({"Answer": 40}, 1.0), (None, 0.0), (40.0, 1.0)],
 )
-def test_oolong_judges_data_that_a_program_gave(answer: PlainValue, value: float) -> None:
+def test_oolong_accepts_data_as_answer(answer: PlainValue, value: float) -> None:
     assert score(item("oolong", "40", answer_type="NUMERIC"), answer).value == value
 
 
-def test_a_date_as_data() -> None:
+def test_date_object_is_accepted() -> None:
     assert score(item("oolong", "01/05/2023", answer_type="DATE"), datetime.date(2023, 1, 5)).value == 1.0
 
 
 @pytest.mark.parametrize("text", ["5 January 2023", "January 5th, 2023", "01/05/2023", "2023-01-05", "Jan 5, 2023"])
-def test_dates_are_read_as_people_write_them(text: str) -> None:
+def test_common_date_formats_are_read(text: str) -> None:
     assert read_date(f"It was {text}.") == datetime.date(2023, 1, 5)
 
 
-def test_an_impossible_date_is_none() -> None:
+def test_impossible_date_is_rejected() -> None:
     assert read_date("02/30/2023") is None
 
 
@@ -85,7 +87,7 @@ def test_an_impossible_date_is_none() -> None:
         (["a", "b"], r"\boxed{\text{b, a}}", 1.0),
     ],
 )
-def test_oolong_real(gold: list[str], reply: str, value: float) -> None:
+def test_oolong_real_reads_boxed_answers(gold: list[str], reply: str, value: float) -> None:
     assert score(item("oolong-real", *gold), reply).value == value
 
 
@@ -93,7 +95,7 @@ def test_oolong_real(gold: list[str], reply: str, value: float) -> None:
     ("gold", "answer", "value"),
     [
         (["(1, 2)", "(1, 3)"], "(1, 2)\n(3, 1)", 1.0),  # order inside a pair does not matter
-        (["(1, 2)", "(1, 3)"], "(1, 2)\n(1, 1)\n(1,2)", 2 / 3),  # no pair with oneself, none twice
+        (["(1, 2)", "(1, 3)"], "(1, 2)\n(1, 1)\n(1,2)", 2 / 3),  # pairs with oneself and duplicates are ignored
         (["(1, 2)"], [[1, 2]], 1.0),
         (["(1, 2)"], [("1", "2"), (4, 5)], 2 / 3),
         (["(1, 2)"], {(2, 1)}, 1.0),
@@ -102,7 +104,7 @@ def test_oolong_real(gold: list[str], reply: str, value: float) -> None:
         (["(1, 2)"], "", 0.0),
     ],
 )
-def test_pairs(gold: list[str], answer: PlainValue, value: float) -> None:
+def test_pairs_score_by_f1(gold: list[str], answer: PlainValue, value: float) -> None:
     assert score(item("pairs", *gold), answer).value == pytest.approx(value)
 
 
@@ -115,16 +117,16 @@ def test_pairs(gold: list[str], answer: PlainValue, value: float) -> None:
         ("x " * 2000 + "1234567 7654321", 0.0, 1.0),  # fault 9: a dump
     ],
 )
-def test_ruler(reply: str, value: float, published: float) -> None:
+def test_ruler_matches_whole_values(reply: str, value: float, published: float) -> None:
     judged = score(item("ruler", "1234567", "7654321"), reply)
     assert (judged.value, judged.published) == (value, published)
 
 
-def test_ruler_questions_with_several_references_want_one_of_them() -> None:
+def test_ruler_any_accepts_one_reference() -> None:
     assert score(item("ruler-any", "Paris", "the city of Paris"), "It was PARIS.").value == 1.0
 
 
-def test_the_cap_leaves_room_for_every_gold_value() -> None:
+def test_answer_cap_fits_every_gold_value() -> None:
     gold = ["0" * 36] * 100
     assert answer_cap(gold) > 5 * sum(map(len, gold))
 
@@ -141,7 +143,7 @@ def test_the_cap_leaves_room_for_every_gold_value() -> None:
         ("2021-11", "2021-11", 1.0),
     ],
 )
-def test_exact(gold: str, answer: PlainValue, value: float) -> None:
+def test_exact_answers_ignore_formatting(gold: str, answer: PlainValue, value: float) -> None:
     assert score(item("exact", gold), answer).value == value
 
 
@@ -155,9 +157,9 @@ def test_exact(gold: str, answer: PlainValue, value: float) -> None:
         ("CVE-1 and CVE-2", 1.0),
     ],
 )
-def test_lists(answer: PlainValue, value: float) -> None:
+def test_lists_score_by_f1(answer: PlainValue, value: float) -> None:
     assert score(item("list", "CVE-1", "CVE-2"), answer).value == pytest.approx(value)
 
 
-def test_f1_of_nothing_and_nothing_is_one() -> None:
+def test_f1_of_empty_sets_is_one() -> None:
     assert f1(set(), set()) == 1.0

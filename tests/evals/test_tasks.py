@@ -1,4 +1,4 @@
-"""Generators: the papers' sizes and shares, any length, the same items in every process, and clear errors."""
+"""Generators: the papers' sizes and shares, any length, reproducible items, and clear errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from eval_kit import POOLS, write_trec
-from rlm_evals import ruler
+from rlm_evals import data, ruler
 from rlm_evals.pools import MIN_CHARS, SOURCES, Pools
 from rlm_evals.tasks import PACKED_SOURCES, known_tasks, make_items
 from rlm_evals.windows import count_rows, make_window
@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[2]
     ("source", "length", "rows"),
     [("trec_coarse", 32_768, 787), ("trec_coarse", 131_072, 3182), ("spam", 131_072, 2177)],
 )
-def test_windows_have_as_many_rows_as_the_papers(source: str, length: int, rows: int) -> None:
+def test_window_sizes_match_the_papers(source: str, length: int, rows: int) -> None:
     assert count_rows(source, length) == rows
 
 
-def test_a_window_is_made_as_the_paper_says() -> None:
+def test_window_follows_the_paper() -> None:
     window = make_window(POOLS, "mixed", 131_072, 0)
     counts = Counter(row.user for row in window.rows)
     common = sum(count for _, count in counts.most_common(len(window.rows) // 10))
@@ -46,7 +46,7 @@ def test_label_shares_differ_between_windows() -> None:
 
 @pytest.mark.parametrize("task", known_tasks())
 @pytest.mark.parametrize("length", [1024, 32_768, 262_144])
-def test_a_context_is_about_as_long_as_asked_for(task: str, length: int) -> None:
+def test_context_has_about_the_requested_length(task: str, length: int) -> None:
     item = next(make_items(task, length, 1))
     assert 1.2 * length < len(item.context) < 5.5 * length
     assert item.gold or task.startswith("pairs")
@@ -54,12 +54,12 @@ def test_a_context_is_about_as_long_as_asked_for(task: str, length: int) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["oolong/mixed", "ruler/niah_single_2", "ruler/cwe", "records"])
-def test_four_million_tokens(task: str) -> None:
+def test_four_million_tokens_are_generated(task: str) -> None:
     item = next(make_items(task, 4_194_304, 1))
     assert len(item.context) > 2.5 * 4_194_304
 
 
-def test_items_are_the_same_in_another_process() -> None:
+def test_items_are_identical_across_processes() -> None:
     code = (
         "import hashlib; from rlm_evals.tasks import known_tasks, make_items\n"
         "items = [(i.id, i.question, i.context, i.gold) for t in known_tasks() for i in make_items(t, 2048, 3)]\n"
@@ -74,7 +74,7 @@ def test_items_are_the_same_in_another_process() -> None:
     assert len(runs) == 1
 
 
-def test_seeds_make_other_items_and_more_items_change_none_before_them() -> None:
+def test_seed_and_count_select_items_consistently() -> None:
     for task in ("oolong/spam", "pairs/mixed", "ruler/vt", "records"):
         few = [item.context + item.question for item in make_items(task, 2048, 5)]
         many = [item.context + item.question for item in make_items(task, 2048, 30)]
@@ -84,7 +84,7 @@ def test_seeds_make_other_items_and_more_items_change_none_before_them() -> None
         assert len({item.id for item in make_items(task, 2048, 60)}) == 60
 
 
-def test_needles_stand_at_all_depths_and_once() -> None:
+def test_needles_appear_once_at_all_depths() -> None:
     places = []
     for item in ruler.make_items(POOLS, "niah_single_2", 4096, 80, 0):
         assert item.context.count(item.gold[0]) == 1
@@ -94,7 +94,7 @@ def test_needles_stand_at_all_depths_and_once() -> None:
     assert len({round(place, 2) for place in places}) > 15
 
 
-def test_the_packed_texts_are_clean() -> None:
+def test_packed_texts_are_clean() -> None:
     for source in PACKED_SOURCES:
         texts = POOLS.texts(source)
         flat = [text for part in texts.values() for text in part]
@@ -104,20 +104,20 @@ def test_the_packed_texts_are_clean() -> None:
 
 
 def test_credits_name_every_packed_file() -> None:
-    folder = ROOT / "rlm" / "evals" / "data"
-    told = (folder / "CREDITS.md").read_text()
+    folder = Path(data.__file__).parent
+    credits_text = (folder / "CREDITS.md").read_text(encoding="utf-8")
     packed = sorted(path.name for path in folder.glob("*.xz"))
     assert len(packed) == 6
-    assert [name for name in packed if name not in told] == []
+    assert [name for name in packed if name not in credits_text] == []
     assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < 3_000_000
 
 
-def test_a_source_that_is_not_packed_says_what_to_pass() -> None:
+def test_unpacked_source_error_names_the_option() -> None:
     with pytest.raises(ConfigurationError, match=r"train_5500\.label.*--data FOLDER"):
         next(make_items("oolong/trec_coarse", 2048, 1))
 
 
-def test_a_source_is_read_from_the_users_folder(tmp_path: Path) -> None:
+def test_source_is_read_from_user_folder(tmp_path: Path) -> None:
     own = Pools(write_trec(tmp_path))
     item = next(make_items("oolong/trec_coarse", 2048, 1, pools=own))
     assert "'numeric value'" in item.context
@@ -130,22 +130,22 @@ def test_a_source_is_read_from_the_users_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "length", "said"),
+    ("task", "length", "message"),
     [
-        ("oolong/nothing", 2048, "unknown source"),
-        ("oolong/spam/nothing", 2048, "no group"),
-        ("ruler/nothing", 2048, "no task"),
-        ("nothing", 2048, "unknown task"),
-        ("records", 10, "give 1000 to"),
-        ("records", 5_000_000, "give 1000 to"),
+        ("oolong/nothing", 2048, "source of a task must be one of"),
+        ("oolong/spam/nothing", 2048, "group of an oolong task must be one of"),
+        ("ruler/nothing", 2048, "name of a ruler task must be one of"),
+        ("nothing", 2048, "`task` must be one of"),
+        ("records", 10, "must be 1000 to"),
+        ("records", 5_000_000, "must be 1000 to"),
         ("pairs/spam", 2048, "six labels"),
         ("pairs/mixed", 524_288, "square"),
     ],
 )
-def test_what_cannot_be_made_says_why(task: str, length: int, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_impossible_tasks_raise_clear_errors(task: str, length: int, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         next(make_items(task, length, 1))
 
 
-def test_every_known_source_has_its_sizes() -> None:
+def test_unpacked_sources_are_marked() -> None:
     assert {name for name, facts in SOURCES.items() if facts.own_folder} == {"trec_coarse", "agnews"}

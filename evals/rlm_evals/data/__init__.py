@@ -1,1 +1,1 @@
-"""Packed data with its credits; see CREDITS.md."""
+"""Packed source data. CREDITS.md lists origins and licences."""

@@ -1,6 +1,6 @@
-"""Makes the packed data of this folder from the original files: ``python -m rlm_evals.data.pack FOLDER``.
+"""Builds the packed data from the original files: ``python -m rlm_evals.data.pack FOLDER``.
 
-FOLDER holds one folder for each source, as CREDITS.md names them. Run by maintainers; nothing of the package imports it.
+FOLDER has one folder per source. For maintainers; the package does not import this module.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _write(name: str, text: str) -> None:
 
 
 def _write_labelled(name: str, rows: Labelled) -> None:
-    """Whole, cleaned of line breaks alone; ``rlm_evals.pools`` decides which rows are fit for use."""
+    """Packs all rows with line breaks removed. ``rlm_evals.pools`` filters them."""
     _write(name, "".join(f"{label}\t{' '.join(text.split())}\n" for label, text in rows))
 
 

@@ -1,4 +1,4 @@
-"""A root that does the obvious right thing and a leaf that is always right: the engine without a model, tested to the digit.
+"""Reference root and leaf: exact tests of the engine without a model.
 
-With the perfect leaf the engine must score 1.00; with a real model as the leaf, the score is that model's labelling alone.
+With the perfect leaf the engine must score 1.00. With a real model as the leaf, the score measures that model's reading alone.
 """

@@ -1,7 +1,7 @@
-"""The reference leaf: reads without error, or with an error rate to the digit. The ``Model`` port without a model.
+"""Reference leaf: a ``Model`` that reads without error, or with an exact error rate.
 
-It answers the prompts of ``program.py`` by looking the truth up: labels in the item's own, everything else in the text. With
-``noise`` it is wrong in that share of all things it reads, and always in the same ones, whatever the order of calls.
+It answers the prompts of ``program.py`` by lookup: labels in the item's truth, other facts in the text. With ``noise``, that
+share of all facts is wrong. The same facts are wrong in any order of calls.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from rlm.core.messages import Reply, Request, Usage
 from rlm.testing.prefix import estimate_tokens
 
 Truth = Mapping[str, str]
-"""The label of every text."""
+"""True label of every text."""
 
 NOTHING = "NONE"
 
 
 def read(prompt: str, truth: Truth, *, noise: float = 0.0, seed: int = 0) -> str:
-    """The reply to one prompt of the reference program.
+    """Reply to one prompt of the reference program.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: an unknown prompt.
     """
-    careless = _Careless(noise, seed)
+    misread = _Noise(noise, seed)
     head, _, text = prompt.partition("\n\nText:\n")
     if "which of the labels it has" in prompt:
-        return _label(prompt, truth, careless)
+        return _label(prompt, truth, misread)
     if head.startswith("What are all the special magic values for "):
-        return _find_needles(head, text, careless)
+        return _find_needles(head, text, misread)
     if head.startswith("List every assignment"):
         found = re.findall(r"^VAR \w+ = (?:VAR )?\w+", text, re.MULTILINE)
-        return "\n".join(line for line in found if not careless(line)) or NOTHING
+        return "\n".join(line for line in found if not misread(line)) or NOTHING
     if head.startswith("Count how often each word"):
         counts = Counter(word for word in text.split() if not re.fullmatch(r"\d+\.|\.+", word))
-        return "\n".join(f"{word}: {count + careless(word)}" for word, count in counts.items())
+        return "\n".join(f"{word}: {count + misread(word)}" for word, count in counts.items())
     if head.startswith("Give these fields"):
-        return _give_fields(head, text, careless)
-    raise ValueError(f"the reference leaf knows only the prompts of its own program, not {prompt[:120]!r}")
+        return _give_fields(head, text, misread)
+    raise ValueError(f"the prompt must be one of the reference program's; got {prompt[:120]!r}")
 
 
-class _Careless:
-    """Whether a thing is read wrongly: decided by its own text, so that no order of calls can change it."""
+class _Noise:
+    """Errors of the leaf, seeded by each fact's own text and so independent of the order of calls."""
 
     def __init__(self, noise: float, seed: int) -> None:
         self._noise = noise
@@ -59,33 +59,33 @@ class _Careless:
         return random.Random(f"{self._seed}/{thing}")  # noqa: S311  reproducible, not secret
 
 
-def _label(prompt: str, truth: Truth, careless: _Careless) -> str:
+def _label(prompt: str, truth: Truth, misread: _Noise) -> str:
     labels = sorted(set(truth.values()))
     found = []
     for number, line in re.findall(r"^(\d+)\. (.*)$", prompt, re.MULTILINE):
         text = line.strip()
         label = truth[text]
-        if careless(text) and len(labels) > 1:
-            label = careless.draw(f"other {text}").choice([other for other in labels if other != label])
+        if misread(text) and len(labels) > 1:
+            label = misread.draw(f"other {text}").choice([other for other in labels if other != label])
         found.append(f"{number}: {label}")
     return "\n".join(found)
 
 
-def _find_needles(head: str, text: str, careless: _Careless) -> str:
+def _find_needles(head: str, text: str, misread: _Noise) -> str:
     asked = re.match(r"What are all the special magic values for (.*) mentioned in", head)
     keys = asked[1].split(", ") if asked else []
     found = re.findall(r"special magic \w+ for (\S+) is: ([^\s.]+)\.", text)
-    lines = [f"{key} = {value}" for key, value in found if key in keys and not careless(f"{key} {value}")]
+    lines = [f"{key} = {value}" for key, value in found if key in keys and not misread(f"{key} {value}")]
     return "\n".join(dict.fromkeys(lines)) or NOTHING
 
 
-def _give_fields(head: str, text: str, careless: _Careless) -> str:
+def _give_fields(head: str, text: str, misread: _Noise) -> str:
     fields = head.partition("record below: ")[2].partition(". Reply")[0].split(", ")
     records = [json.loads(line) for line in text.splitlines() if line]
     return "\n".join(
         json.dumps({field: record[field] for field in fields}, ensure_ascii=False)
         for record in records
-        if not careless(record["cveID"])
+        if not misread(record["cveID"])
     )
 
 
@@ -93,9 +93,9 @@ class ReferenceLeaf:
     """``read`` as a ``Model``.
 
     Args:
-        truth: the label of every text that may be asked about.
-        noise: the share of things read wrongly.
-        seed: which ones.
+        truth: the label of every text in the prompts.
+        noise: the share of misread facts.
+        seed: selects the misread facts.
     """
 
     def __init__(self, truth: Truth | None = None, *, noise: float = 0.0, seed: int = 0) -> None:
@@ -107,7 +107,7 @@ class ReferenceLeaf:
         """Answers a leaf prompt.
 
         Raises:
-            RequestRejectedError: the prompt is not one of the reference program's.
+            RequestRejectedError: the prompt does not belong to the reference program.
         """
         prompt = request.messages[-1].content
         try:
@@ -117,4 +117,4 @@ class ReferenceLeaf:
         return Reply(text, Usage(1, estimate_tokens(prompt), output_tokens=estimate_tokens(text)), self.name)
 
     async def aclose(self) -> None:
-        """Nothing to release."""
+        """Does nothing: there are no resources."""

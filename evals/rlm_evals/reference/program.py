@@ -1,12 +1,11 @@
-"""What the reference root runs in its REPL: reads the question, lets leaves read the text, and computes the answer.
+"""Program of the reference root: parses the question, delegates reading to leaves, and computes the answer.
 
-It is written from the questions' words alone and imports nothing of the generators, whose author it shares; a solver by another
-author is ``tests/evals/independent_solver.py``. Standard library only, because it runs inside the sandbox; outside it, tests
-call ``solve`` with a function that answers prompts. Only reading is left to leaves (labels, needles, assignments, words,
-fields); counting never is.
+It is written from the questions' words and imports nothing of the generators, but it has the same author. A solver by another
+author is ``tests/evals/independent_solver.py``. Standard library only, because it runs inside the sandbox. Tests call ``solve``
+outside it, with a function that answers prompts. Leaves read labels, needles, assignments, words and fields; they never count.
 
-One file, because the sandbox is given one source. A node takes its text apart, has the pieces read by leaf calls or by child
-nodes, and puts the findings together; the root then computes. A child's answer is its findings as JSON.
+One file, because setup code is one source. A node splits its text, has leaf calls or child nodes read the pieces, and merges
+their findings. The root then computes the answer. A child's answer is its findings as JSON.
 """
 
 import datetime
@@ -27,7 +26,7 @@ Rows: TypeAlias = list[tuple[datetime.date, int, str]]
 ROWS_PER_PROMPT = 40
 RECORDS_PER_PROMPT = 20
 PIECE_CHARS = 24_000
-OVERLAP_CHARS = 400  # longer than any needle or assignment, so that each is whole in some piece
+OVERLAP_CHARS = 400  # longer than any needle or assignment, so that each is complete in some piece
 FANOUT = 4
 FIELDS = ("cveID", "vendorProject", "dateAdded", "dueDate", "knownRansomwareCampaignUse", "cwes")
 
@@ -69,15 +68,15 @@ RECORD_PROMPT = (
 
 
 def search(pattern: str, text: str) -> re.Match[str]:
-    """A part of a question that must be there."""
-    found = re.search(pattern, text)
-    if not found:
-        raise ValueError(f"the question is none that this program knows: {text[:300]!r}")
-    return found
+    """Match of a required part of a question."""
+    match = re.search(pattern, text)
+    if not match:
+        raise ValueError(f"the question must be of a known form; got {text[:300]!r}")
+    return match
 
 
 def kind_of(question: str) -> str:
-    """Which family a question belongs to, by its words."""
+    """Family of a question, by its words."""
     if "special magic" in question:
         return "needles"
     if "assigned the value" in question:
@@ -89,11 +88,11 @@ def kind_of(question: str) -> str:
     return "rows"
 
 
-# Taking apart, reading, putting together.
+# Splitting, reading, merging.
 
 
 def gather(question: str, text: str, ask: Ask, child: Child | None = None) -> Findings:
-    """All findings in ``text``. ``ask(prompts)`` answers leaf prompts; ``child(texts)`` gives the findings of child nodes."""
+    """All findings in ``text``. ``ask(prompts)`` answers leaf prompts, ``child(texts)`` returns the findings of child nodes."""
     kind = kind_of(question)
     if child is not None:
         texts = divide(kind, text)
@@ -104,7 +103,7 @@ def gather(question: str, text: str, ask: Ask, child: Child | None = None) -> Fi
 
 
 def divide(kind: str, text: str) -> list[str]:
-    """A node's text in parts for its children, none of which lose what a border would cut."""
+    """Parts of a node's text for its children, with overlaps at the borders."""
     if kind == "records":
         records = json.loads(text)
         size = -(-len(records) // FANOUT) or 1
@@ -118,7 +117,7 @@ def divide(kind: str, text: str) -> list[str]:
 
 
 def cut(kind: str, text: str, size: int) -> list[str]:
-    """Pieces of about ``size`` characters; words are kept whole, and other things by letting the pieces overlap."""
+    """Pieces of about ``size`` characters. Word lists are split between words; other pieces overlap."""
     pieces, start = [], 0
     while start < len(text):
         end = min(len(text), start + size)
@@ -137,7 +136,7 @@ def describe_labels(text: str) -> str:
 
 
 def prepare(kind: str, question: str, text: str) -> Prepared:
-    """Leaf prompts, and for each the function that reads its reply."""
+    """Leaf prompts, each with the function that parses its reply."""
     if kind == "rows":
         return prepare_rows(text)
     if kind == "records":
@@ -167,14 +166,14 @@ def prepare_rows(text: str) -> Prepared:
 
 
 def read_labels(reply: str, part: Sequence[Sequence[str]], names: Sequence[str]) -> Findings:
-    """Rows with their labels; one that the reply leaves out has none."""
-    told = dict(re.findall(r"^\s*(\d+)\s*[:.)]\s*(.+?)\s*$", reply, re.M))
-    labels = {number: as_known(text.strip(" *'`.\""), names) for number, text in told.items()}
+    """Rows with their labels. A row that the reply omits has an empty label."""
+    replies = dict(re.findall(r"^\s*(\d+)\s*[:.)]\s*(.+?)\s*$", reply, re.M))
+    labels = {number: as_known(text.strip(" *'`.\""), names) for number, text in replies.items()}
     return [[day, int(user), labels.get(str(number), "")] for number, (day, user, _) in enumerate(part, 1)]
 
 
 def as_known(text: str, names: Sequence[str]) -> str:
-    """A label as the header writes it, where a model wrote it a little differently."""
+    """Label in the header's spelling, for a reply that varies it."""
     for name in sorted(names, key=len, reverse=True):
         if name.lower() == text.lower() or re.search(rf"\b{re.escape(name.lower())}\b", text.lower()):
             return name
@@ -225,21 +224,21 @@ def merge(kind: str, parts: Sequence[Findings]) -> Findings:
         for word, count in findings:
             counts[word] += count
         return [list(pair) for pair in counts.items()]
-    if kind == "needles":  # a needle in an overlap is found twice
+    if kind == "needles":  # a needle in an overlap appears twice
         return [list(pair) for pair in dict.fromkeys((key, value) for key, value in findings)]
     return findings
 
 
-# The answers.
+# Answers.
 
 
 def solve(question: str, text: str, ask: Ask, child: Child | None = None) -> object:
-    """The answer to a question about a text."""
+    """Answer to a question about a text."""
     return conclude(question, gather(question, text, ask, child))
 
 
 def conclude(question: str, findings: Findings) -> object:
-    """The answer that follows from the findings."""
+    """Answer computed from the findings."""
     kind = kind_of(question)
     if kind == "needles":
         return ", ".join(value for key in needle_keys(question) for name, value in findings if name == key)
@@ -329,7 +328,7 @@ def read_day(text: str) -> datetime.date:
 
 
 def in_scope(question: str, rows: Rows) -> Rows:
-    """The rows that a question is about."""
+    """Rows in the scope of a question."""
     found = re.search(r"(?:user IDs|users with IDs) ([\d, ]+)\. Among", question)
     if found:
         users = {int(number) for number in re.findall(r"\d+", found[1])}
@@ -451,7 +450,7 @@ def fits_both(condition: str, names: Sequence[str], own: Sequence[tuple[datetime
 
 
 def fits_side(side: str, counts: Counter[str]) -> bool:
-    """``at least one instance with entity and one with abbreviation``: terms take the sign of the one before."""
+    """``at least one instance with entity and one with abbreviation``: a term without a sign inherits the previous one."""
     sign = "at least"
     for term in re.finditer(
         r"(at least |exactly )?(one|two)(?: instances?)? with ([a-z ]+?)(?=,| and (?:at|exactly|one|two)|$)", side

@@ -1,8 +1,7 @@
-"""The reference root: a program that plays a node's model through the ordinary ``Model`` port.
+"""Reference root: a program behind the ``Model`` port that drives nodes.
 
-Turn 1 looks at the context, turn 2 gathers findings (leaf calls, or child nodes where the depth allows), turn 3 answers by
-FINAL_VAR. A child does the same with its part, and its answer is its findings. The code it relies on is ``program.py``, which
-runs in every REPL as setup code.
+Turn 1 inspects the context. Turn 2 gathers findings by leaf calls, or by child nodes if the depth allows. Turn 3 answers with
+FINAL_VAR. A child does the same with its part and answers with its findings. Every REPL runs ``program.py`` as setup code.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from rlm.testing.prefix import estimate_tokens
 MAX_PIECE_CHARS = 24_000
 
 PART = "Findings wanted, as JSON, for: "
-"""How a child's question begins."""
+"""Prefix of a child's question."""
 
 LOOK = """\
-I look at what there is first.
+I inspect the context first.
 ```repl
 print(type(context).__name__, len(context))
 print(context[:300])
 ```"""
 
 GATHER = """\
-I gather what the question needs.
+I gather the findings that the question needs.
 ```repl
 question, ROWS_PER_PROMPT, PIECE_CHARS = {question!r}, {rows}, {chars}
 def ask(prompts):
@@ -47,15 +46,15 @@ FINAL_VAR(result)"""
 
 
 def program() -> str:
-    """The source of the program, for ``RLM(setup_code=...)``."""
+    """Source code of the program, for ``RLM(setup_code=...)``."""
     return resources.files("rlm_evals.reference").joinpath("program.py").read_text(encoding="utf-8")
 
 
 class ReferenceRoot:
-    """Drives nodes; a depth of 0 allows no sub-calls, and so it cannot read there.
+    """Drives nodes of depth 1 and more. At depth 0 it has no sub-calls to read with.
 
     Args:
-        rows_per_prompt: how many rows one leaf call labels. Small models lose count beyond a few.
+        rows_per_prompt: number of rows that one leaf call labels. Small models need few.
     """
 
     def __init__(self, rows_per_prompt: int = 40) -> None:
@@ -64,31 +63,34 @@ class ReferenceRoot:
         self._rows_per_prompt = rows_per_prompt
 
     async def ask(self, request: Request) -> Reply:
-        """The reply of a node's turn.
+        """Reply of a node's turn.
 
         Raises:
-            RequestRejectedError: a leaf call came here: name another ``sub_model``.
+            RequestRejectedError: the request is a leaf call, which needs another ``sub_model``.
         """
         if request.task is None:
             raise RequestRejectedError(
-                f"{self.name} drives nodes and reads nothing: name a leaf model.", model=self.name
+                f"{self.name} drives nodes and cannot answer leaf calls. Name a leaf model as `sub_model`.",
+                model=self.name,
             )
         text = reply_to(request.task, self._rows_per_prompt)
         prompt_tokens = sum(estimate_tokens(message.content) for message in request.messages)
         return Reply(text, Usage(1, prompt_tokens, output_tokens=estimate_tokens(text)), self.name)
 
     async def aclose(self) -> None:
-        """Nothing to release."""
+        """Does nothing: there are no resources."""
 
 
 def reply_to(task: Task, rows_per_prompt: int) -> str:
-    """What the root says in this turn.
+    """Reply of the root in the turn of a task.
 
     Raises:
-        ConfigurationError: at a depth without sub-calls.
+        ConfigurationError: the depth allows no sub-calls.
     """
     if not can_call(task.depth, task.max_depth):
-        raise ConfigurationError("the reference root needs sub-calls to read: max_depth of at least 1.")
+        raise ConfigurationError(
+            "`max_depth` must be at least 1, because the reference root reads by sub-calls; got 0."
+        )
     question = task.question.removeprefix(PART)
     if task.turn == 1:
         return LOOK
