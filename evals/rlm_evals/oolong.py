@@ -86,11 +86,11 @@ def choose_questions(window: Window, group: str | None = None) -> list[Question]
 def all_questions(window: Window, rng: random.Random) -> list[Question]:
     """All possible questions of a window. ``rng`` selects users, dates, months and ranges."""
     rows = window.rows
-    found = _count_questions("counting", "", ABOVE, rows)
-    found += _user_questions(rows, rng)
-    found += _date_questions(rows) + _before_after_questions(rows, rng) + _scoped_by_time(rows, rng)
-    found += _month_questions(rows)
-    return found
+    questions = _count_questions("counting", "", ABOVE, rows)
+    questions += _user_questions(rows, rng)
+    questions += _date_questions(rows) + _before_after_questions(rows, rng) + _scoped_by_time(rows, rng)
+    questions += _month_questions(rows)
+    return questions
 
 
 # Counting, over all rows or a subset.
@@ -103,10 +103,10 @@ def _count_questions(group: Group, prefix: str, scope: str, rows: Sequence[Row])
     listed = ", ".join(labels)
     ranked = counts.most_common()
     form = f"Give your final answer in the form 'Label: answer' where answer is one of the labels: {listed}."
-    found: list[Question] = []
+    questions: list[Question] = []
 
     def add(kind: str, text: str, gold: Sequence[str], answer_type: str) -> None:
-        found.append(Question(group, prefix + kind, scope + text, tuple(gold), answer_type))
+        questions.append(Question(group, prefix + kind, scope + text, tuple(gold), answer_type))
 
     if len(ranked) == 1 or ranked[0][1] - ranked[1][1] > margin:
         add("MOST_FREQ", f"which of the labels is the most common? {form}", [ranked[0][0]], "LABEL")
@@ -126,7 +126,7 @@ def _count_questions(group: Group, prefix: str, scope: str, rows: Sequence[Row])
         form = "Give your final answer in the form 'Answer: number'."
         text = f"how many data points should be classified as label '{label}'? {form}"
         add("NUMERIC_ONE_CLASS", text, [str(counts[label])], "NUMERIC")
-    return found
+    return questions
 
 
 # Users.
@@ -134,14 +134,14 @@ def _count_questions(group: Group, prefix: str, scope: str, rows: Sequence[Row])
 
 def _user_questions(rows: Sequence[Row], rng: random.Random) -> list[Question]:
     counts = Counter(row.user for row in rows)
-    found = [
+    questions = [
         Question("user", kind, f"{ABOVE}which user is represented {word}? {_USER_FORM}", (str(user),), "USER")
         for kind, word, user in _leaders(counts)
     ]
     some = sorted(rng.sample(sorted(counts), min(len(counts), rng.randint(2, 10))))
     rows_of_some = [row for row in rows if row.user in some]
     ids = ", ".join(map(str, some))
-    found += [
+    questions += [
         Question(
             "user",
             f"SUBSET_{kind}",
@@ -155,10 +155,10 @@ def _user_questions(rows: Sequence[Row], rng: random.Random) -> list[Question]:
         f"For the following question, only consider the subset of instances that are associated with user IDs {ids}. Among "
         "instances associated with these users, "
     )
-    found += _count_questions("user", "SUBSET_", scope, rows_of_some)
+    questions += _count_questions("user", "SUBSET_", scope, rows_of_some)
     for label in sorted({row.label for row in rows}):
-        found += _label_user_questions(label, Counter(row.user for row in rows if row.label == label), rng)
-    return found
+        questions += _label_user_questions(label, Counter(row.user for row in rows if row.label == label), rng)
+    return questions
 
 
 def _of_users(ids: str) -> str:
@@ -166,11 +166,11 @@ def _of_users(ids: str) -> str:
 
 
 def _label_user_questions(label: str, counts: Counter[int], rng: random.Random) -> list[Question]:
-    found: list[Question] = []
+    questions: list[Question] = []
     ranked = counts.most_common(10)
     if len(ranked) > 1 and ranked[0][1] > ranked[1][1]:
         text = f"{ABOVE}which user has the most instances with the label {label}? {_USER_FORM}"
-        found.append(Question("user", "MOST_OF_LABEL", text, (str(ranked[0][0]),), "USER"))
+        questions.append(Question("user", "MOST_OF_LABEL", text, (str(ranked[0][0]),), "USER"))
     pairs = [(a, b) for (a, more), (b, less) in combinations(ranked, 2) if more > less + 1]
     if pairs:
         more_user, less_user = rng.choice(pairs)
@@ -178,19 +178,19 @@ def _label_user_questions(label: str, counts: Counter[int], rng: random.Random) 
         text = (
             f"{ABOVE}which user has more instances with the label {label}: User {first} or User {second}? {_USER_FORM}"
         )
-        found.append(Question("user", "MORE_OF_LABEL", text, (str(more_user),), "USER"))
-    return found
+        questions.append(Question("user", "MORE_OF_LABEL", text, (str(more_user),), "USER"))
+    return questions
 
 
 def _leaders(counts: Counter[int]) -> list[tuple[str, str, int]]:
     """The leader and the runner-up, each only with a strict lead, as (kind, words, id)."""
     ranked = [*counts.most_common(3), (0, 0)]
-    found = []
+    leaders = []
     if len(ranked) > 2 and ranked[0][1] > ranked[1][1]:
-        found.append(("MOST_FREQ", "most often", ranked[0][0]))
+        leaders.append(("MOST_FREQ", "most often", ranked[0][0]))
         if ranked[1][1] > ranked[2][1]:
-            found.append(("SECOND_MOST_FREQ", "the second most often", ranked[1][0]))
-    return found
+            leaders.append(("SECOND_MOST_FREQ", "the second most often", ranked[1][0]))
+    return leaders
 
 
 # Dates.
@@ -199,24 +199,24 @@ def _leaders(counts: Counter[int]) -> list[tuple[str, str, int]]:
 def _date_questions(rows: Sequence[Row]) -> list[Question]:
     counts = Counter(row.date for row in rows)
     by_number = Counter({day.toordinal(): count for day, count in counts.items()})
-    found = []
+    questions = []
     for kind, word, number in _leaders(by_number):
         gold = f"{datetime.date.fromordinal(number):%m/%d/%Y}"
         text = f"{ABOVE}which date is represented {word}? {_DATE_FORM}"
-        found.append(Question("timeline", f"DATE_{kind}", text, (gold,), "DATE"))
+        questions.append(Question("timeline", f"DATE_{kind}", text, (gold,), "DATE"))
     times = counts.most_common(4)[-1][1]
     gold = str(sum(count == times for count in counts.values()))
     text = (
         f"{ABOVE}how many dates are represented exactly {times} times? Give your final answer in the form 'Answer: [X]', where "
         f"[X] is the number of dates represented exactly {times} times."
     )
-    found.append(Question("timeline", "REPRESENTED_N_TIMES", text, (gold,), "NUMERIC"))
-    return found
+    questions.append(Question("timeline", "REPRESENTED_N_TIMES", text, (gold,), "NUMERIC"))
+    return questions
 
 
 def _before_after_questions(rows: Sequence[Row], rng: random.Random) -> list[Question]:
     days = sorted(row.date for row in rows)
-    found: list[Question] = []
+    questions: list[Question] = []
     for _ in range(3):
         day = days[rng.randint(int(len(days) * 0.15), int(len(days) * 0.75))]
         before = Counter(row.label for row in rows if row.date < day)
@@ -234,8 +234,8 @@ def _before_after_questions(rows: Sequence[Row], rng: random.Random) -> list[Que
                 f"after {day}? Give your final answer in the form 'Answer: {label} is [X] before {day}', where [X] is "
                 "'more common', 'less common', or 'the same frequency'."
             )
-            found.append(Question("timeline", "BEFORE_AFTER", text, (gold,), "COMPARISON"))
-    return found
+            questions.append(Question("timeline", "BEFORE_AFTER", text, (gold,), "COMPARISON"))
+    return questions
 
 
 def _scoped_by_time(rows: Sequence[Row], rng: random.Random) -> list[Question]:
@@ -245,7 +245,7 @@ def _scoped_by_time(rows: Sequence[Row], rng: random.Random) -> list[Question]:
         f"For the following question, only consider the subset of instances that occur in {name} of any year. Among instances "
         f"occuring in {name}, "
     )
-    found = _count_questions("timeline", "MONTH_", scope, [row for row in rows if row.date.month == month])
+    questions = _count_questions("timeline", "MONTH_", scope, [row for row in rows if row.date.month == month])
     days = sorted(row.date for row in rows)
     first = rng.randint(int(len(days) * 0.1), int(len(days) * 0.5))
     last = rng.randint(min(first + 10, len(days) - 1), max(int(len(days) * 0.9), min(first + 10, len(days) - 1)))
@@ -254,7 +254,7 @@ def _scoped_by_time(rows: Sequence[Row], rng: random.Random) -> list[Question]:
         f"For the following question, only consider the subset of instances that occur between {format_date(start)} and "
         f"{format_date(end)}, inclusive. Among instances occuring in this date range, "
     )
-    return found + _count_questions("timeline", "RANGE_", scope, [row for row in rows if start <= row.date <= end])
+    return questions + _count_questions("timeline", "RANGE_", scope, [row for row in rows if start <= row.date <= end])
 
 
 def _month_questions(rows: Sequence[Row]) -> list[Question]:
@@ -263,7 +263,7 @@ def _month_questions(rows: Sequence[Row]) -> list[Question]:
         Counter(row.label for row in part) for _, part in groupby(ordered, lambda row: (row.date.year, row.date.month))
     ]
     labels = sorted({row.label for row in rows})
-    found: list[Question] = []
+    questions: list[Question] = []
     for first in labels:
         for second in labels:
             if first != second:
@@ -273,12 +273,12 @@ def _month_questions(rows: Sequence[Row]) -> list[Question]:
                     "months where there is a tie. Give your final answer in the form 'Answer: [X]', where [X] is the number "
                     f"of months where '{first}' occurs more often than '{second}.'"
                 )
-                found.append(Question("timeline", "MONTHS_MORE", text, (str(number),), "NUMERIC"))
+                questions.append(Question("timeline", "MONTHS_MORE", text, (str(number),), "NUMERIC"))
         number = sum(all(counts[first] > counts[other] for other in labels if other != first) for counts in months)
         text = (
             f"For how many months is the label '{first}' the single most frequently occuring label? Disregard months where "
             "there is a tie for the most common label. Give your final answer in the form 'Answer: [X]', where [X] is the "
             f"number of months where '{first}' is the most common label."
         )
-        found.append(Question("timeline", "MONTHS_MOST", text, (str(number),), "NUMERIC"))
-    return found
+        questions.append(Question("timeline", "MONTHS_MOST", text, (str(number),), "NUMERIC"))
+    return questions

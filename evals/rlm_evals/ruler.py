@@ -109,7 +109,7 @@ def _needles(pools: Pools, rng: random.Random, tokens: int, task: NeedleTask) ->
         return fresh(lambda: _uuid(rng) if task.value == "uuid" else str(rng.randint(1_000_000, 9_999_999)))
 
     chosen = {key(): [value() for _ in range(task.values)] for _ in range(task.keys)}
-    needles = [_needle(task, name, each) for name, values in chosen.items() for each in values]
+    needles = [_needle(task, name, secret) for name, secrets in chosen.items() for secret in secrets]
     room = tokens - sum(len(needle) for needle in needles) / (
         UUID_CHARS if "uuid" in (task.key, task.value) else NEEDLE_CHARS
     )
@@ -120,7 +120,7 @@ def _needles(pools: Pools, rng: random.Random, tokens: int, task: NeedleTask) ->
         hay = _noise(room) if task.haystack == "noise" else _sentences(pools, rng, room)
     context = _insert(rng, hay, needles, "\n" if task.haystack != "prose" else " ")
     asked = rng.sample(list(chosen), task.asked)
-    gold = tuple(each for name in asked for each in chosen[name])
+    gold = tuple(secret for name in asked for secret in chosen[name])
     kinds = f"{task.value}s"
     question = f"What are all the special magic {kinds} for {_listed(asked)} mentioned in the provided text?"
     preamble = (
@@ -161,14 +161,14 @@ def _sentences(pools: Pools, rng: random.Random, tokens: float) -> list[str]:
     """Sentences of the book from a random start, wrapping around at its end."""
     paragraphs = pools.prose
     place = rng.randrange(len(paragraphs))
-    found: list[str] = []
+    sentences: list[str] = []
     left = tokens * PROSE_CHARS
     while left > 0:
         for sentence in re.split(r"(?<=[.!?]) ", paragraphs[place % len(paragraphs)]):
-            found.append(sentence)
+            sentences.append(sentence)
             left -= len(sentence) + 1
         place += 1
-    return found
+    return sentences
 
 
 def _insert(rng: random.Random, hay: list[str], needles: Sequence[str], between: str) -> str:
@@ -239,10 +239,10 @@ def _distinct_words(words: Sequence[str], rng: random.Random, count: int) -> lis
     """Words of the book, and concatenations of two if there are not enough."""
     if count <= len(words):
         return rng.sample(words, count)
-    found = dict.fromkeys(rng.sample(words, len(words)))
-    while len(found) < count:
-        found[f"{rng.choice(words)}{rng.choice(words)}"] = None
-    return list(found)
+    distinct = dict.fromkeys(rng.sample(words, len(words)))
+    while len(distinct) < count:
+        distinct[f"{rng.choice(words)}{rng.choice(words)}"] = None
+    return list(distinct)
 
 
 ZETA_2 = 1.6449

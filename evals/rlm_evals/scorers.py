@@ -72,7 +72,7 @@ def answer_text(answer: PlainValue) -> str:
     if isinstance(answer, Mapping) and len(answer) == 1:
         return f"{next(iter(answer))}: {next(iter(answer.values()))}"
     if isinstance(answer, list | tuple | set | frozenset):
-        return ", ".join(answer_text(each) for each in answer)
+        return ", ".join(answer_text(item) for item in answer)
     return str(answer)
 
 
@@ -114,8 +114,8 @@ def _match_oolong(gold: str, answer_type: str, candidate: str) -> float:
             number = _read_number(candidate)
             return 0.0 if number is None else NUMERIC_BASE ** abs(int(gold) - number)
         case "COMPARISON":
-            found = [phrase for phrase in COMPARISONS if phrase in lowered]
-            return float(len(found) == 1 and found[0] in gold)
+            phrases = [phrase for phrase in COMPARISONS if phrase in lowered]
+            return float(len(phrases) == 1 and phrases[0] in gold)
         case "DATE":
             day, expected = read_date(candidate), read_date(gold)
             return float(day is not None and day == expected)
@@ -205,14 +205,14 @@ def _score_pairs(gold: Sequence[str], answer: PlainValue) -> Score:
 
 def _read_pairs(answer: PlainValue) -> set[tuple[int, int]]:
     if isinstance(answer, str):
-        found: Iterable[tuple[str, str]] = _PAIR.findall(answer)
+        pairs: Iterable[tuple[str, str]] = _PAIR.findall(answer)
     elif isinstance(answer, list | tuple | set | frozenset):
         both = [item for item in answer if isinstance(item, list | tuple | set | frozenset) and len(item) == 2]
-        found = [(str(first), str(second)) for first, second in both]
-        found = [*found, *_PAIR.findall("\n".join(item for item in answer if isinstance(item, str)))]
+        pairs = [(str(first), str(second)) for first, second in both]
+        pairs = [*pairs, *_PAIR.findall("\n".join(item for item in answer if isinstance(item, str)))]
     else:
-        found = _PAIR.findall(str(answer))
-    numbers = [(int(first), int(second)) for first, second in found if first.isdecimal() and second.isdecimal()]
+        pairs = _PAIR.findall(str(answer))
+    numbers = [(int(first), int(second)) for first, second in pairs if first.isdecimal() and second.isdecimal()]
     return {(min(pair), max(pair)) for pair in numbers if pair[0] != pair[1]}
 
 

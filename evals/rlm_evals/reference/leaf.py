@@ -35,8 +35,8 @@ def read(prompt: str, truth: Truth, *, noise: float = 0.0, seed: int = 0) -> str
     if head.startswith("What are all the special magic values for "):
         return _find_needles(head, text, misread)
     if head.startswith("List every assignment"):
-        found = re.findall(r"^VAR \w+ = (?:VAR )?\w+", text, re.MULTILINE)
-        return "\n".join(line for line in found if not misread(line)) or NOTHING
+        assignments = re.findall(r"^VAR \w+ = (?:VAR )?\w+", text, re.MULTILINE)
+        return "\n".join(line for line in assignments if not misread(line)) or NOTHING
     if head.startswith("Count how often each word"):
         counts = Counter(word for word in text.split() if not re.fullmatch(r"\d+\.|\.+", word))
         return "\n".join(f"{word}: {count + misread(word)}" for word, count in counts.items())
@@ -61,21 +61,21 @@ class _Noise:
 
 def _label(prompt: str, truth: Truth, misread: _Noise) -> str:
     labels = sorted(set(truth.values()))
-    found = []
+    lines = []
     for number, line in re.findall(r"^(\d+)\. (.*)$", prompt, re.MULTILINE):
         text = line.strip()
         label = truth[text]
         if misread(text) and len(labels) > 1:
             label = misread.draw(f"other {text}").choice([other for other in labels if other != label])
-        found.append(f"{number}: {label}")
-    return "\n".join(found)
+        lines.append(f"{number}: {label}")
+    return "\n".join(lines)
 
 
 def _find_needles(head: str, text: str, misread: _Noise) -> str:
     asked = re.match(r"What are all the special magic values for (.*) mentioned in", head)
     keys = asked[1].split(", ") if asked else []
-    found = re.findall(r"special magic \w+ for (\S+) is: ([^\s.]+)\.", text)
-    lines = [f"{key} = {value}" for key, value in found if key in keys and not misread(f"{key} {value}")]
+    needles = re.findall(r"special magic \w+ for (\S+) is: ([^\s.]+)\.", text)
+    lines = [f"{key} = {value}" for key, value in needles if key in keys and not misread(f"{key} {value}")]
     return "\n".join(dict.fromkeys(lines)) or NOTHING
 
 

@@ -109,10 +109,10 @@ def divide(kind: str, text: str) -> list[str]:
         size = -(-len(records) // FANOUT) or 1
         return [json.dumps(records[i : i + size], ensure_ascii=False) for i in range(0, len(records), size)]
     if kind == "rows":
-        found = [match[0] for match in ROW.finditer(text)]
-        size = -(-len(found) // FANOUT) or 1
+        rows = [match[0] for match in ROW.finditer(text)]
+        size = -(-len(rows) // FANOUT) or 1
         about = describe_labels(text)
-        return [about + "\n\n" + "\n".join(found[i : i + size]) for i in range(0, len(found), size)]
+        return [about + "\n\n" + "\n".join(rows[i : i + size]) for i in range(0, len(rows), size)]
     return cut(kind, text, max(PIECE_CHARS, -(-len(text) // FANOUT)))
 
 
@@ -194,15 +194,15 @@ def prepare_records(text: str) -> Prepared:
 
 
 def read_records(reply: str) -> Findings:
-    found = []
+    records = []
     for line in reply.splitlines():
         try:
             record = json.loads(line)
         except ValueError:
             continue
         if isinstance(record, dict) and "cveID" in record:
-            found.append(record)
-    return found
+            records.append(record)
+    return records
 
 
 def read_needles(reply: str) -> Findings:
@@ -305,10 +305,10 @@ def answer_records(question: str, records: Findings) -> object:
     for record in unique:
         for cwe in record["cwes"]:
             vendors_of[cwe].add(record["vendorProject"])
-    found = vendors_of[quoted[0]]
+    matching = vendors_of[quoted[0]]
     for cwe in quoted[1:]:
-        found = found & vendors_of[cwe]
-    return f"Answer: {len(found)}"
+        matching = matching & vendors_of[cwe]
+    return f"Answer: {len(matching)}"
 
 
 def days_to_due(record: dict[str, str]) -> int:
@@ -320,25 +320,25 @@ def days_to_due(record: dict[str, str]) -> int:
 
 
 def read_day(text: str) -> datetime.date:
-    found = re.search(r"(\d{4})-(\d\d)-(\d\d)", text)
-    if found:
-        return datetime.date(*map(int, found.groups()))
+    match = re.search(r"(\d{4})-(\d\d)-(\d\d)", text)
+    if match:
+        return datetime.date(*map(int, match.groups()))
     month, day, year = search(r"(\w+) (\d+), (\d+)", text).groups()
     return datetime.date(int(year), [name[:3] for name in MONTHS].index(month[:3]) + 1, int(day))
 
 
 def in_scope(question: str, rows: Rows) -> Rows:
     """Rows in the scope of a question."""
-    found = re.search(r"(?:user IDs|users with IDs) ([\d, ]+)\. Among", question)
-    if found:
-        users = {int(number) for number in re.findall(r"\d+", found[1])}
+    match = re.search(r"(?:user IDs|users with IDs) ([\d, ]+)\. Among", question)
+    if match:
+        users = {int(number) for number in re.findall(r"\d+", match[1])}
         return [row for row in rows if row[1] in users]
-    found = re.search(r"that occur in (\w+) of any year", question)
-    if found:
-        return [row for row in rows if row[0].month == MONTHS.index(found[1]) + 1]
-    found = re.search(r"that occur between (.+?) and (.+?), inclusive", question)
-    if found:
-        first, last = read_day(found[1]), read_day(found[2])
+    match = re.search(r"that occur in (\w+) of any year", question)
+    if match:
+        return [row for row in rows if row[0].month == MONTHS.index(match[1]) + 1]
+    match = re.search(r"that occur between (.+?) and (.+?), inclusive", question)
+    if match:
+        first, last = read_day(match[1]), read_day(match[2])
         return [row for row in rows if first <= row[0] <= last]
     return rows
 
@@ -353,9 +353,9 @@ def answer_rows(question: str, rows: Rows) -> str:
         return "Label: " + labels.most_common(1)[0][0]
     if "which of the labels is the least common" in text:
         return "Label: " + min(labels, key=lambda label: labels[label])
-    found = re.search(r"is label '(.+?)' more common, less common, or the same frequency as label '(.+?)'", text)
-    if found:
-        first, second = found.groups()
+    match = re.search(r"is label '(.+?)' more common, less common, or the same frequency as label '(.+?)'", text)
+    if match:
+        first, second = match.groups()
         return f"Answer: {first} is {compare(labels[first], labels[second])} {second}"
     if "which user" in text:
         return "User: " + str(answer_user(text, rows))
@@ -369,28 +369,28 @@ def compare(first: int, second: int) -> str:
 
 
 def answer_user(text: str, rows: Rows) -> int:
-    found = re.search(r"more instances with the label (.+?): User (\d+) or User (\d+)", text)
-    if found:
-        counts = Counter(user for _, user, label in rows if label == found[1])
-        return max(int(found[2]), int(found[3]), key=lambda user: counts[user])
-    found = re.search(r"most instances with the label (.+?)\?", text)
-    counts = Counter(user for _, user, label in rows if not found or label == found[1])
+    match = re.search(r"more instances with the label (.+?): User (\d+) or User (\d+)", text)
+    if match:
+        counts = Counter(user for _, user, label in rows if label == match[1])
+        return max(int(match[2]), int(match[3]), key=lambda user: counts[user])
+    match = re.search(r"most instances with the label (.+?)\?", text)
+    counts = Counter(user for _, user, label in rows if not match or label == match[1])
     return counts.most_common(2)[1 if "second most often" in text else 0][0]
 
 
 def answer_dates(text: str, rows: Rows) -> str:
     days = Counter(day for day, _, _ in rows)
-    found = re.search(r"represented exactly (\d+) times", text)
-    if found:
-        return f"Answer: {list(days.values()).count(int(found[1]))}"
+    match = re.search(r"represented exactly (\d+) times", text)
+    if match:
+        return f"Answer: {list(days.values()).count(int(match[1]))}"
     if "which date" in text:
         day = days.most_common(2)[1 if "second most often" in text else 0][0]
         return f"Date: {day.month:02d}/{day.day:02d}/{day.year}"
-    found = re.search(r"was label '(.+?)' more common.*? before (.+?), as compared", text)
-    if found:
-        label, day = found[1], read_day(found[2])
-        before = [each for when, _, each in rows if when < day]
-        after = [each for when, _, each in rows if when > day]
+    match = re.search(r"was label '(.+?)' more common.*? before (.+?), as compared", text)
+    if match:
+        label, day = match[1], read_day(match[2])
+        before = [row_label for when, _, row_label in rows if when < day]
+        after = [row_label for when, _, row_label in rows if when > day]
         first, second = before.count(label) * len(after), after.count(label) * len(before)
         word = "the same frequency" if first == second else "more common" if first > second else "less common"
         return f"Answer: {label} is {word} before {day}"
@@ -401,12 +401,12 @@ def answer_months(text: str, rows: Rows) -> str:
     months: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     for day, _, label in rows:
         months[day.year, day.month][label] += 1
-    found = re.search(r"does the label '(.+?)' occur more frequently than the label '(.+?)'", text)
-    if found:
-        return f"Answer: {len([1 for counts in months.values() if counts[found[1]] > counts[found[2]]])}"
-    found = re.search(r"which month did the label '(.+?)'? first occur more often than the label '(.+?)'", text)
-    if found:
-        year, month = min(when for when, counts in months.items() if counts[found[1]] > counts[found[2]])
+    match = re.search(r"does the label '(.+?)' occur more frequently than the label '(.+?)'", text)
+    if match:
+        return f"Answer: {len([1 for counts in months.values() if counts[match[1]] > counts[match[2]]])}"
+    match = re.search(r"which month did the label '(.+?)'? first occur more often than the label '(.+?)'", text)
+    if match:
+        year, month = min(when for when, counts in months.items() if counts[match[1]] > counts[match[2]])
         return f"Answer: {MONTHS[month - 1]} {year}"
     label = search(r"is the label '(.+?)' the single most", text)[1]
     number = 0
