@@ -1,9 +1,9 @@
-"""Fan-out: how long batches, loops, trees and many runs take, beside the ideal in the same run.
+"""Fan-out: duration of batches, loops, trees and concurrent runs, beside a baseline from the same run.
 
     python -m benchmarks.fanout [--json] [--repeat N] [CASE ...]
 
-The scripted server is a process of its own on the same machine. The ideal is the same calls on raw sockets, without any
-engine. Each case runs N times (default 3) after a warm-up; the best is shown, since everything that can disturb only adds.
+The scripted server is another process on the same machine. The baseline sends the same calls on raw sockets, without an engine.
+Each case runs N times (default 3) after a warm-up. The best is shown, because disturbances only add time.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ GENERATED = (1_000, 6_000)  # calls
 
 @dataclass(frozen=True)
 class Row:
-    """One measured case. ``ideal`` is None where there is nothing to compare with."""
+    """One measured case. ``ideal`` is None without a baseline."""
 
     case: str
     seconds: float
@@ -83,7 +83,7 @@ def server_process() -> Iterator[str]:
 
 
 class CellTimes:
-    """A sink: how long the root's cells took."""
+    """Sink that records the duration of the root's cells."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -140,12 +140,12 @@ class Bench:
         return rows
 
     def shared(self) -> list[Row]:
-        """A batch with a shared beginning, warmed first; beside it the same batch sent at once, and what each read cached."""
+        """A batch with a shared prefix: one call first, compared with all at once, and the cached share of each."""
         seconds, read = {}, {}
         for rule in ("never", "always"):
             engine, times = self.engine(warm_prefixes=rule)
             for number in range(self._repeat + 1):
-                rules = f"Rules {rule} {number}. " + "a line of the rules. " * 400  # new to the cache
+                rules = f"Rules {rule} {number}. " + "a line of the rules. " * 400  # not in the cache yet
                 usage = engine.run("shared 20", rules).usage.by_depth[1].usage
                 read[rule] = usage.cached_tokens / usage.input_tokens
             seconds[rule] = min(times.seconds[1:])
@@ -163,12 +163,12 @@ class Bench:
         return [Row("loop 20", min(times.seconds[1:]), ideal, f"{max(calls)} calls at the server")]
 
     def groups(self) -> list[Row]:
-        """A loop over batches: 6 of 10 calls each, one after the other."""
+        """A sequential loop over 6 batches of 10 calls."""
         engine, times = self.engine()
         for _ in range(self._repeat + 1):
             assert engine.run("groups", "x").answer == 60
         ideal, _ = self.ideal(lambda client: client.fan_out(60))
-        return [Row("groups 6 x 10", min(times.seconds[1:]), ideal, "1.2 s if each waited for the one before")]
+        return [Row("groups 6 x 10", min(times.seconds[1:]), ideal, "1.2 s without prefetching")]
 
     def tree(self) -> list[Row]:
         engine, times = self.engine(max_depth=2, concurrency=128)
@@ -206,7 +206,7 @@ class Bench:
     def cold_start(self) -> list[Row]:
         answered, ended, rss = [], [], ""
         for _ in range(self._repeat + 1):
-            began = time.monotonic()  # the same in all processes
+            began = time.monotonic()  # one clock for all processes
             done = subprocess.run(
                 [sys.executable, "-c", COLD_START, self._base_url], check=True, capture_output=True, text=True
             )
@@ -216,7 +216,7 @@ class Bench:
         return [Row("cold start", min(answered), None, f"{min(ended):.3f} s to the process's end; {rss} MB resident")]
 
     def generator(self, counts: tuple[int, ...]) -> list[Row]:
-        """A generator of prompts of 10 KB: the peak memory of the engine's process, after few calls and after many."""
+        """Peak memory of the engine's process with a generator of 10 KB prompts, after few calls and after many."""
         began = time.perf_counter()
         command = [sys.executable, "-c", GENERATOR, self._base_url, *map(str, counts)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -252,7 +252,7 @@ def show(row: Row) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fanout")
-    parser.add_argument("cases", nargs="*", help="only cases whose name contains one of these words")
+    parser.add_argument("cases", nargs="*", help="run only cases whose name contains one of these words")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
@@ -260,7 +260,7 @@ def main() -> None:
     with server_process() as base_url:
         bench = Bench(base_url, options.repeat)
         cases: dict[str, Callable[[], list[Row]]] = {
-            "cold-start": bench.cold_start,  # first: a child's peak of memory begins with its parent's
+            "cold-start": bench.cold_start,  # first, because a child inherits its parent's peak memory
             "batch-20": lambda: bench.batch(20),
             "batch-100": lambda: bench.batch(100),
             "batch-1000": lambda: bench.batch(1000),

@@ -1,4 +1,4 @@
-"""What the scripted server answers in the fan-out benchmark: a root per case, and leaves that take 0.2 s. Imports no engine."""
+"""Script of the fan-out benchmark's server: one root per case, and leaves of 0.2 s."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def cell(code: str) -> str:
 
 
 def answer(call: ChatCall) -> ScriptedReply:
-    """A node is told from a leaf by its system prompt, a case from the others by its question."""
+    """Selects the reply: nodes by their system prompt, cases by their question."""
     if not call.is_root and call.prompt.startswith("Generated"):
         return ScriptedReply("label", latency_s=0)
-    if not call.is_root and len(call.prompt) > 1000:  # a quarter of the time to the first token, as after a long prompt
+    if (
+        not call.is_root and len(call.prompt) > 1000
+    ):  # the first token after a quarter of the time, as for a long prompt
         return ScriptedReply("label and reason", latency_s=LATENCY_S / 4, slow_body_s=LATENCY_S * 3 / 4)
     if not call.is_root:
         return ScriptedReply("label", latency_s=LATENCY_S)

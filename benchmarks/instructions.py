@@ -1,11 +1,13 @@
-"""What the journal costs in instructions of the client, counted by valgrind: on a busy machine the same to half a percent.
+"""Overhead of the journal in instructions, counted by valgrind and stable to half a percent on a busy machine.
 
     python -m benchmarks.instructions [CASE ...]
 
-Needs `valgrind`. Each case is run twice with a store and twice without, a few runs and some more; the difference of the counts
-is what a run takes, without the start of the process. Not in it are the kernel's part of a write; the thread that brings groups
-of events into the database, because it works once a second, and everything takes fifty times as long here; and the collector's
-full passes, which a few runs have one more or less of by chance.
+Requires `valgrind`. Each case runs twice with a store and twice without, with few runs and with more. The difference of the
+counts is the cost of a run, without process start. These parts are excluded:
+
+- the kernel's share of a write;
+- the thread that writes the database once a second, because everything takes fifty times as long here;
+- full passes of the garbage collector, whose number varies by chance.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ SLOWER = 50
 
 
 def count(case: str, base_url: str, store: Path | None, runs: int) -> int:
-    """Instructions of a process that does so many runs."""
+    """Instructions of a process with this number of runs."""
     command = [
         "valgrind",
         "--tool=callgrind",
@@ -44,15 +46,15 @@ def count(case: str, base_url: str, store: Path | None, runs: int) -> int:
     done = subprocess.run(
         [*command, case, base_url, str(store or ""), str(runs)], capture_output=True, text=True, check=False
     )
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode or found is None:
+    match = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or match is None:
         raise SystemExit(done.stderr[-2000:])
-    return int(found[1])
+    return int(match[1])
 
 
 def work(case: str, base_url: str, store: str, runs: int) -> None:
-    """In the process that is counted. Waits are as much longer as everything is."""
-    _do_without_unknown_calls()
+    """Runs inside the counted process, with timeouts scaled by its slowdown."""
+    _replace_unsupported_calls()
     gc.set_threshold(700, 10, 1 << 30)
     recorder.SOON_S *= SLOWER
     writer.GATHER_S *= SLOWER
@@ -62,14 +64,14 @@ def work(case: str, base_url: str, store: str, runs: int) -> None:
             assert engine.run(question, "x").answer == expected
 
 
-def _do_without_unknown_calls() -> None:
-    """Valgrind knows no pidfd."""
+def _replace_unsupported_calls() -> None:
+    """Replaces pidfd calls, which valgrind does not support."""
     stays_open, _ = os.pipe()
 
     def send(pidfd: int, number: int, *_: object) -> None:
-        told = re.search(r"^Pid:\s+(\d+)", Path(f"/proc/self/fdinfo/{pidfd}").read_text(), re.MULTILINE)
-        if told is not None and int(told[1]) > 0:
-            os.kill(int(told[1]), number)
+        match = re.search(r"^Pid:\s+(\d+)", Path(f"/proc/self/fdinfo/{pidfd}").read_text(), re.MULTILINE)
+        if match is not None and int(match[1]) > 0:
+            os.kill(int(match[1]), number)
 
     os.pidfd_open = lambda _pid, _flags=0: os.dup(stays_open)
     signal.pidfd_send_signal = send  # type: ignore[assignment]
@@ -86,9 +88,9 @@ def main() -> None:
     with server_process() as base_url, tempfile.TemporaryDirectory() as folder:
         for case in sys.argv[1:] or CASES:
             runs, spent = RUNS[case], []
-            for kept in (False, True):
+            for stored in (False, True):
                 few, many = (
-                    count(case, base_url, Path(folder) / f"{case} {number}.db" if kept else None, number)
+                    count(case, base_url, Path(folder) / f"{case} {number}.db" if stored else None, number)
                     for number in (2, 2 + runs)
                 )
                 spent.append((many - few) / runs)
@@ -97,8 +99,11 @@ def main() -> None:
     show("all", *total)
 
 
-def show(case: str, plain: float, kept: float) -> None:
-    print(f"{case:12} {plain / 1e6:8.1f} million  kept {kept / 1e6:8.1f} million  {kept / plain - 1:+.1%}", flush=True)
+def show(case: str, plain: float, stored: float) -> None:
+    print(
+        f"{case:12} {plain / 1e6:8.1f} million  with store {stored / 1e6:8.1f} million  {stored / plain - 1:+.1%}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

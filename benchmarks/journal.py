@@ -1,10 +1,9 @@
-"""What the journal costs: client CPU and time of the fan-out cases with a store and without, and taking a run up again.
+"""Overhead of the journal: host CPU and time of the fan-out cases with and without a store, and the time of a replay.
 
     python -m benchmarks.journal [--repeat N]
 
-The two are measured alternately in one process, a second of runs each time, so that what else the machine does hits both. The
-cost is that of all samples together, with its standard error. "Again" executes the recorded run once more without asking
-anything, which is what `rlm resume` does before it goes on.
+Both variants alternate in one process, for a second of runs each, so that other load affects both. The overhead covers all
+samples, with its standard error. "Replay" executes the recorded run without any model call, as `rlm resume` does first.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ LARGE_BYTES = 1_000_000_000
 
 
 def spend(work: Callable[[], object], catch_up: Callable[[], object] = lambda: None) -> tuple[float, float]:
-    """Seconds and CPU seconds for a run.
+    """Seconds and CPU seconds of one run.
 
-    Runs follow each other for SAMPLE_S; what the database gets after the last one, by ``catch_up``, belongs to them. The
-    collector goes on from where it was: begun anew it would make one full pass more or less in all samples of a side.
+    Runs repeat for SAMPLE_S. The sample includes the database writes after the last run, forced by ``catch_up``. The garbage
+    collector is not reset, because a reset would add or remove a full pass in all samples of one side.
     """
     began, cpu, runs = time.perf_counter(), cpu_s(), 0
     while time.perf_counter() - began < SAMPLE_S:
@@ -52,7 +51,7 @@ def spend(work: Callable[[], object], catch_up: Callable[[], object] = lambda: N
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds of a run without a store, what a store adds, and the standard error of that."""
+    """CPU seconds of a run without a store, the added seconds of a store, and their standard error."""
 
     plain: float
     added: float
@@ -64,8 +63,8 @@ class Cost:
     def __str__(self) -> str:
         share, error = self.added / self.plain, self.error / self.plain
         verdict = "ok" if share <= MAX_COST else "MISSED"
-        kept = (self.plain + self.added) * 1000
-        return f"CPU {self.plain * 1000:7.1f} ms  kept {kept:7.1f} ms  {share:+6.1%} ±{error:.1%} {verdict:6}"
+        stored = (self.plain + self.added) * 1000
+        return f"CPU {self.plain * 1000:7.1f} ms  with store {stored:7.1f} ms  {share:+6.1%} ±{error:.1%} {verdict:6}"
 
 
 def measure(case: str, base_url: str, store: Path, repeat: int) -> Cost:
@@ -74,22 +73,22 @@ def measure(case: str, base_url: str, store: Path, repeat: int) -> Cost:
     def engine(place: Path | None) -> RLM:
         return RLM("openai:bench", base_url=base_url, api_key="none", store=place, **options)  # type: ignore[arg-type]
 
-    with engine(None) as without, engine(store) as kept:
+    with engine(None) as without, engine(store) as recorded:
 
         def ask(which: RLM) -> None:
             assert which.run(question, "x").answer == expected
 
         ask(without)
-        ask(kept)
-        catch_up = partial(STORES.open(store).find, "last")  # reads one run: listing them all costs more with each
+        ask(recorded)
+        catch_up = partial(STORES.open(store).find, "last")  # reads one run, at constant cost
         pairs = []
         for number in range(repeat):
-            if number % 2:  # whichever is first has the colder caches
-                after, before = spend(lambda: ask(kept), catch_up), spend(lambda: ask(without))
+            if number % 2:  # the first variant has colder caches
+                after, before = spend(lambda: ask(recorded), catch_up), spend(lambda: ask(without))
             else:
-                before, after = spend(lambda: ask(without)), spend(lambda: ask(kept), catch_up)
+                before, after = spend(lambda: ask(without)), spend(lambda: ask(recorded), catch_up)
             pairs.append((before, after))
-        again = min(spend(lambda: kept.replay("last"))[0] for _ in range(3))
+        replayed = min(spend(lambda: recorded.replay("last"))[0] for _ in range(3))
     added = [after[1] - before[1] for before, after in pairs]
     cost = Cost(
         statistics.mean(before[1] for before, _ in pairs),
@@ -97,12 +96,12 @@ def measure(case: str, base_url: str, store: Path, repeat: int) -> Cost:
         statistics.stdev(added) / math.sqrt(repeat),
     )
     slower = statistics.median(after[0] for _, after in pairs) - statistics.median(before[0] for before, _ in pairs)
-    print(f"{case:12} {cost} time {slower * 1000:+6.1f} ms  again {again * 1000:6.1f} ms", flush=True)
+    print(f"{case:12} {cost} time {slower * 1000:+6.1f} ms  replay {replayed * 1000:6.1f} ms", flush=True)
     return cost
 
 
 def measure_large(base_url: str, store: Path) -> None:
-    """A context of a gigabyte is not copied into the store, and the run does not wait for its hash."""
+    """Checks that a 1 GB context is not copied into the store, and that the run does not wait for its hash."""
     context = "x" * LARGE_BYTES
 
     def ask(place: Path | None) -> float:
@@ -111,9 +110,9 @@ def measure_large(base_url: str, store: Path) -> None:
             engine.run("nothing", context)
             return time.perf_counter() - began
 
-    without, kept = ask(None), ask(store)
+    without, stored = ask(None), ask(store)
     print(
-        f"1 GB context: {without:.2f} s without, {kept:.2f} s kept; the store has {store.stat().st_size / 1e6:.1f} MB"
+        f"1 GB context: {without:.2f} s without, {stored:.2f} s with a store; the store has {store.stat().st_size / 1e6:.1f} MB"
     )
 
 

@@ -1,10 +1,10 @@
-"""How often the embedded default is right: `rlm ask` without a model, over a text, with questions whose answers are known.
+"""Accuracy of the embedded default model: `rlm ask` without a model, on questions with known answers.
 
     python benchmarks/local_default.py                             (the text in examples/data, 115 KB)
-    python benchmarks/local_default.py --text moby-dick.txt        (the whole novel: the same questions, more to confuse)
-    python benchmarks/local_default.py --only 3 --show             (one question, with what happened)
+    python benchmarks/local_default.py --text moby-dick.txt        (the whole novel: the same questions, more distraction)
+    python benchmarks/local_default.py --only 3 --show             (one question, with cell outputs)
 
-Needs llama.cpp and SmolLM2 (README). "right": the answer's first line holds the truth. "shown": only its quotation does.
+Requires llama.cpp and SmolLM2 (README). "right": the first line of the answer is correct. "shown": only a quoted passage is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import rlm
 
 TEXT = Path(__file__).parents[1] / "examples" / "data" / "moby-dick.txt"
 
-# Chosen before any was tried; the plan's last rules were then tuned on them, so expect less elsewhere. The pattern: the truth.
+# Chosen before the first trial. The plan was then tuned on them, so expect less elsewhere. The pattern matches correct answers.
 QUESTIONS = (
     ("Who delivered the sermon about Jonah?", r"Mapple"),
     ("Who is the landlord of the Spouter-Inn?", r"Coffin"),
@@ -44,12 +44,12 @@ def main() -> None:
     arguments.add_argument("--text", type=Path, default=TEXT)
     arguments.add_argument("--model", default="plan:map_reduce")
     arguments.add_argument("--sub-model", default="local:smollm2")
-    arguments.add_argument("--only", type=int, help="the number of one question")
-    arguments.add_argument("--show", action="store_true", help="print the cells' output too")
+    arguments.add_argument("--only", type=int, help="number of one question")
+    arguments.add_argument("--show", action="store_true", help="also print the output of cells")
     chosen = arguments.parse_args()
     text = chosen.text.read_text(encoding="utf-8")
     engine = rlm.RLM(chosen.model, sub_model=chosen.sub_model)
-    engine.run(QUESTIONS[0][0], "Father Mapple rose.")  # loads the weights, so that no question pays for it
+    engine.run(QUESTIONS[0][0], "Father Mapple rose.")  # loads the weights before the first measurement
     print(f"{chosen.text.name}: {len(text):,} characters; {chosen.model} over {chosen.sub_model}\n")
     right = shown = 0
     numbered = list(enumerate(QUESTIONS, 1))
@@ -71,7 +71,7 @@ def main() -> None:
                 print(f"--- {cell.name}\n{ran.stdout}")
             print(answer)
     asked = 1 if chosen.only else len(QUESTIONS)
-    print(f"\n{right} of {asked} right, {shown} more with the truth in the passage shown")
+    print(f"\n{right} of {asked} right, {shown} more with the answer in a quoted passage")
     engine.close()
 
 

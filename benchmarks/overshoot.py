@@ -1,8 +1,8 @@
-"""How far a run goes beyond its limit: each case asks for far more than is allowed; the server's own books say what was spent.
+"""Overshoot of budgets: each case requests far more than its limit, and the server counts the actual spend.
 
     python benchmarks/overshoot.py [--markdown]
 
-A scripted server answers as OpenAI does and counts what it would bill; prices are the published ones of gpt-4o and gpt-4o-mini.
+A scripted server implements the OpenAI API and counts billable tokens, at the published prices of gpt-4o and gpt-4o-mini.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import rlm
 from rlm.testing.server import ChatCall, ScriptedReply, ScriptedServer
 
-DOLLARS = {"gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}  # for a million tokens: prompt, reply
+DOLLARS = {"gpt-4o": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}  # per million tokens: prompt, reply
 REPLY = "word " * 120
 WIDTHS = (42, 16, 18, 10, 10)
 PIECE = "line of the log, with some text in it. " * 100
-BATCH = "found = llm_query_batch(['{n} ' + context] * {calls})\nprint(len(found))"
-LOOP = "found = []\nwhile True:\n    found.append(llm_query('again ' + context))"
+BATCH = "replies = llm_query_batch(['{n} ' + context] * {calls})\nprint(len(replies))"
+LOOP = "replies = []\nwhile True:\n    replies.append(llm_query('again ' + context))"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The ideal that the engine is compared with: the same calls on raw sockets, one kept-alive connection a call in flight."""
+"""Baseline of the fan-out benchmark: the same calls on raw sockets, with one keep-alive connection per call in flight."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Connection(asyncio.Protocol):
 
 
 class RawClient:
-    """Asks what the engine would ask, and throws the answers away."""
+    """Sends the calls that the engine would send, and discards the replies."""
 
     def __init__(self, base_url: str) -> None:
         url = urlsplit(base_url)

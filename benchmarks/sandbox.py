@@ -1,6 +1,6 @@
-"""What a confined REPL costs, beside a plain subprocess in the same run: ``python benchmarks/sandbox.py [--level L] [--quick]``.
+"""Cost of a confined REPL, beside a plain process in the same run: ``python benchmarks/sandbox.py [--level L] [--quick]``.
 
-Ratios travel between machines, milliseconds do not: each figure stands beside what a plain worker process takes here and now.
+Ratios are comparable between machines, milliseconds are not, so each figure stands beside that of a plain worker process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LINE = "some line of a log, saying something at number 12345\n"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value beside its target."""
+    """Measured value with its target."""
 
     name: str
     value: float
@@ -109,7 +109,7 @@ print(sorted(taken)[len(taken) // 2] * 1e6)
 
 
 def proportional_kb(pid: int) -> int:
-    """Memory of a process, pages that it shares counted by their share."""
+    """Proportional set size of a process."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1])
@@ -117,7 +117,7 @@ def proportional_kb(pid: int) -> int:
 
 
 def family_kb(pid: int) -> int:
-    """The same for a process and all its descendants together."""
+    """Proportional set size of a process and all its descendants."""
     family = [pid]
     for parent in family:
         family += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
@@ -125,7 +125,7 @@ def family_kb(pid: int) -> int:
 
 
 async def many(level: str, count: int) -> list[Figure]:
-    """Memory of an idle REPL, and all of them used at once."""
+    """Memory of idle REPLs, and the time to open and use all of them concurrently."""
     launcher = ZygoteLauncher(level)
     sandbox = WorkerSandbox(launcher)
     await (await sandbox.open(ReplSpec("x"))).aclose()
@@ -143,7 +143,7 @@ async def many(level: str, count: int) -> list[Figure]:
     await sandbox.aclose()
     return [
         Figure(f"own memory of an idle REPL (of {count})", idle, "MB", 3.0),
-        Figure(f"{count} REPLs opened at once", opened_s, "s", 0.02 * count),
+        Figure(f"{count} REPLs opened concurrently", opened_s, "s", 0.02 * count),
         Figure(f"{count} REPLs: one cell with a call in each", used_s, "s", 0.02 * count),
     ]
 
@@ -181,7 +181,7 @@ async def large_context(level: str, size: int) -> list[Figure]:
 
 
 async def work_ratio(level: str, size: int) -> Figure:
-    """A cell of regex, split and Counter, beside the same code in a plain interpreter; the best of several of each."""
+    """Ratio of a cell with regex, split and Counter to the same code in a plain interpreter, best of several each."""
     text = LINE * (size // len(LINE))
     sandbox = WorkerSandbox(open_launcher(level))
     repl = await sandbox.open(ReplSpec(text, limits=LIMITS))
@@ -200,7 +200,7 @@ async def work_ratio(level: str, size: int) -> Figure:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--level", default="strict")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look")
+    parser.add_argument("--quick", action="store_true", help="use smaller sizes")
     options = parser.parse_args()
     times = 10 if options.quick else 40
     figures = []
@@ -210,9 +210,9 @@ async def main() -> None:
     confined, plain = WorkerSandbox(open_launcher(options.level)), WorkerSandbox(open_launcher("unconfined"))
     spawn, spawn_plain = await first_cell_ms(confined, times), await first_cell_ms(plain, times)
     figures.append(Figure("spawn to first cell, median", spawn, "ms", 8.0, spawn_plain))
-    figures.append(Figure("spawn: times faster than a plain process", spawn_plain / spawn, "x", 8.0, at_least=True))
+    figures.append(Figure("spawn: speed-up over a plain process", spawn_plain / spawn, "x", 8.0, at_least=True))
     call, call_plain = await callback_us(confined, 50 * times), await callback_us(plain, 50 * times)
-    figures.append(Figure("sub-call and back, median", call, "us", 150.0, call_plain))
+    figures.append(Figure("sub-call round trip, median", call, "us", 150.0, call_plain))
     await confined.aclose()
     await plain.aclose()
     figures += await many(options.level, 50 if options.quick else 300)

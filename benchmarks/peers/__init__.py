@@ -1,1 +1,1 @@
-"""Speed against other engines: each in an environment of its own, all against the same scripted server."""
+"""Speed comparison with other engines, each in its own environment, all against one scripted server."""

@@ -1,6 +1,6 @@
-"""What a scripted model writes for each engine: the same work, in the words that the engine's REPL knows.
+"""Code of the scripted model for each engine: the same work, with the functions of the engine's REPL.
 
-Standard library only: the server's script and the drivers in the peers' environments import it.
+Standard library only, because the drivers in the peers' environments import it.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BATCH = 100  # leaf prompts of one batch
-LOOP = 20  # leaf prompts one after the other
-TURNS = 10  # turns that do nothing
+LOOP = 20  # sequential leaf prompts
+TURNS = 10  # empty turns
 CHILDREN, LEAVES = 8, 4  # of the nested tree
 
 LEAF_LATENCY_S = 0.1
@@ -18,7 +18,7 @@ LEAF = "LEAF"
 
 @dataclass(frozen=True)
 class Dialect:
-    """``one`` asks one leaf and ``many`` a list of prompts; ``final`` ends with the value of ``result``."""
+    """REPL functions of an engine: ``one`` sends one prompt, ``many`` a list, and ``final`` returns ``result``."""
 
     fence: str
     one: str
@@ -50,14 +50,14 @@ DIALECTS = {
         "llm_query(p)",
         "llm_query_batched(prompts)",
         "SUBMIT(str(result))",
-        # Its sub-agents are made one by one in the sandbox; there is no call for several at once.
+        # Its sandbox creates sub-agents sequentially; it has no batch call for them.
         children="[dspy.RLM('context, query -> answer')(context=f'part {{i}}', query='CHILD').answer for i in range({n})]",
     ),
     "minrlm": Dialect(
         "```python\n{code}\n```",
         "sub_llm(p, '')",
         "sub_llm_batch([(p, '') for p in prompts])",
-        # It takes no answer before its own search function has been used.
+        # It accepts no answer before a call of its search function.
         "search(input_0[:1000], '0')\nFINAL(str(result))",
         context="input_0",
     ),
@@ -65,12 +65,12 @@ DIALECTS = {
 
 
 def done(turn: int) -> str:
-    """What a cell prints when it has run; written so that the code itself does not contain it."""
+    """Output of an executed cell. The code itself does not contain this text."""
     return f"TURN-{turn}-DONE"
 
 
 def scenario_code(dialect: Dialect, scenario: str, turn: int) -> str:
-    """The cell of a root's turn, from 0."""
+    """Cell of a root's turn, counted from 0."""
     match scenario:
         case "batch":
             return f"prompts = [f'{LEAF} {{i}}' for i in range({BATCH})]\nresult = len({dialect.many})\n{dialect.final}"
@@ -89,7 +89,7 @@ def scenario_code(dialect: Dialect, scenario: str, turn: int) -> str:
 
 
 def child_code(dialect: Dialect) -> str:
-    """The cell of a child node: four leaf calls in a batch."""
+    """Cell of a child node: four leaf calls in a batch."""
     return f"prompts = [f'{LEAF} {{i}}' for i in range({LEAVES})]\nresult = len({dialect.many})\n{dialect.final}"
 
 

@@ -1,9 +1,9 @@
-"""Runs one scenario with one engine, in that engine's own environment, and prints the seconds it took as JSON.
+"""Runs one scenario with one engine, in that engine's environment, and prints its seconds as JSON.
 
     python drive.py ENGINE BASE_URL SCENARIO [CONTEXT_CHARS]
 
-Knows nothing of this package but the words of ``dialects.py`` beside it, so that any environment can run it. An engine is a
-class whose ``run`` answers one question; importing the engine is not part of the time, except in the scenario "cold".
+It imports only ``dialects.py`` beside it, so that any environment can run it. An engine is a class with a ``run`` method for one
+question. The import of the engine is timed in the scenario "cold" only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Arbor:
     """This package."""
 
     def __init__(self, base_url: str) -> None:
-        import rlm  # noqa: PLC0415 - only the engine that is measured is installed
+        import rlm  # noqa: PLC0415 - only the measured engine is installed
 
         self._engines = {
             depth: rlm.RLM(
@@ -55,7 +55,7 @@ class Official:
     """The library of the paper's authors (rlms)."""
 
     def __init__(self, base_url: str) -> None:
-        from rlm import RLM  # noqa: PLC0415 - only the engine that is measured is installed
+        from rlm import RLM  # noqa: PLC0415 - only the measured engine is installed
 
         self._make = lambda depth: RLM(
             backend="openai",
@@ -72,7 +72,7 @@ class Dspy:
     """dspy.RLM with its default interpreter, Pyodide under Deno."""
 
     def __init__(self, base_url: str) -> None:
-        import dspy  # noqa: PLC0415 - only the engine that is measured is installed
+        import dspy  # noqa: PLC0415 - only the measured engine is installed
 
         self._dspy = dspy
         self._lm = dspy.LM("openai/bench-dspy", api_base=base_url, api_key=KEY, cache=False)
@@ -89,7 +89,7 @@ class Dspy:
             return engine(context=context, query=question).answer
 
     def open_interpreter(self) -> Any:
-        """Its default one. What its runner imports from the network is mapped to a file beside this one: some have none."""
+        """Opens the default interpreter, with its runner's network import mapped to a local file."""
         interpreter = self._dspy.PythonInterpreter()
         here = Path(__file__).parent
         mapped = {"imports": {"https://deno.land/std@0.186.0/io/mod.ts": (here / "read_lines.js").as_uri()}}
@@ -99,17 +99,17 @@ class Dspy:
 
 
 class DspyLocal(Dspy):
-    """dspy.RLM with its interpreter that is no sandbox: a plain process."""
+    """dspy.RLM with its unsandboxed interpreter, a plain process."""
 
     def open_interpreter(self) -> Any:
         return self._dspy.LocalInterpreter()
 
 
 class MinRlm:
-    """minrlm, its plain form."""
+    """minrlm in its plain form."""
 
     def __init__(self, base_url: str) -> None:
-        from minrlm import RLMBase  # noqa: PLC0415 - only the engine that is measured is installed
+        from minrlm import RLMBase  # noqa: PLC0415 - only the measured engine is installed
 
         self._make = lambda: RLMBase(
             "bench-minrlm",
@@ -135,7 +135,7 @@ ENGINES: dict[str, Any] = {
 
 
 def check(answer: object, scenario: str) -> None:
-    """An engine that did not do the work has no time."""
+    """Raises if the answer is wrong, because only completed work is timed."""
     if str(answer).strip() != str(EXPECTED[scenario]):
         raise RuntimeError(f"answered {str(answer)[:200]!r} instead of {EXPECTED[scenario]}")
 
@@ -149,7 +149,7 @@ def run_once(engine: Engine, scenario: str, context: str) -> float:
 
 
 def run_many(engine: Engine) -> tuple[float, list[str]]:
-    """Fifty runs at once, from fifty threads; and what went wrong in those that gave no right answer."""
+    """Seconds of fifty concurrent runs in fifty threads, and the errors of failed ones."""
     wrong: list[str] = []
     barrier = threading.Barrier(MANY)
 
@@ -167,7 +167,7 @@ def run_many(engine: Engine) -> tuple[float, list[str]]:
 
 
 def measure(name: str, base_url: str, scenario: str, chars: int) -> dict[str, Any]:
-    """``seconds`` are sorted; the first run of a process, which starts sandboxes and connections, is thrown away."""
+    """Sorted seconds of a scenario. The first run of a process starts sandboxes and connections, and is discarded."""
     engine: Engine = ENGINES[name](base_url)
     if scenario == "cold":
         run_once(engine, "cold", "some context")
@@ -179,7 +179,7 @@ def measure(name: str, base_url: str, scenario: str, chars: int) -> dict[str, An
         return {"seconds": [seconds], "right": MANY - len(wrong), "of": MANY, "wrong": sorted(set(wrong))[:3]}
     took = sorted(run_once(engine, scenario, context) for _ in range(REPEATS))
     if scenario == "turns":
-        took = [each / (TURNS + 1) for each in took]
+        took = [seconds / (TURNS + 1) for seconds in took]
     return {"seconds": took}
 
 
@@ -188,7 +188,7 @@ def main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # engines print
     report = measure(name, base_url, scenario, int(rest[0]) if rest else 12)
     print(json.dumps(report), file=out, flush=True)
-    os._exit(0)  # some engines leave threads and processes behind that would keep this one
+    os._exit(0)  # some engines leave threads that would block the exit
 
 
 if __name__ == "__main__":

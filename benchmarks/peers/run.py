@@ -1,12 +1,12 @@
-"""Installs peers, runs every scenario with every engine in turn, and prints a table with ratios: the best of all rounds.
+"""Installs peers, runs every scenario with every engine in turn, and prints a table of the best times with ratios.
 
     python -m benchmarks.peers.run --envs FOLDER [--only arbor,rlms] [--rounds 3] [--out results.json]
 
-A results file that exists is added to.
+An existing results file is extended.
 
-FOLDER gets one virtual environment for each peer, by the ordinary package index; nothing is installed elsewhere. Each
-measurement is a process of its own, against one scripted server in another. A peer that cannot be installed or does not do
-the work is shown as such, with the reason on stderr.
+FOLDER gets one virtual environment per peer; nothing is installed elsewhere. Each measurement is a process of its own, against
+one scripted server in another. A peer that cannot be installed or gives a wrong answer is shown as such, with its error on
+stderr.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMEOUT_S = 240
 
 @dataclass(frozen=True)
 class Scenario:
-    """``ideal_s`` is what the leaves' latency alone takes; None where there is none."""
+    """Measured scenario. ``ideal_s`` is the latency of the leaves alone, or None without leaves."""
 
     name: str
     what: str
@@ -53,7 +53,7 @@ SCENARIOS = (
 
 
 def install(name: str, folder: Path) -> Path | None:
-    """The Python of a peer's environment; None where it cannot be installed."""
+    """Installs a peer and returns the Python of its environment, or None on failure."""
     if name == "arbor":
         return Path(sys.executable)
     name = name.partition("-")[0]
@@ -72,7 +72,7 @@ def install(name: str, folder: Path) -> Path | None:
 
 @contextmanager
 def scripted_server() -> Iterator[str]:
-    """The server in a process of its own; gives its base URL."""
+    """Runs the server in its own process and yields its base URL."""
     command = [sys.executable, "-m", "rlm.testing.server", "--script", "benchmarks.peers.script:answer"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
@@ -83,8 +83,8 @@ def scripted_server() -> Iterator[str]:
 
 
 def measure(name: str, python: Path, base_url: str, scenario: Scenario) -> str | float:
-    """The least seconds of its repeats, or why there are none."""
-    # Only our own engine may see this checkout: the official library's package has the same name.
+    """Least seconds of all repeats, or the reason for a missing time."""
+    # Only our own engine sees this checkout, because the official library's package has the same name.
     env = {**os.environ, "PYTHONPATH": str(ROOT) if name == "arbor" else "", "OPENAI_API_KEY": "sk-none"}
     command = [python, ROOT / "benchmarks" / "peers" / "drive.py", name, base_url, scenario.name, str(scenario.chars)]
     try:
@@ -94,24 +94,24 @@ def measure(name: str, python: Path, base_url: str, scenario: Scenario) -> str |
     try:
         report = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        told = done.stderr.strip().splitlines() or ["nothing was printed"]
-        print(f"{name}, {scenario.what}: {told[-1][:400]}", file=sys.stderr)
-        return "no nested runs" if "no nested runs" in told[-1] else "failed"
+        messages = done.stderr.strip().splitlines() or ["no output"]
+        print(f"{name}, {scenario.what}: {messages[-1][:400]}", file=sys.stderr)
+        return "no nested runs" if "no nested runs" in messages[-1] else "failed"
     if report.get("right", 0) != report.get("of", 0):
         print(f"{name}, {scenario.what}: {'; '.join(report['wrong'])}", file=sys.stderr)
         return f"{report['right']} of {report['of']} right, {report['seconds'][0]:.2f} s"
-    return min(report["seconds"])  # on a busy machine the one that others disturbed least
+    return min(report["seconds"])  # the least disturbed repeat on a busy machine
 
 
 def better(before: str | float | None, now: str | float) -> str | float:
-    """The lesser of two times; a time is better than none, and the newer reason than the older."""
+    """Minimum of two times. A time wins over a reason, and a newer reason over an older one."""
     if isinstance(before, str) or before is None:
         return now
     return before if isinstance(now, str) else min(before, now)
 
 
 def table(results: dict[str, dict[str, str | float]]) -> str:
-    """Rows are scenarios; a peer's cell holds its seconds and how many times ours that is."""
+    """Markdown table of scenarios by engine, with seconds and the ratio to ours."""
     engines = list(results)
     lines = ["| | " + " | ".join(engines) + " | latency alone |", "|---" * (len(engines) + 2) + "|"]
     for scenario in SCENARIOS:
@@ -135,23 +135,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", type=Path, required=True, help="folder for the peers' environments")
     parser.add_argument("--only", default=",".join(ENGINES), help="engines, separated by commas")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
-    parser.add_argument("--out", type=Path, help="write the figures to this file")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
+    parser.add_argument("--out", type=Path, help="write the results to this file")
     options = parser.parse_args()
     results: dict[str, dict[str, str | float]] = {}
     if options.out and options.out.exists():
         results = json.loads(options.out.read_text())
     with scripted_server() as base_url:
         pythons = {name: install(name, options.envs) for name in options.only.split(",")}
-        # Engines take turns within a scenario, so that what else the machine does meets all of them alike.
+        # Engines alternate within a scenario, so that other load affects all of them.
         for scenario in SCENARIOS * options.rounds:
             for name, python in pythons.items():
                 if python is None:
                     continue
-                found = measure(name, python, base_url, scenario)
-                print(f"{name}, {scenario.what}: {found}", file=sys.stderr)
+                result = measure(name, python, base_url, scenario)
+                print(f"{name}, {scenario.what}: {result}", file=sys.stderr)
                 results.setdefault(name, {})
-                results[name][scenario.what] = better(results[name].get(scenario.what), found)
+                results[name][scenario.what] = better(results[name].get(scenario.what), result)
                 if options.out:
                     options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))

@@ -1,4 +1,4 @@
-"""The scripted server's answers: leaves take their time, roots none. The model's name says which engine asks.
+"""Script of the comparison's server: leaves have a latency, roots have none. The model name identifies the engine.
 
 python -m rlm.testing.server --script benchmarks.peers.script:answer
 """
@@ -14,7 +14,7 @@ _SCENARIO = re.compile(r"SCENARIO:(\w+)")
 
 
 def answer(call: ChatCall) -> ScriptedReply:
-    """The next reply of whoever asks: a leaf, a child node, or a root in the middle of its scenario."""
+    """Next reply to a leaf, a child node, or a root within its scenario."""
     if call.prompt.startswith(LEAF):
         return ScriptedReply("yes", latency_s=LEAF_LATENCY_S)
     dialect = DIALECTS[call.model.rpartition("-")[2]]
