@@ -67,10 +67,10 @@ class Solver:
             return pairs(question, rows) if "list all pairs of user IDs" in question else statistics(question, rows)
         if "special magic" in question:
             return needles(question, context)
-        if found := re.search(r"assigned the value (\d+)", question):
-            return variables(found[1], context)
-        if found := re.search(r"What are the (\d+) most common words in the above list", question):
-            return most_common(re.findall(r"\d+\. (\S+)", context), int(found[1]))
+        if match := re.search(r"assigned the value (\d+)", question):
+            return variables(match[1], context)
+        if match := re.search(r"What are the (\d+) most common words in the above list", question):
+            return most_common(re.findall(r"\d+\. (\S+)", context), int(match[1]))
         if "three most frequently appeared words" in question:
             return most_common((word for word in context.split() if set(word) != {"."}), 3)
         return records(question, json.loads(context))
@@ -129,31 +129,31 @@ def statistics(question: str, rows: list[Row]) -> set[str]:
     labels = Counter(row.label for row in rows)
     users = Counter(row.user for row in rows)
     days = Counter(row.day for row in rows)
-    if found := re.search(r"which of the labels is the (most|least) common\?.* one of the labels: (.+?)\.$", question):
-        shown = {label: labels[label] for label in found[2].split(", ")}
-        extreme = max(shown.values()) if found[1] == "most" else min(shown.values())
+    if match := re.search(r"which of the labels is the (most|least) common\?.* one of the labels: (.+?)\.$", question):
+        shown = {label: labels[label] for label in match[2].split(", ")}
+        extreme = max(shown.values()) if match[1] == "most" else min(shown.values())
         return {label for label, count in shown.items() if count == extreme}
-    if found := re.search(
+    if match := re.search(
         r"is label '(.+?)' more common, less common, or the same frequency as label '(.+?)'\?", question
     ):
-        a, b = labels[found[1]], labels[found[2]]
+        a, b = labels[match[1]], labels[match[2]]
         return {"more common than" if a > b else "less common than" if a < b else "same frequency as"}
-    if found := re.search(r"how many data points should be classified as label '(.+?)'\?", question):
-        return {str(labels[found[1]])}
-    if found := re.search(r"which (user|date) is represented (most|the second most) often\?", question):
-        place = 1 if found[2] == "most" else 2
-        return at_place(users, place) if found[1] == "user" else {f"{day:%m/%d/%Y}" for day in at_place(days, place)}
-    if found := re.search(r"which user has the most instances with the label (.+?)\?", question):
-        return at_place(Counter(row.user for row in rows if row.label == found[1]), 1)
-    if found := re.search(r"which user has more instances with the label (.+?): User (\d+) or User (\d+)\?", question):
-        counts = Counter(row.user for row in rows if row.label == found[1])
-        return at_place(Counter({user: counts[user] for user in (found[2], found[3])}), 1)
-    if found := re.search(r"how many dates are represented exactly (\d+) times\?", question):
-        return {str(sum(count == int(found[1]) for count in days.values()))}
-    if found := re.search(
+    if match := re.search(r"how many data points should be classified as label '(.+?)'\?", question):
+        return {str(labels[match[1]])}
+    if match := re.search(r"which (user|date) is represented (most|the second most) often\?", question):
+        place = 1 if match[2] == "most" else 2
+        return at_place(users, place) if match[1] == "user" else {f"{day:%m/%d/%Y}" for day in at_place(days, place)}
+    if match := re.search(r"which user has the most instances with the label (.+?)\?", question):
+        return at_place(Counter(row.user for row in rows if row.label == match[1]), 1)
+    if match := re.search(r"which user has more instances with the label (.+?): User (\d+) or User (\d+)\?", question):
+        counts = Counter(row.user for row in rows if row.label == match[1])
+        return at_place(Counter({user: counts[user] for user in (match[2], match[3])}), 1)
+    if match := re.search(r"how many dates are represented exactly (\d+) times\?", question):
+        return {str(sum(count == int(match[1]) for count in days.values()))}
+    if match := re.search(
         r"was label '(.+?)' more common, less common, .* before (\S+), as compared to after (\S+)\?", question
     ):
-        return {before_and_after(rows, found[1], day_of(found[2]), day_of(found[3]))}
+        return {before_and_after(rows, match[1], day_of(match[2]), day_of(match[3]))}
     return {str(months(question, rows))}
 
 
@@ -162,13 +162,13 @@ def in_scope(question: str, rows: list[Row]) -> list[Row]:
     if not question.startswith("For the following question, only consider"):
         return rows
     limit, _, _ = question.partition(". Among ")
-    if found := re.search(r"occur between (.+) and (.+), inclusive$", limit):
-        first, last = day_of(found[1]), day_of(found[2])
+    if match := re.search(r"occur between (.+) and (.+), inclusive$", limit):
+        first, last = day_of(match[1]), day_of(match[2])
         return [row for row in rows if first <= row.day <= last]
-    if found := re.search(r"occur in (\w+) of any year$", limit):
-        return [row for row in rows if f"{row.day:%B}" == found[1]]
-    if found := re.search(r"(?:with user|users with) IDs? ([\d, ]+)$", limit):
-        users = set(found[1].split(", "))
+    if match := re.search(r"occur in (\w+) of any year$", limit):
+        return [row for row in rows if f"{row.day:%B}" == match[1]]
+    if match := re.search(r"(?:with user|users with) IDs? ([\d, ]+)$", limit):
+        users = set(match[1].split(", "))
         return [row for row in rows if row.user in users]
     raise Unanswerable(question)
 
@@ -196,14 +196,14 @@ def months(question: str, rows: list[Row]) -> int:
     by_month: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     for row in rows:
         by_month[row.day.year, row.day.month][row.label] += 1
-    if found := re.search(
+    if match := re.search(
         r"how many months does the label '(.+?)' occur more frequently than the label '(.+?)'\?", question
     ):
-        return sum(counts[found[1]] > counts[found[2]] for counts in by_month.values())
-    if found := re.search(
+        return sum(counts[match[1]] > counts[match[2]] for counts in by_month.values())
+    if match := re.search(
         r"how many months is the label '(.+?)' the single most frequently occuring label\?", question
     ):
-        return sum(at_place(counts, 1) == {found[1]} for counts in by_month.values())
+        return sum(at_place(counts, 1) == {match[1]} for counts in by_month.values())
     raise Unanswerable(question)
 
 
@@ -234,8 +234,8 @@ def predicates(question: str) -> tuple[Predicate, Predicate]:
     if stated is None or asked is None:
         raise Unanswerable(question)
     label = "(" + "|".join(map(re.escape, stated[1].split(", "))) + ")"
-    if found := re.fullmatch(rf"where both users have at least one instance with an? {label} or {label}(.*)", asked[1]):
-        return (both(label, {found[1], found[2]}, found[3]),) * 2
+    if match := re.fullmatch(rf"where both users have at least one instance with an? {label} or {label}(.*)", asked[1]):
+        return (both(label, {match[1], match[2]}, match[3]),) * 2
     one, middle, other = asked[1].partition(", and the other user has ")
     if not middle or not one.startswith("such that one user has "):
         raise Unanswerable(question)
@@ -281,10 +281,10 @@ def needles(question: str, context: str) -> set[str]:
     keys = re.split(r", and |, | and ", asked[2])
     values = set()
     for key in keys:
-        found = re.findall(rf"One of the special magic {asked[1]}s? for {re.escape(key)} is: ({UUID}|\d+)\.", context)
-        if not found:
+        matches = re.findall(rf"One of the special magic {asked[1]}s? for {re.escape(key)} is: ({UUID}|\d+)\.", context)
+        if not matches:
             raise Unanswerable(f"nothing is said of {key}")
-        values.update(found)
+        values.update(matches)
     return values
 
 
@@ -309,34 +309,41 @@ Record = dict[str, str | list[str]]
 
 
 def records(question: str, table: list[Record]) -> set[str]:
-    if found := re.match(r"How many records have the (\w+) '(.+)' and the (\w+) '(.+)'\?", question):
-        return {str(sum(one[found[1]] == found[2] and one[found[3]] == found[4] for one in table))}
-    if found := re.match(r"How many records have a (\w+) from (\S+) to (\S+), both inclusive\?", question):
-        first, last = day_of(found[2]), day_of(found[3])
-        return {str(sum(first <= day_in(one, found[1]) <= last for one in table))}
-    if found := re.match(r"How many different vendorProjects have a record whose cwes include '(.+)'\?", question):
-        return {str(len(vendors_with(found[1], table)))}
-    if found := re.match(
+    if match := re.match(r"How many records have the (\w+) '(.+)' and the (\w+) '(.+)'\?", question):
+        return {str(sum(record[match[1]] == match[2] and record[match[3]] == match[4] for record in table))}
+    if match := re.match(r"How many records have a (\w+) from (\S+) to (\S+), both inclusive\?", question):
+        first, last = day_of(match[2]), day_of(match[3])
+        return {str(sum(first <= day_in(record, match[1]) <= last for record in table))}
+    if match := re.match(r"How many different vendorProjects have a record whose cwes include '(.+)'\?", question):
+        return {str(len(vendors_with(match[1], table)))}
+    if match := re.match(
         r"How many vendorProjects have both a record whose cwes include '(.+)' and .* '(.+)'\?", question
     ):
-        return {str(len(vendors_with(found[1], table) & vendors_with(found[2], table)))}
-    if found := re.match(
+        return {str(len(vendors_with(match[1], table) & vendors_with(match[2], table)))}
+    if match := re.match(
         r"List the cveID of every record that has the (\w+) '(.+)' and whose cwes include '(.+)',", question
     ):
-        return {str(one["cveID"]) for one in table if one[found[1]] == found[2] and found[3] in one["cwes"]}
-    if found := re.match(r"Which (\w+) has the most records with a (\w+) in (\d{4})\?", question):
-        return at_place(Counter(str(one[found[1]]) for one in table if day_in(one, found[2]).year == int(found[3])), 1)
-    if found := re.match(r"In which month of which year were the most records with the (\w+) '(.+)' added,", question):
-        return at_place(Counter(f"{day_in(one, 'dateAdded'):%Y-%m}" for one in table if one[found[1]] == found[2]), 1)
-    if found := re.match(
+        return {str(record["cveID"]) for record in table if record[match[1]] == match[2] and match[3] in record["cwes"]}
+    if match := re.match(r"Which (\w+) has the most records with a (\w+) in (\d{4})\?", question):
+        return at_place(
+            Counter(str(record[match[1]]) for record in table if day_in(record, match[2]).year == int(match[3])), 1
+        )
+    if match := re.match(r"In which month of which year were the most records with the (\w+) '(.+)' added,", question):
+        return at_place(
+            Counter(f"{day_in(record, 'dateAdded'):%Y-%m}" for record in table if record[match[1]] == match[2]), 1
+        )
+    if match := re.match(
         r"Of the records with the (\w+) '(.+)', which has the most days from (\w+) to (\w+)\?", question
     ):
-        own = [one for one in table if one[found[1]] == found[2]]
+        own = [record for record in table if record[match[1]] == match[2]]
         return at_place(
-            Counter({str(one["cveID"]): (day_in(one, found[4]) - day_in(one, found[3])).days for one in own}), 1
+            Counter(
+                {str(record["cveID"]): (day_in(record, match[4]) - day_in(record, match[3])).days for record in own}
+            ),
+            1,
         )
-    if found := re.match(r"What is the earliest (\w+) of the records with the (\w+) '(.+)'\?", question):
-        return {str(min(day_in(one, found[1]) for one in table if one[found[2]] == found[3]))}
+    if match := re.match(r"What is the earliest (\w+) of the records with the (\w+) '(.+)'\?", question):
+        return {str(min(day_in(record, match[1]) for record in table if record[match[2]] == match[3]))}
     raise Unanswerable(question)
 
 

@@ -47,8 +47,8 @@ def test_total_limit_stops_early_with_notice(tmp_path: Path) -> None:
 
 
 def test_exported_items_run_from_file(tmp_path: Path) -> None:
-    made = rlm_eval("make", "i.jsonl", "-t", "records", "-l", "2K", "-n", "3", cwd=tmp_path)
-    assert "wrote 3 items" in made.stderr
+    exported = rlm_eval("make", "i.jsonl", "-t", "records", "-l", "2K", "-n", "3", cwd=tmp_path)
+    assert "wrote 3 items" in exported.stderr
     done = rlm_eval("run", "r.jsonl", "-a", "reference:1", "--items", "i.jsonl", "-q", cwd=tmp_path)
     assert "3 done, 0 failed" in done.stderr
 
