@@ -56,7 +56,7 @@ def work(case: str, base_url: str, store: str, runs: int) -> None:
     """Runs inside the counted process, with timeouts scaled by its slowdown."""
     _replace_unsupported_calls()
     gc.set_threshold(700, 10, 1 << 30)
-    recorder.SOON_S *= SLOWER
+    recorder.FLUSH_DELAY_S *= SLOWER
     writer.GATHER_S *= SLOWER
     question, expected, options = CASES[case]
     with RLM("openai:bench", base_url=base_url, api_key="none", store=store or None, **options) as engine:  # type: ignore[arg-type]

@@ -20,8 +20,8 @@ async def watch(question: str, text: str) -> None:
                 print(f"{event.at_s:6.2f} s  node {event.node} starts at depth {event.depth}")
             case CellExecuted():
                 print(f"{event.at_s:6.2f} s  node {event.node} ran cell {event.cell.name}: {event.result.end}")
-            case CallReplied(role="leaf"):
-                print(f"{event.at_s:6.2f} s  call {event.call} answered by {event.model}")
+            case CallReplied() if "@" not in event.call:
+                print(f"{event.at_s:6.2f} s  call {event.call} answered by {event.reply.model}")
             case _:
                 pass
     print(stream.result.answer)

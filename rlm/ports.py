@@ -206,14 +206,14 @@ class Journal(Protocol):
     """Keeps the events of one run. Unlike a sink it is part of the run: when it fails, the run ends."""
 
     def append(self, event: AnyEvent) -> None:
-        """Takes an event, in order. Must not block; what goes wrong is told by ``keep``."""
+        """Takes an event, in order. Must not block; ``flush`` raises its errors."""
         ...
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Makes everything appended so far survive the end of this process.
 
         Raises:
-            StoreError: it cannot be kept.
+            StoreError: the journal cannot be written.
         """
         ...
 

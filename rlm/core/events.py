@@ -14,15 +14,21 @@ from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Reply, Request, Usage
 from rlm.core.subcalls import SubcallFailure
 
+SCHEMA_VERSION = 3
+"""Version of the events in journals and exports. It grows with every change that older programs cannot read."""
+
 Status: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
 """``complete``: an answer, no limit met. ``partial``: an answer, given because a limit was met. The others have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
+    """``seq`` numbers the events of a run from 1, also across processes; 0 if nothing has recorded the event."""
+
     run: RunId
     node: NodeId
     at_s: float
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +44,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResumed(Event):
-    """A process took the run up again. ``lost`` are the calls that were in flight when the one before it ended."""
-
-    lost: tuple[CallId, ...] = ()
+    """Another process resumed the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +124,6 @@ class CallReplied(Event):
     """
 
     call: CallId
-    role: CallRole
-    depth: int
-    model: str
     reply: Reply
     cost_usd: float | None
     elapsed_s: float
@@ -138,9 +139,6 @@ class CallFailed(Event):
     """
 
     call: CallId
-    role: CallRole
-    depth: int
-    model: str
     error: str
     message: str
     elapsed_s: float
@@ -173,9 +171,6 @@ class CallBilled(Event):
     """
 
     call: CallId
-    role: CallRole
-    depth: int
-    model: str
     usage: Usage = Usage()
     cost_usd: float | None = 0.0
     assumed_tokens: int = 0

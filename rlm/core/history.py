@@ -38,6 +38,7 @@ class RecordedTurn:
     """
 
     request: Request
+    model: str
     limit: str | None = None
     reply: Reply | None = None
     failure: CallFailed | None = None
@@ -216,7 +217,7 @@ class History:
                 node.make_again(event.turn)
                 self._forget_children(event.node)
             turns = node.turns if event.role == "node" else node.summaries
-            self._open[event.call] = turns[event.turn] = RecordedTurn(event.request, event.limit)
+            self._open[event.call] = turns[event.turn] = RecordedTurn(event.request, event.model, event.limit)
         elif (cell := node.cells.get((event.turn, event.cell))) is not None:
             call = cell.begin(number_in_cell(event.call), event.key, event.batch, event.prefetched)
             call.forget_outcome()  # a failure in a cell that came to no end: it is tried again

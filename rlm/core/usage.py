@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from rlm.core.events import AnyEvent, CallBilled, CallReplied
+from rlm.core.events import AnyEvent, CallBilled, CallReplied, CallStarted
+from rlm.core.ids import CallId
 from rlm.core.messages import Usage
 
 
@@ -69,24 +70,26 @@ def _merge(ours: dict[K, Spend], theirs: dict[K, Spend]) -> dict[K, Spend]:
 
 
 class Totals:
-    """Adds up what is paid, call by call; ``report`` sums it up when somebody asks."""
+    """Adds up tokens and money by model and depth. Both are those of the call's ``CallStarted``."""
 
     def __init__(self) -> None:
         self._spent: dict[tuple[str, int], Spend] = {}
+        self._places: dict[CallId, tuple[str, int]] = {}
 
     def add(self, event: AnyEvent) -> None:
-        """Counts what an event tells of tokens or money, if it does."""
-        if isinstance(event, CallReplied):
-            usage = event.reply.usage
-        elif isinstance(event, CallBilled):
-            usage = event.usage
-        else:
-            return
-        key = (event.model, event.depth)
-        spend = self._spent.get(key, Spend()).plus(usage, event.cost_usd)
-        if isinstance(event, CallBilled):
-            spend = spend.assume(event.assumed_tokens, event.assumed_usd)
-        self._spent[key] = spend
+        """Counts the tokens and the money in an event."""
+        match event:
+            case CallStarted():
+                self._places[event.call] = (event.model, event.depth)
+            case CallReplied():
+                place = self._places[event.call]
+                self._spent[place] = self._spent.get(place, Spend()).plus(event.reply.usage, event.cost_usd)
+            case CallBilled():
+                place = self._places[event.call]
+                spend = self._spent.get(place, Spend()).plus(event.usage, event.cost_usd)
+                self._spent[place] = spend.assume(event.assumed_tokens, event.assumed_usd)
+            case _:
+                pass
 
     def report(self) -> UsageReport:
         total = Spend()

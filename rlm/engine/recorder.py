@@ -1,4 +1,4 @@
-"""Tells every event of a run to its journal and its sinks, in order, and keeps the folds that its result is made of."""
+"""Records the events of a run: numbers them, passes them to journal and sinks in order, folds them into the result."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from rlm.core.errors import StoreError
-from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, RunFinished
+from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, Event, RunFinished
 from rlm.core.history import History
-from rlm.core.ids import RunId
+from rlm.core.ids import NodeId, RunId
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Totals, UsageReport
 from rlm.ports import Journal, Sink
 
-MUST_LAST = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
-SOON_S = 0.01  # one write for calls that begin together, and less than a request takes to a provider and back
+DURABLE = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
+"""Events that must survive the process. All others follow from them when cells are executed again."""
 
+FLUSH_DELAY_S = 0.01  # one write for calls that start together, and less than a request takes to a provider and back
+
+E = TypeVar("E", bound=Event)
 logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """One for each run. ``at_s`` is the time of events: seconds since the run began, times without a process left out."""
+    """One for each run. ``at_s`` is the time of events: seconds since the run started, without the time between processes."""
 
     def __init__(
         self,
@@ -33,9 +37,10 @@ class Recorder:
         self.run = run
         self._started_at = 0.0  # of the loop's time
         self._sinks = tuple(sinks)
-        self.journal: Journal | None = None  # set when the run begins
-        self._must_keep = False
-        self._keeps_soon = False
+        self.journal: Journal | None = None  # set when the run starts
+        self._last_seq = 0
+        self._must_flush = False
+        self._flushes_soon = False
         self._history = history
         self._tree = TreeBuilder()
         self._totals = Totals()
@@ -50,56 +55,66 @@ class Recorder:
 
     @property
     def usage(self) -> UsageReport:
-        """What was paid so far."""
+        """Tokens and money spent so far."""
         return self._totals.report()
 
     def start(self) -> None:
-        """Start the run's time."""
+        """Starts the run's time."""
         self._started_at = asyncio.get_running_loop().time()
 
-    def emit(self, event: AnyEvent) -> None:
-        """A sink that raises is left out from then on: a broken view must not end a run that is being paid for."""
-        if self.journal is not None:
-            self.journal.append(event)
-            if type(event) in MUST_LAST:
-                self._must_keep = True
-        if self._history is not None:
-            self._history.note(event)
-        self._show(event)
+    def emit(self, kind: type[E], node: NodeId, **fields: Any) -> E:
+        """Records an event that happens now, and returns it.
 
-    def keep(self) -> None:
-        """Makes every reply emitted so far, and what came before it, survive the end of this process. To be called before anybody
-        acts on a reply, so that what was answered is never paid for again. Where there is none, there is nothing to do: whatever
-        else was emitted comes of what is kept, when it is executed again.
+        A sink that raises gets no more events: a broken view must not end a run that costs money.
+        """
+        self._last_seq = seq = self._last_seq + 1
+        event = kind(run=self.run, node=node, at_s=self.at_s, seq=seq, **fields)
+        self._pass_on(event)  # type: ignore[arg-type]  # every kind is in AnyEvent, which a type variable cannot say
+        return event
+
+    def flush(self) -> None:
+        """Makes every reply emitted so far, and the events before it, survive the end of this process.
+
+        Called before anything acts on a reply, so that no answer is paid for twice. Without a new reply it does nothing.
 
         Raises:
-            StoreError: it cannot be kept.
+            StoreError: the journal cannot be written.
         """
-        if self.journal is not None and self._must_keep:
-            self.journal.keep()
-            self._must_keep = False
+        if self.journal is not None and self._must_flush:
+            self.journal.flush()
+            self._must_flush = False
 
-    def keep_soon(self) -> None:
-        """Has everything emitted until then kept in a moment: for what must be on record and nobody acts on.
+    def flush_soon(self) -> None:
+        """Flushes in a moment whatever is emitted until then: events that must be recorded before anything acts on them.
 
-        To be called on the run's loop. What goes wrong is told by the ``keep`` of the next reply.
+        Called on the run's loop. An error is raised by the ``flush`` of the next reply.
         """
-        if self.journal is not None and not self._keeps_soon:
-            self._keeps_soon = True
-            asyncio.get_running_loop().call_later(SOON_S, self._keep_now)
+        if self.journal is not None and not self._flushes_soon:
+            self._flushes_soon = True
+            asyncio.get_running_loop().call_later(FLUSH_DELAY_S, self._flush_now)
 
-    def _keep_now(self) -> None:
-        self._keeps_soon = False
+    def _flush_now(self) -> None:
+        self._flushes_soon = False
         if self.journal is not None:
             with contextlib.suppress(StoreError):
-                self.journal.keep()
+                self.journal.flush()
 
     def recall(self, events: Sequence[AnyEvent]) -> None:
-        """Takes up what an earlier process did: the journal and the history have it already."""
+        """Continues after the events of an earlier process, which the journal and the history have already."""
         for event in events:
             self._show(event)
         if events:
             self._started_at = asyncio.get_running_loop().time() - events[-1].at_s
+            self._last_seq = events[-1].seq
+
+    def _pass_on(self, event: AnyEvent) -> None:
+        if self.journal is not None:
+            self.journal.append(event)
+            if type(event) in DURABLE:
+                self._must_flush = True
+        if self._history is not None:
+            self._history.note(event)
+        self._show(event)
 
     def _show(self, event: AnyEvent) -> None:
         self._tree.add(event)

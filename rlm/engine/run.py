@@ -106,19 +106,16 @@ class Run:
             self._taking_up.take_up(self._setup.past)
             if self._setup.reopened:
                 told = self._remaining.notice_at_reopening()
-                self.recorder.emit(RunReopened(run=self._setup.id, node=ROOT, at_s=self.recorder.at_s, told=told))
+                self.recorder.emit(RunReopened, ROOT, told=told)
             return
         self.recorder.emit(
-            RunStarted(
-                run=self._setup.id,
-                node=ROOT,
-                at_s=self.recorder.at_s,
-                question=question,
-                context=describe_context(context),
-                models=tuple(model.name for model in settings.models),
-                max_depth=settings.max_depth,
-                sandbox=self._setup.sandbox.level,
-            )
+            RunStarted,
+            ROOT,
+            question=question,
+            context=describe_context(context),
+            models=tuple(model.name for model in settings.models),
+            max_depth=settings.max_depth,
+            sandbox=self._setup.sandbox.level,
         )
 
     async def answer(self, question: str, context: PlainValue) -> Result:
@@ -155,14 +152,14 @@ class Run:
             stopped = isinstance(ended, asyncio.CancelledError | RunCancelledError)
             result = self._end("cancelled" if stopped else "failed", None, ended)
             with contextlib.suppress(StoreError):  # the error that is under way says more
-                self.recorder.keep()
+                self.recorder.flush()
             if isinstance(ended, RLMError):
                 ended.result = result
             if ended is not error:
                 raise ended from None
             raise
         result = self._end("partial" if finish.limit else "complete", finish, None)
-        self.recorder.keep()
+        self.recorder.flush()
         return result
 
     def finish(self) -> None:
@@ -211,17 +208,7 @@ class Run:
         if limit is None and isinstance(error, BudgetExceededError | NoAnswerError):
             limit = error.limit
         told = f"{type(error).__name__}: {error}" if error else None
-        recorder.emit(
-            RunFinished(
-                run=self._setup.id,
-                node=ROOT,
-                at_s=recorder.at_s,
-                status=status,
-                answer=answer,
-                error=told,
-                limit=limit,
-            )
-        )
+        recorder.emit(RunFinished, ROOT, status=status, answer=answer, error=told, limit=limit)
         return Result(
             answer=answer,
             status=status,

@@ -1,56 +1,86 @@
-"""Events as JSON and back. Long texts stand apart, by the hash of their content; a conversation stands as what it grew by.
+"""Events as JSON lines and back. Long texts are stored apart, by the hash of their content; a turn has its new messages alone.
 
-Built from the types themselves: a new event, or a new field with a default, needs no line here. It must not know of databases.
+A line is a list of events in order. An event is ``[kind, {field: value}]``, or a row (see ``forms``). Between them stand
+
+- ``["rlm", version]`` where an encoder starts: nothing refers to anything before it,
+- an integer: the sequence number of the next event, where that does not follow the one before,
+- a float: the call that started last left for its provider at this time, in its first attempt.
+
+It must not know of databases.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import types
 import typing
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias, Union
+from typing import Any, TypeAlias
 
 import orjson
 
-from rlm.core import cells, events, messages, subcalls
-from rlm.core.events import AnyEvent, CallStarted, NodeFinished, RunFinished
-from rlm.core.ids import CallId, NodeId, RunId
+from rlm.core.events import SCHEMA_VERSION, AnyEvent, CallSent, CallStarted, NodeFinished, RunFinished
+from rlm.core.ids import NodeId, RunId
 from rlm.core.messages import Message
-from rlm.store.brief import LONG_CHARS, BriefReader, BriefWriter, ConversationDiff, Entry
+from rlm.store import legacy
+from rlm.store.forms import (
+    CODERS,
+    KINDS,
+    LEAF,
+    MAX_SHARED,
+    MESSAGES,
+    ROWS,
+    SENT,
+    TURN,
+    Json,
+    RowForm,
+    columns_of,
+    read_fields,
+)
 
+LONG_CHARS = 1000  # a longer text is stored apart: a shorter one costs less than a row of its own
 LARGE_INT = 1 << 53  # not every JSON has larger ones
-CONTENT = frozenset({
-    "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
-    "message", "reason", "variables", "name", "type", "value", "answer", "schema", "stop",
-})  # fmt: skip
-"""Fields that hold what people and models wrote: with ``keep_texts`` off nothing of them is kept but hash and length."""
+START = "rlm"
+SENT_ALWAYS = frozenset({"node", "at_s", "call", "attempt"})
 
-Json: TypeAlias = Any
 DumpValue: TypeAlias = Callable[[object], tuple[str, bytes]]
 LoadValue: TypeAlias = Callable[[str, bytes], object]
 
-KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_args(AnyEvent)}
-_NAMESPACE = {**vars(messages), **vars(cells), **vars(subcalls), **vars(events), "NodeId": NodeId, "CallId": CallId}
+_LEAF_AT, _TURN_AT = (form.own.index(MESSAGES) + 1 for form in (LEAF, TURN))
+_write_message, _read_message = CODERS[Message]
+_sent_columns = [column for column in columns_of(CallSent) if column.name not in SENT_ALWAYS]
+_sent_fields = attrgetter("node", "call", "attempt", *(column.name for column in _sent_columns))
+_SENT_DEFAULTS = tuple(column.default for column in _sent_columns)
+_content_aside = attrgetter("__class__", *(field.name for field in fields(Message) if field.name != "content"))
+_USER = _content_aside(Message("user", ""))
 
 
 class MissingTextError(LookupError):
-    """A text is referred to and not there: it was not kept, or its row is gone."""
+    """A text that is referred to was not stored, or its row is gone."""
 
 
 def hash_text(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
+@dataclass(slots=True)
+class SharedRows:
+    """Shared fields that were written, with their numbers, and the last ones that were used."""
+
+    numbers: dict[Any, int] = field(default_factory=dict)
+    last: tuple[Any, ...] | None = None
+    last_number: int = 0
+
+
 class Encoder:
-    """Encodes the events of one run, in order. Texts that stand apart gather, until they are taken.
+    """Encodes the events of one run, in order. Texts that are stored apart gather until they are taken.
 
     ``status`` is how the run ended, once that was encoded. ``dump`` makes bytes of plain data whose types must come back.
+    Most of the cost of a journal is here, a microsecond for each event.
     """
 
     def __init__(self, dump: DumpValue, *, keep_texts: bool = True) -> None:
@@ -58,46 +88,34 @@ class Encoder:
         self.keep_texts = keep_texts
         self.status: str | None = None
         self._texts: dict[bytes, bytes] = {}
-        self._talks = ConversationDiff()
-        self._write: dict[type[AnyEvent], Callable[[Any], Entry | None]] = dict.fromkeys(KINDS.values(), self._whole)
-        if keep_texts:
-            self._write |= BriefWriter(self.text, self.value, self._whole, self._talks).forms
-        else:
-            self._write |= {CallStarted: self._started, NodeFinished: self._node_finished}
-        self._write[RunFinished] = self._finished
+        self._next_seq: int | None = None
+        self._started: CallStarted | None = None
+        self._talks: dict[NodeId, tuple[Message, ...]] = {}
+        shared: dict[tuple[str, ...], SharedRows] = {}
+        self._write: dict[type[AnyEvent], Callable[[Any], Json]] = {
+            **dict.fromkeys(KINDS.values(), self._general),
+            **{form.kind: self._row_writer(form, shared.setdefault(form.shared, SharedRows())) for form in ROWS},
+            RunFinished: self._run_finished,
+            NodeFinished: self._node_finished,
+        }
+        self._leaf, self._turn, self._row = (self._row_writer(form, shared[form.shared]) for form in (LEAF, TURN, SENT))
+        self._write |= {CallStarted: self._call_started, CallSent: self._call_sent}
 
     def encode(self, events: deque[AnyEvent]) -> bytes:
-        """A line for all ``events``, which are taken out of it; empty where there is nothing to keep of them.
+        """A line for all ``events``, which are taken out of it; empty if there are none.
 
-        Others may append meanwhile; what they append is left for the next line.
+        Other threads can append meanwhile; what they append is left for the next line.
         """
-        write, take = self._write, events.popleft
-        made = [entry for _ in range(len(events)) if (entry := write[type(event := take())](event)) is not None]
-        return _dump(made) if made else b""
-
-    def _started(self, event: CallStarted) -> Entry:
-        return self._whole(event, self._talks.before(event) if event.role == "node" else None)
-
-    def _node_finished(self, event: NodeFinished) -> Entry:
-        self._talks.end(event.node)
-        return self._whole(event)
-
-    def _finished(self, event: RunFinished) -> Entry:
-        self.status = event.status
-        return self._whole(event)
-
-    def _whole(self, event: AnyEvent, since: tuple[CallId, int] | None = None) -> Entry:
-        """Its general form; ``since``: an earlier call, of whose messages it still has the first so many."""
-        write = FORMS[type(event)].write
-        assert write is not None
-        encoded = write(self, event)
-        if isinstance(event, CallStarted):
-            talk = event.request.messages[0 if since is None else since[1] :]
-            write_message = FORMS[Message].write
-            assert write_message is not None
-            encoded["request"]["messages"] = [write_message(self, message) for message in talk]
-            encoded["request"]["since"] = since
-        return type(event).__name__, encoded
+        write, take, seq = self._write, events.popleft, self._next_seq
+        rows: list[Json] = [] if seq is not None else [(START, SCHEMA_VERSION)]
+        for _ in range(len(events)):
+            event = take()
+            if event.seq != seq:
+                rows.append(event.seq)
+            seq = event.seq + 1
+            rows.append(write[type(event)](event))
+        self._next_seq = seq
+        return _dump(rows) if seq is not None else b""
 
     def take_texts(self) -> dict[bytes, bytes]:
         texts, self._texts = self._texts, {}
@@ -111,7 +129,7 @@ class Encoder:
 
     def value(self, value: object) -> Json:
         """Plain data, with its types."""
-        if self.keep_texts and _is_as_json_has_it(value):
+        if value is None or (self.keep_texts and _is_same_in_json(value)):
             return value
         kind, data = self._dump(value)
         return self._apart(data, kind)
@@ -123,9 +141,81 @@ class Encoder:
             return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
         return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
 
+    def _row_writer(self, form: RowForm, shared: SharedRows) -> Callable[[Any], list[Json]]:
+        code, get_own, get_shared, encoder = form.code, form.get_own, form.get_shared, self
+        writers = form.writers
 
-def _is_as_json_has_it(value: object) -> bool:
-    """Whether a value needs nothing beside its line, to come back as it was."""
+        def write(event: Any) -> list[Json]:
+            row = [code, *get_own(event)]
+            for at, write_value in writers:
+                row[at] = write_value(encoder, row[at])
+            values = get_shared(event)
+            if values != shared.last and not encoder._find(shared, values):
+                row.append(form.write_shared(encoder, values))
+            else:
+                row.append(shared.last_number)
+            return row
+
+        return write
+
+    def _find(self, shared: SharedRows, values: tuple[Any, ...]) -> bool:
+        """Makes ``values`` the last ones that were used. False if they are new, and have to be written."""
+        numbers = shared.numbers
+        key: object = values
+        try:
+            number = numbers.get(key)
+        except TypeError:  # a schema has no hash
+            key = repr(values)
+            number = numbers.get(key)
+        if is_new := number is None:
+            if len(numbers) >= MAX_SHARED:
+                numbers.clear()
+            number = numbers[key] = len(numbers)
+        shared.last, shared.last_number = values, number
+        return not is_new
+
+    def _general(self, event: AnyEvent) -> Json:
+        write = CODERS[type(event)].write
+        assert write is not None
+        return type(event).__name__, write(self, event)
+
+    def _call_started(self, event: CallStarted) -> Json:
+        self._started, messages = event, event.request.messages
+        row, at = (self._leaf(event), _LEAF_AT) if event.request.task is None else (self._turn(event), _TURN_AT)
+        row[at] = self._messages(event.node, messages)
+        if event.role == "node":
+            self._talks[event.node] = messages
+        return row
+
+    def _messages(self, node: NodeId, messages: tuple[Message, ...]) -> Json:
+        """A text for one message of the user; otherwise the messages that the node's last turn did not have."""
+        if len(messages) == 1 and _content_aside(messages[0]) == _USER:
+            return self.text(messages[0].content)
+        before = self._talks.get(node, ())
+        same = len(before)
+        if messages[:same] != before:
+            pairs = zip(messages, before, strict=False)
+            same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(same, len(messages)))
+        assert _write_message is not None
+        return [same, *[_write_message(self, message) for message in messages[same:]]]
+
+    def _call_sent(self, event: CallSent) -> Json:
+        """A float, if a call leaves that was the last one to start."""
+        started, self._started = self._started, None
+        at_once = started is not None and _sent_fields(event) == (started.node, started.call, 1, *_SENT_DEFAULTS)
+        return event.at_s if at_once and type(event.at_s) is float else self._row(event)
+
+    def _node_finished(self, event: NodeFinished) -> Json:
+        self._talks.pop(event.node, None)
+        return self._general(event)
+
+    def _run_finished(self, event: RunFinished) -> Json:
+        self.status = event.status
+        return self._general(event)
+
+
+def _is_same_in_json(value: object) -> bool:
+    """Whether a value comes back from JSON as it was."""
     kind = type(value)
     if kind is str:
         return len(typing.cast("str", value)) <= LONG_CHARS
@@ -134,14 +224,14 @@ def _is_as_json_has_it(value: object) -> bool:
     return kind is bool or (kind is float and math.isfinite(typing.cast("float", value)))
 
 
-def _dump(made: Json) -> bytes:
+def _dump(rows: Json) -> bytes:
     try:
-        return orjson.dumps(made)
+        return orjson.dumps(rows)
     except TypeError:  # a lone surrogate, which it does not write
-        return json.dumps(made, separators=(",", ":")).encode()
+        return json.dumps(rows, separators=(",", ":")).encode()
 
 
-def _load(line: bytes) -> Json:
+def load_line(line: bytes) -> Json:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -154,158 +244,115 @@ class Decoder:
     def __init__(
         self, run: RunId, find_text: Callable[[bytes], bytes | None], load: LoadValue, *, lenient: bool = False
     ) -> None:
-        """``lenient``: a text that was not kept is shown as such instead of being an error."""
+        """``lenient``: a text that was not stored is shown as such instead of being an error."""
+        self.run = run
         self._find_text = find_text
         self._load = load
         self._lenient = lenient
-        self._brief = BriefReader(run, self.text, self.value)
+        self._seq = 1
+        self._legacy: legacy.Reader | None = legacy.Reader()
+        self._start()
+
+    def _start(self) -> None:
+        """Another encoder wrote what follows."""
+        self._started: CallStarted | None = None
+        self._talks: dict[NodeId, tuple[Message, ...]] = {}
+        self._shared: dict[tuple[str, ...], list[dict[str, dict[str, Any]]]] = {form.shared: [] for form in ROWS}
 
     def decode(self, line: bytes) -> list[AnyEvent]:
-        """The events of a line; those of kinds that this version does not know are left out.
+        """The events of a line. Events of kinds that this version does not know are left out.
 
         Raises:
-            MissingTextError: a text was not kept.
+            MissingTextError: a text was not stored.
         """
-        return [event for name, *fields in _entries(line) if (event := self._read(name, fields)) is not None]
+        rows = load_line(line)
+        if rows[0][:1] == [START] if isinstance(rows[0], list) else False:
+            self._legacy = None
+        elif self._legacy is not None:
+            rows = self._legacy.convert(rows)
+        return [event for row in rows if (event := self._read(row)) is not None]
 
-    def _read(self, name: str, fields: Json) -> AnyEvent | None:
-        if name in self._brief.forms:
-            return self._brief.forms[name](fields)
+    def _read(self, row: Json) -> AnyEvent | None:
+        match row:
+            case int():
+                self._seq = row
+                return None
+            case [str(code), *_] if code == START:
+                self._start()
+                return None
+        seq, self._seq = self._seq, self._seq + 1
+        if isinstance(row, float):
+            started = self._started
+            assert started is not None
+            return CallSent(run=self.run, node=started.node, at_s=row, seq=seq, call=started.call, attempt=1)
+        code = row[0]
+        event = self._read_row(_ROWS[code], row, seq) if code in _ROWS else self._read_general(code, row[1], seq)
+        match event:
+            case CallStarted():
+                self._started = event
+                if event.role == "node":
+                    self._talks[event.node] = event.request.messages
+            case NodeFinished():
+                self._talks.pop(event.node, None)
+            case _:
+                pass
+        return event
+
+    def _read_general(self, name: str, row: Json, seq: int) -> AnyEvent | None:
         if name not in KINDS:
             return None
-        (encoded,) = fields
-        if name == "CallStarted":
-            request = encoded["request"]
-            new = map(self._message, request["messages"])
-            request["messages"] = (*self._brief.before(request.pop("since", None)), *new)
-        read = FORMS[KINDS[name]].read
-        assert read is not None
-        event: AnyEvent = read(self, encoded)
-        return self._brief.note(event) if isinstance(event, CallStarted) else event
+        cls = KINDS[name]
+        values = read_fields(self, row, {column.name: column.coder.read for column in columns_of(cls)})
+        event: AnyEvent = cls(run=self.run, seq=seq, **values)
+        return event
 
-    def _message(self, encoded: Json) -> Message:
-        """A message; earlier versions wrote a list of role and text."""
-        if isinstance(encoded, list):
-            role, text = encoded
-            return Message(role, self.text(text))
-        read = FORMS[Message].read
-        assert read is not None
-        message: Message = read(self, encoded)
-        return message
+    def _read_row(self, form: RowForm, row: list[Json], seq: int) -> AnyEvent:
+        known, shared = self._shared[form.shared], row[-1]
+        if isinstance(shared, int):
+            parts = known[shared]
+        else:
+            if len(known) >= MAX_SHARED:
+                known.clear()
+            parts = form.read_shared(self, shared)
+            known.append(parts)
+        own = row[1:-1]
+        if form.kind is CallStarted:
+            at = form.own.index(MESSAGES)
+            own[at] = self._messages(parts[""]["node"], own[at])
+        return form.build(self, own, parts, seq)
 
-    def text(self, encoded: Json) -> str:
-        if isinstance(encoded, str):
-            return encoded
-        return self._bytes(encoded).decode("utf-8", "surrogatepass")
+    def _messages(self, node: NodeId, written: Json) -> tuple[Message, ...]:
+        if not isinstance(written, list):
+            return (Message("user", self.text(written)),)
+        same, *new = written
+        assert _read_message is not None
+        return (*self._talks.get(node, ())[:same], *[_read_message(self, message) for message in new])
 
-    def value(self, encoded: Json) -> object:
-        if not isinstance(encoded, dict):
-            return encoded
-        data = self._bytes(encoded)
-        return data.decode() if data.startswith(b"[not kept") else self._load(encoded["as"], data)
+    def text(self, written: Json) -> str:
+        return written if isinstance(written, str) else self._bytes(written).decode("utf-8", "surrogatepass")
 
-    def _bytes(self, encoded: Json) -> bytes:
-        found = self._find_text(bytes.fromhex(encoded["#"]))
-        if found is None:
+    def value(self, written: Json) -> object:
+        if not isinstance(written, dict):
+            return written
+        data = self._bytes(written)
+        return data.decode() if data.startswith(b"[not stored") else self._load(written["as"], data)
+
+    def _bytes(self, written: Json) -> bytes:
+        data = self._find_text(bytes.fromhex(written["#"]))
+        if data is None:
             if self._lenient:
-                return f"[not kept: {encoded.get('bytes', '?')} bytes]".encode()
-            raise MissingTextError(encoded["#"])
-        return found
+                return f"[not stored: {written.get('bytes', '?')} bytes]".encode()
+            raise MissingTextError(written["#"])
+        return data
 
 
-def _entries(line: bytes) -> Json:
-    """Kind and fields of each event; in schema 1 every event had a line of its own, and its fields a list."""
-    loaded = _load(line)
-    if not isinstance(loaded[0], str):
-        return loaded
-    name, fields = loaded
-    return [[name, *fields] if isinstance(fields, list) else loaded]
+_ROWS = {form.code: form for form in ROWS}
 
 
 def ended_with(line: bytes) -> str | None:
     """How the run ended, if this is the line of its end."""
     if b'["RunFinished"' not in line:
         return None
-    name, encoded = _entries(line)[-1]
-    return encoded["status"] if name == "RunFinished" else None
-
-
-class Form(NamedTuple):
-    """How things of one type are written and read; None where JSON has them as they are."""
-
-    write: Callable[[Encoder, Any], Json] | None = None
-    read: Callable[[Decoder, Json], Any] | None = None
-
-
-TEXT = Form(Encoder.text, Decoder.text)
-
-
-class _Forms(dict[type[Any], Form]):
-    """Made when they are needed: most processes meet few."""
-
-    def __missing__(self, cls: type[Any]) -> Form:
-        self[cls] = form = _form_of_class(cls)
-        return form
-
-
-FORMS = _Forms()
-
-
-def _form_of_class(cls: type[Any]) -> Form:
-    """An object is its fields by name. ``messages`` are left to whoever knows what the conversation was before."""
-    hints = typing.get_type_hints(cls, _NAMESPACE)
-    names = [each.name for each in dataclasses.fields(cls)]
-    forms = {name: _form_of_type(hints[name], name in CONTENT) for name in names if name != "messages"}
-    written = list(forms)
-    texts = [name for name, form in forms.items() if form is TEXT]
-    writers = [(name, form.write) for name, form in forms.items() if form.write is not None and form is not TEXT]
-    readers = [(name, form.read) for name, form in forms.items() if form.read is not None]
-    get = attrgetter(*written) if len(written) > 1 else lambda thing: [getattr(thing, name) for name in written]
-
-    def write(encoder: Encoder, thing: Any) -> Json:
-        made = dict(zip(written, get(thing), strict=True))
-        for name in texts:
-            text = made[name]
-            if text and (len(text) > LONG_CHARS or not encoder.keep_texts):
-                made[name] = encoder.text(text)
-        for name, each in writers:
-            if made[name] is not None:
-                made[name] = each(encoder, made[name])
-        return made
-
-    def read(decoder: Decoder, encoded: Json) -> Any:
-        made = {name: encoded[name] for name in names if name in encoded}
-        for name, each in readers:
-            if made.get(name) is not None:
-                made[name] = each(decoder, made[name])
-        return cls(**made)
-
-    return Form(write, read)
-
-
-def _form_of_type(hint: Any, content: bool) -> Form:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
-        inner = [each for each in arguments if each is not type(None)]
-        return _form_of_type(inner[0], content) if len(inner) == 1 else Form()
-    if content and (hint is str or isinstance(hint, typing.NewType)):
-        return TEXT
-    if hint is object:
-        return Form(Encoder.value, Decoder.value)
-    if dataclasses.is_dataclass(hint):
-        return FORMS[typing.cast("type[Any]", hint)]
-    if origin is tuple:
-        return _form_of_tuple(_form_of_type(arguments[0], content))
-    if content and origin in (Mapping, dict, Sequence):
-        return Form(lambda encoder, value: value if encoder.keep_texts else {})
-    return Form()
-
-
-def _form_of_tuple(item: Form) -> Form:
-    write, read = item
-    return Form(
-        None if write is None else lambda encoder, items: [write(encoder, each) for each in items],
-        (lambda _, items: tuple(items))
-        if read is None
-        else lambda decoder, items: tuple(read(decoder, each) for each in items),
-    )
+    rows = load_line(line)
+    name, *rest = rows if isinstance(rows[0], str) else rows[-1]
+    return str(rest[0]["status"]) if name == "RunFinished" else None

@@ -55,6 +55,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
     "-- lines may hold several events, and leave out what an event before them said: older versions could not read them",
+    "-- lines may start with the version of their encoder, and hold rows that refer to shared fields",
 )
 """Entry n leads from version n to n + 1. Entries are never changed once released: add one."""
 

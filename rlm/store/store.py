@@ -147,7 +147,7 @@ class SqliteStore:
 
     def note_context(self, run: RunId, context: ContextInfo) -> None:
         """What became known of a run's context after it had begun."""
-        self._writer.flush()
+        self._writer.checkpoint()
         with self._changing() as connection:
             connection.execute("UPDATE runs SET context=? WHERE id=?", [describe_context(context), run])
 
@@ -259,10 +259,10 @@ class SqliteStore:
     def _catch_up(self) -> None:
         """What this process has kept and not yet written comes into the database, and what dead ones have left behind."""
         if self.place == MEMORY:
-            self._writer.flush()
+            self._writer.checkpoint()
             return
         with self._lock:
-            self._writer.flush()
+            self._writer.checkpoint()
             with left_behind(self.place) as runs:
                 if runs:
                     with translated(self.place), transaction(self._connection):
@@ -339,7 +339,7 @@ class RunJournal:
         self._opened = opened
         # Made a line of later, with others: one after the other they cost a third of what each would cost now.
         self.append: Callable[[AnyEvent], None] = opened.pending.append
-        self.keep: Callable[[], None] = partial(writer.keep, opened)
+        self.flush: Callable[[], None] = partial(writer.flush, opened)
 
     def end(self) -> None:
         """Notes how the run ended; what went wrong before was told already."""

@@ -103,7 +103,7 @@ class Writer:
                 self._thread.start()
         self._writing.set()
 
-    def keep(self, run: OpenRun) -> None:
+    def flush(self, run: OpenRun) -> None:
         """Makes everything appended so far survive the end of this process.
 
         Raises:
@@ -119,7 +119,7 @@ class Writer:
         """No more will come of this run."""
         run.over = True
 
-    def flush(self) -> None:
+    def checkpoint(self) -> None:
         """Writes what there is to the database. What goes wrong ends the runs it concerns, when they next keep something."""
         with self._lock:
             with self._mutex:
@@ -136,7 +136,7 @@ class Writer:
         self._writing.set()
         if self._thread is not None:
             self._thread.join()
-        self.flush()
+        self.checkpoint()
         with self._mutex:  # what is kept until here is left for others, and what comes later is refused
             left = any(run.lines or run.row for run in self._runs)
             for run in self._runs:
@@ -168,7 +168,7 @@ class Writer:
         while not self._closing.is_set():
             self._writing.wait()
             self._closing.wait(GATHER_S)
-            self.flush()
+            self.checkpoint()
             with self._mutex:
                 if not self._runs:
                     self._writing.clear()

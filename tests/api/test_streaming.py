@@ -78,7 +78,7 @@ def test_a_cell_starts_while_its_reply_still_arrives_and_what_it_invented_is_not
     assert "seven" in second.messages[-1].content
     assert "42" not in "".join(message.content for message in second.messages)
     check_books(result, server)
-    replied = [event for event in events.of(CallReplied) if isinstance(event, CallReplied) and event.role == "node"]
+    replied = [event for event in events.of(CallReplied) if isinstance(event, CallReplied) and "@" in event.call]
     assert [event.billed for event in replied] == [False, True]
     kinds = [type(event) for event in events.seen]
     assert kinds.index(CallReplied) < kinds.index(CellStarted) < kinds.index(CallBilled)

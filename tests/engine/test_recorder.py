@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -12,18 +11,19 @@ from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent, CallReplied, CallStarted, CellStarted, NodeStarted
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Usage
-from rlm.engine.recorder import SOON_S, Recorder
+from rlm.engine.recorder import FLUSH_DELAY_S, Recorder
 
 TALK = Request((Message("user", "q"),), "node")
-COMMON: Any = {"run": RunId("r"), "node": NodeId("0"), "at_s": 0.0}
-BEGUN = CellStarted(**COMMON, cell=Cell(1, 1, "x"))
-FIRST, SECOND = (
-    CallReplied(
-        **COMMON, call=CallId(f"0@{number}"), role="node", depth=0, model="m", reply=Reply("a", Usage(1), "m"),
-        cost_usd=None, elapsed_s=0,
-    )
-    for number in (1, 2)
-)  # fmt: skip
+ROOT = NodeId("0")
+
+
+def start_cell(recorder: Recorder) -> None:
+    recorder.emit(CellStarted, ROOT, cell=Cell(1, 1, "x"))
+
+
+def reply(recorder: Recorder, turn: int) -> None:
+    reply = Reply("a", Usage(1), "m")
+    recorder.emit(CallReplied, ROOT, call=CallId(f"0@{turn}"), reply=reply, cost_usd=None, elapsed_s=0.0)
 
 
 class Counting:
@@ -37,7 +37,7 @@ class Counting:
     def append(self, event: AnyEvent) -> None:
         self.pending += 1
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         if self.fails:
             raise StoreError("full")
         self.writes.append(self.pending)
@@ -49,52 +49,48 @@ class Counting:
 
 def recorder() -> tuple[Recorder, Counting]:
     made, journal = Recorder(RunId("r"), ()), Counting()
-    made.emit(NodeStarted(**COMMON, parent=None, depth=0, model="m", question="q", context="c"))
-    for number in (1, 2):
-        made.emit(
-            CallStarted(
-                **COMMON, call=CallId(f"0@{number}"), role="node", depth=0, model="m", turn=number, request=TALK
-            )
-        )
+    made.emit(NodeStarted, ROOT, parent=None, depth=0, model="m", question="q", context="c")
+    for turn in (1, 2):
+        made.emit(CallStarted, ROOT, call=CallId(f"0@{turn}"), role="node", depth=0, model="m", turn=turn, request=TALK)
     made.journal = journal
     return made, journal
 
 
-def test_only_replies_are_worth_a_write_and_take_along_what_came_before() -> None:
+async def test_only_replies_are_worth_a_write_and_take_along_what_came_before() -> None:
     made, journal = recorder()
-    made.emit(BEGUN)
-    made.keep()
+    start_cell(made)
+    made.flush()
     assert journal.writes == []
-    made.emit(FIRST)
-    made.emit(SECOND)
-    made.emit(BEGUN)
-    made.keep()
-    made.keep()  # of whoever waits for the second reply: it is there
+    reply(made, 1)
+    reply(made, 2)
+    start_cell(made)
+    made.flush()
+    made.flush()  # of whoever waits for the second reply: it is there
     assert journal.writes == [4]
 
 
-def test_while_a_reply_cannot_be_kept_nobody_gets_past_it() -> None:
+async def test_while_a_reply_cannot_be_kept_nobody_gets_past_it() -> None:
     made, journal = recorder()
-    made.emit(FIRST)
+    reply(made, 1)
     journal.fails = True
     for _ in range(2):
         with pytest.raises(StoreError, match="full"):
-            made.keep()
+            made.flush()
 
 
 async def test_calls_that_begin_share_one_write_soon_after() -> None:
     made, journal = recorder()
     for _ in range(100):
-        made.emit(BEGUN)
-        made.keep_soon()
+        start_cell(made)
+        made.flush_soon()
     assert journal.writes == []
-    await asyncio.sleep(SOON_S * 2)
+    await asyncio.sleep(FLUSH_DELAY_S * 2)
     assert journal.writes == [100]
     journal.fails = True
-    made.keep_soon()
-    await asyncio.sleep(SOON_S * 2)  # nobody is told here: the next reply cannot be kept
+    made.flush_soon()
+    await asyncio.sleep(FLUSH_DELAY_S * 2)  # nobody is told here: the next reply cannot be kept
     journal.fails = False
-    made.emit(BEGUN)
-    made.keep_soon()
-    await asyncio.sleep(SOON_S * 2)
+    start_cell(made)
+    made.flush_soon()
+    await asyncio.sleep(FLUSH_DELAY_S * 2)
     assert journal.writes == [100, 1]

@@ -8,17 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, NewType, Union
 
-from rlm.core import cells, events, ids, messages
+from rlm.core import messages
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 
-NAMESPACE = {**vars(ids), **vars(messages), **vars(cells), **vars(events)}
 KINDS: tuple[type[AnyEvent], ...] = typing.get_args(AnyEvent)
 RUN = RunId("r1")
 
 
 def hints_of(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls, NAMESPACE)
+    return typing.get_type_hints(cls, None, vars(messages))
 
 
 def default_of(cls: type[Any], name: str) -> Any:

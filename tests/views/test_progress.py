@@ -38,7 +38,7 @@ def root_of(progress: Progress) -> NodeProgress:
         (Story().begin().cell(1).call("c").node_finished(status="cancelled"), Tally(dropped=1)),
         (Story().begin().cell(1).call("c").node_finished().replied("c"), Tally(dropped=1)),
         (Story().begin().cell(1).call("c", sent=False).end("cancelled"), Tally(dropped=1)),
-        (Story().begin().call("0@1", role="node").replied("0@1", role="node"), Tally(done=1)),
+        (Story().begin().call("0@1", role="node").replied("0@1"), Tally(done=1)),
         (Story().begin().replied("never seen").failed("nor this").sent("x").retried("y"), Tally()),
     ],
 )
@@ -97,7 +97,7 @@ def test_calls_of_a_child_belong_to_the_child_alone() -> None:
         (Story().begin().call("0@1", role="node", sent=False), "queued"),
         (Story().begin().call("0@1", role="node"), "asking"),
         (Story().begin().call("0@1", role="node").retried("0@1"), "queued"),
-        (Story().begin().call("0@1", role="node").replied("0@1", role="node"), "reading"),
+        (Story().begin().call("0@1", role="node").replied("0@1"), "reading"),
         (Story().begin().cell(1), "executing"),
         (Story().begin().cell(1).call("leaf").replied("leaf"), "executing"),
         (Story().begin().cell(1).executed(1), "reading"),

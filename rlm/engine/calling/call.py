@@ -72,10 +72,9 @@ class Call:
 
     def begin(self) -> None:
         recorder, request = self.till.recorder, self.request
-        self.started = CallStarted(
-            run=recorder.run,
-            node=self.node,
-            at_s=recorder.at_s,
+        self.started = recorder.emit(
+            CallStarted,
+            self.node,
             call=self.id,
             role=request.role,
             depth=request.depth,
@@ -88,28 +87,20 @@ class Call:
             limit=self.limit,
             prefetched=self.prefetched,
         )
-        recorder.emit(self.started)
-        recorder.keep_soon()  # what it may cost
+        recorder.flush_soon()  # what it may cost
 
     def reply(self, reply: Reply, cost_usd: float | None, *, cached: bool = False, billed: bool = True) -> None:
         """Tells of a reply."""
         recorder, started = self.till.recorder, self.started
-        at_s = recorder.at_s
         recorder.emit(
-            CallReplied(
-                run=started.run,
-                node=started.node,
-                at_s=at_s,
-                call=started.call,
-                role=started.role,
-                depth=started.depth,
-                model=started.model,
-                reply=reply,
-                cost_usd=cost_usd,
-                elapsed_s=at_s - started.at_s,
-                cached=cached,
-                billed=billed,
-            )
+            CallReplied,
+            started.node,
+            call=started.call,
+            reply=reply,
+            cost_usd=cost_usd,
+            elapsed_s=recorder.at_s - started.at_s,
+            cached=cached,
+            billed=billed,
         )
 
     def fail(self, error: BaseException) -> None:
@@ -136,23 +127,12 @@ class Call:
 
     def sent(self, attempt: int) -> None:
         self._in_flight = True
-        recorder = self.till.recorder
-        recorder.emit(CallSent(run=recorder.run, node=self.node, at_s=recorder.at_s, call=self.id, attempt=attempt))
+        self.till.recorder.emit(CallSent, self.node, call=self.id, attempt=attempt)
 
     def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
         self._pay(error, NOTHING)
-        recorder = self.till.recorder
-        recorder.emit(
-            CallRetried(
-                run=recorder.run,
-                node=self.node,
-                at_s=recorder.at_s,
-                call=self.id,
-                attempt=attempt,
-                delay_s=delay_s,
-                reason=f"{type(error).__name__}: {error}",
-            )
-        )
+        reason = f"{type(error).__name__}: {error}"
+        self.till.recorder.emit(CallRetried, self.node, call=self.id, attempt=attempt, delay_s=delay_s, reason=reason)
 
     # Its bill.
 
@@ -197,37 +177,17 @@ def tell_bill(
 ) -> None:
     """Tells what a call did cost that has no reply, or not yet; ``assumed`` is the most it can have cost where nobody knows."""
     recorder.emit(
-        CallBilled(
-            run=call.run,
-            node=call.node,
-            at_s=recorder.at_s,
-            call=call.call,
-            role=call.role,
-            depth=call.depth,
-            model=call.model,
-            usage=usage,
-            cost_usd=cost_usd,
-            assumed_tokens=assumed.tokens,
-            assumed_usd=assumed.usd,
-        )
+        CallBilled,
+        call.node,
+        call=call.call,
+        usage=usage,
+        cost_usd=cost_usd,
+        assumed_tokens=assumed.tokens,
+        assumed_usd=assumed.usd,
     )
 
 
 def tell_failure(recorder: Recorder, call: CallStarted, error: str, message: str, text: str = "") -> None:
     """Tells that a call ended without a reply."""
-    at_s = recorder.at_s
-    recorder.emit(
-        CallFailed(
-            run=call.run,
-            node=call.node,
-            at_s=at_s,
-            call=call.call,
-            role=call.role,
-            depth=call.depth,
-            model=call.model,
-            error=error,
-            message=message,
-            elapsed_s=at_s - call.at_s,
-            text=text,
-        )
-    )
+    elapsed_s = recorder.at_s - call.at_s
+    recorder.emit(CallFailed, call.node, call=call.call, error=error, message=message, elapsed_s=elapsed_s, text=text)

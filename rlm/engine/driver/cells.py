@@ -60,12 +60,11 @@ class CellDriver:
         """Runs one cell, or runs it again as it is recorded. ``limit`` names a limit that forbids its sub-calls."""
         recorded = self._repetition.history.cell(job.id, cell)
         if recorded is None:
-            recorder = self._recorder
-            at_s = recorder.at_s
+            at_s = self._recorder.at_s
             cell = replace(cell, clock_s=self._epoch_s + at_s if self._epoch_s else 0.0)
             # With its clock, to be executed with the same one again. Nobody waits until it is written: it is before anything
             # that the cell is answered, and a cell that was answered nothing may as well begin anew.
-            recorder.emit(CellStarted(run=recorder.run, node=job.id, at_s=at_s, cell=cell))
+            self._recorder.emit(CellStarted, job.id, cell=cell)
         else:
             cell = replace(recorded.cell, prefetch=False)
             if recorded.result is not None:
@@ -86,7 +85,7 @@ class CellDriver:
             await self._watched(job, repl, cell)
             return told
         run = CellRun(recorded)
-        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
+        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.flush)
         if after.state_lost and await self._rebuild(job, repl, cell):  # not its own doing: then its record would say so
             after, run = await self._execute_safely(job, repl, cell, recorded, limit)
         if after.end == "interrupted":  # the run is told to stop while it is being taken up
@@ -120,7 +119,7 @@ class CellDriver:
         while True:
             tries_left -= 1
             run = CellRun(recorded)
-            result = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.keep)
+            result = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.flush)
             if not result.state_lost or not await self._rebuild(job, repl, cell):
                 return result, run
             if not (result.killed and tries_left):
@@ -168,18 +167,8 @@ class CellDriver:
         return partial(self._subcalls.serve, CellExecution(job, cell, run, limit, repl.stop))
 
     def _executed(self, job: NodeJob, cell: Cell, result: CellResult, dropped: tuple[int, ...] = ()) -> Executed:
-        recorder, notice = self._recorder, self._remaining.notice()
-        recorder.emit(
-            CellExecuted(
-                run=recorder.run,
-                node=job.id,
-                at_s=recorder.at_s,
-                cell=cell,
-                result=result,
-                notice=notice,
-                dropped=dropped,
-            )
-        )
+        notice = self._remaining.notice()
+        self._recorder.emit(CellExecuted, job.id, cell=cell, result=result, notice=notice, dropped=dropped)
         return Executed(result, notice)
 
 

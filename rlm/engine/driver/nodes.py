@@ -158,11 +158,11 @@ class Tree:
         match action:
             case Ask():
                 event = await self._turns.ask(job, action, count)
-                self._recorder.keep()  # a cell gets its answers likewise, see ``CellDriver``
+                self._recorder.flush()  # a cell gets its answers likewise, see ``CellDriver``
                 return event
             case Compact():
                 event = await self._turns.summarise(job, action)
-                self._recorder.keep()
+                self._recorder.flush()
                 return event
             case Execute(cell, limit):
                 return await self._execute(job, repl, cell, limit)
@@ -200,36 +200,28 @@ class Tree:
         )
 
     def _emit_started(self, job: NodeJob) -> None:
-        recorder = self._recorder
-        recorder.emit(
-            NodeStarted(
-                run=recorder.run,
-                node=job.id,
-                at_s=recorder.at_s,
-                parent=job.parent,
-                depth=job.depth,
-                model=job.model.name,
-                question=job.question,
-                context=describe_context(job.context),
-                batch=job.batch,
-                key=job.key,
-                prefetched=job.prefetched,
-            )
+        self._recorder.emit(
+            NodeStarted,
+            job.id,
+            parent=job.parent,
+            depth=job.depth,
+            model=job.model.name,
+            question=job.question,
+            context=describe_context(job.context),
+            batch=job.batch,
+            key=job.key,
+            prefetched=job.prefetched,
         )
 
     def _emit_finished(
         self, job: NodeJob, node: Node, status: Status, finish: Finish, error: BaseException | None
     ) -> None:
-        recorder = self._recorder
-        recorder.emit(
-            NodeFinished(
-                run=recorder.run,
-                node=job.id,
-                at_s=recorder.at_s,
-                status=status,
-                answer=finish.answer,
-                turns=node.turn,
-                error=f"{type(error).__name__}: {error}" if error else None,
-                limit=finish.limit,
-            )
+        self._recorder.emit(
+            NodeFinished,
+            job.id,
+            status=status,
+            answer=finish.answer,
+            turns=node.turn,
+            error=f"{type(error).__name__}: {error}" if error else None,
+            limit=finish.limit,
         )

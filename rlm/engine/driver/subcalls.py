@@ -170,17 +170,14 @@ class SubcallServer:
             outcome = SubcallFailure(type(error).__name__, str(error))
         outcome = replace(outcome, elapsed_s=0.0 if prefetched else recorder.at_s - started_s)
         recorder.emit(
-            SubcallEnded(
-                run=recorder.run,
-                node=site.node.id,
-                at_s=recorder.at_s,
-                call=CallId(place.path),
-                key=site.key,
-                value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
-                failure=outcome if isinstance(outcome, SubcallFailure) else None,
-                elapsed_s=outcome.elapsed_s,
-                prefetched=prefetched,
-            )
+            SubcallEnded,
+            site.node.id,
+            call=CallId(place.path),
+            key=site.key,
+            value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
+            failure=outcome if isinstance(outcome, SubcallFailure) else None,
+            elapsed_s=outcome.elapsed_s,
+            prefetched=prefetched,
         )
         return outcome
 

@@ -84,7 +84,7 @@ class Repetition:
                 return recorded.reply
             went_on = action.turn + 1 in known.turns or self.purpose == "replay"
             if difference is None and recorded.failure is not None and went_on:
-                raise revive_error(recorded.failure)
+                raise revive_error(recorded.failure, recorded.model)
         if self.purpose == "replay":
             raise IncompleteRecordError(
                 f"the record of this run ends at turn {action.turn} of node {node}: resume it first"
@@ -114,7 +114,7 @@ class Repetition:
             limit = made.limit or "calls"
             raise BudgetExceededError(f"The limit of {limit} was met here.", limit=limit)
         if made is not None and recorded is not None and recorded.failure is not None and recorded.reply is None:
-            raise revive_error(recorded.failure)
+            raise revive_error(recorded.failure, recorded.model)
         if self.purpose == "replay" and (recorded is None or recorded.reply is None):
             raise IncompleteRecordError(
                 f"the record of this run ends before turn {turn} of node {node}: resume it first"
@@ -315,11 +315,11 @@ def _plain(value: object) -> object:
     return repr(value)
 
 
-def revive_error(failed: CallFailed) -> ModelError:
+def revive_error(failed: CallFailed, model: str) -> ModelError:
     """The error that a recorded call ended with."""
     kind = getattr(errors, failed.error, ModelError)
     if kind is errors.TruncatedReplyError:
-        return errors.TruncatedReplyError(failed.message, text=failed.text, model=failed.model)
+        return errors.TruncatedReplyError(failed.message, text=failed.text, model=model)
     if isinstance(kind, type) and issubclass(kind, ModelError):
-        return kind(failed.message, model=failed.model)
-    return ModelError(f"{failed.error}: {failed.message}", model=failed.model)
+        return kind(failed.message, model=model)
+    return ModelError(f"{failed.error}: {failed.message}", model=model)

@@ -5,7 +5,7 @@ It must not know how a run goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rlm.core.budget import Amounts, nanos_of
@@ -56,11 +56,14 @@ class TakingUp:
         """Recalls the events of an earlier process, and brings the books up to them."""
         recorder, ledger = self._till.recorder, self._till.holds.ledger
         recorder.recall(past)
+        model_of: dict[CallId, str] = {}
         for event in past:
-            ledger.spent = ledger.spent + self._cost(event)
+            if isinstance(event, CallStarted):
+                model_of[event.call] = event.model
+            ledger.spent = ledger.spent + self._cost(event, model_of)
             if isinstance(event, CallBilled):
                 ledger.assumed = ledger.assumed + _assumed(event)
-        recorder.emit(RunResumed(run=recorder.run, node=ROOT, at_s=recorder.at_s))
+        recorder.emit(RunResumed, ROOT)
         calls = OpenCalls.of(past)
         for call in calls.unbilled.values():
             self._assume(call, Usage(calls=1))
@@ -68,10 +71,10 @@ class TakingUp:
             self._assume(call, Usage())
             tell_failure(recorder, call, LOST, "in flight when its process ended")
 
-    def _cost(self, event: AnyEvent) -> Amounts:
-        """What an event says was paid, as it counts against the budget."""
+    def _cost(self, event: AnyEvent, model_of: Mapping[CallId, str]) -> Amounts:
+        """The cost in an event, as it counts against the budget."""
         if isinstance(event, CallReplied) and event.billed and not event.cached:
-            return self._till.meter.cost(event.model, event.reply.usage, event.cost_usd)[1]
+            return self._till.meter.cost(model_of[event.call], event.reply.usage, event.cost_usd)[1]
         if isinstance(event, CallBilled):
             billed = Amounts(event.usage.calls, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
             return billed + _assumed(event)

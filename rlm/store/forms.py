@@ -1,0 +1,285 @@
+"""Forms of events as JSON, derived from the dataclasses: a new field needs no line here, and cannot be lost.
+
+Most kinds of events are an object that holds the fields which are not at their default. The kinds that come by the thousand are
+rows: a row lists the values that change with every event, and refers to the others, which are written once for all the
+events that share them. A field that a row does not list is among the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
+
+from rlm.core import messages
+from rlm.core.events import AnyEvent, CallReplied, CallSent, CallStarted, CellExecuted, CellStarted, SubcallEnded
+
+if TYPE_CHECKING:
+    from rlm.store.codec import Decoder, Encoder
+
+Json: TypeAlias = Any
+Write: TypeAlias = Callable[["Encoder", Any], Json]
+Read: TypeAlias = Callable[["Decoder", Json], Any]
+
+KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_args(AnyEvent)}
+CONTENT = frozenset({
+    "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
+    "message", "reason", "variables", "name", "type", "value", "answer", "schema", "stop",
+})  # fmt: skip
+"""Fields that hold what people and models wrote: without texts, only hash and length of them are stored."""
+
+IMPLIED = frozenset({"run", "seq"})  # of every event: a journal has one run, and its lines count
+MESSAGES = "request.messages"  # written by the codec, which knows the conversation
+MAX_SHARED = 1000  # sets of shared fields that both sides remember
+_PLAIN = (str, int, float, bool)
+
+
+class Coder(NamedTuple):
+    """Writes and reads values of one type; None if JSON has them as they are."""
+
+    write: Write | None = None
+    read: Read | None = None
+
+
+class Column(NamedTuple):
+    """One field of an object. ``default`` is MISSING if it has none."""
+
+    name: str
+    default: Any
+    coder: Coder
+    hint: Any
+
+
+def columns_of(cls: type[Any]) -> tuple[Column, ...]:
+    hints = typing.get_type_hints(cls, None, vars(messages))  # JsonValue names itself
+    return tuple(
+        Column(
+            field.name,
+            field.default if field.default_factory is dataclasses.MISSING else field.default_factory(),
+            coder_of(hints[field.name], field.name in CONTENT),
+            hints[field.name],
+        )
+        for field in dataclasses.fields(cls)
+        if field.name not in IMPLIED
+    )
+
+
+def is_default(value: object, default: object) -> bool:
+    return value is default or (type(value) is type(default) and type(value) in _PLAIN and value == default)
+
+
+def _coder_of_class(cls: type[Any]) -> Coder:
+    """An object is its fields by name, without those at their default."""
+    columns = [(column.name, column.default, column.coder.write) for column in columns_of(cls)]
+    readers = {column.name: column.coder.read for column in columns_of(cls)}
+
+    def write(encoder: Encoder, thing: Any) -> Json:
+        row = {}
+        for name, default, write_value in columns:
+            value = getattr(thing, name)
+            if not is_default(value, default):
+                row[name] = value if write_value is None else write_value(encoder, value)
+        return row
+
+    def read(decoder: Decoder, row: Json) -> Any:
+        return cls(**read_fields(decoder, row, readers))
+
+    return Coder(write, read)
+
+
+class _Coders(dict[type[Any], Coder]):
+    """Compiled on first use: most processes meet few classes."""
+
+    def __missing__(self, cls: type[Any]) -> Coder:
+        self[cls] = coder = _coder_of_class(cls)
+        return coder
+
+
+CODERS = _Coders()
+
+
+def read_fields(decoder: Decoder, row: Mapping[str, Json], readers: Mapping[str, Read | None]) -> dict[str, Any]:
+    """The values of the fields that this version knows."""
+    values = {}
+    for name, value in row.items():
+        if name in readers:
+            read = readers[name]
+            values[name] = value if read is None else read(decoder, value)
+    return values
+
+
+def coder_of(hint: Any, content: bool) -> Coder:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, typing.NewType):
+        return coder_of(hint.__supertype__, content)
+    if origin in {Union, types.UnionType}:
+        return _optional(_coder_of_union([inner for inner in arguments if inner is not type(None)], content))
+    if hint is str and content:
+        return Coder(lambda encoder, text: encoder.text(text), lambda decoder, text: decoder.text(text))
+    if hint is object:
+        return Coder(lambda encoder, value: encoder.value(value), lambda decoder, value: decoder.value(value))
+    if dataclasses.is_dataclass(hint):
+        return CODERS[typing.cast("type[Any]", hint)]
+    if origin is tuple:
+        return _coder_of_tuple(arguments, content)
+    if content and origin is not None and issubclass(origin, Mapping | Sequence):
+        return Coder(lambda encoder, value: value if encoder.keep_texts else {})
+    return Coder()
+
+
+def _optional(coder: Coder) -> Coder:
+    write, read = coder
+    return Coder(
+        None if write is None else lambda encoder, value: None if value is None else write(encoder, value),
+        None if read is None else lambda decoder, value: None if value is None else read(decoder, value),
+    )
+
+
+def _coder_of_union(members: Sequence[Any], content: bool) -> Coder:
+    """Several classes are told apart by name."""
+    if len(members) == 1:
+        return coder_of(members[0], content)
+    if not all(map(dataclasses.is_dataclass, members)):
+        return Coder()
+    classes = {member.__name__: member for member in members}
+
+    def write(encoder: Encoder, thing: Any) -> Json:
+        write_thing = CODERS[type(thing)].write
+        assert write_thing is not None
+        return type(thing).__name__, write_thing(encoder, thing)
+
+    def read(decoder: Decoder, row: Json) -> Any:
+        read_thing = CODERS[classes[row[0]]].read
+        assert read_thing is not None
+        return read_thing(decoder, row[1])
+
+    return Coder(write, read)
+
+
+def _coder_of_tuple(arguments: Sequence[Any], content: bool) -> Coder:
+    if arguments[-1] is not Ellipsis:
+        coders = [coder_of(argument, content) for argument in arguments]
+        return Coder(
+            lambda encoder, items: [
+                item if coder.write is None else coder.write(encoder, item)
+                for coder, item in zip(coders, items, strict=True)
+            ],
+            lambda decoder, items: tuple(
+                item if coder.read is None else coder.read(decoder, item)
+                for coder, item in zip(coders, items, strict=True)
+            ),
+        )
+    write, read = coder_of(arguments[0], content)
+    return Coder(
+        None if write is None else lambda encoder, items: [write(encoder, item) for item in items],
+        (lambda _, items: tuple(items))
+        if read is None
+        else lambda decoder, items: tuple([read(decoder, item) for item in items]),
+    )
+
+
+class Part(NamedTuple):
+    """An object inside an event of a row form: the event itself has the path ""."""
+
+    path: str
+    cls: type[Any]
+    parent: str
+    name: str
+
+
+class RowForm:
+    """A kind of event as a row: ``code``, the values at ``own`` paths, and the shared fields or a reference to them.
+
+    A path such as "reply.usage.calls" leads through the objects in an event. Shared are all fields that no own path names.
+    """
+
+    def __init__(self, code: str, kind: type[AnyEvent], *own: str) -> None:
+        self.code = code
+        self.kind = kind
+        self.own = own
+        self.parts: list[Part] = []
+        self._columns: dict[str, Column] = {}
+        self._expand(kind, "", "", "")
+        self.shared = tuple(path for path in self._columns if path not in own)
+        self.get_own = _getter(own)
+        self.get_shared = _getter(self.shared)
+        self.writers = [
+            (at, write)
+            for at, path in enumerate(own, start=1)
+            if path != MESSAGES and (write := self._columns[path].coder.write) is not None
+        ]
+        self.readers = [(*_split(path), None if path == MESSAGES else self._columns[path].coder.read) for path in own]
+
+    def _expand(self, cls: type[Any], path: str, parent: str, name: str) -> None:
+        self.parts.insert(0, Part(path, cls, parent, name))  # inner objects come before outer ones
+        for column in columns_of(cls):
+            inner = f"{path}.{column.name}" if path else column.name
+            # Objects are compared field by field: their own comparison can leave some fields out.
+            if any(own.startswith(f"{inner}.") for own in self.own) or (
+                dataclasses.is_dataclass(column.hint) and inner not in self.own
+            ):
+                self._expand(_class_in(column.hint), inner, path, column.name)
+            else:
+                self._columns[inner] = column
+
+    def write_shared(self, encoder: Encoder, values: Sequence[Any]) -> Json:
+        row = {}
+        for path, value in zip(self.shared, values, strict=True):
+            column = self._columns[path]
+            if not is_default(value, column.default):
+                row[path] = value if column.coder.write is None else column.coder.write(encoder, value)
+        return row
+
+    def read_shared(self, decoder: Decoder, row: Json) -> dict[str, dict[str, Any]]:
+        """The shared fields of each part, by its path."""
+        values = read_fields(decoder, row, {path: column.coder.read for path, column in self._columns.items()})
+        parts: dict[str, dict[str, Any]] = {part.path: {} for part in self.parts}
+        for path, value in values.items():
+            part, name = _split(path)
+            parts[part][name] = value
+        return parts
+
+    def build(self, decoder: Decoder, own: Sequence[Json], shared: Mapping[str, dict[str, Any]], seq: int) -> AnyEvent:
+        parts = {path: values.copy() for path, values in shared.items()}
+        for (path, name, read), value in zip(self.readers, own, strict=True):
+            parts[path][name] = value if read is None else read(decoder, value)
+        for path, cls, parent, name in self.parts[:-1]:
+            parts[parent][name] = cls(**parts[path])
+        event: AnyEvent = self.kind(run=decoder.run, seq=seq, **parts[""])
+        return event
+
+
+def _class_in(hint: Any) -> type[Any]:
+    """The class of a field that holds an object or None."""
+    members = [inner for inner in typing.get_args(hint) if inner is not type(None)] or [hint]
+    return typing.cast("type[Any]", members[0])
+
+
+def _getter(paths: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(paths) > 1:
+        return attrgetter(*paths)
+    get = attrgetter(*paths)
+    return lambda thing: (get(thing),)
+
+
+def _split(path: str) -> tuple[str, str]:
+    part, _, name = path.rpartition(".")
+    return part, name
+
+
+LEAF = RowForm("^", CallStarted, "at_s", "call", "key", MESSAGES)
+TURN = RowForm("*", CallStarted, "at_s", "call", "turn", "limit", MESSAGES, "request.task.turn")
+SENT = RowForm(">", CallSent, "at_s", "call", "attempt")
+REPLIED = RowForm(
+    "-", CallReplied, "at_s", "call", "elapsed_s", "cost_usd", "reply.text", "reply.cost_usd", "reply.usage.calls",
+    "reply.usage.input_tokens", "reply.usage.cached_tokens", "reply.usage.cache_write_tokens", "reply.usage.output_tokens",
+    "reply.usage.reasoning_tokens",
+)  # fmt: skip
+ENDED = RowForm("=", SubcallEnded, "at_s", "call", "key", "value", "failure", "elapsed_s")
+CELL = RowForm("{", CellStarted, "at_s")
+EXECUTED = RowForm("}", CellExecuted, "at_s", "result", "notice", "dropped")
+ROWS = (LEAF, TURN, SENT, REPLIED, ENDED, CELL, EXECUTED)
+"""A change to the own paths of a row, or to their order, needs another code: journals keep what is written."""
