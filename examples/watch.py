@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import rlm
-from rlm.core.events import CallReplied, CellExecuted, NodeStarted
+from rlm.events import CallReplied, CellExecuted, NodeStarted
 
 
 async def watch(question: str, text: str) -> None:

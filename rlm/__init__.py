@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from rlm.rlm_repl import RLM_REPL
     from rlm.runtime.handles import RunHandle, Stream
     from rlm.runtime.journaling import DEFAULT_STORE
+    from rlm.runtime.stored_runs import StoredRuns, open_store
 
 __version__ = "0.1.0"
 
@@ -108,6 +109,7 @@ _HOMES = {
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
     "rlm.runtime.journaling": ("DEFAULT_STORE",),
+    "rlm.runtime.stored_runs": ("StoredRuns", "open_store"),
     "rlm.report.page": ("report_html",),
     "rlm.rlm_repl": ("RLM_REPL",),
 }
@@ -160,6 +162,7 @@ __all__ = [
     "Sink",
     "Spend",
     "StoreError",
+    "StoredRuns",
     "Stream",
     "Task",
     "TruncatedReplyError",
@@ -170,6 +173,7 @@ __all__ = [
     "__version__",
     "ask",
     "default_models",
+    "open_store",
     "report_html",
 ]
 

@@ -4,20 +4,22 @@ engine ──> Model      a provider, a local model, a plan, a script: one attem
        ──> Scheduler  slots, deadlines and retries around a Model
        ──> Sandbox    opens REPLs, each a confined process that executes cells
        ──> Sink       is told every event, in order: views, totals
-       ──> Journal    keeps every event, so that a run can be taken up again
+       ──> Journal    stores every event, so that a run can be resumed and replayed
+runtime ──> Store     all stored runs, and cached answers
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeGuard
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ModelError
 from rlm.core.events import AnyEvent
-from rlm.core.ids import NodeId
-from rlm.core.messages import Reply, Request
+from rlm.core.ids import NodeId, RunId
+from rlm.core.messages import JsonValue, Reply, Request
 from rlm.core.repl_spec import ReplSpec, ReplVariables
+from rlm.core.runs import ContextInfo, RunInfo
 from rlm.core.subcalls import Subcall, SubcallOutcome
 
 
@@ -191,19 +193,19 @@ class Sink(Protocol):
 
 
 class Record(Protocol):
-    """Where a run is to be kept."""
+    """Opens the journal of one run."""
 
     async def begin(self, question: str, context: PlainValue) -> Journal | None:
-        """Is awaited once, before the first event. None: nothing is kept.
+        """Awaited once, before the first event. None: nothing is stored.
 
         Raises:
-            StoreError: nothing can be kept, and it was to be.
+            StoreError: the store that was asked for cannot be written.
         """
         ...
 
 
 class Journal(Protocol):
-    """Keeps the events of one run. Unlike a sink it is part of the run: when it fails, the run ends."""
+    """Stores the events of one run. Unlike a sink it is part of the run: if it fails, the run ends."""
 
     def append(self, event: AnyEvent) -> None:
         """Takes an event, in order. Must not block; ``flush`` raises its errors."""
@@ -218,12 +220,117 @@ class Journal(Protocol):
         ...
 
     def end(self) -> None:
-        """Is called once, after the last event, however the run ended."""
+        """Called once, after the last event, however the run ended."""
+        ...
+
+
+class Store(Protocol):
+    """Runs with their events, and cached answers. Safe to use from any thread."""
+
+    @property
+    def place(self) -> str:
+        """Its path or address, for messages."""
+        ...
+
+    def begin_run(
+        self,
+        run: RunId,
+        question: str,
+        options: Mapping[str, JsonValue],
+        context: ContextInfo,
+        *,
+        keep_texts: bool = True,
+        secrets: Sequence[str] = (),
+    ) -> Journal:
+        """The journal of a new run. ``keep_texts=False`` stores hashes and numbers only; ``secrets`` are never written.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        ...
+
+    def resume_run(
+        self,
+        run: RunId,
+        options: Mapping[str, JsonValue] | None = None,
+        *,
+        revision: int | None = None,
+        secrets: Sequence[str] = (),
+    ) -> Journal:
+        """The journal of a run that no living process writes.
+
+        Args:
+            run: its id.
+            options: replace the run's options of the same names.
+            revision: the run's revision when its events were read; nothing must have been written since.
+            secrets: never written.
+
+        Raises:
+            UnknownRunError: there is no such run.
+            StoreError: another process writes it, or has written it since.
+        """
+        ...
+
+    def note_context(self, run: RunId, context: ContextInfo) -> None:
+        """Adds size and hash of a context that was too large to be hashed before the run started."""
+        ...
+
+    def runs(self) -> Sequence[RunInfo]:
+        """All runs, the newest first."""
+        ...
+
+    def find(self, run: str) -> RunInfo:
+        """The run with this id, or the only one whose id starts with it; "last" is the newest.
+
+        Raises:
+            UnknownRunError: there is none, or several.
+        """
+        ...
+
+    def revision(self, run: RunId) -> int:
+        """A number that grows whenever the run's events do; 0 for an unknown run."""
+        ...
+
+    def events(self, run: RunId, *, lenient: bool = False) -> Sequence[AnyEvent]:
+        """The events of a run, in order. ``lenient`` puts a mark in place of texts that were not stored.
+
+        Raises:
+            UnknownRunError: there is no such run.
+            IncompleteRecordError: its texts were not stored.
+        """
+        ...
+
+    def context(self, info: RunInfo) -> PlainValue:
+        """The context of a run.
+
+        Raises:
+            IncompleteRecordError: it was not stored.
+        """
+        ...
+
+    def delete(self, runs: Sequence[RunId]) -> None:
+        """Deletes runs with all they hold. Unknown ones are ignored."""
+        ...
+
+    def size(self) -> int:
+        """Bytes in use."""
+        ...
+
+    def cached_answer(self, key: bytes) -> str | None: ...
+
+    def cache_answer(self, key: bytes, reply: str) -> None: ...
+
+    def abandon(self) -> None:
+        """In a forked child: leaves everything that is open to the parent."""
+        ...
+
+    def close(self) -> None:
+        """Writes what is pending and releases files and connections."""
         ...
 
 
 class AnswerCache(Protocol):
-    """Answers of leaf calls, kept across runs. ``occurrence`` counts equal requests of one run, from 1."""
+    """Answers of leaf calls, shared by runs. ``occurrence`` counts equal requests of one run, from 1."""
 
     async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None: ...
 

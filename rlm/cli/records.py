@@ -11,10 +11,9 @@ from rlm.cli.inputs import STDIN_NAMES, STDIN_PATH, read_inputs
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
-from rlm.ports import Model, Sink
+from rlm.core.runs import RunInfo
+from rlm.ports import Model, Sink, Store
 from rlm.runtime.journaling import DEFAULT_STORE, KEPT_OPTIONS, Records
-from rlm.store.runs import RunInfo
-from rlm.store.store import SqliteStore
 
 
 def choose_store(named: str | None) -> str | None:
@@ -22,7 +21,7 @@ def choose_store(named: str | None) -> str | None:
     return DEFAULT_STORE if named is None else None if named == "none" else named
 
 
-def open_store(store: str | None) -> SqliteStore:
+def open_store(store: str | None) -> Store:
     """Raises StoreError: there is none, or it cannot be opened."""
     return Records(choose_store(store)).need_store()
 
@@ -82,7 +81,7 @@ def recorded_budget(info: RunInfo) -> rlm.Budget:
     return rlm.Budget(**budget) if isinstance(budget, dict) else rlm.Budget()
 
 
-def find_context(store: SqliteStore, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:
+def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:
     """The context to give again: None where it was kept; else read from the files named now, or from those named then.
 
     Raises:

@@ -12,8 +12,8 @@ from rlm.cli.records import engine_of, find_context, open_store, recorded_budget
 from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError
-from rlm.store.runs import RunInfo
-from rlm.store.store import SqliteStore
+from rlm.core.runs import RunInfo
+from rlm.ports import Store
 
 
 def resume(
@@ -88,7 +88,7 @@ def resume(
         return drive(engine, view, start, json_output=json_output, quiet=quiet)
 
 
-def _newest_open(store: SqliteStore) -> RunInfo:
+def _newest_open(store: Store) -> RunInfo:
     """The newest run that has not come to its end; the newest of all where there is none."""
     found = (info for info in store.runs() if info.status != "complete" and not info.is_running)
     return next(found, None) or store.find("last")

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from rlm.cli.exits import Exit, complain
 from rlm.cli.output import put
 from rlm.cli.records import open_store
-from rlm.store.runs import RunInfo
+from rlm.core.runs import RunInfo
 from rlm.views.escape import one_line
 from rlm.views.layout import plural
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
-from rlm.core.events import AnyEvent
+from rlm.core.events import SCHEMA_VERSION, AnyEvent
 from rlm.core.plain import dump_json
 from rlm.core.result import Result
 from rlm.core.tree import CallRecord, NodeRecord
@@ -62,10 +62,10 @@ def page_of_events(run: str, events: Sequence[AnyEvent]) -> str:
 
 
 def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
-    """Each event as a line of JSON."""
+    """Each event as a line of JSON, with its kind and the version of the schema."""
     for event in events:
         fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
-        yield dump_json({"event": type(event).__name__, **fields}) + "\n"
+        yield dump_json({"schema": SCHEMA_VERSION, "event": type(event).__name__, **fields}) + "\n"
 
 
 def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, Json]:

@@ -22,12 +22,13 @@ from rlm.core.errors import IncompleteRecordError, StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Reply, Request, Usage
-from rlm.ports import Journal, Model
+from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
+from rlm.ports import Journal, Model, Store
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.values import NotPlain, dump, load
-from rlm.store.location import default_location
-from rlm.store.migrations import MEMORY
-from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, digest_context
+from rlm.store.digests import digest_context
+from rlm.store.location import MEMORY, default_location
+from rlm.store.memory import MemoryStore
 from rlm.store.store import SqliteStore
 
 logger = logging.getLogger(__name__)
@@ -48,15 +49,15 @@ class Stores:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[str, SqliteStore] = {}
-        self._parents: list[SqliteStore] = []
+        self._open: dict[str, Store] = {}
+        self._parents: list[Store] = []
 
-    def open(self, place: str | Path) -> SqliteStore:
+    def open(self, place: str | Path) -> Store:
         """Raises StoreError."""
         name = MEMORY if str(place) == MEMORY else os.path.realpath(place)  # whatever it is called, and wherever we go
         with self._lock:
             if name not in self._open:
-                self._open[name] = SqliteStore(name, dump, load)
+                self._open[name] = MemoryStore(dump, load) if name == MEMORY else SqliteStore(name, dump, load)
             return self._open[name]
 
     def forget(self) -> None:
@@ -87,7 +88,7 @@ class PastRun:
     info: RunInfo
     events: Sequence[AnyEvent]
     context: PlainValue
-    lines: int
+    revision: int
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ class Records:
         if self.place is not None and self.place not in (DEFAULT_STORE, MEMORY):
             self.place = Path(self.place).expanduser().absolute()
 
-    def store(self) -> SqliteStore | None:
+    def store(self) -> Store | None:
         """The store, or None where there is to be none.
 
         Raises:
@@ -127,7 +128,7 @@ class Records:
         """Whether runs are kept beyond the end of this process."""
         return not self._warned and self._where() not in (None, MEMORY)
 
-    def need_store(self) -> SqliteStore:
+    def need_store(self) -> Store:
         """Raises StoreError where there is none."""
         store = self.store()
         if store is None:
@@ -149,7 +150,7 @@ class Records:
         """
         store = self.need_store()
         info = await asyncio.to_thread(store.find, run)
-        lines = await asyncio.to_thread(store.lines_of, info.id)
+        lines = await asyncio.to_thread(store.revision, info.id)
         events = await asyncio.to_thread(store.events, info.id)
         if context is None:
             context = await asyncio.to_thread(store.context, info)
@@ -185,10 +186,10 @@ class Record:
                 return None
             if self._past is not None:
                 return await asyncio.to_thread(
-                    store.resume, self._run, self._options, seen=self._past.lines, secrets=records.secrets
+                    store.resume_run, self._run, self._options, revision=self._past.revision, secrets=records.secrets
                 )
             info, large = describe(context, self._sources)
-            journal = store.begin(
+            journal = store.begin_run(
                 self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
             )
         except StoreError as error:
@@ -214,11 +215,11 @@ def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, 
         sources=tuple(sources),
         folder=str(Path.cwd()) if sources else "",
     )
-    if isinstance(context, str | bytes) and len(context) > KEPT_CONTEXT_BYTES:
+    if isinstance(context, str | bytes) and len(context) > MAX_CONTEXT_BYTES:
         return replace(info, size=len(context)), True
     size, digest = digest_context(context)
     info = replace(info, size=size, digest=digest)
-    if size > KEPT_CONTEXT_BYTES:
+    if size > MAX_CONTEXT_BYTES:
         return info, False
     try:
         kind, data = dump(context, strict=True)
@@ -227,7 +228,7 @@ def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, 
     return replace(info, kind=kind, data=data), False
 
 
-def _note_digest(store: SqliteStore, run: RunId, context: PlainValue, info: ContextInfo) -> None:
+def _note_digest(store: Store, run: RunId, context: PlainValue, info: ContextInfo) -> None:
     size, digest = digest_context(context)
     with contextlib.suppress(StoreError):  # the store was closed, or the run deleted: nobody will ask
         store.note_context(run, replace(info, size=size, digest=digest))
@@ -246,7 +247,7 @@ def _check_same(info: RunInfo, context: PlainValue) -> None:
 class LeafCache:
     """Implements AnswerCache in a store. ``scope`` is what besides the request decides an answer: where models are reached."""
 
-    def __init__(self, store: SqliteStore, scope: str) -> None:
+    def __init__(self, store: Store, scope: str) -> None:
         self._store = store
         self._scope = scope
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "RLM_STORE"
+MEMORY = "memory"  # in place of a path: a store that ends with the process
 
 
 def default_location(env: Mapping[str, str] | None = None) -> str | None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from rlm.core.errors import StoreError
 
 BUSY_TIMEOUT_S = 10.0
-MEMORY = "memory"
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -76,16 +75,13 @@ def open_database(place: str | Path) -> sqlite3.Connection:
         StoreError: saying what is wrong with the file, and what to do.
     """
     with translated(place):
-        if place == MEMORY:
-            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        else:
-            path = Path(place)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people ask is nobody else's business
-            address = f"{path.absolute().as_uri()}?mode=rw"
-            connection = sqlite3.connect(
-                address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
-            )
+        path = Path(place)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # questions are private
+        address = f"{path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(
+            address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
+        )
         try:
             _prepare(connection, place)
         except BaseException:

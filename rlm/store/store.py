@@ -1,4 +1,4 @@
-"""The store: runs begun, found, read, taken up again and deleted; and the cache of leaf answers. See ``schema`` for the file."""
+"""The store in a SQLite file, with its runs and cached answers. See ``migrations`` for the tables."""
 
 from __future__ import annotations
 
@@ -7,37 +7,35 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import orjson
 
-from rlm.core.divergence import REDACTED
-from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
+from rlm.core.errors import StoreError, UnknownRunError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
-from rlm.store.codec import Decoder, DumpValue, Encoder, LoadValue, MissingTextError, ended_with
-from rlm.store.migrations import MEMORY, open_database, transaction, translated
+from rlm.core.runs import ContextInfo, RunInfo
+from rlm.store.codec import DumpValue, Encoder, LoadValue, ended_with
+from rlm.store.migrations import open_database, transaction, translated
+from rlm.store.processes import is_alive, is_of_this_machine, this_process
+from rlm.store.reading import decode_events, load_context, no_run
+from rlm.store.redaction import redactor
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
-from rlm.store.runs import KEPT_CONTEXT_BYTES, ContextInfo, RunInfo, is_alive, is_of_this_machine, this_process
 from rlm.store.tail import Leftovers, count_tails, left_behind
 from rlm.store.writer import OpenRun, Writer
 
-MAX_STORE_BYTES = 4 << 30  # beyond it, beginning a run deletes the oldest finished ones
-MIN_SECRET_CHARS = 8  # shorter ones would be found in ordinary text
-QUESTION_CHARS = 500
-NO_TEXTS = "run {} was recorded without its texts (--no-store-texts), so it cannot be executed again"
+MAX_STORE_BYTES = 4 << 30  # beyond it, a new run deletes the oldest finished ones
 
 
 class SqliteStore:
-    """One store of one process; safe with others in other processes, and from any thread.
+    """Implements ``rlm.ports.Store``. Other processes can use the same file at the same time.
 
     Args:
-        place: a path, or "memory".
+        place: the file.
         dump, load: plain data as bytes and back, with its types.
-        max_bytes: the size beyond which old runs are deleted when one begins.
+        max_bytes: the size beyond which a new run deletes old ones.
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class SqliteStore:
         self._writer = Writer(self._connection, self.place, self._lock, self._keep_size)
         self._open: set[RunId] = set()
 
-    def begin(
+    def begin_run(
         self,
         run: RunId,
         question: str,
@@ -67,66 +65,34 @@ class SqliteStore:
         keep_texts: bool = True,
         secrets: Sequence[str] = (),
     ) -> RunJournal:
-        """A journal for a new run.
-
-        Raises:
-            StoreError: nothing can be kept.
-        """
         redact = redactor(secrets)
-        if not keep_texts:  # nobody can take it up: what only that needs is left out
-            context = replace(context, path=None, sources=(), folder="")
-            options = {name: value for name, value in options.items() if name != "setup_code"}
-        shown = redact(question[:QUESTION_CHARS].encode("utf-8", "replace")).decode() if keep_texts else ""
-        # What is not whole is no input to go on with.
-        hides = context.data is not None and redact(context.data) != context.data
-        row = RunRow(
-            id=run,
-            started=time.time(),
-            question=shown,
-            options=redact(orjson.dumps(dict(options))).decode(),
-            context=describe_context(context),
-            context_data=None if hides or not keep_texts else context.data,
-            texts_kept=keep_texts,
-            owner=this_process(),
-        )
+        row = RunRow.of(run, question, options, context, redact, keep_texts=keep_texts)
         opened = OpenRun(run, Encoder(self._dump, keep_texts=keep_texts), redact, row)
         return self._journal(opened)
 
-    def resume(
+    def resume_run(
         self,
         run: RunId,
         options: Mapping[str, JsonValue] | None = None,
         *,
-        seen: int | None = None,
+        revision: int | None = None,
         secrets: Sequence[str] = (),
     ) -> RunJournal:
-        """The journal of a run that no living process writes.
-
-        Args:
-            run: which one.
-            options: in place of those of the same names that it had.
-            seen: what ``lines_of`` said before its events were read: nothing may have come since.
-            secrets: what must never be written.
-
-        Raises:
-            UnknownRunError: there is none.
-            StoreError: another process writes it, or has done so since.
-        """
         self._catch_up()
         with self._changing() as connection:
             query = "SELECT number, owner, status, texts_kept, options FROM runs WHERE id=?"
             row = connection.execute(query, [run]).fetchone()
             if row is None:
-                raise UnknownRunError(self._no_run(run))
+                raise no_run(self.place, run)
             number, owner, status, keep_texts, known = row
-            mine = owner == this_process()
-            if run in self._open or (status is None and owner and not mine and self._lives(owner)):
+            is_ours = owner == this_process()
+            if run in self._open or (status is None and owner and not is_ours and self._lives(owner)):
                 raise StoreError(
                     f"run {run} is being executed by process {str(owner).split(':')[1]}: stop that one first"
                 )
             seq = next_seq(connection, number)
-            if seen is not None and seq != seen:
-                raise StoreError(f"run {run} was taken up by somebody else meanwhile: see rlm show {run}")
+            if revision is not None and seq != revision:
+                raise StoreError(f"run {run} was resumed elsewhere since it was read: see rlm show {run}")
             now = orjson.dumps({**orjson.loads(known), **(options or {})}).decode()
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=?, options=? WHERE number=?",
@@ -141,87 +107,57 @@ class SqliteStore:
         return RunJournal(self, opened, self._writer)
 
     def finish(self, opened: OpenRun) -> None:
-        """No more will come of a run; one that could not be kept whole stays open for ``resume``."""
+        """Closes a run's journal. A run that could not be written whole can be resumed."""
         self._open.discard(RunId(opened.id))
         self._writer.end(opened)
 
     def note_context(self, run: RunId, context: ContextInfo) -> None:
-        """What became known of a run's context after it had begun."""
         self._writer.checkpoint()
         with self._changing() as connection:
             connection.execute("UPDATE runs SET context=? WHERE id=?", [describe_context(context), run])
 
     def runs(self) -> list[RunInfo]:
-        """All runs, the newest first."""
         self._catch_up()
         with self._reading() as connection:
-            return self._known(select_runs(connection, "ORDER BY number DESC"))
+            return select_runs(connection, "ORDER BY number DESC", [], self._lives)
 
     def find(self, run: str) -> RunInfo:
-        """The run of this id, or of the only id that begins so; "last" is the newest.
-
-        Raises:
-            UnknownRunError: there is none, or there are several.
-        """
         self._catch_up()
         with self._reading() as connection:
             if run == "last":
-                found = select_runs(connection, "ORDER BY number DESC LIMIT 1")
+                infos = select_runs(connection, "ORDER BY number DESC LIMIT 1", [], self._lives)
             else:
                 where = "WHERE id=? OR substr(id, 1, ?)=? ORDER BY id=? DESC LIMIT 3"
-                found = select_runs(connection, where, [run, len(run), run, run])
-        if not (found and run):
-            raise UnknownRunError(self._no_run(run))
-        if len(found) > 1 and found[0].id != run:
-            raise UnknownRunError(f"several runs begin with {run}: give more of the id")
-        return self._known(found)[0]
+                infos = select_runs(connection, where, [run, len(run), run, run], self._lives)
+        if not (infos and run):
+            raise no_run(self.place, run)
+        if len(infos) > 1 and infos[0].id != run:
+            raise UnknownRunError(f"several runs start with {run}: give more of the id")
+        return infos[0]
 
-    def lines_of(self, run: RunId) -> int:
-        """How many lines a run's events have: it grows with whatever is written of it."""
+    def revision(self, run: RunId) -> int:
         self._catch_up()
         with self._reading() as connection:
             number = number_of(connection, run)
             return 0 if number is None else next_seq(connection, number)
 
     def events(self, run: RunId, *, lenient: bool = False) -> list[AnyEvent]:
-        """The events of a run, in order. ``lenient`` shows texts that were not kept as such.
-
-        Raises:
-            UnknownRunError: there is none.
-            IncompleteRecordError: its texts were not kept.
-        """
         self._catch_up()
         with self._reading() as connection:
             number = number_of(connection, run)
             if number is None:
-                raise UnknownRunError(self._no_run(run))
+                raise no_run(self.place, run)
             rows = connection.execute("SELECT data FROM events WHERE run=? ORDER BY seq", [number]).fetchall()
             texts = dict(connection.execute("SELECT hash, data FROM texts WHERE run=?", [number]))
-        decoder = Decoder(run, texts.get, self._load, lenient=lenient)
-        try:
-            return [event for row in rows for line in row[0].split(b"\n") for event in decoder.decode(line)]
-        except MissingTextError:
-            raise IncompleteRecordError(NO_TEXTS.format(run)) from None
+        lines = [line for row in rows for line in row[0].split(b"\n")]
+        return decode_events(run, lines, texts.get, self._load, lenient=lenient)
 
     def context(self, info: RunInfo) -> object:
-        """The context of a run.
-
-        Raises:
-            IncompleteRecordError: it was too large to keep, or no texts were to be kept.
-        """
-        context = info.context
-        if context.data is None:
-            if not info.texts_kept:
-                raise IncompleteRecordError(NO_TEXTS.format(info.id))
-            why = "holds a secret and " if context.size <= KEPT_CONTEXT_BYTES and context.kind else ""
-            source = f" It was read from {context.path}." if context.path else ""
-            raise IncompleteRecordError(
-                f"the context of run {info.id} ({context.size:,} bytes) {why}was not kept: give it again.{source}"
-            )
-        return self._load(context.kind, context.data)
+        return load_context(info, self._load)
 
     def delete(self, runs: Sequence[RunId]) -> None:
-        """Deletes runs and gives their room back."""
+        """Deletes runs and returns their space to the file system."""
+        self._catch_up()
         with self._changing() as connection:
             connection.executemany("DELETE FROM runs WHERE id=?", [[run] for run in runs])
         with self._reading() as connection:
@@ -229,7 +165,6 @@ class SqliteStore:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def size(self) -> int:
-        """Bytes in use."""
         with self._reading() as connection:
             pages, free, page = (
                 connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -239,28 +174,25 @@ class SqliteStore:
 
     def cached_answer(self, key: bytes) -> str | None:
         with self._reading() as connection:
-            found = connection.execute("SELECT reply FROM answers WHERE key=?", [key]).fetchone()
-        return found[0] if found else None
+            row = connection.execute("SELECT reply FROM answers WHERE key=?", [key]).fetchone()
+        return row[0] if row else None
 
     def cache_answer(self, key: bytes, reply: str) -> None:
         with self._changing() as connection:
             connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", [key, time.time(), reply])
 
     def abandon(self) -> None:
-        """In a forked child: it is its parent's store."""
+        """Leaves the files to the parent, in a forked child."""
         self._writer.abandon()
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is pending and closes the file."""
         self._writer.close()
         with self._lock:
             self._connection.close()
 
     def _catch_up(self) -> None:
-        """What this process has kept and not yet written comes into the database, and what dead ones have left behind."""
-        if self.place == MEMORY:
-            self._writer.checkpoint()
-            return
+        """Brings the tails of this process and of ended ones into the database."""
         with self._lock:
             self._writer.checkpoint()
             with left_behind(self.place) as runs:
@@ -270,7 +202,7 @@ class SqliteStore:
                             self._take_in(run, left)
 
     def _take_in(self, run: str, left: Leftovers) -> None:
-        """What is there already, what does not follow what is there, and what is of a deleted run, is left out."""
+        """Adds the lines that follow those in the database. Lines of deleted runs are dropped."""
         connection = self._connection
         if left.row is not None:
             begin_run(connection, RunRow.unpack(left.row))
@@ -289,7 +221,7 @@ class SqliteStore:
                 end_run(connection, number, status)
 
     def _keep_size(self) -> None:
-        if self.place == MEMORY or sum(_file_size(self.place + end) for end in ("", "-wal")) <= self._max_bytes:
+        if sum(_file_size(self.place + end) for end in ("", "-wal")) <= self._max_bytes:
             return
         if self.size() <= self._max_bytes:  # the file may have room in it
             return
@@ -301,24 +233,10 @@ class SqliteStore:
             oldest = oldest[few:]
 
     def _lives(self, owner: str) -> bool:
-        """Whether a run's process goes on. In another container, or on a host that was renamed, its tail alone tells."""
+        """True if a run's process is alive. For one in another container, or before a host was renamed, its tail is the sign."""
         if is_of_this_machine(owner):
             return is_alive(owner)
-        return self.place != MEMORY and count_tails(self.place) > self._writer.own_tails
-
-    def _known(self, runs: Sequence[RunInfo]) -> list[RunInfo]:
-        """The same, without owners that are gone and that nobody here can look for."""
-        return [
-            info
-            if info.owner is None or is_of_this_machine(info.owner) or self._lives(info.owner)
-            else replace(info, owner=None)
-            for info in runs
-        ]
-
-    def _no_run(self, run: str) -> str:
-        if run == "last":
-            return f"the store {self.place} has no runs yet"
-        return f"the store {self.place} has no run {run}. See: rlm runs"
+        return count_tails(self.place) > self._writer.own_tails
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -337,12 +255,12 @@ class RunJournal:
     def __init__(self, store: SqliteStore, opened: OpenRun, writer: Writer) -> None:
         self._store = store
         self._opened = opened
-        # Made a line of later, with others: one after the other they cost a third of what each would cost now.
+        # Encoded later, together with others: that takes a third of the time.
         self.append: Callable[[AnyEvent], None] = opened.pending.append
         self.flush: Callable[[], None] = partial(writer.flush, opened)
 
     def end(self) -> None:
-        """Notes how the run ended; what went wrong before was told already."""
+        """Notes how the run ended. Errors were raised by ``flush`` before."""
         self._store.finish(self._opened)
 
 
@@ -351,16 +269,3 @@ def _file_size(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return 0
-
-
-def redactor(secrets: Sequence[str]) -> Callable[[bytes], bytes]:
-    """Takes secrets out of what is written. Requests hold none; errors of providers may quote one."""
-    found = sorted({secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS}, key=len, reverse=True)
-
-    def redact(data: bytes) -> bytes:
-        for secret in found:
-            if secret in data:
-                data = data.replace(secret, REDACTED.encode())
-        return data
-
-    return redact

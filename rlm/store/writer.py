@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent
 from rlm.store.codec import Encoder
-from rlm.store.migrations import MEMORY, StoreBusyError, transaction, translated
+from rlm.store.migrations import StoreBusyError, transaction, translated
 from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
 from rlm.store.tail import Tail, mark_of
 
@@ -93,10 +93,9 @@ class Writer:
     def begin(self, run: OpenRun) -> None:
         """Raises StoreError."""
         with self._mutex:
-            if self._place != MEMORY:
-                tail = self._open_tail()  # also of a run that goes on: it shows others that somebody writes
-                if run.row is not None:
-                    tail.append_row(run.name, run.row.pack())
+            tail = self._open_tail()  # also for a resumed run: it shows other processes that this one writes
+            if run.row is not None:
+                tail.append_row(run.name, run.row.pack())
             self._runs.append(run)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="rlm-journal", daemon=True)
@@ -187,7 +186,7 @@ class Writer:
             line, texts = run.redact(run.encoder.encode(run.pending)), run.encoder.take_texts()
             if texts:
                 texts = {digest: run.redact(data) for digest, data in texts.items()}
-            if line and self._place != MEMORY:
+            if line:
                 self._open_tail().append_line(run.name, run.next_seq, line, texts)
         except Exception as error:  # noqa: BLE001  it ends the run
             run.failure = _put(error, f"an event of run {run.id} cannot be kept")

@@ -12,7 +12,7 @@ from browser import browsing, needs_browser
 
 import rlm
 from rlm.core.errors import ModelError, RequestRejectedError, RLMError
-from rlm.core.events import AnyEvent, CellStarted
+from rlm.core.events import SCHEMA_VERSION, AnyEvent, CellStarted
 from rlm.core.messages import Request
 from rlm.report.page import event_lines, page_of_events
 from rlm.testing.scripted import ScriptedModel
@@ -64,7 +64,8 @@ def test_lines_are_json_each() -> None:
     events = record(3)
     lines = [json.loads(line) for line in event_lines(events)]
     assert len(lines) == len(events)
-    assert lines[0]["event"] == "RunStarted"
+    assert (lines[0]["event"], lines[0]["schema"]) == ("RunStarted", SCHEMA_VERSION)
+    assert [line["seq"] for line in lines] == [*range(1, len(events) + 1)]
 
 
 @needs_browser

@@ -10,9 +10,9 @@ from rlm.core.cells import Cell
 from rlm.core.events import CallReplied, CallSent, CallStarted, CellStarted, RunFinished, RunStarted
 from rlm.core.ids import NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Usage
+from rlm.core.runs import ContextInfo
 from rlm.sandbox.worker.wire.values import dump, load
 from rlm.store.migrations import VERSION
-from rlm.store.runs import ContextInfo
 from rlm.store.store import SqliteStore
 
 RUN, ROOT = RunId("r1"), NodeId("0")
@@ -28,7 +28,7 @@ SCHEMA_1 = [
 def test_schema_1_is_read_and_numbered(tmp_path: Path) -> None:
     """Each event had a line of its own, and none left out what one before it had said."""
     store = SqliteStore(tmp_path / "runs.db", dump, load)
-    journal = store.begin(RUN, "q", {}, ContextInfo("s", 0, "", None, b""))
+    journal = store.begin_run(RUN, "q", {}, ContextInfo("s", 0, "", None, b""))
     journal.append(
         RunStarted(run=RUN, node=ROOT, at_s=0.0, question="q", context="", models=("m",), max_depth=1, sandbox="s")
     )

@@ -34,11 +34,13 @@ from rlm.core.events import (
 )
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Usage
+from rlm.core.runs import ContextInfo
 from rlm.core.subcalls import SubcallFailure
 from rlm.sandbox.worker.wire.values import dump, load
+from rlm.store.digests import digest_context
 from rlm.store.location import default_location
 from rlm.store.migrations import VERSION
-from rlm.store.runs import ContextInfo, digest_context, is_alive, this_process
+from rlm.store.processes import is_alive, this_process
 from rlm.store.store import SqliteStore
 
 RUN, ROOT = RunId("r1"), NodeId("0")
@@ -78,7 +80,7 @@ def story() -> list[AnyEvent]:
 
 
 def keep(store: SqliteStore, events: list[AnyEvent], run: RunId = RUN, **options: Any) -> None:
-    journal = store.begin(run, "q", {"models": ["m"]}, SMALL, **options)
+    journal = store.begin_run(run, "q", {"models": ["m"]}, SMALL, **options)
     for event in events:
         journal.append(event)
     journal.flush()
@@ -126,9 +128,11 @@ def test_a_context_with_a_secret_is_not_kept_and_never_given_back_changed(tmp_pa
     store = open_store(tmp_path / "runs.db")
     text = "the key is sk-123456789."
     size, digest = digest_context(text)
-    journal = store.begin(RUN, "q", {}, ContextInfo("s", size, digest, None, text.encode()), secrets=["sk-123456789"])
+    journal = store.begin_run(
+        RUN, "q", {}, ContextInfo("s", size, digest, None, text.encode()), secrets=["sk-123456789"]
+    )
     journal.end()
-    with pytest.raises(IncompleteRecordError, match="holds a secret and was not kept: give it again"):
+    with pytest.raises(IncompleteRecordError, match="holds a secret and was not stored: give it again"):
         store.context(store.find("last"))
     store.close()
     assert b"sk-123456789" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
@@ -153,7 +157,7 @@ def torn_copies(whole: Path, folder: Path, step: int) -> Iterator[SqliteStore]:
 def test_a_torn_log_opens_to_an_earlier_state(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     keep(store, story()[:1], RunId("r0"))
-    journal = store.begin(RUN, "q", {}, SMALL)
+    journal = store.begin_run(RUN, "q", {}, SMALL)
     for event in story():
         journal.append(event)
         store.runs()  # brings it into the database
@@ -174,7 +178,7 @@ def test_a_torn_tail_opens_to_an_earlier_state(tmp_path: Path) -> None:
     keep(store, story()[:1], RunId("r0"))
     store.runs()
     store._connection.execute("BEGIN EXCLUSIVE")  # the database gets nothing more
-    journal = store.begin(RUN, "q", {}, SMALL)
+    journal = store.begin_run(RUN, "q", {}, SMALL)
     for event in story():
         journal.append(event)
         journal.flush()
@@ -214,7 +218,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_store import LONG, ROOT, RUN, SMALL, open_store, story
 store = open_store(Path(sys.argv[1]))
-journal = store.begin(RUN, "q", {}, SMALL)
+journal = store.begin_run(RUN, "q", {}, SMALL)
 for event in story():
     journal.append(event)
     journal.flush()
@@ -233,7 +237,7 @@ def test_what_a_killed_process_had_kept_is_there(tmp_path: Path, moments: str) -
     assert store.events(RUN) == story()[: len(moments)]
     assert tails(tmp_path) == []
     assert store.find("last").status == ("complete" if len(moments) == len(story()) else None)
-    journal = store.resume(RUN)
+    journal = store.resume_run(RUN)
     journal.append(story()[-1])
     journal.flush()
     assert len(store.events(RUN)) == len(moments) + 1
@@ -284,7 +288,7 @@ from test_store import RUN, SMALL, open_store, story
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = open_store(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-journal, kept = store.begin(RUN, "q", {}, SMALL), 0
+journal, kept = store.begin_run(RUN, "q", {}, SMALL), 0
 try:
     for event in story():
         journal.append(event)
@@ -339,7 +343,7 @@ def test_a_full_database_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> Non
     place = tmp_path / "runs.db"
     store = open_store(place)
     store._connection.execute("PRAGMA max_page_count=40")  # SQLite's own way to be out of room
-    journal = store.begin(RUN, "q", {}, SMALL)
+    journal = store.begin_run(RUN, "q", {}, SMALL)
     events = [CellStarted(run=RUN, node=ROOT, at_s=0.0, cell=Cell(1, i + 1, f"{i} " * 4000)) for i in range(100)]
     kept = 0
     with pytest.raises(StoreError, match="disk is full"):  # noqa: PT012  which event it is told with is a matter of time
@@ -359,10 +363,10 @@ def test_a_full_database_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> Non
 
 def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
-    store.begin(RUN, "q", {}, SMALL)
+    store.begin_run(RUN, "q", {}, SMALL)
     store.runs()
     with pytest.raises(StoreError, match="being executed"):
-        store.resume(RUN)
+        store.resume_run(RUN)
     assert is_alive(this_process())
     assert not is_alive(this_process().rpartition(":")[0] + ":1")
     store.close()
@@ -371,14 +375,14 @@ def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> N
 def test_a_run_that_somebody_took_up_since_it_was_read_is_not_taken_up(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     keep(store, story()[:3])
-    seen = store.lines_of(RUN)
-    other = store.resume(RUN, seen=seen)
+    seen = store.revision(RUN)
+    other = store.resume_run(RUN, revision=seen)
     other.append(story()[3])
     other.flush()
     other.end()
-    with pytest.raises(StoreError, match="taken up by somebody else"):
-        store.resume(RUN, seen=seen)
-    store.resume(RUN, seen=store.lines_of(RUN)).end()
+    with pytest.raises(StoreError, match="resumed elsewhere"):
+        store.resume_run(RUN, revision=seen)
+    store.resume_run(RUN, revision=store.revision(RUN)).end()
     store.close()
 
 
@@ -391,22 +395,22 @@ def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_n
             connection.execute("UPDATE runs SET owner=?", [f"{host}:7:12345"])
         connection.close()
 
-    journal = elsewhere.begin(RUN, "q", {}, SMALL)
+    journal = elsewhere.begin_run(RUN, "q", {}, SMALL)
     journal.append(story()[0])
     journal.flush()
     elsewhere.runs()
     move_to("other-host")
     assert store.find("last").is_running
     with pytest.raises(StoreError, match="being executed"):
-        store.resume(RUN)
+        store.resume_run(RUN)
     elsewhere.close()
     assert not store.find("last").is_running
     third = open_store(tmp_path / "runs.db")
-    third.resume(RUN)  # and has written nothing yet
+    third.resume_run(RUN)  # and has written nothing yet
     move_to("third-host")
     assert store.find("last").is_running
     third.close()
-    store.resume(RUN).end()
+    store.resume_run(RUN).end()
     store.close()
 
 
@@ -429,7 +433,7 @@ def test_deleting_runs_gives_their_room_back(tmp_path: Path) -> None:
 def test_a_run_without_texts_says_nothing_of_where_it_was(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     where = replace(SMALL, path="/home/me/secretname.txt", sources=("secretname.txt",), folder="/home/me")
-    store.begin(RUN, "q", {"setup_code": "pw = 'hidden'", "max_depth": 1}, where, keep_texts=False).end()
+    store.begin_run(RUN, "q", {"setup_code": "pw = 'hidden'", "max_depth": 1}, where, keep_texts=False).end()
     assert store.find("last").options == {"max_depth": 1}
     store.close()
     found = b"".join(each.read_bytes() for each in tmp_path.iterdir())

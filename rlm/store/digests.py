@@ -1,0 +1,43 @@
+"""Hashes of contexts."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from rlm.core.cells import PlainValue
+
+_SLICE_CHARS = 4_000_000
+
+
+def digest_context(value: PlainValue) -> tuple[int, str]:
+    """Size in bytes (approximate unless it is text) and hash of a context, without a second copy of it."""
+    digest = blake2b(digest_size=16)
+    return _feed(digest, value), digest.hexdigest()
+
+
+def _feed(digest: blake2b, value: object) -> int:
+    if isinstance(value, str):
+        return _feed_text(digest, value)
+    if isinstance(value, bytes | bytearray):
+        digest.update(b"b%d:" % len(value))
+        digest.update(value)
+        return len(value)
+    if isinstance(value, dict):
+        digest.update(b"d%d:" % len(value))
+        return sum(_feed(digest, key) + _feed(digest, item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        digest.update(b"l%d:" % len(value))
+        return sum(_feed(digest, item) for item in value)
+    if isinstance(value, set | frozenset):
+        return _feed(digest, sorted(map(repr, value)))
+    return _feed_text(digest, f"{type(value).__name__} {value!r}")
+
+
+def _feed_text(digest: blake2b, text: str) -> int:
+    digest.update(b"s%d:" % len(text))
+    size = 0
+    for start in range(0, len(text), _SLICE_CHARS):
+        data = text[start : start + _SLICE_CHARS].encode("utf-8", "surrogatepass")
+        digest.update(data)
+        size += len(data)
+    return size

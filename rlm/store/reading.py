@@ -1,0 +1,53 @@
+"""Reads a run's events and context from what a store holds, with the errors that all stores share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rlm.core.errors import IncompleteRecordError, UnknownRunError
+from rlm.core.events import AnyEvent
+from rlm.core.ids import RunId
+from rlm.core.runs import MAX_CONTEXT_BYTES, RunInfo
+from rlm.store.codec import Decoder, LoadValue, MissingTextError
+
+NO_TEXTS = "run {} was stored without its texts (--no-store-texts), so it cannot be executed again"
+
+
+def decode_events(
+    run: RunId, lines: Iterable[bytes], find_text: Callable[[bytes], bytes | None], load: LoadValue, *, lenient: bool
+) -> list[AnyEvent]:
+    """The events of a run, in order.
+
+    Raises:
+        IncompleteRecordError: its texts were not stored.
+    """
+    decoder = Decoder(run, find_text, load, lenient=lenient)
+    try:
+        return [event for line in lines for event in decoder.decode(line)]
+    except MissingTextError:
+        raise IncompleteRecordError(NO_TEXTS.format(run)) from None
+
+
+def load_context(info: RunInfo, load: LoadValue) -> object:
+    """The context of a run.
+
+    Raises:
+        IncompleteRecordError: it was too large to store, holds a secret, or no texts were to be stored.
+    """
+    context = info.context
+    if context.data is not None:
+        return load(context.kind, context.data)
+    if not info.texts_kept:
+        raise IncompleteRecordError(NO_TEXTS.format(info.id))
+    why = "holds a secret and " if context.size <= MAX_CONTEXT_BYTES and context.kind else ""
+    source = f" It was read from {context.path}." if context.path else ""
+    raise IncompleteRecordError(
+        f"the context of run {info.id} ({context.size:,} bytes) {why}was not stored: give it again.{source}"
+    )
+
+
+def no_run(place: str, run: str) -> UnknownRunError:
+    """The error for a run that a store does not have."""
+    if run == "last":
+        return UnknownRunError(f"the store {place} has no runs yet")
+    return UnknownRunError(f"the store {place} has no run {run}. See: rlm runs")
