@@ -1,7 +1,8 @@
-"""Everything that happens in a run, as flat facts in the past tense. Views, usage totals and journals are folds over them.
+"""Events: everything that happens in a run, as flat facts in the past tense. Views, usage and journals are folds over them.
 
-Every event carries the run, the node it belongs to and the seconds since the run began. Events hold the objects
-themselves (requests, replies, results); who stores them decides how.
+Every event carries the run, the node it belongs to, a sequence number, and the seconds since the run started. Events of a
+call name it by its id; role, depth and model of the call are in its ``CallStarted``. Events hold the objects themselves
+(requests, replies, results).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SCHEMA_VERSION = 3
 """Version of the events in journals and exports. It grows with every change that older programs cannot read."""
 
 Status: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
-"""``complete``: an answer, no limit met. ``partial``: an answer, given because a limit was met. The others have none."""
+"""``complete``: an answer within all limits. ``partial``: an answer, given because a limit was met. The others have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """``models[d]`` is the model that speaks at depth ``d``; the last entry serves all deeper levels."""
+    """The first event of a run. ``models[d]`` is the model at depth ``d``; the last entry serves all deeper levels."""
 
     question: str
     context: str
@@ -49,9 +50,9 @@ class RunResumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReopened(Event):
-    """A run that was taken up has other limits than it had met: the turn that these made its root's last counts no more.
+    """A resumed run has other limits: the turn that the old ones made its root's last no longer counts.
 
-    ``told`` is what the root is told of that, with what its last cell gave.
+    ``told`` is the notice that the root is shown, with the output of its last cell.
     """
 
     told: str
@@ -59,9 +60,13 @@ class RunReopened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted(Event):
-    """``parent`` is None for the root. ``context`` describes the input in one line ("str, 120,345 characters").
+    """A node started. ``parent`` is None for the root.
 
-    ``key`` is the hash of the sub-call that asked for a child: with its place it identifies the node when cells run again.
+    Attributes:
+        context: the input in one line ("str, 120,345 characters").
+        batch: groups the children of one batch.
+        key: the hash of the sub-call that asked for a child; with its place it identifies the node when cells run again.
+        prefetched: the sub-call was made before its cell reached it.
     """
 
     parent: NodeId | None
@@ -76,12 +81,15 @@ class NodeStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStarted(Event):
-    """A call to a model was asked for. It may still wait for a slot; ``CallSent`` tells when it left.
+    """A call to a model was requested. It can still wait for a slot; ``CallSent`` follows when it leaves.
 
-    For a node's own turn ``role`` is "node" and ``turn`` counts from 1; for a leaf call ``turn`` and ``cell`` say which cell
-    asked, ``batch`` groups the items of one batch, and ``key`` is the hash of the sub-call. ``prefetched``: it was asked before
-    the cell came to it; how many of these a cell used and wasted is in its ``CellExecuted``. ``limit`` is set where a limit
-    made this a node's last turn.
+    Attributes:
+        role: "node" for a node's own turn, "leaf" for a plain sub-call.
+        turn: from 1. For a leaf call ``turn`` and ``cell`` name the cell that made it.
+        batch: groups the calls of one batch.
+        key: the hash of the sub-call.
+        limit: the limit that made this a node's last turn.
+        prefetched: the call was made before its cell reached it; ``CellExecuted`` counts how many were used.
     """
 
     call: CallId
@@ -117,10 +125,14 @@ class CallRetried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallReplied(Event):
-    """``cost_usd`` is the provider's figure where it reports one, else from the price list; None where unknown.
+    """A call ended with a reply.
 
-    ``cached``: the answer came from the store's cache of earlier runs, and cost nothing. ``billed`` is False for a reply that was
-    taken while it still arrived: what it costs follows in a ``CallBilled``, and ``usage`` is empty until then.
+    Attributes:
+        cost_usd: the provider's figure, or that of the price list; None if unknown.
+        elapsed_s: seconds since its ``CallStarted``.
+        cached: the answer came from the cache of earlier runs, and cost nothing.
+        billed: False for a reply that was accepted before its stream ended. Its cost follows in a ``CallBilled``; until then
+            ``usage`` is empty.
     """
 
     call: CallId
@@ -135,7 +147,7 @@ class CallReplied(Event):
 class CallFailed(Event):
     """A call ended without a reply, after all its attempts. ``error`` is the class name, ``message`` its text.
 
-    ``text`` is what had arrived of a reply that was cut: the conversation goes on with it.
+    ``text`` is the part of a truncated reply that arrived: the conversation continues with it.
     """
 
     call: CallId
@@ -147,10 +159,10 @@ class CallFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubcallEnded(Event):
-    """What a cell was told in place of a plain reply: a child's answer (``value``), or why there is none (``failure``).
+    """A cell received something other than a plain reply: a child's answer (``value``), or a ``failure``.
 
-    ``call`` names the sub-call's place, as the id of its leaf call or child node does. ``prefetched`` as for ``CallStarted``:
-    what was refused has no other event.
+    ``call`` names the sub-call's place, as the id of its leaf call or child node does. A refused sub-call has no other event.
+    ``prefetched`` as for ``CallStarted``.
     """
 
     call: CallId
@@ -163,11 +175,11 @@ class SubcallEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBilled(Event):
-    """An attempt that gave no reply is paid for all the same: an empty, cut or refused reply, a call cut off after it was sent.
-    So is a reply that was taken while it still arrived.
+    """Cost of an attempt without a reply, or of a reply that was accepted before its stream ended.
 
-    ``usage`` and ``cost_usd`` are what was reported. Where nobody reported anything they are empty, and ``assumed_tokens`` and
-    ``assumed_usd`` are the most that it can have cost; the budget counts that.
+    Empty, truncated and refused replies cost money, as do calls that were cancelled after they were sent.
+    ``usage`` and ``cost_usd`` are the provider's figures. If it reports none, they are empty. The budget then counts
+    ``assumed_tokens`` and ``assumed_usd``, the most that the attempt can have cost.
     """
 
     call: CallId
@@ -184,9 +196,9 @@ class CellStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellExecuted(Event):
-    """``notice`` is what the model is told of its budget after this cell, empty while there is plenty.
+    """A cell ended. ``notice`` shows the model its budget after this cell; empty while there is plenty.
 
-    ``dropped``: it was executed again and did something else: sub-calls of its earlier execution that it no longer made.
+    ``dropped``: sub-calls of an earlier execution that this one no longer made.
     """
 
     cell: Cell

@@ -14,10 +14,10 @@ from rlm.core.messages import Usage
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Tokens and money of some calls. ``cost_usd`` sums what is known; ``unpriced_calls`` counts those without a price.
+    """Tokens and money of some calls. ``cost_usd`` sums known prices; ``unpriced_calls`` counts calls without a price.
 
-    ``assumed_tokens`` and ``assumed_usd`` are apart from these: the most that calls can have cost which were cut off after they
-    were sent, so that nobody reported what they did cost. They are known only under a budget that counts tokens or dollars.
+    ``assumed_tokens`` and ``assumed_usd`` are not part of these sums. They are the most that calls can have cost which were
+    cancelled after they were sent. They are known only under a budget that counts tokens or dollars.
     """
 
     usage: Usage = Usage()
@@ -100,7 +100,7 @@ class Totals:
 
 
 def sum_usage(events: Iterable[AnyEvent]) -> UsageReport:
-    """The totals of everything that was paid."""
+    """Totals over the events of a run."""
     totals = Totals()
     for event in events:
         totals.add(event)

@@ -1,1 +1,1 @@
-"""Where runs are kept: SQLite, one file for as many runs and processes as there are."""
+"""Stores of runs: SQLite, one file for all runs and processes of a user, and the memory of one process."""

@@ -3,7 +3,7 @@
 A line is a list of events in order. An event is ``[kind, {field: value}]``, or a row (see ``forms``). Between them stand
 
 - ``["rlm", version]`` where an encoder starts: nothing refers to anything before it,
-- an integer: the sequence number of the next event, where that does not follow the one before,
+- an integer: the sequence number of the next event, unless it follows the one before,
 - a float: the call that started last left for its provider at this time, in its first attempt.
 
 It must not know of databases.
@@ -215,7 +215,7 @@ class Encoder:
 
 
 def _is_same_in_json(value: object) -> bool:
-    """Whether a value comes back from JSON as it was."""
+    """True if a value comes back from JSON as it was."""
     kind = type(value)
     if kind is str:
         return len(typing.cast("str", value)) <= LONG_CHARS
@@ -350,7 +350,7 @@ _ROWS = {form.code: form for form in ROWS}
 
 
 def ended_with(line: bytes) -> str | None:
-    """How the run ended, if this is the line of its end."""
+    """The status of a run that ended in this line, otherwise None."""
     if b'["RunFinished"' not in line:
         return None
     rows = load_line(line)

@@ -1,7 +1,7 @@
 """Forms of events as JSON, derived from the dataclasses: a new field needs no line here, and cannot be lost.
 
-Most kinds of events are an object that holds the fields which are not at their default. The kinds that come by the thousand are
-rows: a row lists the values that change with every event, and refers to the others, which are written once for all the
+Most kinds of events are an object with the fields that are not at their default. Kinds that come by the thousand are rows.
+A row lists the values that change with every event. It refers to all other fields, which are written once for all the
 events that share them. A field that a row does not list is among the others.
 """
 
@@ -139,7 +139,7 @@ def _optional(coder: Coder) -> Coder:
 
 
 def _coder_of_union(members: Sequence[Any], content: bool) -> Coder:
-    """Several classes are told apart by name."""
+    """Several classes, distinguished by name."""
     if len(members) == 1:
         return coder_of(members[0], content)
     if not all(map(dataclasses.is_dataclass, members)):

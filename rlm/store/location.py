@@ -1,4 +1,4 @@
-"""Where the store is when nobody says: a file among the user's data."""
+"""The default location of the store: a file among the user's data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEMORY = "memory"  # in place of a path: a store that ends with the process
 
 
 def default_location(env: Mapping[str, str] | None = None) -> str | None:
-    """``RLM_STORE`` (a path, "memory", or "none" for no store), else ``rlm/runs.db`` in ``XDG_DATA_HOME``."""
+    """``RLM_STORE`` (a path, "memory", or "none" for no store), or ``rlm/runs.db`` in ``XDG_DATA_HOME``."""
     env = os.environ if env is None else env
     named = env.get(VARIABLE)
     if named:

@@ -1,4 +1,4 @@
-"""When a run has its journal write: before anybody acts on a reply, soon after calls have begun, and not for anything else."""
+"""Flushes of the journal: before anything acts on a reply, and shortly after calls have started."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reply(recorder: Recorder, turn: int) -> None:
 
 
 class Counting:
-    """A journal that says how many events each write had."""
+    """A journal that counts the events of each write."""
 
     def __init__(self) -> None:
         self.pending = 0
@@ -47,50 +47,52 @@ class Counting:
         pass
 
 
-def recorder() -> tuple[Recorder, Counting]:
-    made, journal = Recorder(RunId("r"), ()), Counting()
-    made.emit(NodeStarted, ROOT, parent=None, depth=0, model="m", question="q", context="c")
+def open_recorder() -> tuple[Recorder, Counting]:
+    recorder, journal = Recorder(RunId("r"), ()), Counting()
+    recorder.emit(NodeStarted, ROOT, parent=None, depth=0, model="m", question="q", context="c")
     for turn in (1, 2):
-        made.emit(CallStarted, ROOT, call=CallId(f"0@{turn}"), role="node", depth=0, model="m", turn=turn, request=TALK)
-    made.journal = journal
-    return made, journal
+        recorder.emit(
+            CallStarted, ROOT, call=CallId(f"0@{turn}"), role="node", depth=0, model="m", turn=turn, request=TALK
+        )
+    recorder.journal = journal
+    return recorder, journal
 
 
-async def test_only_replies_are_worth_a_write_and_take_along_what_came_before() -> None:
-    made, journal = recorder()
-    start_cell(made)
-    made.flush()
+async def test_only_replies_are_flushed() -> None:
+    recorder, journal = open_recorder()
+    start_cell(recorder)
+    recorder.flush()
     assert journal.writes == []
-    reply(made, 1)
-    reply(made, 2)
-    start_cell(made)
-    made.flush()
-    made.flush()  # of whoever waits for the second reply: it is there
+    reply(recorder, 1)
+    reply(recorder, 2)
+    start_cell(recorder)
+    recorder.flush()
+    recorder.flush()  # the second reply is there already
     assert journal.writes == [4]
 
 
-async def test_while_a_reply_cannot_be_kept_nobody_gets_past_it() -> None:
-    made, journal = recorder()
-    reply(made, 1)
+async def test_failed_flush_raises_until_it_succeeds() -> None:
+    recorder, journal = open_recorder()
+    reply(recorder, 1)
     journal.fails = True
     for _ in range(2):
         with pytest.raises(StoreError, match="full"):
-            made.flush()
+            recorder.flush()
 
 
-async def test_calls_that_begin_share_one_write_soon_after() -> None:
-    made, journal = recorder()
+async def test_started_calls_share_one_flush() -> None:
+    recorder, journal = open_recorder()
     for _ in range(100):
-        start_cell(made)
-        made.flush_soon()
+        start_cell(recorder)
+        recorder.flush_soon()
     assert journal.writes == []
     await asyncio.sleep(FLUSH_DELAY_S * 2)
     assert journal.writes == [100]
     journal.fails = True
-    made.flush_soon()
-    await asyncio.sleep(FLUSH_DELAY_S * 2)  # nobody is told here: the next reply cannot be kept
+    recorder.flush_soon()
+    await asyncio.sleep(FLUSH_DELAY_S * 2)  # no error here: the next reply raises it
     journal.fails = False
-    start_cell(made)
-    made.flush_soon()
+    start_cell(recorder)
+    recorder.flush_soon()
     await asyncio.sleep(FLUSH_DELAY_S * 2)
     assert journal.writes == [100, 1]

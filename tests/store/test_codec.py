@@ -54,7 +54,7 @@ def all_objects(thing: Any) -> list[Any]:
     return [thing, *(found for item in inner for found in all_objects(item))]
 
 
-def test_events_in_order_have_no_number_of_their_own() -> None:
+def test_consecutive_events_need_no_numbers() -> None:
     numbers = [row for row in load_line(Encoder(dump).encode(deque(STORY))) if isinstance(row, int)]
     assert numbers == [1]
 

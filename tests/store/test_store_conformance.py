@@ -108,7 +108,7 @@ def test_stale_revision_is_not_resumed(store: Store) -> None:
         store.resume_run(FIRST, revision=before)
 
 
-def test_runs_are_listed_newest_first_and_found_by_prefix(store: Store) -> None:
+def test_runs_are_listed_and_found_by_prefix(store: Store) -> None:
     write(begin(store, FIRST), events_of(FIRST))
     write(begin(store, SECOND), events_of(SECOND))
     assert [info.id for info in store.runs()] == [SECOND, FIRST]
