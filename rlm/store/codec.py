@@ -14,11 +14,9 @@ from __future__ import annotations
 import json
 import math
 import typing
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 import orjson
@@ -31,6 +29,7 @@ from rlm.store.forms import (
     CODERS,
     KINDS,
     LEAF,
+    LONG_CHARS,
     MAX_SHARED,
     MESSAGES,
     ROWS,
@@ -38,25 +37,31 @@ from rlm.store.forms import (
     TURN,
     Json,
     RowForm,
+    SharedRows,
     columns_of,
+    is_default,
     read_fields,
 )
 
-LONG_CHARS = 1000  # a longer text is stored apart: a shorter one costs less than a row of its own
 LARGE_INT = 1 << 53  # not every JSON has larger ones
 START = "rlm"
-SENT_ALWAYS = frozenset({"node", "at_s", "call", "attempt"})
 
 DumpValue: TypeAlias = Callable[[object], tuple[str, bytes]]
 LoadValue: TypeAlias = Callable[[str, bytes], object]
 
-_LEAF_AT, _TURN_AT = (form.own.index(MESSAGES) + 1 for form in (LEAF, TURN))
 _write_message, _read_message = CODERS[Message]
-_sent_columns = [column for column in columns_of(CallSent) if column.name not in SENT_ALWAYS]
-_sent_fields = attrgetter("node", "call", "attempt", *(column.name for column in _sent_columns))
-_SENT_DEFAULTS = tuple(column.default for column in _sent_columns)
-_content_aside = attrgetter("__class__", *(field.name for field in fields(Message) if field.name != "content"))
-_USER = _content_aside(Message("user", ""))
+
+
+def _check_of_rest(cls: type[Any], *names: str) -> Callable[[Any], bool]:
+    """A check that all fields but those named are at their default."""
+    rest = [column for column in columns_of(cls) if column.name not in names]
+    if not rest:
+        return lambda _: True
+    return lambda thing: all(is_default(getattr(thing, column.name), column.default) for column in rest)
+
+
+_is_plain = _check_of_rest(Message, "role", "content")
+_is_plain_sent = _check_of_rest(CallSent, "node", "at_s", "call", "attempt")
 
 
 class MissingTextError(LookupError):
@@ -65,15 +70,6 @@ class MissingTextError(LookupError):
 
 def hash_text(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
-
-
-@dataclass(slots=True)
-class SharedRows:
-    """Shared fields that were written, with their numbers, and the last ones that were used."""
-
-    numbers: dict[Any, int] = field(default_factory=dict)
-    last: tuple[Any, ...] | None = None
-    last_number: int = 0
 
 
 class Encoder:
@@ -91,15 +87,17 @@ class Encoder:
         self._next_seq: int | None = None
         self._started: CallStarted | None = None
         self._talks: dict[NodeId, tuple[Message, ...]] = {}
-        shared: dict[tuple[str, ...], SharedRows] = {}
+        shared = defaultdict[tuple[str, ...], SharedRows](SharedRows)
+        rows = {form: form.writer(self, shared[form.shared]) for form in ROWS}
+        self._leaf, self._turn, self._sent = rows[LEAF], rows[TURN], rows[SENT]
         self._write: dict[type[AnyEvent], Callable[[Any], Json]] = {
             **dict.fromkeys(KINDS.values(), self._general),
-            **{form.kind: self._row_writer(form, shared.setdefault(form.shared, SharedRows())) for form in ROWS},
+            **{form.kind: write for form, write in rows.items()},
+            CallStarted: self._call_started,
+            CallSent: self._call_sent,
             RunFinished: self._run_finished,
             NodeFinished: self._node_finished,
         }
-        self._leaf, self._turn, self._row = (self._row_writer(form, shared[form.shared]) for form in (LEAF, TURN, SENT))
-        self._write |= {CallStarted: self._call_started, CallSent: self._call_sent}
 
     def encode(self, events: deque[AnyEvent]) -> bytes:
         """A line for all ``events``, which are taken out of it; empty if there are none.
@@ -110,9 +108,10 @@ class Encoder:
         rows: list[Json] = [] if seq is not None else [(START, SCHEMA_VERSION)]
         for _ in range(len(events)):
             event = take()
-            if event.seq != seq:
-                rows.append(event.seq)
-            seq = event.seq + 1
+            number = event.seq
+            if number != seq:
+                rows.append(number)
+            seq = number + 1
             rows.append(write[type(event)](event))
         self._next_seq = seq
         return _dump(rows) if seq is not None else b""
@@ -141,56 +140,23 @@ class Encoder:
             return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
         return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
 
-    def _row_writer(self, form: RowForm, shared: SharedRows) -> Callable[[Any], list[Json]]:
-        code, get_own, get_shared, encoder = form.code, form.get_own, form.get_shared, self
-        writers = form.writers
-
-        def write(event: Any) -> list[Json]:
-            row = [code, *get_own(event)]
-            for at, write_value in writers:
-                row[at] = write_value(encoder, row[at])
-            values = get_shared(event)
-            if values != shared.last and not encoder._find(shared, values):
-                row.append(form.write_shared(encoder, values))
-            else:
-                row.append(shared.last_number)
-            return row
-
-        return write
-
-    def _find(self, shared: SharedRows, values: tuple[Any, ...]) -> bool:
-        """Makes ``values`` the last ones that were used. False if they are new, and have to be written."""
-        numbers = shared.numbers
-        key: object = values
-        try:
-            number = numbers.get(key)
-        except TypeError:  # a schema has no hash
-            key = repr(values)
-            number = numbers.get(key)
-        if is_new := number is None:
-            if len(numbers) >= MAX_SHARED:
-                numbers.clear()
-            number = numbers[key] = len(numbers)
-        shared.last, shared.last_number = values, number
-        return not is_new
-
     def _general(self, event: AnyEvent) -> Json:
         write = CODERS[type(event)].write
         assert write is not None
         return type(event).__name__, write(self, event)
 
     def _call_started(self, event: CallStarted) -> Json:
-        self._started, messages = event, event.request.messages
-        row, at = (self._leaf(event), _LEAF_AT) if event.request.task is None else (self._turn(event), _TURN_AT)
-        row[at] = self._messages(event.node, messages)
+        self._started, request = event, event.request
+        row = self._leaf(event) if request.task is None else self._turn(event)
         if event.role == "node":
-            self._talks[event.node] = messages
+            self._talks[event.node] = request.messages
         return row
 
-    def _messages(self, node: NodeId, messages: tuple[Message, ...]) -> Json:
+    def messages(self, node: NodeId, messages: tuple[Message, ...]) -> Json:
         """A text for one message of the user; otherwise the messages that the node's last turn did not have."""
-        if len(messages) == 1 and _content_aside(messages[0]) == _USER:
-            return self.text(messages[0].content)
+        if len(messages) == 1 and (message := messages[0]).role == "user" and _is_plain(message):
+            text = message.content
+            return text if len(text) <= LONG_CHARS and self.keep_texts else self.text(text)
         before = self._talks.get(node, ())
         same = len(before)
         if messages[:same] != before:
@@ -202,8 +168,16 @@ class Encoder:
     def _call_sent(self, event: CallSent) -> Json:
         """A float, if a call leaves that was the last one to start."""
         started, self._started = self._started, None
-        at_once = started is not None and _sent_fields(event) == (started.node, started.call, 1, *_SENT_DEFAULTS)
-        return event.at_s if at_once and type(event.at_s) is float else self._row(event)
+        if (
+            started is not None
+            and event.call == started.call
+            and event.node == started.node
+            and event.attempt == 1
+            and type(event.at_s) is float
+            and _is_plain_sent(event)
+        ):
+            return event.at_s
+        return self._sent(event)
 
     def _node_finished(self, event: NodeFinished) -> Json:
         self._talks.pop(event.node, None)

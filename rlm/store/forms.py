@@ -11,7 +11,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from rlm.core import messages
@@ -34,6 +34,7 @@ CONTENT = frozenset({
 IMPLIED = frozenset({"run", "seq"})  # of every event: a journal has one run, and its lines count
 MESSAGES = "request.messages"  # written by the codec, which knows the conversation
 MAX_SHARED = 1000  # sets of shared fields that both sides remember
+LONG_CHARS = 1000  # a longer text is stored apart: a shorter one costs less than a row of its own
 _PLAIN = (str, int, float, bool)
 
 
@@ -51,6 +52,9 @@ class Column(NamedTuple):
     default: Any
     coder: Coder
     hint: Any
+
+
+TEXT = Coder(lambda encoder, text: encoder.text(text), lambda decoder, text: decoder.text(text))
 
 
 def columns_of(cls: type[Any]) -> tuple[Column, ...]:
@@ -118,7 +122,7 @@ def coder_of(hint: Any, content: bool) -> Coder:
     if origin in {Union, types.UnionType}:
         return _optional(_coder_of_union([inner for inner in arguments if inner is not type(None)], content))
     if hint is str and content:
-        return Coder(lambda encoder, text: encoder.text(text), lambda decoder, text: decoder.text(text))
+        return TEXT
     if hint is object:
         return Coder(lambda encoder, value: encoder.value(value), lambda decoder, value: decoder.value(value))
     if dataclasses.is_dataclass(hint):
@@ -181,6 +185,31 @@ def _coder_of_tuple(arguments: Sequence[Any], content: bool) -> Coder:
     )
 
 
+@dataclasses.dataclass(slots=True)
+class SharedRows:
+    """Sets of shared fields that were written, with their numbers, and the last one that was used."""
+
+    numbers: dict[object, int] = dataclasses.field(default_factory=dict)
+    last: tuple[Any, ...] | None = None
+    last_number: int = 0
+
+    def find(self, values: tuple[Any, ...]) -> bool:
+        """Makes ``values`` the last ones that were used. False if they are new, and have to be written."""
+        numbers = self.numbers
+        key: object = values
+        try:
+            number = numbers.get(key)
+        except TypeError:  # a schema has no hash
+            key = repr(values)
+            number = numbers.get(key)
+        if is_new := number is None:
+            if len(numbers) >= MAX_SHARED:
+                numbers.clear()
+            number = numbers[key] = len(numbers)
+        self.last, self.last_number = values, number
+        return not is_new
+
+
 class Part(NamedTuple):
     """An object inside an event of a row form: the event itself has the path ""."""
 
@@ -204,13 +233,6 @@ class RowForm:
         self._columns: dict[str, Column] = {}
         self._expand(kind, "", "", "")
         self.shared = tuple(path for path in self._columns if path not in own)
-        self.get_own = _getter(own)
-        self.get_shared = _getter(self.shared)
-        self.writers = [
-            (at, write)
-            for at, path in enumerate(own, start=1)
-            if path != MESSAGES and (write := self._columns[path].coder.write) is not None
-        ]
         self.readers = [(*_split(path), None if path == MESSAGES else self._columns[path].coder.read) for path in own]
 
     def _expand(self, cls: type[Any], path: str, parent: str, name: str) -> None:
@@ -224,6 +246,42 @@ class RowForm:
                 self._expand(_class_in(column.hint), inner, path, column.name)
             else:
                 self._columns[inner] = column
+
+    @cached_property
+    def _make_writer(self) -> Callable[..., Callable[[Any], Json]]:
+        """A function compiled from the paths, as dataclasses are: it is called for thousands of events a second."""
+        body = [f"{_variable(part.path)} = {_access(part.parent, part.name)}" for part in reversed(self.parts[:-1])]
+        shared = "".join(f"{_access(*_split(path))}, " for path in self.shared)
+        body += [
+            f"shared = ({shared})",
+            "reference = rows.last_number if shared == rows.last or find(shared) else write_shared(encoder, shared)",
+        ]
+        values = []
+        for at, path in enumerate(self.own):
+            value, coder = _access(*_split(path)), self._columns[path].coder
+            if path == MESSAGES:
+                value = f"messages(event.node, {value})"
+            elif coder is TEXT:
+                body += [f"text_{at} = {value}", f"if len(text_{at}) > long_chars: text_{at} = text(text_{at})"]
+                value = f"text_{at}"
+            elif coder.write is not None:
+                value = f"writers[{at}](encoder, {value})"
+            values.append(value)
+        body.append(f"return ({self.code!r}, {', '.join(values)}, reference)")
+        parameters = "encoder, rows, find, text, messages, long_chars, writers, write_shared"
+        lines = [f"def make({parameters}):", " def write(event):", *(f"  {line}" for line in body), " return write"]
+        namespace: dict[str, Any] = {}
+        exec("\n".join(lines), namespace)  # noqa: S102  names of our own fields
+        made: Callable[..., Callable[[Any], Json]] = namespace["make"]
+        return made
+
+    def writer(self, encoder: Encoder, rows: SharedRows) -> Callable[[Any], Json]:
+        """A function that writes such events for one encoder."""
+        long_chars = LONG_CHARS if encoder.keep_texts else -1
+        writers = [self._columns[path].coder.write for path in self.own]
+        return self._make_writer(
+            encoder, rows, rows.find, encoder.text, encoder.messages, long_chars, writers, self.write_shared
+        )
 
     def write_shared(self, encoder: Encoder, values: Sequence[Any]) -> Json:
         row = {}
@@ -258,11 +316,12 @@ def _class_in(hint: Any) -> type[Any]:
     return typing.cast("type[Any]", members[0])
 
 
-def _getter(paths: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    if len(paths) > 1:
-        return attrgetter(*paths)
-    get = attrgetter(*paths)
-    return lambda thing: (get(thing),)
+def _variable(path: str) -> str:
+    return path.replace(".", "_") or "event"
+
+
+def _access(path: str, name: str) -> str:
+    return f"{_variable(path)}.{name}"
 
 
 def _split(path: str) -> tuple[str, str]:
