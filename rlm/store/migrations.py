@@ -3,9 +3,9 @@
 PRAGMA choices, and why:
 - ``journal_mode=WAL``: readers (``rlm show``, a second run) never wait for a writer, and a commit is one append.
 - ``synchronous=NORMAL``: a commit is in the kernel's hands when it returns, so ``kill -9`` loses nothing. It is not forced to
-  the disk: a power cut may lose the last commits, never the order or the consistency. ``FULL`` would cost an fsync (1 to 10 ms)
-  for each group of answers, to protect seconds of work against an event that ends the run anyway.
-- ``busy_timeout``: several processes share one store; a commit takes about a millisecond, so seconds mean that something hangs.
+  the disk. A power cut can lose the last commits, never the order or the consistency. ``FULL`` would cost an fsync (1 to
+  10 ms) for each group of answers, and protect only seconds of work.
+- ``busy_timeout``: several processes share one store. A commit takes about a millisecond, so seconds mean that a process hangs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MIGRATIONS: tuple[str, ...] = (
     "-- lines may hold several events, and leave out what an event before them said: older versions could not read them",
     "-- lines may start with the version of their encoder, and hold rows that refer to shared fields",
 )
-"""Entry n leads from version n to n + 1. Entries are never changed once released: add one."""
+"""Entry n migrates version n to n + 1. Released entries never change: add one."""
 
 VERSION = len(MIGRATIONS)
 
@@ -65,14 +65,14 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class StoreBusyError(StoreError):
-    """Another process has locked the store: it may be tried again."""
+    """Another process has locked the store; a later attempt can succeed."""
 
 
 def open_database(place: str | Path) -> sqlite3.Connection:
-    """A connection to a store of this version, made or brought up to it where needed. To be used by one thread at a time.
+    """A connection to a store of this version, created or migrated if needed. Used by one thread at a time.
 
     Raises:
-        StoreError: saying what is wrong with the file, and what to do.
+        StoreError: the file cannot be used; the message names the remedy.
     """
     with translated(place):
         path = Path(place)
@@ -112,7 +112,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """In one transaction: two processes that open a new store at once make it once, and a killed one leaves it as it was."""
+    """Migrates in one transaction: of two processes that open a new store one creates it, and a killed one changes nothing."""
     with transaction(connection):
         for step in MIGRATIONS[_version(connection) :]:
             for statement in step.split(";\n"):
@@ -122,7 +122,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing."""
+    """Commits the block, or rolls it back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -135,7 +135,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translated(place: str | Path) -> Iterator[None]:
-    """Errors of SQLite and of the system, put as what is wrong and what to do."""
+    """Translates errors of SQLite and of the system into StoreError with a remedy."""
     try:
         yield
     except sqlite3.Error as error:

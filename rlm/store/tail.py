@@ -1,9 +1,8 @@
-"""What is answered, from the moment of the answer until the database has it: a file beside the database, only appended to.
+"""Write-ahead file beside the database: answers live here from their flush until the next checkpoint.
 
-A transaction for each answer would cost fifty times as much as one append, and one for many makes each answer wait. So an
-answer is appended here, which is enough to survive ``kill -9``, and the database gets it with the next group. A tail is locked
-for as long as its process lives; what it holds when that process is gone, whoever uses the store next takes into the database.
-It knows nothing of SQL, and not what the bytes say.
+A transaction for each answer would cost fifty times as much as an append, and one for many would make each answer wait. An
+append is enough to survive ``kill -9``. A tail is locked as long as its process lives. The next process that uses the store
+reads the tails of ended ones into the database. This module knows nothing of SQL, nor of the bytes that it stores.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from rlm.core.errors import StoreError
 
-_HEAD = struct.Struct("<II")  # bytes of the record that follows, and their checksum
+_HEAD = struct.Struct("<II")  # size and checksum of the following entry
 _RUN, _SEQ, _HASH_BYTES = struct.Struct("<cB"), struct.Struct("<Q"), 16
 _ROW, _LINES, _TEXT = b"R", b"L", b"T"
 _NAME = "{}-tail-{}"
@@ -29,7 +28,7 @@ _NAME = "{}-tail-{}"
 
 @dataclass(slots=True)
 class Leftovers:
-    """What is left of one run: what it began with, texts by hash, and groups of lines, each with the number of its first."""
+    """The tail of one run: its row, texts by hash, and groups of lines, each with the number of its first."""
 
     row: bytes | None = None
     texts: dict[bytes, bytes] = field(default_factory=dict)
@@ -37,27 +36,24 @@ class Leftovers:
 
 
 def mark_of(run: str) -> bytes:
-    """A run, as a tail has it with each record."""
+    """A run's id as it stands in each entry."""
     name = run.encode()
     return bytes([len(name)]) + name
 
 
 class Tail:
-    """One file. To be used by one thread at a time. Everything raises StoreError where the disk does not take it.
-
-    ``run`` is what ``mark_of`` makes of one.
-    """
+    """One file, used by one thread at a time. ``run`` is the result of ``mark_of``. Writes raise StoreError."""
 
     def __init__(self, place: str) -> None:
         self._path = Path(_NAME.format(place, secrets.token_hex(8)))
-        unlocked = self._path.with_name(f"{self._path.name}.new")  # others see it when it is locked, not before
+        unlocked = self._path.with_name(f"{self._path.name}.new")  # other processes see it once it is locked
         try:
             self._file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(self._path)
         except OSError as error:
             raise StoreError(
-                f"no file can be made beside the store {place}: {error.strerror}. Name another with --store or store=."
+                f"a file beside the store {place} cannot be created: {error.strerror}. Name another with --store or store=."
             ) from error
         self._size = 0
 
@@ -66,20 +62,20 @@ class Tail:
         return self._size == 0
 
     def append_row(self, run: bytes, row: bytes) -> None:
-        self._append(_record(_ROW, run, b"", row))
+        self._append(_entry(_ROW, run, b"", row))
 
     def append_line(self, run: bytes, seq: int, line: bytes, texts: Mapping[bytes, bytes]) -> None:
-        """Returns when it, and the texts by hash that it refers to, will survive the end of this process."""
-        made = _record(_LINES, run, _SEQ.pack(seq), line)
+        """Appends a line, after the texts that it refers to by hash."""
+        entries = _entry(_LINES, run, _SEQ.pack(seq), line)
         if texts:
-            made = b"".join([*(_record(_TEXT, run, digest, data) for digest, data in texts.items()), made])
-        self._append(made)
+            entries = b"".join([*(_entry(_TEXT, run, digest, data) for digest, data in texts.items()), entries])
+        self._append(entries)
 
-    def _append(self, records: bytes) -> None:
+    def _append(self, entries: bytes) -> None:
         try:
-            written = os.write(self._file, records)
-            while written < len(records):
-                written += os.write(self._file, records[written:])
+            written = os.write(self._file, entries)
+            while written < len(entries):
+                written += os.write(self._file, entries[written:])
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
@@ -87,15 +83,15 @@ class Tail:
                 f"the store cannot grow ({self._path.parent}: {error.strerror}). What was written before is whole; "
                 "make room, then `rlm resume` the run."
             ) from error
-        self._size += len(records)
+        self._size += len(entries)
 
     def clear(self) -> None:
-        """The database has all of it."""
+        """Empties the file after a checkpoint."""
         os.ftruncate(self._file, 0)
         self._size = 0
 
     def leave(self) -> None:
-        """For whoever uses the store next; in a forked child, for its parent."""
+        """Closes the file and leaves it, for the next process or, in a forked child, for the parent."""
         os.close(self._file)
 
     def remove(self) -> None:
@@ -104,33 +100,33 @@ class Tail:
         os.close(self._file)
 
 
-def _record(kind: bytes, run: bytes, mark: bytes, data: bytes) -> bytes:
+def _entry(kind: bytes, run: bytes, mark: bytes, data: bytes) -> bytes:
     body = b"".join((kind, run, mark, data))
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 @contextlib.contextmanager
 def left_behind(place: str) -> Iterator[dict[str, Leftovers]]:
-    """What processes that are gone have left, by run; it is removed when the block ends well."""
+    """The tails of ended processes, by run. They are deleted when the block ends without an error."""
     with contextlib.ExitStack() as stack:
-        runs, found = defaultdict[str, Leftovers](Leftovers), list[Path]()
+        runs, paths = defaultdict[str, Leftovers](Leftovers), list[Path]()
         for path in _paths(Path(place)):
             try:
                 file = stack.enter_context(path.open("rb"))
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # its process lives, or another one was faster
+            except OSError:  # its process lives, or another process reads it
                 continue
             unpack(file.read(), runs)
-            found.append(path)
+            paths.append(path)
         for left in runs.values():
             left.groups.sort()
         yield runs
-        for path in found:
+        for path in paths:
             path.unlink(missing_ok=True)
 
 
 def count_tails(place: str) -> int:
-    """How many there are; after ``left_behind`` those of living processes alone."""
+    """The number of tails; after ``left_behind`` only those of living processes."""
     return len(_paths(Path(place)))
 
 
@@ -143,7 +139,7 @@ def _paths(place: Path) -> list[Path]:
 
 
 def unpack(data: bytes, runs: dict[str, Leftovers]) -> None:
-    """Adds what a tail holds, up to where it is torn."""
+    """Adds the entries of a tail, up to the first torn one."""
     at = 0
     while at + _HEAD.size <= len(data):
         size, checksum = _HEAD.unpack_from(data, at)

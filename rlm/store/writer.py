@@ -1,7 +1,7 @@
-"""Keeps events at once, and writes them in groups: an answer is appended to the ``Tail``, and a second later the database gets
-it with everything else that came meanwhile, of all runs of the process, in one transaction of one thread.
+"""Writes journals in two steps. A flush appends a run's pending events to the ``Tail``, which survives the process.
 
-It knows how rows are written, not what they say.
+Once a second, a checkpoint brings the tail of all runs of the process into the database: one transaction, on one thread.
+It knows how rows are written, not what they contain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rlm.store.tail import Tail, mark_of
 
 logger = logging.getLogger(__name__)
 
-GATHER_S = 1.0  # how long events gather before the database gets them: others see them so much later
+GATHER_S = 1.0  # between two checkpoints: other processes see events that much later
 Redact = Callable[[bytes], bytes]
 
 
@@ -30,9 +30,12 @@ Redact = Callable[[bytes], bytes]
 class OpenRun:
     """A run that this process writes.
 
-    ``row`` is what it begins with, until the database has it. ``pending`` are events that are not kept yet: anybody may append to
-    it, without a lock. ``lines`` and ``texts`` are kept and not in the database, and ``seq`` is the number of the first of these
-    lines. ``over``: no more will come.
+    Attributes:
+        row: the run's own row, until the database has it.
+        pending: events that are not encoded yet. Any thread can append, without a lock.
+        lines, texts: in the tail, and not yet in the database.
+        seq: the number of the first of these lines.
+        over: the run has ended.
     """
 
     id: str
@@ -55,7 +58,7 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the database gets of one run at once."""
+    """The part of one run in a checkpoint."""
 
     run: OpenRun
     seq: int
@@ -69,9 +72,9 @@ class Rows:
 
 
 class Writer:
-    """Of one store. ``lock`` guards the connection, for whoever uses it besides; it is taken before the writer's own.
+    """The writer of one store. ``lock`` guards the connection that the store reads from; it is taken before the writer's own.
 
-    ``begun`` is called, on the writer's thread, when the database has got new runs.
+    ``begun`` is called on the writer's thread after a checkpoint with new runs.
     """
 
     def __init__(
@@ -81,12 +84,12 @@ class Writer:
         self._place = place
         self._lock = lock
         self._begun = begun
-        self._mutex = threading.Lock()  # guards all below, and what of a run is not in the database
-        self._runs: list[OpenRun] = []  # those that may have something to write
+        self._mutex = threading.Lock()  # guards everything below, and the parts of runs that are not in the database
+        self._runs: list[OpenRun] = []  # runs that can have something to write
         self._tail: Tail | None = None
-        self._other: Tail | None = None  # what the database is getting now, or nothing
-        self._stuck: list[Tail] = []  # what it did not get
-        self._writing = threading.Event()  # there are such runs
+        self._other: Tail | None = None  # the tail in the current checkpoint
+        self._stuck: list[Tail] = []  # tails whose checkpoint failed
+        self._writing = threading.Event()  # set while there are runs
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,7 +109,7 @@ class Writer:
         """Makes everything appended so far survive the end of this process.
 
         Raises:
-            StoreError: it cannot, or something before it could not be written.
+            StoreError: this or an earlier write failed.
         """
         with self._mutex:
             if run.pending and run.failure is None:
@@ -115,11 +118,11 @@ class Writer:
                 raise StoreError(str(run.failure))
 
     def end(self, run: OpenRun) -> None:
-        """No more will come of this run."""
+        """Marks a run as ended; the next checkpoint writes that."""
         run.over = True
 
     def checkpoint(self) -> None:
-        """Writes what there is to the database. What goes wrong ends the runs it concerns, when they next keep something."""
+        """Writes everything to the database. An error ends its runs at their next flush."""
         with self._lock:
             with self._mutex:
                 work = [rows for run in self._runs if (rows := self._take_rows(run)).are_new]
@@ -130,13 +133,13 @@ class Writer:
                 self._write(work)
 
     def close(self) -> None:
-        """Writes what is left and ends the thread. What the database does not take is left for the next one to open it."""
+        """Writes the rest and ends the thread. If the database is locked, the next process that opens it reads the tails."""
         self._closing.set()
         self._writing.set()
         if self._thread is not None:
             self._thread.join()
         self.checkpoint()
-        with self._mutex:  # what is kept until here is left for others, and what comes later is refused
+        with self._mutex:  # a flush after this point raises
             left = any(run.lines or run.row for run in self._runs)
             for run in self._runs:
                 run.failure = run.failure or StoreError("the store was closed while a run went on")
@@ -149,7 +152,7 @@ class Writer:
             logger.warning("the store %s is locked: it gets the last events when it is next opened", self._place)
 
     def abandon(self) -> None:
-        """In a forked child: what is open is its parent's, who seems alive for as long as anybody holds it."""
+        """Closes the parent's tails, in a forked child: as long as one is open, its writer counts as alive."""
         for tail in (self._tail, self._other, *self._stuck):
             if tail is not None:
                 tail.leave()
@@ -173,15 +176,15 @@ class Writer:
                     self._writing.clear()
 
     def _take_rows(self, run: OpenRun) -> Rows:
-        over = run.over  # before all there is is taken: what the run was told before its end is then among it
+        over = run.over  # read first: all events before the end are then among the lines
         if run.pending and run.failure is None:
-            self._take(run)  # kept as well: whoever asks for that now finds nothing pending, and need not wait for us
+            self._take(run)  # into the tail, too: a flush that comes now finds nothing pending, and need not wait
         rows = Rows(run, run.seq, run.lines, run.texts, over)
         run.seq, run.lines, run.texts = run.next_seq, [], {}
         return rows
 
     def _take(self, run: OpenRun) -> None:
-        """What is pending becomes lines that survive the end of the process. To be called with the mutex held."""
+        """Encodes the pending events and appends them to the tail. Called with the mutex held."""
         try:
             line, texts = run.redact(run.encoder.encode(run.pending)), run.encoder.take_texts()
             if texts:
@@ -189,7 +192,7 @@ class Writer:
             if line:
                 self._open_tail().append_line(run.name, run.next_seq, line, texts)
         except Exception as error:  # noqa: BLE001  it ends the run
-            run.failure = _put(error, f"an event of run {run.id} cannot be kept")
+            run.failure = _as_store_error(error, f"an event of run {run.id} cannot be written")
             return
         if line:
             run.lines.append(line)
@@ -208,12 +211,12 @@ class Writer:
                 for rows in work:
                     _give_back(rows)
         except Exception as error:  # noqa: BLE001  it ends the runs
-            failure = _put(error, f"the store {self._place} failed")
+            failure = _as_store_error(error, f"the store {self._place} failed")
             with self._mutex:
                 for rows in work:
                     run = rows.run
                     run.failure = run.failure or failure
-                    run.seq, run.lines, run.texts = run.next_seq, [], {}  # after a gap nothing may follow
+                    run.seq, run.lines, run.texts = run.next_seq, [], {}  # nothing can follow a gap
                 self._stuck += [tail for tail in (self._tail, self._other) if tail is not None]
                 self._tail = self._other = None
                 self._forget(work)
@@ -228,7 +231,7 @@ class Writer:
                 self._begun()
 
     def _forget(self, work: Sequence[Rows]) -> None:
-        """Runs that are over and written. To be called with the mutex held."""
+        """Drops runs that are over and written. Called with the mutex held."""
         over = {id(rows.run) for rows in work if rows.over}
         self._runs = [run for run in self._runs if id(run) not in over]
 
@@ -250,7 +253,7 @@ def _give_back(rows: Rows) -> None:
     run.seq, run.lines, run.texts = rows.seq, rows.lines + run.lines, rows.texts | run.texts
 
 
-def _put(error: Exception, what: str) -> StoreError:
+def _as_store_error(error: Exception, what: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
     logger.exception(what)

@@ -56,7 +56,7 @@ def test_documented_programs_run(page: str, number: int, environment: dict[str, 
     (source,) = [blocks(path, "python")[number] for path in PAGES if path.name == page]
     program = tmp_path / "program.py"
     program.write_text(source, encoding="utf-8")
-    shown = run([sys.executable, "-W", "error", str(program)], environment)
+    shown = run([sys.executable, "-W", "error", str(program)], environment | {"RLM_STORE": str(tmp_path / "runs.db")})
     assert shown.returncode == 0, shown.stderr
     assert (REPLY in shown.stdout) == ("RLM" in source)
     assert shown.stdout
