@@ -1,6 +1,6 @@
-"""Runs on record: where they are kept, how one is begun, and what is needed to take it up again. Wires the store to the engine.
+"""Journals of runs: the stores of this process, how a run's journal is opened, and the facts that a resume needs.
 
-It must not know how a run is executed.
+It connects stores to the engine, and must not know how a run is executed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from rlm.store.store import SqliteStore
 logger = logging.getLogger(__name__)
 
 DEFAULT_STORE = "default"
-"""``store="default"``: where ``RLM_STORE`` or the user's data folder says; a run goes on without a store where that fails."""
+"""``store="default"``: ``RLM_STORE``, or a file in the user's data folder. If it cannot be opened, a run continues without."""
 
 KEPT_OPTIONS = (
     "max_depth", "max_iterations", "sandbox", "sandbox_packages", "concurrency", "retries", "call_timeout_s", "cell_seconds",
     "memory_mb", "observation_chars", "cut_replies", "warm_prefixes", "temperature", "max_output_tokens", "setup_code",
     "prefetch",
 )  # fmt: skip
-"""Arguments of ``RLM`` that are kept with a run, and handed to it again as they were when the run is taken up."""
+"""Arguments of ``RLM`` that are stored with a run, and apply again when it is resumed."""
 
 
 class Stores:
@@ -54,14 +54,16 @@ class Stores:
 
     def open(self, place: str | Path) -> Store:
         """Raises StoreError."""
-        name = MEMORY if str(place) == MEMORY else os.path.realpath(place)  # whatever it is called, and wherever we go
+        name = (
+            MEMORY if str(place) == MEMORY else os.path.realpath(place)
+        )  # independent of its spelling and of the current folder
         with self._lock:
             if name not in self._open:
                 self._open[name] = MemoryStore(dump, load) if name == MEMORY else SqliteStore(name, dump, load)
             return self._open[name]
 
     def forget(self) -> None:
-        """Begins anew, in a forked child. The parent's connections are neither used nor closed: they are the parent's."""
+        """Starts without stores in a forked child. The parent's connections are neither used nor closed."""
         self._lock = threading.Lock()
         for store in self._open.values():
             store.abandon()
@@ -69,7 +71,7 @@ class Stores:
         self._open = {}
 
     async def aclose(self) -> None:
-        """Writes what is left, at the end of the process."""
+        """Closes all stores at the end of the process."""
         with self._lock:
             stores, self._open = list(self._open.values()), {}
         for store in stores:
@@ -83,7 +85,7 @@ os.register_at_fork(after_in_child=STORES.forget)
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A run as it is on record. ``lines``: what the store said of its length before it was read."""
+    """A stored run. ``revision`` is that of the store before the events were read."""
 
     info: RunInfo
     events: Sequence[AnyEvent]
@@ -93,12 +95,12 @@ class PastRun:
 
 @dataclass(slots=True)
 class Records:
-    """Where one ``RLM`` object keeps its runs.
+    """The store of one ``RLM`` object, and what it writes there.
 
     Attributes:
-        place: a path, "memory", "default", or None for nowhere.
-        keep_texts: False keeps hashes and numbers only; such a run cannot be taken up again.
-        secrets: what must never be written.
+        place: a path, "memory", "default", or None for no store.
+        keep_texts: False stores hashes and numbers only; such a run cannot be resumed.
+        secrets: texts that are never written.
     """
 
     place: str | Path | None = DEFAULT_STORE
@@ -107,15 +109,15 @@ class Records:
     _warned: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        """A relative path means where the program was when it named it."""
+        """Resolves a relative path against the current folder."""
         if self.place is not None and self.place not in (DEFAULT_STORE, MEMORY):
             self.place = Path(self.place).expanduser().absolute()
 
     def store(self) -> Store | None:
-        """The store, or None where there is to be none.
+        """The store, or None if none was chosen.
 
         Raises:
-            StoreError: a store that was asked for cannot be opened.
+            StoreError: the store cannot be opened.
         """
         place = self._where()
         return None if place is None else STORES.open(place)
@@ -125,28 +127,28 @@ class Records:
 
     @property
     def is_kept(self) -> bool:
-        """Whether runs are kept beyond the end of this process."""
+        """True if runs are stored beyond the end of this process."""
         return not self._warned and self._where() not in (None, MEMORY)
 
     def need_store(self) -> Store:
-        """Raises StoreError where there is none."""
+        """The store. Raises StoreError if there is none."""
         store = self.store()
         if store is None:
             raise StoreError("no store is in use (store=None, or RLM_STORE=none), so no run is on record")
         return store
 
     def warn(self, error: StoreError) -> None:
-        """Says once that runs are not kept."""
+        """Logs once that runs are not stored."""
         if not self._warned:
             logger.warning("runs are not kept: %s", error)
         self._warned = True
 
     async def recall(self, run: str, context: PlainValue = None) -> PastRun:
-        """What is on record of a run. ``context`` is needed where it was too large to keep.
+        """A stored run. ``context`` is needed if it was too large to store.
 
         Raises:
             UnknownRunError: there is no such run.
-            IncompleteRecordError: not enough of it was kept, or ``context`` is not what it was.
+            IncompleteRecordError: its texts were not stored, or ``context`` is not the same.
         """
         store = self.need_store()
         info = await asyncio.to_thread(store.find, run)
@@ -160,7 +162,7 @@ class Records:
 
 
 class Record:
-    """See ``rlm.ports.Record``: of one run, a new one, or ``past``."""
+    """Implements ``rlm.ports.Record`` for a new run, or for one that is resumed (``past``)."""
 
     def __init__(
         self,
@@ -178,7 +180,7 @@ class Record:
         self._past = past
 
     async def begin(self, question: str, context: PlainValue) -> Journal | None:
-        """Where the default store fails, the run goes on without one."""
+        """The run's journal. If the default store fails, the run continues without one."""
         records = self._records
         try:
             store = records.store()
@@ -206,7 +208,7 @@ class Record:
 
 
 def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, bool]:
-    """What is kept of a context; and whether it is too large to be hashed at once."""
+    """The facts of a context to store; and True if it is too large to be hashed at once."""
     info = ContextInfo(
         "",
         0,
@@ -223,14 +225,14 @@ def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, 
         return info, False
     try:
         kind, data = dump(context, strict=True)
-    except NotPlain:  # the sandbox will say so
+    except NotPlain:  # the sandbox raises the error
         return info, False
     return replace(info, kind=kind, data=data), False
 
 
 def _note_digest(store: Store, run: RunId, context: PlainValue, info: ContextInfo) -> None:
     size, digest = digest_context(context)
-    with contextlib.suppress(StoreError):  # the store was closed, or the run deleted: nobody will ask
+    with contextlib.suppress(StoreError):  # the store was closed, or the run deleted
         store.note_context(run, replace(info, size=size, digest=digest))
 
 
@@ -245,22 +247,22 @@ def _check_same(info: RunInfo, context: PlainValue) -> None:
 
 
 class LeafCache:
-    """Implements AnswerCache in a store. ``scope`` is what besides the request decides an answer: where models are reached."""
+    """Implements AnswerCache in a store. ``scope`` is the address of the models, which decides answers besides the request."""
 
     def __init__(self, store: Store, scope: str) -> None:
         self._store = store
         self._scope = scope
 
     async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None:
-        found = await asyncio.to_thread(self._store.cached_answer, self._key(model, request, occurrence))
-        return None if found is None else Reply(found, Usage(), model.name, 0.0)
+        text = await asyncio.to_thread(self._store.cached_answer, self._key(model, request, occurrence))
+        return None if text is None else Reply(text, Usage(), model.name, 0.0)
 
     def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None:
         key = self._key(model, request, occurrence)
-        asyncio.get_running_loop().run_in_executor(None, self._keep, key, reply.text)
+        asyncio.get_running_loop().run_in_executor(None, self._store_answer, key, reply.text)
 
-    def _keep(self, key: bytes, text: str) -> None:
-        with contextlib.suppress(StoreError):  # an answer that is not cached is asked for again
+    def _store_answer(self, key: bytes, text: str) -> None:
+        with contextlib.suppress(StoreError):  # an answer that is not cached costs another call
             self._store.cache_answer(key, text)
 
     def _key(self, model: Model, request: Request, occurrence: int) -> bytes:
@@ -270,7 +272,7 @@ class LeafCache:
 
 
 def request_key(model: Model, request: Request) -> str:
-    """Everything about a request that decides its answer."""
+    """The hash of everything in a request that decides its answer."""
     texts = [[message.role, message.content.encode("utf-8", "surrogatepass").hex()] for message in request.messages]
     rest = [request.temperature, request.max_output_tokens, request.schema, request.stop]
     encoded = orjson.dumps([model.name, texts, rest], default=str, option=orjson.OPT_SORT_KEYS)
