@@ -52,11 +52,11 @@ LoadValue: TypeAlias = Callable[[str, bytes], object]
 _write_message, _read_message = CODERS[Message]
 
 
-def _check_of_rest(cls: type[Any], *names: str) -> Callable[[Any], bool]:
-    """A check that all fields but those named are at their default."""
+def _check_of_rest(cls: type[Any], *names: str) -> Callable[[Any], bool] | None:
+    """A check that all fields but those named are at their default; None if there are no others."""
     rest = [column for column in columns_of(cls) if column.name not in names]
     if not rest:
-        return lambda _: True
+        return None
     return lambda thing: all(is_default(getattr(thing, column.name), column.default) for column in rest)
 
 
@@ -154,7 +154,7 @@ class Encoder:
 
     def messages(self, node: NodeId, messages: tuple[Message, ...]) -> Json:
         """A text for one message of the user; otherwise the messages that the node's last turn did not have."""
-        if len(messages) == 1 and (message := messages[0]).role == "user" and _is_plain(message):
+        if len(messages) == 1 and (message := messages[0]).role == "user" and (_is_plain is None or _is_plain(message)):
             text = message.content
             return text if len(text) <= LONG_CHARS and self.keep_texts else self.text(text)
         before = self._talks.get(node, ())
@@ -174,7 +174,7 @@ class Encoder:
             and event.node == started.node
             and event.attempt == 1
             and type(event.at_s) is float
-            and _is_plain_sent(event)
+            and (_is_plain_sent is None or _is_plain_sent(event))
         ):
             return event.at_s
         return self._sent(event)

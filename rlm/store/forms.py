@@ -84,7 +84,7 @@ def _coder_of_class(cls: type[Any]) -> Coder:
         row = {}
         for name, default, write_value in columns:
             value = getattr(thing, name)
-            if not is_default(value, default):
+            if value is not default and not is_default(value, default):
                 row[name] = value if write_value is None else write_value(encoder, value)
         return row
 
