@@ -24,7 +24,7 @@ from rlm.core.messages import JsonValue
 from rlm.core.repl_spec import ReplLimits
 from rlm.core.result import Result
 from rlm.engine.calling.prefix_warmup import WarmRule
-from rlm.engine.replay.policy import CellWatch, OnDivergence, Repetition
+from rlm.engine.replay.policy import CellWatch, OnDivergence, ReplayPolicy
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.models.prices import PriceList
@@ -334,7 +334,7 @@ class RLM:
         past = await self._records.recall(run_id, context)
         if not past.events:
             raise IncompleteRecordError(f"run {past.info.id} was killed before anything of it was kept: ask again")
-        repetition = Repetition(on_divergence=on_divergence)
+        policy = ReplayPolicy(on_divergence=on_divergence)
         ended = past.events[-1]
         # Who had stopped it wants it to go on now.
         more = budget is not None or (isinstance(ended, RunFinished) and ended.limit == "stopped")
@@ -349,19 +349,19 @@ class RLM:
             record=record,
             past=past.events,
             reopened=more and not over,
-            repetition=repetition,
+            policy=policy,
             budget=Budget() if over else budget,
         )
         return run, question_of(past.events), past.context
 
     async def _replay(self, run_id: str, context: PlainValue, watch: CellWatch | None) -> Result:
         past = await self._records.recall(run_id, context)
-        repetition = Repetition(History(keep_all=True), "replay", watch=watch)
+        policy = ReplayPolicy(History(keep_all=True), "replay", watch=watch)
         run = self.prepare(
             run=past.info.id,
             depth=depth_of(past.events),
             past=past.events,
-            repetition=repetition,
+            policy=policy,
             budget=Budget(),
         )
         return await run.answer(question_of(past.events), past.context)
@@ -376,7 +376,7 @@ class RLM:
         record: Record | None = None,
         past: Sequence[AnyEvent] = (),
         reopened: bool = False,
-        repetition: Repetition | None = None,
+        policy: ReplayPolicy | None = None,
         budget: Budget | None = None,
     ) -> Run:
         """A run that has not begun. ``depth`` is where its root stands; ``sources`` are the files its context was read from.
@@ -400,7 +400,7 @@ class RLM:
                 record=record if past else Record(self._records, run_id, self._options, sources),
                 past=past,
                 reopened=reopened,
-                repetition=repetition or Repetition(),
+                policy=policy or ReplayPolicy(),
                 epoch_s=time.time() - (past[-1].at_s if past else 0.0),
                 cache=self._cache(),
             )

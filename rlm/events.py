@@ -28,6 +28,7 @@ from rlm.core.events import (
     RunStarted,
     Status,
     SubcallEnded,
+    Superseded,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "RunStarted",
     "Status",
     "SubcallEnded",
+    "Superseded",
 ]

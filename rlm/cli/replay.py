@@ -9,7 +9,7 @@ from rlm.cli.records import engine_of, find_context, open_store
 from rlm.core.errors import DivergenceError, RLMError
 from rlm.core.events import AnyEvent, RunFinished
 from rlm.views.escape import one_line
-from rlm.views.layout import plural
+from rlm.views.formatting import plural
 
 
 def replay(run: str = "last", /, *files: str, encoding: str = "utf-8", store: str | None = None) -> int:

@@ -17,7 +17,7 @@ from rlm.cli.output import OutputError, describe_failure, describe_result, write
 from rlm.core.errors import RLMError, RunCancelledError
 from rlm.core.result import Result
 from rlm.views.feed import ThreadedView
-from rlm.views.layout import format_seconds, plural
+from rlm.views.formatting import format_seconds, plural
 from rlm.views.live import LiveView
 from rlm.views.plain import PlainView
 

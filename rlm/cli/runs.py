@@ -14,7 +14,7 @@ from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.core.runs import RunInfo
 from rlm.views.escape import one_line
-from rlm.views.layout import plural
+from rlm.views.formatting import plural
 
 app = App(help="List recorded runs, the newest first.", help_format="plaintext")
 DAY_S = 86_400

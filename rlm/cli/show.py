@@ -15,7 +15,7 @@ from rlm.core.tree import CallRecord, NodeRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
 from rlm.views.escape import one_line, safe_text
-from rlm.views.layout import format_cost, format_count, format_seconds, plural
+from rlm.views.formatting import format_cost, format_count, format_seconds, plural
 
 MAX_LINES = 12  # of code or output, unless everything is asked for
 

@@ -50,12 +50,30 @@ class RunResumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReopened(Event):
-    """A resumed run has other limits: the turn that the old ones made its root's last no longer counts.
+    """A resumed run has limits other than those it had met.
 
-    ``told`` is the notice that the root is shown, with the output of its last cell.
+    ``notice`` says so to the root's model, after the output of its last cell. It is None if the root does not go on from
+    that output.
     """
 
-    told: str
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded(Event):
+    """Work of ``node`` that other work replaces. It counts as cost and as nothing else: folds drop what this event names.
+
+    Attributes:
+        from_turn: this turn, all later turns, and the summaries made before those; None names no turn.
+        cells: cells by turn and number, each with all its sub-calls.
+        calls: sub-calls (a leaf call, or a child node with everything below it) and summaries.
+        results: cells that are executed again. Their results are dropped, their sub-calls are not.
+    """
+
+    from_turn: int | None = None
+    cells: tuple[tuple[int, int], ...] = ()
+    calls: tuple[CallId, ...] = ()
+    results: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,15 +214,11 @@ class CellStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellExecuted(Event):
-    """A cell ended. ``notice`` shows the model its budget after this cell; empty while there is plenty.
-
-    ``dropped``: sub-calls of an earlier execution that this one no longer made.
-    """
+    """A cell ended. ``notice`` shows the model its budget after this cell; empty while there is plenty."""
 
     cell: Cell
     result: CellResult
     notice: str = ""
-    dropped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +246,7 @@ AnyEvent: TypeAlias = (
     RunStarted
     | RunResumed
     | RunReopened
+    | Superseded
     | NodeStarted
     | CallStarted
     | CallSent

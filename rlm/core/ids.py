@@ -50,3 +50,8 @@ def turn_call(node: NodeId, turn: int) -> CallId:
 def summary_call(node: NodeId, turn: int) -> CallId:
     """The id of the call that shortens a node's conversation before a turn."""
     return CallId(f"{node}@{turn}.summary")
+
+
+def is_subcall(call: CallId) -> bool:
+    """Whether an id names a sub-call of a cell, not a turn or a summary."""
+    return "@" not in call

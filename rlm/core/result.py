@@ -1,4 +1,4 @@
-"""What a run gives back."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from rlm.core.usage import UsageReport
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run's answer and what it took.
+    """A run's answer and its cost.
 
     Attributes:
-        answer: text, or plain data where the model answered with a value; None where the status has no answer.
-        status: "complete"; "partial" when a limit (named by ``limit``) was met and this is the answer from what was there.
+        answer: text, or plain data if the model answered with a value; None if the status has no answer.
+        status: "complete", or "partial" if a limit was met and the answer is from the work done until then. A "failed" or
+            "cancelled" run has no answer.
         usage: tokens and money, in total, by model and by depth.
         run_id: names the run in events and journals.
-        tree: the root node with everything below it; None where the run failed before its root began.
+        tree: the root node with everything below it; None if the run failed before its root started.
         elapsed_s: wall time of the whole run.
-        sandbox: the isolation level its cells ran under.
-        limit: which limit was met, for a partial result.
+        sandbox: the isolation level of its cells.
+        limit: the limit that was met, for a partial result.
         error: for a failed run, the error in one line.
         used: by limit (``usd``, ``tokens``, ``calls``, ``seconds``), how much was used, allowed and left.
-        unfinished: what was cut off or refused; empty counts where nothing was.
+        unfinished: the work that was cut off or refused.
     """
 
     answer: PlainValue
@@ -45,7 +46,7 @@ class Result:
 
     @property
     def cost_usd(self) -> float | None:
-        """Dollars spent, or None where a call has no known price."""
+        """Dollars spent, or None if a call has no known price."""
         total = self.usage.total
         return None if total.unpriced_calls else total.cost_usd
 

@@ -1,4 +1,4 @@
-"""The tree of a run as data: nodes, their turns, cells and calls. ``growth`` makes it from events."""
+"""The tree of a run as data: nodes with their turns, cells and calls. ``tree_builder`` builds it from events."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from rlm.core.messages import CallRole, Usage
 
 @dataclass(slots=True)
 class CallRecord:
-    """One model call. ``error`` is the class name and message of a failed one, which may have a reply that was of no use; both
-    it and ``reply`` are None while open.
+    """One model call.
 
-    ``prompt`` is the newest message, of leaf calls without its middle once a run has made tens of thousands of long ones.
-    ``sent_s`` is when it first left, None while it waits for a slot or where it left at once. ``cached``: the answer came from
-    an earlier run. ``superseded``: it was made again in a run that was taken up, or what had asked for it was; it counts as cost.
+    Attributes:
+        prompt: the newest message. Its middle is left out for leaf calls of a run that made tens of thousands of long ones.
+        reply: the text of the reply; None while the call is open, or if it failed.
+        error: class name and message of a failure. A call whose reply was of no use has both.
+        sent_s: time of the first attempt; None while it waits for a slot, or if it was sent at once.
+        cached: the answer came from an earlier run.
+        superseded: other work replaced the call; it counts only as cost.
     """
 
     id: CallId
@@ -39,18 +42,22 @@ class CallRecord:
     superseded: bool = False
 
     def bill(self, usage: Usage, cost_usd: float | None) -> None:
-        """Adds what one of its attempts did cost."""
+        """Adds the cost of one attempt."""
         self.usage = self.usage + usage
         self.cost_usd = None if cost_usd is None else (self.cost_usd or 0.0) + cost_usd
 
 
 @dataclass(slots=True)
 class NodeRecord:
-    """One node: what it was asked, what it ran, and what came of it.
+    """One node: its task, its work and its answer.
 
-    ``calls`` are its own turns and the leaf calls its cells made, in the order they began; ``children`` likewise. ``cells`` are
-    those that count and have ended: one that a run executed anew when it was taken up stands there once. ``open_cell`` has begun
-    and not ended. ``refused`` are sub-calls that were never made, each with its error. ``superseded``: as of calls.
+    Attributes:
+        calls: its own turns, summaries, and the leaf calls of its cells, in the order in which they started.
+        children: its child nodes, in the same order.
+        cells: the cells that ended, without superseded ones.
+        open_cell: the cell that has started and not ended.
+        refused: sub-calls that were never made, each with its error.
+        superseded: other work replaced the node; it counts only as cost.
     """
 
     id: NodeId
@@ -80,43 +87,43 @@ class NodeRecord:
         return [call for call in self.calls if call.role == "leaf"]
 
     def refused_in(self, cell: Cell) -> list[str]:
-        """The errors of a cell's sub-calls that were never made."""
+        """The errors of those sub-calls of a cell that were never made."""
         return [error for place, error in self.refused.items() if (place.turn, place.cell) == cell.place]
 
     def calls_by_turn(self) -> list[tuple[CallRecord, list[CallRecord]]]:
-        """Each turn with the leaf calls of its cells, and with the summary that was made before it.
+        """Each turn with the leaf calls of its cells, and with the summary before it.
 
-        A turn that was asked again stands there more than once: the newest with all that counts, each with what of it does not.
+        A turn that was asked again is there more than once. The newest has the calls that count, each one its superseded calls.
         """
         turns: list[tuple[CallRecord, list[CallRecord]]] = [(turn, []) for turn in self.turns]
-        newest = {turn.turn: called for turn, called in turns}
-        begun: dict[int, list[CallRecord]] = {}
-        coming = iter(turns)
+        newest = {turn.turn: calls for turn, calls in turns}
+        started: dict[int, list[CallRecord]] = {}
+        upcoming = iter(turns)
         for call in self.calls:
             if call.role == "node":
-                begun[call.turn] = next(coming)[1]
+                started[call.turn] = next(upcoming)[1]
             elif turns:
-                called = newest.get(call.turn, turns[-1][1])  # else it is the summary before a turn that has not begun
-                (begun.get(call.turn, called) if call.superseded else called).append(call)
+                calls = newest.get(call.turn, turns[-1][1])  # the summary before a turn that has not started has none
+                (started.get(call.turn, calls) if call.superseded else calls).append(call)
         return turns
 
     def walk(self) -> list[NodeRecord]:
         """This node and all below it, parents before children."""
-        found = [self]
+        nodes = [self]
         for child in self.children:
-            found.extend(child.walk())
-        return found
+            nodes.extend(child.walk())
+        return nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What a run left undone.
+    """The work that a run left undone.
 
     Attributes:
-        refused_calls: were never sent, because a limit forbade them since the run was begun or last taken up.
-        cancelled_calls: were ended before their reply.
-        nodes: ended without an answer, or with one from what they had.
-        cells: were interrupted.
+        refused_calls: calls that a limit forbade since the run was started or last resumed.
+        cancelled_calls: calls that ended before their reply.
+        nodes: nodes that ended without an answer, or with a partial one.
+        cells: interrupted cells, by node and name.
     """
 
     refused_calls: int = 0
@@ -129,7 +136,7 @@ class Unfinished:
 
 
 def find_unfinished(root: NodeRecord | None, refused_calls: int) -> Unfinished:
-    """What is left undone in a tree. ``cells`` are named by node and cell: ``"0:2.1"``."""
+    """The work left undone in a tree. ``cells`` are named by node and cell: ``"0:2.1"``."""
     nodes = [node for node in root.walk() if not node.superseded] if root is not None else []
     calls = [call for node in nodes for call in node.calls if not call.superseded]
     return Unfinished(

@@ -22,8 +22,8 @@ from rlm.engine.calling.caller import Caller, CountingCache
 from rlm.engine.calling.streaming import LAST_WORDS_S
 from rlm.engine.driver.nodes import Tree
 from rlm.engine.recorder import Recorder
-from rlm.engine.replay.policy import Repetition
-from rlm.engine.replay.resume import TakingUp
+from rlm.engine.replay.policy import ReplayPolicy
+from rlm.engine.replay.resume import Resume
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.spending.limits import Remaining, RunLimits
 from rlm.engine.spending.meter import Meter, PriceOf
@@ -41,7 +41,7 @@ class RunSetup:
         record: where its events are kept; None keeps nothing.
         past: what an earlier process has done of it, from the journal.
         reopened: it goes on with other limits than it had met.
-        repetition: how that is done again; its history is made from ``past``.
+        policy: how that is done again; its history is made from ``past``.
         epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
         cache: answers of leaf calls in earlier runs.
     """
@@ -57,7 +57,7 @@ class RunSetup:
     record: Record | None = None
     past: Sequence[AnyEvent] = ()
     reopened: bool = False
-    repetition: Repetition = field(default_factory=Repetition)
+    policy: ReplayPolicy = field(default_factory=ReplayPolicy)
     epoch_s: float = 0.0
     cache: AnswerCache | None = None
 
@@ -67,10 +67,10 @@ class Run:
 
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
-        repetition = setup.repetition
+        policy = setup.policy
         for event in setup.past:
-            repetition.history.note(event)
-        fed = repetition.history if repetition.purpose == "run" else None
+            policy.history.note(event)
+        fed = policy.history if policy.purpose == "run" else None
         self.recorder = Recorder(setup.id, setup.sinks, fed)
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
@@ -81,12 +81,12 @@ class Run:
         till = CallServices(self.holds, meter, self.recorder)
         cache = None if setup.cache is None else CountingCache(setup.cache, setup.past)
         caller = Caller(setup.scheduler, till, cache)
-        self._taking_up = TakingUp(till, settings.models, counts_tokens=budget.counts_tokens)
+        self._resume = Resume(till, settings.models, counts_tokens=budget.counts_tokens)
         self._rests = caller.rests
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         self._remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, self._remaining)
-        self.tree = Tree(settings, setup.sandbox, caller, limits, repetition, setup.epoch_s)
+        self.tree = Tree(settings, setup.sandbox, caller, limits, policy, setup.epoch_s)
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
 
@@ -102,11 +102,11 @@ class Run:
     def begin(self, question: str, context: PlainValue) -> None:
         """Emits the run's first event, or takes up what there is of it."""
         settings = self._setup.settings
-        if self._setup.past and self._setup.repetition.purpose == "run":
-            self._taking_up.take_up(self._setup.past)
+        if self._setup.past and self._setup.policy.purpose == "run":
+            self._resume.restore(self._setup.past)
             if self._setup.reopened:
-                told = self._remaining.notice_at_reopening()
-                self.recorder.emit(RunReopened, ROOT, told=told)
+                notice = self._remaining.notice_at_reopening() if self.tree.superseding.reopen() else None
+                self.recorder.emit(RunReopened, ROOT, notice=notice)
             return
         self.recorder.emit(
             RunStarted,
@@ -225,7 +225,7 @@ class Run:
 
     def _uses(self) -> dict[str, LimitUse]:
         elapsed, allowed = self.recorder.at_s, self._setup.budget.seconds
-        if allowed is not None and self._setup.past and self._setup.repetition.purpose == "run":
+        if allowed is not None and self._setup.past and self._setup.policy.purpose == "run":
             allowed += self._setup.past[-1].at_s  # the seconds of a run that is taken up count from then on
         left = None if allowed is None else max(0.0, allowed - elapsed)
         return {**self.ledger.uses(), "seconds": LimitUse(elapsed, allowed, left)}

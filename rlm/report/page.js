@@ -74,7 +74,7 @@ function addNode(parent, index) {
       }
     }
     addCalls(turnItem, calls.filter((call) => call.cell !== null && !itemOfCall.has(call)));  // of a cell that counts no more
-    for (const summary of after) addCall(item, summary);  // before a turn that has not begun
+    for (const summary of after) addCall(item, summary);  // before a turn that has not started
   }
   for (const child of children) addNode(item, child);  // likewise
 }
@@ -198,7 +198,7 @@ function choose(item) {
     const cost = thing.cost === null ? "" : `, $${thing.cost.toFixed(6)}`;
     const tokens = `${count(thing.in)} tokens in (${count(thing.prefix)} from the prefix cache), ${count(thing.out)} out`;
     parts.push(element("p", "", `${thing.id}: ${thing.model}, ${seconds(lasted(thing))}${waited}; ${tokens}${cost}`));
-    if (thing.superseded) parts.push(element("p", "", "Superseded: it was made again when the run was taken up. It counts only as cost."));
+    if (thing.superseded) parts.push(element("p", "", "Superseded: other work replaced it when the run was resumed. It counts only as cost."));
     if (thing.cached) parts.push(element("p", "", "Answered from the cache of earlier runs."));
     parts.push(...part("Prompt (its newest message)", thing.prompt), ...part("Reply", thing.reply), ...part("Error", thing.error));
   }

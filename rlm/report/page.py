@@ -1,7 +1,7 @@
-"""Makes the page: the run as data in a JSON block, the program that draws it, and a policy that lets nothing else run.
+"""Builds the page: the run as data in a JSON block, the program that draws it, and a policy that forbids everything besides.
 
-Everything in the data is untrusted text. It reaches the page as JSON in a block that browsers do not execute, and the program
-puts it there as text content only. Style and program are allowed by their hashes, so nothing that slipped in could run or load.
+All data is untrusted text. It reaches the page as JSON in a block that browsers do not execute, and the program shows it only as
+text content. The policy allows style and program by their hashes, so injected content can neither run nor load anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Json = object
 
 
 def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
-    """One self-contained page, for any browser of the last years."""
+    """One self-contained page for current browsers."""
     style, program = _part("page.css"), _part("page.js")
     data = dump_json(describe_run(run, root, spend))
     return (
@@ -38,23 +38,23 @@ def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
         .replace("{{title}}", escape(f"run {run}"))
         .replace("{{style}}", style)
         .replace("{{program}}", program)
-        # Last, so that nothing in it is taken for a place to fill; and so written that it cannot end its block.
+        # Last, so that no placeholder in it is filled, and escaped so that it cannot end its block.
         .replace("{{data}}", data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
     )
 
 
 def report_html(result: Result) -> str:
-    """A run as one self-contained HTML page: its tree, its timeline, its cells and calls. Needs no store.
+    """A run as one self-contained HTML page with its tree, timeline, cells and calls. Needs no store.
 
     In a notebook: ``Path("run.html").write_text(rlm.report_html(result))``, and open that file.
     """
     if not isinstance(result, Result):
-        raise ConfigurationError("report_html takes a Result; of a run on record: RLM(...).report_html(run_id).")
+        raise ConfigurationError("report_html takes a Result; for a recorded run, use RLM(...).report_html(run_id).")
     return make_page(result.run_id, result.tree, result.usage.total)
 
 
 def page_of_events(run: str, events: Sequence[AnyEvent]) -> str:
-    """The same of a run on record."""
+    """The page of a recorded run."""
     tree = TreeBuilder()
     for event in events:
         tree.add(event)
@@ -64,24 +64,22 @@ def page_of_events(run: str, events: Sequence[AnyEvent]) -> str:
 def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
     """Each event as a line of JSON, with its kind and the version of the schema."""
     for event in events:
-        fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
+        fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
         yield dump_json({"schema": SCHEMA_VERSION, "event": type(event).__name__, **fields}) + "\n"
 
 
 def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, Json]:
-    """What the page shows, as JSON: nodes with their cells, and calls, each naming its node by index."""
+    """The data of the page: nodes with their cells, and calls that name their nodes by index."""
     nodes = root.walk() if root else []
     calls = [call for node in nodes for call in node.calls]
     node_index = {id(node): number for number, node in enumerate(nodes)}
     call_index = {id(call): number for number, call in enumerate(calls)}
     parents = {id(child): node_index[id(node)] for node in nodes for child in node.children}
-    turns = {
-        id(call): call_index[id(turn)] for node in nodes for turn, called in node.calls_by_turn() for call in called
-    }
-    things: list[NodeRecord | CallRecord] = [*nodes, *calls]
+    turns = {id(call): call_index[id(turn)] for node in nodes for turn, made in node.calls_by_turn() for call in made}
+    records: list[NodeRecord | CallRecord] = [*nodes, *calls]
     return {
         "run": run,
-        "ends": max((each.ended_s or each.started_s for each in things), default=0.0),
+        "ends": max((record.ended_s or record.started_s for record in records), default=0.0),
         "tokens": spend.usage.total_tokens,
         "cost": None if spend.unpriced_calls else spend.cost_usd,
         "nodes": [_describe_node(node, parents.get(id(node))) for node in nodes],
@@ -104,7 +102,7 @@ def _describe_node(node: NodeRecord, parent: int | None) -> dict[str, Json]:
         "status": "superseded" if node.superseded else node.status,
         "answer": _text_of(node.answer),
         "error": node.error,
-        "cells": [_describe_cell(node, *each) for each in (*node.cells, *_open_cells(node))],
+        "cells": [_describe_cell(node, *cell) for cell in (*node.cells, *_open_cells(node))],
     }
 
 
@@ -113,7 +111,7 @@ def _open_cells(node: NodeRecord) -> list[tuple[Cell, None]]:
 
 
 def _describe_cell(node: NodeRecord, cell: Cell, result: CellResult | None) -> dict[str, Json]:
-    """``result`` is None of a cell that has not ended. ``refused``: the errors of sub-calls that were not made."""
+    """A cell with the errors of its refused sub-calls. ``result`` is None if it has not ended."""
     return {
         "name": cell.name,
         "turn": cell.turn,
@@ -127,7 +125,7 @@ def _describe_cell(node: NodeRecord, cell: Cell, result: CellResult | None) -> d
 
 
 def _describe_call(call: CallRecord, node: int, turn: int | None) -> dict[str, Json]:
-    """``of`` is the index of the turn whose cells made a call, or before which it made a summary; None for turns."""
+    """A call. ``of`` is the index of the turn that its cell or summary belongs to, None for turns."""
     usage = call.usage
     return {
         "id": call.id,

@@ -42,6 +42,7 @@ from rlm.store.forms import (
     is_default,
     read_fields,
 )
+from rlm.store.upgrade import OLD_KINDS
 
 LARGE_INT = 1 << 53  # not every JSON has larger ones
 START = "rlm"
@@ -276,6 +277,8 @@ class Decoder:
         if name not in KINDS:
             return None
         cls = KINDS[name]
+        if name in OLD_KINDS and OLD_KINDS[name][0] in row:
+            cls = OLD_KINDS[name][1]
         values = read_fields(self, row, {column.name: column.coder.read for column in columns_of(cls)})
         event: AnyEvent = cls(run=self.run, seq=seq, **values)
         return event

@@ -339,6 +339,6 @@ REPLIED = RowForm(
 )  # fmt: skip
 ENDED = RowForm("=", SubcallEnded, "at_s", "call", "key", "value", "failure", "elapsed_s")
 CELL = RowForm("{", CellStarted, "at_s")
-EXECUTED = RowForm("}", CellExecuted, "at_s", "result", "notice", "dropped")
+EXECUTED = RowForm("}", CellExecuted, "at_s", "result", "notice")
 ROWS = (LEAF, TURN, SENT, REPLIED, ENDED, CELL, EXECUTED)
 """A change to the own paths of a row, or to their order, needs another code: journals keep what is written."""

@@ -9,6 +9,7 @@ from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.runs import MAX_CONTEXT_BYTES, RunInfo
 from rlm.store.codec import Decoder, LoadValue, MissingTextError
+from rlm.store.upgrade import upgrade
 
 NO_TEXTS = "run {} was stored without its texts (--no-store-texts), so it cannot be executed again"
 
@@ -23,7 +24,7 @@ def decode_events(
     """
     decoder = Decoder(run, find_text, load, lenient=lenient)
     try:
-        return [event for line in lines for event in decoder.decode(line)]
+        return upgrade([event for line in lines for event in decoder.decode(line)])
     except MissingTextError:
         raise IncompleteRecordError(NO_TEXTS.format(run)) from None
 

@@ -1,1 +1,1 @@
-"""Ways to watch a run: folds over its events. A view never changes a run and never slows it."""
+"""Views of a run: folds over its events. A view never changes a run and never slows it."""

@@ -1,8 +1,8 @@
-"""Untrusted text made fit for a terminal: what models, documents and providers wrote must not move the cursor.
+"""Removes everything from untrusted text that could act on a terminal, such as moving the cursor.
 
 Removed: ANSI and OSC sequences, all other control characters, and the invisible characters that reorder or hide text
-(bidirectional overrides, zero-width characters, tags, lone surrogates). It knows nothing of runs or of rich; whoever
-draws with rich must besides use ``Text``, never markup.
+(bidirectional overrides, zero-width characters, tags, lone surrogates). It knows nothing of runs or of rich. Code that draws
+with rich must also use ``Text``, never markup.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SEQUENCE = re.compile(
     r"""
       (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                  # CSI: colours, cursor, clear
     | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])                 # OSC (titles, links, clipboard), DCS, SOS, PM, APC ...
-      [^\n\x07\x1b\x90\x98\x9c-\x9f]{0,4096} (?:\x07|\x1b\\|\x9c)  # ... to its end in the same line, else the introducer alone
+      [^\n\x07\x1b\x90\x98\x9c-\x9f]{0,4096} (?:\x07|\x1b\\|\x9c)  # ... to its end in the same line, or only the introducer
     | \x1b [ -/]* [0-~]                                    # two-character escapes
     """,
     re.VERBOSE,
@@ -28,7 +28,7 @@ _UNSAFE = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_HIDDEN}]")
 _BLANKS = re.compile(r"\s+")
 
 _LOOK_AHEAD = 4
-"""``one_line`` looks at this many times its limit and no further: a cell may be megabytes long."""
+"""``one_line`` reads this many times its limit and no further: a cell can be megabytes long."""
 
 
 def safe_text(text: str) -> str:
@@ -38,7 +38,7 @@ def safe_text(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 120) -> str:
-    """The text on one line of at most ``limit`` characters; an ellipsis stands for what was cut."""
+    """The text on one line of at most ``limit`` characters, with an ellipsis if it was cut."""
     head = text[: limit * _LOOK_AHEAD]
     line = _BLANKS.sub(" ", safe_text(head)).strip()
     if len(line) > limit:
@@ -47,10 +47,10 @@ def one_line(text: str, limit: int = 120) -> str:
 
 
 def speaks_unicode(encoding: str | None) -> bool:
-    """Whether a terminal or stream of this encoding takes any character; one without an encoding is text in memory."""
+    """True if a terminal or stream of this encoding takes any character. Text in memory has no encoding."""
     return encoding is None or encoding.lower().startswith("utf")
 
 
 def ascii_only(text: str) -> str:
-    """For one that does not."""
+    """The text for a stream that takes only ASCII."""
     return text.replace("…", "...").replace("·", "-").encode("ascii", "replace").decode()

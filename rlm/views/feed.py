@@ -1,7 +1,6 @@
-"""How events get from the engine to a view: appended on the engine's thread, looked at on a thread of the view's own.
+"""Passes events from the engine to a view: appended on the engine's thread, shown on a thread of the view.
 
-``emit`` is one append, so a view can be as slow as a terminal is and the run does not notice. It knows nothing of what
-a view shows.
+``emit`` is one append, so a slow terminal does not slow the run. It knows nothing of the content of views.
 """
 
 from __future__ import annotations
@@ -17,28 +16,28 @@ from rlm.core.events import AnyEvent, RunResumed
 
 
 class RunClock:
-    """A run's own time between its events: seconds since it began, without those when no process executed it."""
+    """The time of a run between its events: seconds since its start, without those when no process executed it."""
 
     def __init__(self) -> None:
-        self._began_s: float | None = None
+        self._start_s: float | None = None
 
     def note(self, event: AnyEvent) -> None:
-        if self._began_s is None or isinstance(event, RunResumed):
-            self._began_s = time.monotonic() - event.at_s
+        if self._start_s is None or isinstance(event, RunResumed):
+            self._start_s = time.monotonic() - event.at_s
 
     def now(self) -> float:
-        return 0.0 if self._began_s is None else time.monotonic() - self._began_s
+        return 0.0 if self._start_s is None else time.monotonic() - self._start_s
 
 
 class ThreadedView(ABC):
-    """A sink that is also a context manager: watches while its block runs, shows the end when it closes."""
+    """A sink and context manager: shows the run while its block is open, and the end when it closes."""
 
     def __init__(self, refresh_s: float) -> None:
         self._refresh_s = refresh_s
         self._arrived: deque[AnyEvent] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="rlm-view", daemon=True)
-        self._gone = False
+        self._closed = False
 
     def emit(self, event: AnyEvent) -> None:
         self._arrived.append(event)
@@ -52,23 +51,23 @@ class ThreadedView(ABC):
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._guarded(last=True)
+        self._show_safely(last=True)
 
     @abstractmethod
     def show(self, events: list[AnyEvent], *, last: bool) -> None:
-        """Takes in what happened since the last look and draws it. ``last``: the final call, on the closing thread."""
+        """Folds the events since the last call and draws the result. ``last``: the final call, on the closing thread."""
 
     def _watch(self) -> None:
         while not self._stop.wait(self._refresh_s):
-            self._guarded(last=False)
+            self._show_safely(last=False)
 
-    def _guarded(self, *, last: bool) -> None:
-        """Shows, unless the terminal has gone: a view that nobody can see must not end the run."""
+    def _show_safely(self, *, last: bool) -> None:
+        """Shows new events unless the terminal is closed: a view that cannot be seen must not end the run."""
         arrived = self._arrived
         events = [arrived.popleft() for _ in range(len(arrived))]
-        if self._gone:
+        if self._closed:
             return
         try:
             self.show(events, last=last)
         except (OSError, ValueError):  # ValueError: the stream was closed
-            self._gone = True
+            self._closed = True

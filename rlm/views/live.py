@@ -1,7 +1,7 @@
 """The live tree on a terminal: nodes with their cells and batches, calls, tokens, cost, elapsed time.
 
-Drawn with rich at a fixed rate from a thread of its own, never higher than the terminal however many nodes there are.
-All texts are drawn as plain ``Text``: nothing that a model wrote is taken as markup.
+Drawn with rich at a fixed rate on a thread of its own, never higher than the terminal. All texts are drawn as plain ``Text``, so
+that nothing that a model wrote acts as markup.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from rich.text import Text
 from rlm.core.events import AnyEvent
 from rlm.views.escape import ascii_only, one_line, speaks_unicode
 from rlm.views.feed import RunClock, ThreadedView
-from rlm.views.layout import Mark, Row, describe_calls, describe_spend, outline
+from rlm.views.formatting import describe_calls, describe_spend
+from rlm.views.layout import Mark, Row, outline
 from rlm.views.progress import Progress
 
 REFRESH_S = 0.125
 """Eight frames a second: a spinner looks alive, and redrawing costs about two hundredths of one core."""
 
 MAX_TREE_ROWS = 30
-"""Of the tree, on terminals with room for more: beyond this nobody reads along."""
+"""The height of the tree on tall terminals: readers cannot follow more rows."""
 
 FOOTER_ROWS = 4
 """Two lines of totals, the cursor's line, and one to spare, so that the shell's prompt never scrolls the tree."""
@@ -40,7 +41,7 @@ _SIGNS: dict[Mark, tuple[str, str, str]] = {
 
 
 class LiveView(ThreadedView):
-    """Shows a run on a terminal while its block is open. ``console`` is where; stderr by default.
+    """Shows a run on a terminal while its block is open. ``console`` is stderr by default.
 
     Example:
         with LiveView() as view:
@@ -82,7 +83,7 @@ class LiveView(ThreadedView):
 
 
 def draw(progress: Progress, elapsed_s: float, *, width: int, height: int, unicode: bool = True) -> RenderableType:
-    """One frame, at most ``height`` lines high and none wrapped."""
+    """One frame of at most ``height`` lines, without wrapped lines."""
     spinner = _SPINNER if unicode else _SPINNER_ASCII
     tick = spinner[int(elapsed_s / REFRESH_S) % len(spinner)]
     root = outline(progress, elapsed_s, min(MAX_TREE_ROWS, max(1, height - FOOTER_ROWS)))
@@ -103,12 +104,12 @@ def _tree_lines(row: Row, tick: str, unicode: bool, lead: str = "", below: str =
     line.append((sign if unicode else ascii_sign) or tick, style=style)
     fit = str if unicode else ascii_only
     line.append(fit(f" {row.text}"), style="dim" if row.mark == "more" else "not dim")
-    if row.aside:
-        line.append(fit(f"  {row.aside}"), style="dim")
+    if row.detail:
+        line.append(fit(f"  {row.detail}"), style="dim")
     yield line
     fork, last_fork, pipe = ("├─ ", "└─ ", "│  ") if unicode else ("|- ", "`- ", "|  ")
-    for place, child in enumerate(row.children):
-        at_end = place == len(row.children) - 1
+    for index, child in enumerate(row.children):
+        at_end = index == len(row.children) - 1
         yield from _tree_lines(
             child, tick, unicode, below + (last_fork if at_end else fork), below + ("   " if at_end else pipe)
         )

@@ -1,8 +1,6 @@
-"""What a run is doing now: a fold over its events into counts, small enough for any number of calls.
+"""Folds a run's events into the state that views show. Its size does not grow with the number of calls.
 
-Pure: no drawing, no clock, no locks; whoever feeds it does so from one thread. Texts are kept as they came (cut, never
-cleaned): making them fit for a screen is the drawer's business. A run that is taken up goes on where it stood: what is made
-again takes the place of what was cut off.
+Pure: no drawing, no clock, no locks. One thread feeds it. Texts are cut but not cleaned: the code that draws them does that.
 """
 
 from __future__ import annotations
@@ -23,39 +21,37 @@ from rlm.core.events import (
     NodeFinished,
     NodeStarted,
     RunFinished,
-    RunReopened,
     RunResumed,
     RunStarted,
     Status,
     SubcallEnded,
+    Superseded,
 )
 from rlm.core.history import NOT_OUTCOMES
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.subcalls import SubcallFailure
 from rlm.core.usage import Spend
-from rlm.views.state import KEPT_CHARS, End, EndedCall, Group, NodeProgress, Step, Tally
+from rlm.views.state import MAX_TEXT_CHARS, CellProgress, CountedCall, End, NodeProgress, Tally
 
 
 @dataclass(slots=True)
 class _OpenCall:
+    """A call on its way: a turn, or (``cell`` set) a leaf call."""
+
     node: NodeProgress
     tallies: tuple[Tally, ...]
-    step: Step | None
+    turn: int
+    cell: CellProgress | None
     sent: bool = False
-
-    @property
-    def is_turn(self) -> bool:
-        return self.step is None
 
 
 @dataclass(slots=True)
 class Progress:
-    """The whole run. ``calls`` counts every call to a model, turns of nodes and leaf calls alike.
+    """The state of a whole run. ``calls`` counts turns of nodes and leaf calls alike.
 
     Attributes:
-        at_s: the time of the latest event; ``finished`` says whether it was the last.
-        nodes: tally of nodes; their ``waiting`` and ``dropped`` stay 0.
-        deepest: the greatest depth at which a call was made.
+        at_s: the time of the latest event.
+        nodes: tally of nodes; none of them is ever ``waiting`` or ``cancelled``.
     """
 
     started: RunStarted | None = None
@@ -64,11 +60,9 @@ class Progress:
     nodes: Tally = field(default_factory=Tally)
     spend: Spend = field(default_factory=Spend)
     retries: int = 0
-    deepest: int = 0
     at_s: float = 0.0
     status: Status | None = None
     limit: str | None = None
-    error: str | None = None
     _nodes: dict[NodeId, NodeProgress] = field(default_factory=dict)
     _open: dict[CallId, _OpenCall] = field(default_factory=dict)
 
@@ -80,131 +74,122 @@ class Progress:
         return self._nodes.get(node_id)
 
     def add(self, event: AnyEvent) -> None:
-        """Takes one event in. Events of nodes and calls whose start was not seen are left out."""
+        """Folds one event. Events of nodes and calls are ignored if their start was not seen."""
         self.at_s = max(self.at_s, event.at_s)
         match event:
             case CallStarted():
-                self._call_started(event)
+                self._start_call(event)
             case CallSent():
-                self._call_sent(event)
+                self._send_call(event)
             case CallReplied():
                 self.spend = self.spend.plus(event.reply.usage, event.cost_usd)
-                self._call_ended(event.call, "done")
+                self._end_call(event.call, "done")
             case CallBilled():
                 self.spend = self.spend.plus(event.usage, event.cost_usd)
             case CallFailed():
-                self._call_ended(event.call, "dropped" if event.error in NOT_OUTCOMES else "failed")
+                self._end_call(event.call, "cancelled" if event.error in NOT_OUTCOMES else "failed")
             case CallRetried():
                 self.retries += 1
-                self._call_waits_again(event)
+                self._retry_call(event)
             case SubcallEnded(failure=SubcallFailure()):
-                self._subcall_failed(event)
+                self._fail_subcall(event)
             case CellStarted():
-                self._cell_started(event)
+                self._start_cell(event)
             case CellExecuted():
-                self._cell_executed(event)
+                self._end_cell(event)
             case NodeStarted():
-                self._node_started(event)
+                self._start_node(event)
             case NodeFinished():
-                self._node_finished(event)
+                self._finish_node(event)
             case _:
-                self._run_event(event)
+                self._add_run_event(event)
 
-    def _run_event(self, event: AnyEvent) -> None:
+    def _add_run_event(self, event: AnyEvent) -> None:
         match event:
             case RunStarted():
                 self.started = event
             case RunResumed():
-                self.status = self.limit = self.error = None
+                self.status = self.limit = None
                 if self.root is not None:
-                    self._go_on(self.root)
-            case RunReopened():
-                if self.root is not None and self.root.last_turn is not None:
-                    self._forget_steps(
-                        self.root, [step for step in self.root.steps if step.turn >= self.root.last_turn]
-                    )
+                    self._continue_node(self.root)
+            case Superseded():
+                self._drop(event)
             case RunFinished():
-                self._drop(list(self._open))
-                self.status, self.limit, self.error = event.status, event.limit, event.error
+                self._cancel(list(self._open))
+                self.status, self.limit = event.status, event.limit
             case _:
                 pass
 
-    def _call_started(self, event: CallStarted) -> None:
+    # Calls.
+
+    def _start_call(self, event: CallStarted) -> None:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        self._go_on(node)
-        step: Step | None = None
+        self._continue_node(node)
+        cell: CellProgress | None = None
+        tallies: tuple[Tally, ...] = (self.calls,)
         if event.role == "node":
             node.turn, node.activity = event.turn, "queued"
-            node.last_turn = event.turn if event.limit is not None else None
-            before = node.ended_turn[1] if node.ended_turn and node.ended_turn[0] == event.call else None
-            tallies: tuple[Tally, ...] = (self.calls,)
         else:
-            step = _step(node, f"{event.turn}.{event.cell}" if event.cell is not None else None, event.at_s)
-            if step.end is not None:  # a limit had cut it short, and there is room for more now
-                step.ended_s = step.end = step.error = None
-            before = step.ended.pop(event.call, None)
-            tallies = (self.calls, _group(step, event.batch).tally)
-        if before is not None:  # the run was taken up, and makes it again
-            before.take_back(self.calls)
-            if step is None:
-                self._forget_steps(node, [each for each in node.steps if each.turn > event.turn])
+            cell = node.cell(f"{event.turn}.{event.cell}" if event.cell is not None else None, event.at_s)
+            tallies = (self.calls, cell.group(event.batch).tally)
         for tally in tallies:
             tally.waiting += 1
         node.open_calls += 1
-        self.deepest = max(self.deepest, event.depth)
-        self._open[event.call] = _OpenCall(node, tallies, step)
+        self._open[event.call] = _OpenCall(node, tallies, event.turn, cell)
 
-    def _call_sent(self, event: CallSent) -> None:
+    def _send_call(self, event: CallSent) -> None:
         call = self._open.get(event.call)
         if call is None or call.sent:
             return
         call.sent = True
-        if call.is_turn:
+        if call.cell is None:
             call.node.activity = "asking"
         for tally in call.tallies:
             tally.waiting -= 1
             tally.running += 1
 
-    def _call_waits_again(self, event: CallRetried) -> None:
+    def _retry_call(self, event: CallRetried) -> None:
         call = self._open.get(event.call)
         if call is None or not call.sent:
             return
         call.sent = False
-        if call.is_turn:
+        if call.cell is None:
             call.node.activity = "queued"
         for tally in call.tallies:
             tally.running -= 1
             tally.waiting += 1
 
-    def _call_ended(self, call_id: CallId, end: End) -> None:
-        call = self._close(call_id)
+    def _end_call(self, call_id: CallId, end: End) -> None:
+        call = self._close_call(call_id)
         if call is None:
             return
-        ended = EndedCall.count(*((tally, end) for tally in call.tallies))
-        if call.step is None:
-            call.node.activity, call.node.ended_turn = "reading", (call_id, ended)
-        elif call.step.end is None:
-            call.step.ended[call_id] = ended
+        counted = CountedCall.count(*((tally, end) for tally in call.tallies))
+        if call.cell is None:
+            call.node.activity = "reading"
+            if end != "done":
+                call.node.unanswered[call.turn] = counted
+        elif call.cell.end is None:
+            call.cell.ended[call_id] = counted
 
-    def _subcall_failed(self, event: SubcallEnded) -> None:
-        """One whose reply was of no use, or that was never made: then no call counts for it."""
+    def _fail_subcall(self, event: SubcallEnded) -> None:
+        """Counts a sub-call as failed whose reply was of no use, or that was refused before it became a call."""
         node = self._nodes.get(event.node)
         if node is None or NodeId(event.call) in self._nodes:
             return
         place = SubcallPlace.parse(event.call)
-        step = _step(node, f"{place.turn}.{place.cell}", event.at_s)
-        ended = step.ended.get(event.call)
+        cell = node.cell(f"{place.turn}.{place.cell}", event.at_s)
+        ended = cell.ended.get(event.call)
         if ended is None and not event.prefetched:
-            newest = next(reversed(step.groups.values()), None) or _group(step, None)
-            step.ended[event.call] = EndedCall.count((newest.tally, "failed"))
-        elif ended is not None and ended.counted[-1][1] == "done":
+            newest = next(reversed(cell.groups.values()), None) or cell.group(None)
+            cell.ended[event.call] = CountedCall.count((newest.tally, "failed"))
+        elif ended is not None and ended.group_end == "done":
             (calls, end), (group, _) = ended.counted
-            ended.take_back()
-            step.ended[event.call] = EndedCall.count((calls, end), (group, "failed"))
+            ended.uncount()
+            cell.ended[event.call] = CountedCall.count((calls, end), (group, "failed"))
 
-    def _close(self, call_id: CallId) -> _OpenCall | None:
+    def _close_call(self, call_id: CallId) -> _OpenCall | None:
         call = self._open.pop(call_id, None)
         if call is None:
             return None
@@ -216,42 +201,43 @@ class Progress:
                 tally.waiting -= 1
         return call
 
-    def _drop(self, call_ids: list[CallId]) -> None:
+    def _cancel(self, call_ids: list[CallId]) -> None:
         for call_id in call_ids:
-            call = self._close(call_id)
+            call = self._close_call(call_id)
             for tally in call.tallies if call else ():
-                tally.dropped += 1
+                tally.cancelled += 1
 
-    def _cell_started(self, event: CellStarted) -> None:
+    # Cells.
+
+    def _start_cell(self, event: CellStarted) -> None:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        self._go_on(node)
-        self._forget_steps(node, [step for step in node.steps if step.name == event.cell.name])
+        self._continue_node(node)
         node.activity = "executing"
-        node.cells += 1
-        node.steps.append(Step(event.cell.name, _telling_line(event.cell.code), event.at_s))
+        node.cells.append(CellProgress(event.cell.name, _identifying_line(event.cell.code), event.at_s))
 
-    def _cell_executed(self, event: CellExecuted) -> None:
+    def _end_cell(self, event: CellExecuted) -> None:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        step = _step(node, event.cell.name, event.at_s)
-        step.ended_s, step.end = event.at_s, event.result.end
-        step.ended = {call: ended for call, ended in step.ended.items() if ended.counted[-1][1] != "done"}
-        step.error = event.result.error[:KEPT_CHARS] if event.result.error else None
+        cell = node.cell(event.cell.name, event.at_s)
+        cell.ended_s, cell.end = event.at_s, event.result.end
+        cell.ended = {call_id: ended for call_id, ended in cell.ended.items() if ended.group_end != "done"}
+        cell.error = event.result.error[:MAX_TEXT_CHARS] if event.result.error else None
         node.activity = "reading"
-        node.cell_errors += event.result.end != "ok"
 
-    def _node_started(self, event: NodeStarted) -> None:
+    # Nodes.
+
+    def _start_node(self, event: NodeStarted) -> None:
         parent = self._nodes.get(event.parent) if event.parent is not None else None
-        group = _group(_step(parent, None, event.at_s), event.batch) if parent else None
+        group = parent.cell(None, event.at_s).group(event.batch) if parent else None
         node = NodeProgress(
             id=event.node,
             depth=event.depth,
             model=event.model,
-            question=event.question[:KEPT_CHARS],
-            context=event.context[:KEPT_CHARS],
+            question=event.question[:MAX_TEXT_CHARS],
+            context=event.context[:MAX_TEXT_CHARS],
             started_s=event.at_s,
             group=group,
         )
@@ -263,70 +249,96 @@ class Progress:
             group.tally.running += 1
             group.children.append(node)
 
-    def _node_finished(self, event: NodeFinished) -> None:
+    def _finish_node(self, event: NodeFinished) -> None:
         node = self._nodes.get(event.node)
         if node is None or node.status is not None:
             return
+        node.error = event.error[:MAX_TEXT_CHARS] if event.error else None
+        self._end_node(node, event.status, event.at_s)
+
+    def _end_node(self, node: NodeProgress, status: Status, at_s: float) -> None:
         if node.open_calls:
-            self._drop([call_id for call_id, call in self._open.items() if call.node is node])
-        node.activity, node.status, node.ended_s = "finished", event.status, event.at_s
-        node.error = event.error[:KEPT_CHARS] if event.error else None
-        for step in node.steps:
-            if step.end is None:
-                step.ended_s, step.end, step.cut = event.at_s, "interrupted", True
+            self._cancel([call_id for call_id, call in self._open.items() if call.node is node])
+        node.activity, node.status, node.ended_s = "finished", status, at_s
+        for cell in node.cells:
+            if cell.end is None:
+                cell.ended_s, cell.end, cell.cut = at_s, "interrupted", True
         if node is not self.root:
-            node.steps.clear()
+            node.cells.clear()
         for tally in (self.nodes, *node.tallies):
             tally.running -= 1
-            tally.count(_end_of(node))
+            _count_node(tally, node, 1)
 
-    def _go_on(self, node: NodeProgress) -> None:
-        """One that had come to an end does more."""
+    def _continue_node(self, node: NodeProgress) -> None:
+        """Reopens a node that does more after its end."""
         if node.status is None:
             return
         for tally in (self.nodes, *node.tallies):
-            tally.count(_end_of(node), -1)
+            _count_node(tally, node, -1)
             tally.running += 1
         node.activity, node.status, node.ended_s, node.error = "starting", None, None, None
-        for step in node.steps:
-            if step.cut:
-                step.ended_s, step.end, step.cut = None, None, False
+        for cell in node.cells:
+            if cell.cut:
+                cell.reopen()
 
-    def _forget_steps(self, node: NodeProgress, steps: list[Step]) -> None:
-        """Cells in whose place the run executes others."""
-        for step in steps:
-            node.steps.remove(step)
-            node.cells -= 1
+    # Superseded work.
+
+    def _drop(self, event: Superseded) -> None:
+        """Drops superseded work. Its replies stay counted among all calls, because they were paid for."""
+        node = self._nodes.get(event.node)
+        if node is None:
+            return
+        if event.from_turn is not None:
+            for turn in [turn for turn in node.unanswered if turn >= event.from_turn]:
+                node.unanswered.pop(turn).uncount()
+        dropped = {f"{turn}.{number}" for turn, number in event.cells}
+        for cell in [cell for cell in node.cells if cell.name in dropped]:
+            node.cells.remove(cell)
+            self._end_children(cell)
+        reopened = {f"{turn}.{number}" for turn, number in event.results}
+        for cell in node.cells:
+            if cell.name in reopened:
+                cell.reopen()
+        for call_id in event.calls:
+            self._drop_call(node, call_id)
+
+    def _drop_call(self, node: NodeProgress, call_id: CallId) -> None:
+        child = self._nodes.get(NodeId(call_id))
+        if child is not None and child.group is not None and child in child.group.children:  # not superseded before
+            self._end_superseded(child)
+            _count_node(child.group.tally, child, -1)
+            child.group.children.remove(child)
+            return
+        for cell in reversed(node.cells):
+            if (ended := cell.ended.pop(call_id, None)) is not None:
+                ended.uncount(self.calls)
+                return
+
+    def _end_children(self, cell: CellProgress) -> None:
+        for child in cell.children:
+            self._end_superseded(child)
+
+    def _end_superseded(self, node: NodeProgress) -> None:
+        """Ends a node that is superseded, with all nodes below it."""
+        for cell in node.cells:
+            self._end_children(cell)
+        if node.status is None:
+            self._end_node(node, "cancelled", self.at_s)
 
 
-def _end_of(node: NodeProgress) -> End:
-    return "done" if node.status in ("complete", "partial") else "failed"
+def _count_node(tally: Tally, node: NodeProgress, by: int) -> None:
+    if node.end is not None:
+        tally.count(node.end, by)
 
 
-def _step(node: NodeProgress, name: str | None, at_s: float) -> Step:
-    """The named step, else (``name`` None) the latest; a new one where the event that began it was not seen."""
-    for step in reversed(node.steps):
-        if name is None or step.name == name:
-            return step
-    node.steps.append(Step(name or "", "", at_s))
-    return node.steps[-1]
-
-
-def _group(step: Step, batch: int | None) -> Group:
-    group = step.groups.get(batch)
-    if group is None:
-        group = step.groups[batch] = Group(batch)
-    return group
-
-
-def _telling_line(code: str) -> str:
-    """The first line that is neither empty nor a comment: what a reader recognises a cell by."""
+def _identifying_line(code: str) -> str:
+    """The first line that is neither empty nor a comment: readers recognise a cell by it."""
     first = ""
-    for line in _lines(code[: KEPT_CHARS * 10]):
+    for line in _lines(code[: MAX_TEXT_CHARS * 10]):
         first = first or line
         if not line.startswith("#"):
-            return line[:KEPT_CHARS]
-    return first[:KEPT_CHARS]
+            return line[:MAX_TEXT_CHARS]
+    return first[:MAX_TEXT_CHARS]
 
 
 def _lines(code: str) -> Iterator[str]:

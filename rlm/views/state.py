@@ -1,4 +1,4 @@
-"""How a run stands, as the views know it: nodes, their cells, and counts of calls. ``progress`` keeps it true."""
+"""The state of a run as the views know it: nodes, their cells, and counts of calls. ``progress`` updates it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from rlm.core.events import Status
 from rlm.core.ids import CallId, NodeId
 
 Activity: TypeAlias = Literal["starting", "queued", "asking", "reading", "executing", "finished"]
-"""What a node does: waits for a slot (queued), for its model (asking), reads a reply, executes a cell."""
+"""The activity of a node: it waits for a slot (queued) or for its model (asking), reads a reply, or executes a cell."""
 
-End: TypeAlias = Literal["done", "failed", "dropped"]
+End: TypeAlias = Literal["done", "failed", "cancelled"]
 
-KEPT_CHARS = 400
-"""Characters kept of a question, a line of code, an error: no screen shows more of one line."""
+MAX_TEXT_CHARS = 400
+"""Characters of a question, of a line of code, of an error: no screen shows more in one line."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """How many of some calls wait for a slot, run, are answered, failed, or were dropped when their node ended."""
+    """Calls by state. ``waiting`` ones have no slot yet; ``cancelled`` ones were cut off when their node ended."""
 
     waiting: int = 0
     running: int = 0
     done: int = 0
     failed: int = 0
-    dropped: int = 0
+    cancelled: int = 0
 
     @property
     def total(self) -> int:
-        return self.waiting + self.running + self.done + self.failed + self.dropped
+        return self.waiting + self.running + self.done + self.failed + self.cancelled
 
     @property
     def open(self) -> int:
@@ -42,8 +42,8 @@ class Tally:
                 self.done += by
             case "failed":
                 self.failed += by
-            case "dropped":
-                self.dropped += by
+            case "cancelled":
+                self.cancelled += by
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -51,13 +51,13 @@ class Tally:
             self.running + other.running,
             self.done + other.done,
             self.failed + other.failed,
-            self.dropped + other.dropped,
+            self.cancelled + other.cancelled,
         )
 
 
-@dataclass(slots=True)
-class Group:
-    """The sub-calls of one batch, or (``batch`` None) the single sub-calls of one cell: leaf calls and child nodes."""
+@dataclass(slots=True, eq=False)
+class SubcallGroup:
+    """Leaf calls and child nodes of one batch, or (``batch`` None) the single sub-calls of one cell."""
 
     batch: int | None
     tally: Tally = field(default_factory=Tally)
@@ -65,30 +65,34 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class EndedCall:
-    """Where a call is counted, and as what."""
+class CountedCall:
+    """The tallies that count an ended call, each with the end that it counts."""
 
     counted: tuple[tuple[Tally, End], ...]
 
     @classmethod
-    def count(cls, *counted: tuple[Tally, End]) -> EndedCall:
+    def count(cls, *counted: tuple[Tally, End]) -> CountedCall:
         for tally, end in counted:
             tally.count(end)
         return cls(counted)
 
-    def take_back(self, paid: Tally | None = None) -> None:
-        """``paid`` is the tally of all calls, where one that was answered stays counted: it was paid for."""
+    def uncount(self, paid: Tally | None = None) -> None:
+        """Removes the call from its tallies. An answered call stays in the tally ``paid``."""
         for tally, end in self.counted:
             if not (tally is paid and end == "done"):
                 tally.count(end, -1)
 
+    @property
+    def group_end(self) -> End:
+        """The end that the innermost tally counts."""
+        return self.counted[-1][1]
 
-@dataclass(slots=True)
-class Step:
-    """One cell: the line that tells it from others, how it ended, and what it asked for.
 
-    ``ended`` is how its calls ended, of a cell that is over those that failed: they may be made again, when the run is taken up.
-    ``cut``: its node ended before it.
+@dataclass(slots=True, eq=False)
+class CellProgress:
+    """One cell: the line of code that identifies it, its end, and its sub-calls.
+
+    ``ended`` are its ended calls; once the cell has ended, only those without an answer. ``cut``: its node ended before it.
     """
 
     name: str
@@ -97,22 +101,33 @@ class Step:
     ended_s: float | None = None
     end: CellEnd | None = None
     error: str | None = None
-    groups: dict[int | None, Group] = field(default_factory=dict)
-    ended: dict[CallId, EndedCall] = field(default_factory=dict)
+    groups: dict[int | None, SubcallGroup] = field(default_factory=dict)
+    ended: dict[CallId, CountedCall] = field(default_factory=dict)
     cut: bool = False
-
-    @property
-    def turn(self) -> int:
-        return int(self.name.partition(".")[0] or 0)
 
     @property
     def tally(self) -> Tally:
         return sum((group.tally for group in self.groups.values()), Tally())
 
+    @property
+    def children(self) -> list[NodeProgress]:
+        return [child for group in self.groups.values() for child in group.children]
 
-@dataclass(slots=True)
+    def group(self, batch: int | None) -> SubcallGroup:
+        """The group of a batch; a new one for its first sub-call."""
+        group = self.groups.get(batch)
+        if group is None:
+            group = self.groups[batch] = SubcallGroup(batch)
+        return group
+
+    def reopen(self) -> None:
+        """Marks a cell as running again."""
+        self.ended_s, self.end, self.error, self.cut = None, None, None, False
+
+
+@dataclass(slots=True, eq=False)
 class NodeProgress:
-    """One node. The steps of a finished one are forgotten, except the root's. ``last_turn``: a limit made it the last."""
+    """One node. A finished one has no cells, unless it is the root. ``unanswered`` are its turns that ended without a reply."""
 
     id: NodeId
     depth: int
@@ -120,20 +135,32 @@ class NodeProgress:
     question: str
     context: str
     started_s: float
-    group: Group | None
+    group: SubcallGroup | None
     activity: Activity = "starting"
     turn: int = 0
-    cells: int = 0
-    cell_errors: int = 0
     ended_s: float | None = None
     status: Status | None = None
     error: str | None = None
-    steps: list[Step] = field(default_factory=list)
+    cells: list[CellProgress] = field(default_factory=list)
     open_calls: int = 0
-    ended_turn: tuple[CallId, EndedCall] | None = None
-    last_turn: int | None = None
+    unanswered: dict[int, CountedCall] = field(default_factory=dict)
+
+    @property
+    def end(self) -> End | None:
+        """The end that tallies count; None while the node is open."""
+        if self.status is None:
+            return None
+        return "done" if self.status in ("complete", "partial") else "failed"
 
     @property
     def tallies(self) -> tuple[Tally, ...]:
-        """Where it is counted among the sub-calls of its parent."""
+        """The tallies of its parent that count it."""
         return (self.group.tally,) if self.group else ()
+
+    def cell(self, name: str | None, at_s: float) -> CellProgress:
+        """The named cell, or (``name`` None) the latest; a new one if its start was not seen."""
+        for cell in reversed(self.cells):
+            if name is None or cell.name == name:
+                return cell
+        self.cells.append(CellProgress(name or "", "", at_s))
+        return self.cells[-1]

@@ -69,7 +69,7 @@ def test_a_process_that_ends_is_replaced_with_the_variables_it_had_and_the_model
         [cell("x = 1"), cell("import os; os._exit(1)"), cell("FINAL([context, 'x' in globals()])")], "still here"
     )
     assert result.answer == ["still here", True]
-    assert "are there again" in observation(result, 3)
+    assert "were restored" in observation(result, 3)
 
 
 def test_classes_and_dataclasses_work_over_several_cells() -> None:

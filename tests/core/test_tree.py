@@ -1,11 +1,11 @@
-"""The tree of a run: what it keeps of calls by the ten thousand."""
+"""The tree of a run with ten thousands of calls."""
 
 from __future__ import annotations
 
 from rlm.core.events import CallStarted, NodeStarted
 from rlm.core.ids import ROOT, CallId, RunId
 from rlm.core.messages import CallRole, Message, Request
-from rlm.core.tree_builder import CUT_PROMPT_CHARS, KEPT_PROMPT_CHARS, TreeBuilder
+from rlm.core.tree_builder import CUT_PROMPT_CHARS, MAX_PROMPT_CHARS, TreeBuilder
 
 RUN = RunId("run")
 
@@ -25,10 +25,10 @@ def started(number: int, prompt: str, role: CallRole = "leaf") -> CallStarted:
     )
 
 
-def test_long_prompts_are_kept_until_they_are_too_many_and_then_their_ends() -> None:
+def test_later_long_prompts_are_cut() -> None:
     tree = TreeBuilder()
     tree.add(NodeStarted(run=RUN, node=ROOT, at_s=0.0, parent=None, depth=0, model="m", question="q", context="c"))
-    size = KEPT_PROMPT_CHARS // 8
+    size = MAX_PROMPT_CHARS // 8
     for number in range(10):
         tree.add(started(number, f"first {number} " + "x" * size + f" last {number}"))
     tree.add(started(10, "short"))

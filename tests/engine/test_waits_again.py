@@ -1,4 +1,4 @@
-"""A cell that ends without an answer, and waits for it when it is executed again: in virtual time."""
+"""A cell that ends before an answer, and waits for it when it is executed again, in virtual time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import Request
 from rlm.core.result import Result
-from rlm.engine.replay.policy import END_GRACE_S, OnDivergence, Repetition
+from rlm.engine.replay.ordering import END_GRACE_S
+from rlm.engine.replay.policy import OnDivergence, ReplayPolicy
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.prompts import default_family
@@ -36,7 +37,7 @@ def reply(request: Request) -> str:
 def execute(
     clock: VirtualClock, past: list[AnyEvent], *, waits: bool, on_divergence: OnDivergence = "stop"
 ) -> tuple[Result, list[AnyEvent]]:
-    """A run in which a cell asks, and waits for the answer or does not."""
+    """A run in which a cell asks, and waits for the answer or not."""
     sink = Collector()
 
     async def work(cell: ScriptedCell) -> None:
@@ -58,13 +59,13 @@ def execute(
             price_of=lambda *_: None,
             sinks=[sink],
             past=past,
-            repetition=Repetition(on_divergence=on_divergence),
+            policy=ReplayPolicy(on_divergence=on_divergence),
         )
     )
     return clock.run(run.answer("q", "context")), sink.events
 
 
-def test_it_is_told_from_one_that_is_slow() -> None:
+def test_waiting_cell_diverges_after_its_grace() -> None:
     first, events = execute(VirtualClock(), [], waits=False)
     assert first.answer == "nothing"
     again, _ = execute(VirtualClock(), events, waits=False)

@@ -1,4 +1,4 @@
-"""A real headless Chromium, driven over WebDriver by hand; tests that need it skip where it is missing."""
+"""A real headless Chromium, driven over WebDriver. Tests that need it are skipped without it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Browser:
         return self._post("execute/sync", {"script": script, "args": []})
 
     def complaints(self) -> list[str]:
-        """What the console says: errors of scripts, and what the policy refused."""
+        """The messages of the console: errors of scripts, and violations of the policy."""
         found = self._post("se/log", {"type": "browser"})
         assert isinstance(found, list)
         return [str(line["message"]) for line in found if "favicon" not in str(line["message"])]

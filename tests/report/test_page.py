@@ -48,7 +48,7 @@ def record(leaves: int, depth: int = 2) -> list[AnyEvent]:
     return sink.events
 
 
-def test_the_page_is_one_file_whose_data_cannot_leave_its_block() -> None:
+def test_data_cannot_leave_its_block() -> None:
     page = page_of_events("r1", record(5))
     assert page.count("<script") == page.count("</script>") == 2
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
@@ -96,7 +96,7 @@ def test_in_a_browser_everything_is_text_and_found(tmp_path: Path) -> None:
 
 
 @needs_browser
-def test_what_was_superseded_is_drawn_as_that_and_cells_stand_under_one_turn(tmp_path: Path) -> None:
+def test_superseded_calls_are_drawn_as_superseded(tmp_path: Path) -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "leaf"
@@ -122,12 +122,12 @@ def test_what_was_superseded_is_drawn_as_that_and_cells_stand_under_one_turn(tmp
             "turn 2 leaf",
         ]
         browser.run("choose(items.find((item) => item.label.startsWith('superseded')))")
-        assert "made again when the run was taken up" in str(browser.run("return detail.textContent"))
+        assert "other work replaced it when the run was resumed" in str(browser.run("return detail.textContent"))
         assert browser.complaints() == []
 
 
 @needs_browser
-def test_the_keyboard_opens_and_closes_and_a_search_ends_where_its_hit_stands(tmp_path: Path) -> None:
+def test_keyboard_and_search_work(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page_of_events("r1", record(40)), encoding="utf-8")
     with browsing(tmp_path / "profile") as browser:
         browser.open((tmp_path / "page.html").as_uri())
@@ -160,7 +160,7 @@ def test_the_keyboard_opens_and_closes_and_a_search_ends_where_its_hit_stands(tm
 
 
 @needs_browser
-def test_what_failed_was_refused_or_has_not_ended_is_drawn(tmp_path: Path) -> None:
+def test_failed_refused_and_open_work_is_drawn(tmp_path: Path) -> None:
     turned = "safe \u202e\u2066 reversed"
 
     def script(request: Request) -> str:
@@ -214,7 +214,7 @@ def test_ten_thousand_calls_stay_smooth(tmp_path: Path) -> None:
         assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
-def test_a_result_makes_the_same_page_as_its_record(tmp_path: Path) -> None:
+def test_result_and_record_make_one_page(tmp_path: Path) -> None:
     with rlm.RLM(ScriptedModel(lambda _: "FINAL(yes)"), store=tmp_path / "runs.db") as engine:
         result = engine.run("q", "context")
         pages = (rlm.report_html(result), engine.report_html(result.run_id))

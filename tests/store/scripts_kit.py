@@ -1,4 +1,4 @@
-"""What scripted models of these tests say: roots that write cells in turn, and leaves that say what they were asked."""
+"""Scripts for models: roots that write cells in turn, and leaves that echo their prompts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def turn_of(request: Request) -> int:
 
 
 def cells(*codes: str, leaf: Callable[[Request], Answer] | None = None) -> Callable[[Request], Answer]:
-    """A root that writes these cells in turn, the last one again and again."""
+    """A root that writes these cells in turn, and then repeats the last one."""
 
     def script(request: Request) -> Answer:
         if request.role == "leaf":

@@ -1,4 +1,4 @@
-"""Taking runs up where little is as it was: summaries that were refused, other folders, other children, other waits."""
+"""Resumes under changed conditions: refused summaries, other folders, other children, other waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("budget", [rlm.Budget(tokens=40_000), rlm.Budget(calls=7)])
-def test_a_summary_that_a_limit_refused_is_not_asked_for_again(tmp_path: Path, budget: rlm.Budget) -> None:
+def test_refused_summary_is_not_asked_again(tmp_path: Path, budget: rlm.Budget) -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "Summary."
@@ -44,7 +44,7 @@ def test_a_summary_that_a_limit_refused_is_not_asked_for_again(tmp_path: Path, b
         assert model.requests == []
 
 
-def test_another_child_in_the_place_of_one_that_is_gone_is_asked_anew(tmp_path: Path) -> None:
+def test_new_child_in_an_old_place_is_asked(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("one")
     codes = (
@@ -73,9 +73,7 @@ def test_another_child_in_the_place_of_one_that_is_gone_is_asked_anew(tmp_path: 
     assert engine("FINAL(never)").replay("last").answer == "ctx two"
 
 
-def test_a_run_of_the_older_interface_that_stands_deeper_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_of_older_interface_at_depth_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_STORE", str(tmp_path / "runs.db"))
     model = ScriptedModel(cells("FINAL(llm_query('x'))"))
     repl = RLM_REPL(model, model, depth=1, max_depth=2)  # type: ignore[arg-type]
@@ -126,7 +124,7 @@ def test_a_store_is_one_whatever_it_is_called(tmp_path: Path, monkeypatch: pytes
     handle.cancel()
 
 
-def test_a_thread_that_its_cell_left_behind_is_no_difference(tmp_path: Path) -> None:
+def test_thread_left_behind_is_not_a_divergence(tmp_path: Path) -> None:
     code = """
 import threading, time
 out = []
@@ -145,7 +143,7 @@ time.sleep(0.1)
         assert engine.replay("last").answer == []
 
 
-def test_a_cell_that_had_failed_may_be_paid_for(tmp_path: Path) -> None:
+def test_divergence_of_failed_cell_is_paid(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("one")
     code = f"if open({str(outside)!r}).read() == 'one':\n    raise ValueError\nb = llm_query('b')"
@@ -159,7 +157,7 @@ def test_a_cell_that_had_failed_may_be_paid_for(tmp_path: Path) -> None:
     assert engine().resume("last", on_divergence="pay").answer == "<b>"
 
 
-def test_a_run_that_is_stopped_while_its_turn_is_asked_answers(tmp_path: Path) -> None:
+def test_run_stopped_during_a_turn_answers(tmp_path: Path) -> None:
     asked = threading.Event()
 
     async def second(request: Request) -> str:
@@ -186,7 +184,7 @@ def test_a_bytearray_is_bytes(tmp_path: Path) -> None:
     assert run.replay("last").answer == 3
 
 
-def test_seconds_count_from_when_a_run_was_taken_up(tmp_path: Path) -> None:
+def test_seconds_count_from_the_resume(tmp_path: Path) -> None:
     handle = rlm.RLM(ScriptedModel(cells("import time\ntime.sleep(60)")), store=tmp_path / "runs.db").start(
         "q", "context"
     )
@@ -203,7 +201,7 @@ def test_seconds_count_from_when_a_run_was_taken_up(tmp_path: Path) -> None:
     assert used.left == pytest.approx(used.allowed - used.used)
 
 
-def test_a_run_that_was_told_to_finish_and_had_no_answer_goes_on(tmp_path: Path) -> None:
+def test_stopped_run_without_answer_resumes(tmp_path: Path) -> None:
     asked = threading.Event()
 
     async def hang() -> str:
@@ -225,7 +223,7 @@ def test_a_run_that_was_told_to_finish_and_had_no_answer_goes_on(tmp_path: Path)
     assert again.resume("last").answer == "<b>"
 
 
-def test_what_is_left_undone_is_counted_as_it_is(tmp_path: Path) -> None:
+def test_refused_calls_are_counted_exactly(tmp_path: Path) -> None:
     def script(request: Request) -> Answer:
         if "Answer now" in request.messages[-1].content:
             return "FINAL(partly)"

@@ -477,7 +477,7 @@ def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, 
     run, model = engine(cells(*codes), tmp_path / "runs.db", cell_seconds=0.5)
     assert run.run("q", "context").answer == ["<first>!", False]
     told = model.requests[-1].messages[-1].content
-    assert "The variables of earlier cells are there again" in told
+    assert "The variables of earlier cells were restored" in told
     assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
 
 

@@ -31,6 +31,7 @@ from rlm.core.events import (
     RunReopened,
     RunStarted,
     SubcallEnded,
+    Superseded,
 )
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import Message, Reply, Request, Usage
@@ -60,7 +61,8 @@ def story() -> list[AnyEvent]:
     call: Any = {"call": CallId("0@1"), "role": "node", "depth": 0, "model": "m"}
     events: list[AnyEvent] = [
         RunStarted(**common, question="q", context="a str", models=("m", "n"), max_depth=1, sandbox="strict"),
-        RunReopened(**common, told="[more]"),
+        RunReopened(**common, notice="[more]"),
+        Superseded(**common, from_turn=2, cells=((2, 1), (3, 1)), calls=(CallId("0/1.1.2"),), results=((1, 1),)),
         NodeStarted(**common, parent=None, depth=0, model="m", question="q", context="a str"),
         CallStarted(**common, **call, turn=1, request=Request(talk, "node")),
         CallSent(run=RUN, node=ROOT, at_s=0.5, call=CallId("0@1"), attempt=1),
@@ -184,7 +186,7 @@ def test_a_torn_tail_opens_to_an_earlier_state(tmp_path: Path) -> None:
         journal.flush()
     whole = max(tails(tmp_path), key=lambda path: path.stat().st_size)
     seen = set()
-    for opened in torn_copies(whole, tmp_path, 37):
+    for opened in torn_copies(whole, tmp_path, 25):
         known = [info.id for info in opened.runs()]
         events = opened.events(RUN) if RUN in known else []
         assert events == story()[: len(events)]
@@ -419,7 +421,7 @@ def test_deleting_runs_gives_their_room_back(tmp_path: Path) -> None:
     for number in range(30):
         keep(
             store,
-            [*story(), RunReopened(run=RUN, node=ROOT, at_s=1.0, told=os.urandom(20_000).hex())],
+            [*story(), RunReopened(run=RUN, node=ROOT, at_s=1.0, notice=os.urandom(20_000).hex())],
             RunId(f"r{number}"),
         )
     doomed = [info.id for info in store.runs()[1:]]

@@ -1,4 +1,4 @@
-"""The tree of a run that was taken up: what was made again stands there as superseded, and everything else once."""
+"""Superseded work in the tree of a resumed run: it is marked, and everything else is there once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from folds_kit import check_folds
 from scripts_kit import block
 
 import rlm
@@ -19,7 +20,7 @@ from rlm.testing.scripted import ScriptedModel
 
 
 def reopened(store: Path) -> rlm.Result:
-    """A limit makes its second turn the last, with a child below the first; then it goes on."""
+    """A run whose second turn a limit made the last, with a child below the first, resumed with more turns."""
 
     def script(request: Request) -> str:
         last = request.messages[-1].content
@@ -40,19 +41,17 @@ def reopened(store: Path) -> rlm.Result:
 
 
 def outline(node: NodeRecord) -> list[str]:
-    """Its turns with their calls, and its cells."""
-    calls = [f"{turn.id}{'!' * turn.superseded} {[each.id for each in made]}" for turn, made in node.calls_by_turn()]
-    return [*calls, *(cell.name for cell, _ in node.cells)]
+    """The turns of a node with their calls, and its cells."""
+    turns = [f"{turn.id}{'!' * turn.superseded} {[call.id for call in calls]}" for turn, calls in node.calls_by_turn()]
+    return [*turns, *(cell.name for cell, _ in node.cells)]
 
 
-def test_a_turn_that_a_limit_made_the_last_is_superseded_when_the_run_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_limit_turn_is_superseded_by_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = reopened(tmp_path / "runs.db")
     assert result.answer == ["<below>", "<late>"]
     assert result.tree is not None
     assert outline(result.tree) == ["0@1 ['0/1.1.2']", "0@2! []", "0@2 ['0/2.1.1']", "1.1", "2.1"]
-    assert [each.id for each in result.tree.walk()] == ["0", "0/1.1.1"]
+    assert [node.id for node in result.tree.walk()] == ["0", "0/1.1.1"]
     assert not any(node.superseded for node in result.tree.walk())
 
     main(["show", "last", "--store", str(tmp_path / "runs.db")])
@@ -63,7 +62,7 @@ def test_a_turn_that_a_limit_made_the_last_is_superseded_when_the_run_goes_on(
     assert "at once" not in shown
 
 
-def test_what_was_lost_and_asked_again_counts_once(tmp_path: Path) -> None:
+def test_lost_call_asked_again_counts_once(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
@@ -83,7 +82,7 @@ def test_what_was_lost_and_asked_again_counts_once(tmp_path: Path) -> None:
     assert not result.unfinished
 
 
-def test_calls_that_a_cell_no_longer_made_are_superseded(tmp_path: Path) -> None:
+def test_calls_omitted_by_paid_divergence_are_superseded(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("two")
     code = f"a = [rlm_query(str(i)) for i in range(2 if 'two' in open({str(outside)!r}).read() else 1)]\nprint(a)"
@@ -106,9 +105,10 @@ def test_calls_that_a_cell_no_longer_made_are_superseded(tmp_path: Path) -> None
     assert outline(tree) == ["0@1 []", "0@2! []", "0@3! []", "0@2 ['0/2.1.1']", "0@3 []", "1.1", "2.1", "3.1"]
     assert [(node.id, node.superseded) for node in tree.children] == [("0/1.1.1", False), ("0/1.1.2", True)]
     assert all(call.superseded for call in tree.children[1].calls)
+    check_folds(engine._records.need_store().events(result.run_id))
 
 
-def test_the_page_draws_each_cell_and_each_call_once(tmp_path: Path) -> None:
+def test_page_draws_each_cell_and_call_once(tmp_path: Path) -> None:
     page = rlm.report_html(reopened(tmp_path / "runs.db"))
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None

@@ -1,6 +1,6 @@
-"""Killed at any moment, taken up again, and the same: the host with ``kill -9``, and under it REPLs and zygote.
+"""Runs killed at random moments and resumed: ``kill -9`` of the host, of REPLs and of the zygote.
 
-``RLM_TORTURE_KILLS=200`` makes it as long as one likes; seeds are fixed, moments are not.
+``RLM_TORTURE_KILLS=200`` makes the test longer. Seeds are fixed, moments are not.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ CLOCK = re.compile(r"\b\d{10}\.\d{3}\b")
 
 
 def prompt_of(messages: Sequence[Message]) -> str:
-    """What was asked, less the time of day: a cell that was answered nothing before a kill begins anew, with the time of then."""
-    return CLOCK.sub("", json.dumps([[each.role, each.content] for each in messages]))
+    """The messages without the time of day, which a cell that restarts without any answer sees as it is then."""
+    return CLOCK.sub("", json.dumps([[message.role, message.content] for message in messages]))
 
 
 class Watched:
-    """The server's script, and what was asked since the last ``take``."""
+    """The server's script, and the prompts since the last ``take``."""
 
     def __init__(self) -> None:
         self._asked: list[str] = []
@@ -85,7 +85,7 @@ def read_events(store: Path) -> list[AnyEvent]:
 
 
 def replied(events: list[AnyEvent]) -> dict[CallId, str]:
-    """What every answered call had asked."""
+    """The prompt of every answered call."""
     asked = {event.call: prompt_of(event.request.messages) for event in events if isinstance(event, CallStarted)}
     return {event.call: asked[event.call] for event in events if isinstance(event, CallReplied)}
 
@@ -105,7 +105,7 @@ def descendants(pid: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, int, float]:
-    """The answer of a run that nobody disturbs (less what is drawn anew in every run), its calls, and how long it takes."""
+    """The answer of an undisturbed run (without its random parts), its calls, and its duration."""
     store = tmp_path_factory.mktemp("calm") / "runs.db"
     with ScriptedServer.in_thread(Watched(), latency_s=0.02) as server:  # type: ignore[arg-type]
         began = time.monotonic()
@@ -117,12 +117,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, int, 
 
 
 def shape(found: dict[str, object]) -> object:
-    """An answer without what depends on the run's own seed and on the order of its threads."""
+    """An answer without the parts that depend on the run's seed and on the order of its threads."""
     return [found["children"], found["failed"], sorted(map(str, found["done"]))]  # type: ignore[call-overload]
 
 
 @pytest.mark.timeout(60 + 12 * KILLS)
-def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[object, int, float]) -> None:
+def test_run_killed_at_random_moments_resumes(tmp_path: Path, undisturbed: tuple[object, int, float]) -> None:
     expected, calls, took = undisturbed
     chance = random.Random(6)
     kills = case = 0
@@ -131,7 +131,7 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
         store = tmp_path / f"{case}.db"
         script = Watched()
         answered: dict[CallId, str] = {}
-        told: list[str] = []
+        errors: list[str] = []
         events, out = list[AnyEvent](), ""
         rounds: list[tuple[Counter[str], Counter[str]]] = []
         with ScriptedServer.in_thread(script, latency_s=0.02) as server:  # type: ignore[arg-type]
@@ -141,18 +141,18 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
                 if not last:
                     kills += disturb(process, chance, took)
                 out, err = process.communicate(timeout=WAIT_S)
-                told.append(err)
+                errors.append(err)
                 rounds.append((Counter(answered.values()), Counter(script.take())))
                 events = read_events(store)
                 answered = replied(events)
                 if process.returncode == 0:
                     break
-                # A zygote that is killed while it starts is an error of the sandbox: the run fails, and is taken up again.
+                # A zygote that is killed while it starts is an error of the sandbox: the run fails, and is resumed.
                 lost_sandbox = "SandboxUnavailableError" in err or "SandboxDiedError" in err
                 assert process.returncode == -signal.SIGKILL or lost_sandbox, f"case {case}, {round_}: {err[-3000:]}"
         whole = Counter(answered.values())
-        print(f"case {case}:", "".join(told))
-        for before, asked in rounds:  # of what was answered when a round began, nothing was asked again in it
+        print(f"case {case}:", "".join(errors))
+        for before, asked in rounds:  # a call that was answered when a round began is not asked again in it
             # A REPL or a zygote that is killed takes its calls in flight with it: those are asked twice in one round.
             again = [
                 prompt
@@ -162,12 +162,12 @@ def test_killed_anywhere_and_taken_up_again(tmp_path: Path, undisturbed: tuple[o
             assert not again, f"case {case}: paid twice: {again[0][-300:]}"
         assert shape(json.loads(out)) == expected
         assert len(answered) == calls
-        assert Counter(type(each).__name__ for each in events)["CallReplied"] == calls
+        assert Counter(type(event).__name__ for event in events)["CallReplied"] == calls
         check_folds(events)
 
 
 def disturb(process: subprocess.Popen[str], chance: random.Random, took: float) -> int:
-    """Kills REPLs or the zygote some times, then the host. Returns how many were hit before the run was over."""
+    """Kills REPLs or the zygote in some cases, then the host. Returns the number of kills before the run ended."""
     hits = 0
     for what in [*(["below"] if chance.random() < 0.4 else []), "host"]:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""The process that the torture test kills: one run over a tree of depth 3, begun or taken up again.
+"""The process that the torture test kills: one run over a tree of depth 3, started or resumed.
 
     python torture_program.py begin|resume STORE BASE_URL
 

@@ -35,12 +35,12 @@ from rlm.views.escape import one_line, safe_text
         ("Grüße, 日本語, 🙂 [bold]not markup[/bold]", "Grüße, 日本語, 🙂 [bold]not markup[/bold]"),
     ],
 )
-def test_what_acts_on_a_terminal_is_removed_and_the_rest_kept(hostile: str, shown: str) -> None:
+def test_terminal_sequences_are_removed(hostile: str, shown: str) -> None:
     assert safe_text(hostile) == shown
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_no_control_or_hidden_format_character_survives(text: str) -> None:
+def test_control_and_hidden_characters_are_removed(text: str) -> None:
     kept = safe_text(text)
     assert all(char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp") for char in kept)
     assert not set(kept) & set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c")
@@ -52,7 +52,7 @@ def test_no_order_of_removals_leaves_an_introducer(text: str) -> None:
 
 
 @given(st.text(), st.integers(1, 60))
-def test_one_line_is_one_line_within_its_limit(text: str, limit: int) -> None:
+def test_one_line_stays_within_its_limit(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert len(line) <= limit
     assert "\n" not in line

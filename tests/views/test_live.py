@@ -1,4 +1,4 @@
-"""The live tree as a terminal gets it: bounded, unwrapped, harmless, and cheap for the run it watches."""
+"""The live tree on a terminal: bounded, unwrapped, harmless, and cheap for the run."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def frame(story: Story, width: int = 100, height: int = 24, *, unicode: bool = T
     return capture.get().splitlines()
 
 
-def test_a_frame_shows_the_tree_and_the_totals() -> None:
+def test_frame_shows_tree_and_totals() -> None:
     lines = frame(long_run(turns=1, batch=40, children=2))
-    assert lines[0].split(" ", 1)[1].startswith("root runs a cell")
+    assert lines[0].split(" ", 1)[1].startswith("root running a cell")
     assert any("└─" in line and "cell 2.1" in line and "llm_query_batch(parts)" in line for line in lines)
     assert any("batch of 2: 2 running" in line for line in lines)
     assert any("node 0/2.1.1" in line for line in lines)
@@ -40,7 +40,7 @@ def test_a_frame_shows_the_tree_and_the_totals() -> None:
 
 @pytest.mark.parametrize("width", [10, 40, 80, 200])
 @pytest.mark.parametrize("height", [3, 8, 24, 100])
-def test_a_frame_fits_the_terminal(width: int, height: int) -> None:
+def test_frame_fits_terminal(width: int, height: int) -> None:
     lines = frame(long_run(turns=9, batch=5, children=500), width, height)
     assert len(lines) <= max(3, height - 1)
     assert all(len(line) <= width for line in lines)
@@ -51,14 +51,14 @@ def test_wide_characters_do_not_wrap() -> None:
     assert len(frame(story, width=50)) == 4
 
 
-def test_without_unicode_only_ascii_is_drawn() -> None:
+def test_only_ascii_is_drawn_without_unicode() -> None:
     lines = frame(long_run(turns=1, batch=2, children=60), unicode=False)
     tree = [line for line in lines if "·" not in line]
     assert len(tree) > 3
     assert all(line.isascii() for line in tree)
 
 
-def test_markup_in_model_text_is_shown_and_not_obeyed() -> None:
+def test_markup_in_model_text_is_shown_literally() -> None:
     lines = frame(Story().begin(question="[red]stop[/red] [/] :smile: [link=x]y"))
     assert "[red]stop[/red] [/] :smile: [link=x]y" in lines[0]
 
@@ -73,7 +73,7 @@ def watch(story: Story, *, delay_s: float = 0.0) -> str:
     return out.getvalue()
 
 
-def test_the_last_frame_stays_and_the_cursor_is_shown_again() -> None:
+def test_last_frame_stays_and_cursor_returns() -> None:
     story = Story().begin().cell(1).call("a").replied("a").executed(1).node_finished().end()
     written = watch(story, delay_s=0.02)
     assert written.count("\x1b[?25l") == 1
@@ -83,11 +83,11 @@ def test_the_last_frame_stays_and_the_cursor_is_shown_again() -> None:
     assert "1 call: 1 done" in last
 
 
-def test_nothing_is_written_when_no_run_began() -> None:
+def test_nothing_is_written_without_a_run() -> None:
     assert watch(Story()) == ""
 
 
-def test_only_our_own_sequences_reach_the_terminal() -> None:
+def test_terminal_gets_only_our_own_sequences() -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\x1b]52;c;AAAA\x07text\u202e\x9b5n"
     story = Story().begin(question=evil, model=evil).cell(1, code=evil).executed(1, end="error", error=evil)
     story.call("c").failed("c", message=evil).node_finished(status="failed", error=evil).end("failed")
@@ -100,7 +100,7 @@ def test_only_our_own_sequences_reach_the_terminal() -> None:
     assert set(re.findall(r"\x1b\[[0-9;?]*([A-Za-z])", written)) <= set("mAKlh")
 
 
-def test_a_terminal_that_goes_away_does_not_end_the_run() -> None:
+def test_closed_terminal_does_not_end_run() -> None:
     class Gone(io.StringIO):
         def write(self, _text: str) -> int:
             raise OSError(5, "Input/output error")
@@ -111,11 +111,11 @@ def test_a_terminal_that_goes_away_does_not_end_the_run() -> None:
             time.sleep(0.02)
 
 
-def test_watching_ten_thousand_calls_costs_the_run_next_to_nothing() -> None:
+def test_emitting_to_live_view_is_cheap() -> None:
     events = long_run(turns=1, batch=10_000, children=0).events
     with LiveView(Console(file=io.StringIO(), width=90, height=20, force_terminal=True)) as view:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for event in events:
             view.emit(event)
-        each_us = (time.perf_counter() - began) / len(events) * 1e6
-    assert each_us < 50  # measured 0.1 to 3; the rest is head-room for a busy machine
+        event_us = (time.perf_counter() - started) / len(events) * 1e6
+    assert event_us < 50  # measured 0.1 to 3; the rest is head-room for a busy machine

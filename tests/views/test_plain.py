@@ -1,4 +1,4 @@
-"""Plain lines: what is told, what is only counted, and that lines stay lines."""
+"""Plain lines: those that are written, those that are only counted, and their safety."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rlm.views.plain import HEARTBEAT_S, Narrator, PlainView
 
 def narrate(story: Story) -> list[str]:
     narrator = Narrator()
-    return [line for event in story.events for line in narrator.tell(event)]
+    return [line for event in story.events for line in narrator.narrate(event)]
 
 
-def test_a_run_is_told_from_its_models_to_its_totals() -> None:
+def test_lines_run_from_models_to_totals() -> None:
     story = Story().begin().cell(1)
     for number in range(3):
         story.call(f"c{number}", batch=1).replied(f"c{number}")
@@ -31,7 +31,7 @@ def test_a_run_is_told_from_its_models_to_its_totals() -> None:
     ]
 
 
-def test_failures_are_told_a_few_times_and_then_counted() -> None:
+def test_repeated_failures_are_counted() -> None:
     story = Story().begin().cell(1)
     for number in range(2000):
         story.call(f"c{number}").retried(f"c{number}").failed(f"c{number}", message="host is down")
@@ -44,28 +44,28 @@ def test_failures_are_told_a_few_times_and_then_counted() -> None:
     assert "2,000 retries" in lines[-1]
 
 
-def test_ten_thousand_nodes_do_not_make_ten_thousand_lines() -> None:
+def test_many_nodes_make_few_lines() -> None:
     story = long_run(turns=2, batch=2, children=300)
     for number in range(300):
         story.node_finished(f"0/3.1.{number}")
     assert len(narrate(story.end())) < 25
 
 
-def test_a_long_silence_is_broken_once_per_period() -> None:
+def test_heartbeat_comes_once_per_silence() -> None:
     narrator = Narrator()
     assert narrator.heartbeat(100.0) is None
     for event in Story().begin().cell(1).call("c").events:
-        narrator.tell(event)
+        narrator.narrate(event)
     assert narrator.heartbeat(HEARTBEAT_S - 1) is None
     beat = narrator.heartbeat(HEARTBEAT_S + 1)
     assert beat is not None
     assert "1 call: 1 running" in beat
     assert narrator.heartbeat(HEARTBEAT_S + 2) is None
-    narrator.tell(Story().end().events[0])
+    narrator.narrate(Story().end().events[0])
     assert narrator.heartbeat(10 * HEARTBEAT_S) is None
 
 
-def test_lines_stay_lines_and_hold_no_sequences() -> None:
+def test_lines_hold_no_control_sequences() -> None:
     evil = "\x1b[2Jone\ntwo\r\x1b]0;t\x07"
     story = Story().begin(question=evil, model=evil).cell(1, code=evil).call("c").retried("c", reason=evil)
     story.failed("c", message=evil).executed(1, end="error", error=evil)
@@ -81,7 +81,7 @@ def test_lines_stay_lines_and_hold_no_sequences() -> None:
     assert all(line.startswith("rlm: [") for line in written.splitlines())
 
 
-def test_lines_appear_while_the_run_goes_on() -> None:
+def test_lines_appear_during_the_run() -> None:
     out = io.StringIO()
     with PlainView(out) as view:
         for event in Story().begin().events:
@@ -92,7 +92,7 @@ def test_lines_appear_while_the_run_goes_on() -> None:
         assert "models openai:big" in out.getvalue()
 
 
-def test_a_closed_stream_does_not_end_the_run() -> None:
+def test_closed_stream_does_not_end_run() -> None:
     out = io.StringIO()
     out.close()
     with PlainView(out) as view:
@@ -100,7 +100,7 @@ def test_a_closed_stream_does_not_end_the_run() -> None:
             view.emit(event)
 
 
-def test_a_stream_that_can_only_be_written_to_is_enough() -> None:
+def test_stream_needs_only_write_and_flush() -> None:
     class Tee:
         def __init__(self) -> None:
             self.text = ""

@@ -17,6 +17,7 @@ from rlm.core.events import (
     RunFinished,
     RunStarted,
     Status,
+    Superseded,
 )
 from rlm.core.ids import ROOT, CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Message, Reply, Request, Usage
@@ -171,6 +172,28 @@ class Story:
     def node_finished(self, node: str = "0", status: Status = "complete", error: str | None = None) -> Story:
         self.events.append(
             NodeFinished(run=RUN, node=NodeId(node), at_s=self.now, status=status, answer="a", turns=2, error=error)
+        )
+        return self
+
+    def superseded(
+        self,
+        node: str = "0",
+        *,
+        from_turn: int | None = None,
+        cells: tuple[tuple[int, int], ...] = (),
+        calls: tuple[str, ...] = (),
+        results: tuple[tuple[int, int], ...] = (),
+    ) -> Story:
+        self.events.append(
+            Superseded(
+                run=RUN,
+                node=NodeId(node),
+                at_s=self.now,
+                from_turn=from_turn,
+                cells=cells,
+                calls=tuple(map(CallId, calls)),
+                results=results,
+            )
         )
         return self
 

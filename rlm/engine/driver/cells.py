@@ -1,7 +1,7 @@
-"""Executes the cells of nodes: new ones, those of an earlier process again, and all of a node's when its REPL was lost.
+"""Executes the cells of nodes: new cells, recorded cells again, and all cells of a node whose REPL was lost.
 
-Executing a cell again is safe because everything outside that it can depend on comes from the record: the answers to its
-sub-calls, in their order, the time of day and what is random. A difference all the same is a DivergenceError.
+A cell can be executed again because the record provides the answers to its sub-calls in their order, the time of day and random
+numbers. If its output still differs, that is a DivergenceError.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from rlm.core.divergence import find_difference
 from rlm.core.errors import DivergenceError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
+from rlm.core.ids import CallId, SubcallPlace
 from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
+from rlm.core.superseding import SupersededWork
 from rlm.engine.driver.subcall_site import CellExecution
 from rlm.engine.driver.subcalls import SubcallServer
 from rlm.engine.recorder import Recorder
-from rlm.engine.replay.policy import CellRun, Repetition
+from rlm.engine.replay.ordering import RecordedAnswers
+from rlm.engine.replay.policy import ReplayPolicy
+from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import NodeJob
 from rlm.engine.spending.limits import Remaining
 from rlm.ports import Repl, ServeSubcall
@@ -28,42 +32,48 @@ from rlm.ports import Repl, ServeSubcall
 logger = logging.getLogger(__name__)
 
 REBUILT = (
-    "The variables of earlier cells are there again: those cells were run once more. Nothing of this cell was kept."
+    "The variables of earlier cells were restored by running those cells again. The variables of this cell were lost."
 )
-MAX_TRIES = 3  # of a cell whose process is killed from outside
-# The sandbox replaces a process that ended: how a record says "all was lost here".
+MAX_TRIES = 3  # executions of a cell whose process is killed from outside
+# The sandbox replaces a process that ended, so this code leaves an empty REPL.
 CLEAN_REPL = "import os\nos._exit(1)"
 
 
 class _Killed(Exception):
-    """A cell's process, from outside, while the cell was executed again."""
+    """The process of a cell was killed from outside while the cell was executed again."""
 
 
 class CellDriver:
-    """One for each run. ``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
+    """Executes the cells of one run.
 
-    def __init__(
+    ``epoch_s`` is the time of day at the start of the recorder's time; 0 leaves cells the real clock.
+    """
+
+    def __init__(  # noqa: PLR0917  the parts of a run
         self,
         subcalls: SubcallServer,
         recorder: Recorder,
-        repetition: Repetition,
+        policy: ReplayPolicy,
+        superseding: Superseding,
         remaining: Remaining,
         epoch_s: float,
     ) -> None:
         self._subcalls = subcalls
         self._remaining = remaining
         self._recorder = recorder
-        self._repetition = repetition
+        self._policy = policy
+        self._superseding = superseding
         self._epoch_s = epoch_s
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
-        """Runs one cell, or runs it again as it is recorded. ``limit`` names a limit that forbids its sub-calls."""
-        recorded = self._repetition.history.cell(job.id, cell)
+        """Executes a new cell, or a recorded one again. ``limit`` names a limit that forbids its sub-calls."""
+        recorded = self._policy.history.cell(job.id, cell)
         if recorded is None:
+            self._superseding.start_cell(job.id, cell)
             at_s = self._recorder.at_s
             cell = replace(cell, clock_s=self._epoch_s + at_s if self._epoch_s else 0.0)
-            # With its clock, to be executed with the same one again. Nobody waits until it is written: it is before anything
-            # that the cell is answered, and a cell that was answered nothing may as well begin anew.
+            # The event holds the cell's clock, for later executions. It is not flushed here: it is in the journal before any
+            # answer to the cell, and a cell without answers can just as well start again.
             self._recorder.emit(CellStarted, job.id, cell=cell)
         else:
             cell = replace(recorded.cell, prefetch=False)
@@ -75,72 +85,79 @@ class CellDriver:
     async def _repeat(
         self, job: NodeJob, repl: Repl, recorded: RecordedCell, before: CellResult, limit: str | None
     ) -> Executed:
-        """A finished cell. The conversation goes on with what it gave then, byte for byte."""
-        cell, told = replace(recorded.cell, prefetch=False), Executed(before, recorded.notice)
-        if recorded.stale:  # the turn that was made again has written it, too
-            told = self._executed(job, cell, before)
+        """Executes a finished cell again. The conversation goes on with its recorded output, byte for byte."""
+        cell, executed = replace(recorded.cell, prefetch=False), Executed(before, recorded.notice)
+        if recorded.unconfirmed:  # the turn was asked again, and has written this cell again
+            executed = self._executed(job, cell, before)
         if before.state_lost:
             await self._clean(repl, cell)
-        if before.state_lost or before.rebuilt:  # it ended its process; what it had assigned was lost then as well
+        if before.state_lost or before.rebuilt:  # it ended its process, and its variables were lost then too
             await self._watched(job, repl, cell)
-            return told
-        run = CellRun(recorded)
-        after = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.flush)
-        if after.state_lost and await self._rebuild(job, repl, cell):  # not its own doing: then its record would say so
-            after, run = await self._execute_safely(job, repl, cell, recorded, limit)
-        if after.end == "interrupted":  # the run is told to stop while it is being taken up
-            return told
+            return executed
+        answers = RecordedAnswers(recorded)
+        after = await repl.execute(cell, self._serve(job, cell, answers, limit, repl), self._recorder.flush)
+        # Killed from outside: the record says so if its own code did it.
+        if after.state_lost and await self._rebuild(job, repl, cell):
+            after, answers = await self._execute_safely(job, repl, cell, recorded, limit)
+        if after.end == "interrupted":  # the resumed run is being stopped
+            return executed
         difference = find_difference(before, after)
-        if difference is None and not (run.stopped or run.failed) and (left := run.unclaimed()):
+        if difference is None and not (answers.stopped or answers.failed) and (left := answers.unclaimed()):
             difference = f"it no longer made {len(left)} of its sub-calls"
         if difference is None:
             await self._watched(job, repl, cell)
-            return told
-        if self._repetition.strict:
+            return executed
+        if self._policy.strict:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
-        return self._executed(job, cell, after, dropped=tuple(call.number for call in run.unclaimed()))
+        omitted = (SubcallPlace(job.id, *cell.place, call.number).path for call in answers.unclaimed())
+        self._superseding.drop_subcalls(SupersededWork(job.id, calls=tuple(map(CallId, omitted))))
+        return self._executed(job, cell, after)
 
     async def _watched(self, job: NodeJob, repl: Repl, cell: Cell) -> None:
-        if self._repetition.watch is not None:
-            await self._repetition.watch(job.id, cell, repl)
+        if self._policy.watch is not None:
+            await self._policy.watch(job.id, cell, repl)
 
     async def _clean(self, repl: Repl, cell: Cell) -> None:
-        """Nothing of earlier cells is left after it."""
+        """Empties the REPL."""
         await repl.execute(replace(cell, code=CLEAN_REPL), _refuse)
 
     async def _execute_safely(
         self, job: NodeJob, repl: Repl, cell: Cell, recorded: RecordedCell | None, limit: str | None
-    ) -> tuple[CellResult, CellRun]:
-        """A cell to its end, and the execution that came to it.
+    ) -> tuple[CellResult, RecordedAnswers]:
+        """Executes a cell to its end. Returns its result with the recorded answers that it used.
 
-        Killed from outside it is tried again; when it ends its process, only its own work is lost.
+        If its process is killed from outside, the cell is tried again. If it ends its process itself, only its own work is lost.
         """
         tries_left = MAX_TRIES
         while True:
             tries_left -= 1
-            run = CellRun(recorded)
-            result = await repl.execute(cell, self._serve(job, cell, run, limit, repl), self._recorder.flush)
+            answers = RecordedAnswers(recorded)
+            result = await repl.execute(cell, self._serve(job, cell, answers, limit, repl), self._recorder.flush)
             if not result.state_lost or not await self._rebuild(job, repl, cell):
-                return result, run
+                return result, answers
             if not (result.killed and tries_left):
-                return replace(result, state_lost=False, rebuilt=True, notes=(*result.notes, REBUILT)), run
-            recorded = self._repetition.history.cell(job.id, cell)
+                return replace(result, state_lost=False, rebuilt=True, notes=(*result.notes, REBUILT)), answers
+            recorded = self._policy.history.cell(job.id, cell)
 
     async def _rebuild(self, job: NodeJob, repl: Repl, until: Cell) -> bool:
-        """Executes the node's finished cells again in a new REPL. Where that does not give the same, it is empty, and False."""
-        node = self._repetition.history.nodes.get(job.id)
+        """Executes the node's finished cells again in a new REPL. False, and an empty REPL, if their output differs."""
+        node = self._policy.history.nodes.get(job.id)
         cells = sorted(node.cells.items()) if node else []
-        finished = [recorded for key, recorded in cells if key < until.place and not recorded.stale]
+        finished = [recorded for key, recorded in cells if key < until.place and not recorded.unconfirmed]
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 for recorded in finished:
                     await self._redo(job, repl, recorded)
             except _Killed as killed:
                 if not tries_left:
-                    logger.warning("node %s: cell %s was killed again and again", job.id, killed)
+                    logger.warning("node %s: cell %s was killed %d times", job.id, killed, MAX_TRIES)
             except DivergenceError as error:
                 logger.warning(
-                    "node %s: cell %s.%s cannot be repeated: %s", job.id, error.turn, error.cell, error.difference
+                    "node %s: cell %s.%s diverged when it was executed again: %s",
+                    job.id,
+                    error.turn,
+                    error.cell,
+                    error.difference,
                 )
                 break
             else:
@@ -149,26 +166,26 @@ class CellDriver:
         return False
 
     async def _redo(self, job: NodeJob, repl: Repl, recorded: RecordedCell) -> None:
-        """Raises DivergenceError when it did not give the same, and _Killed when something outside ended its process."""
+        """Executes a finished cell again. Raises DivergenceError if its output differs, _Killed if its process was killed."""
         before, cell = recorded.result, replace(recorded.cell, prefetch=False)
         if before is None or before.rebuilt:
             return
-        if before.state_lost:  # what came before was lost once, and is again
+        if before.state_lost:  # the variables of earlier cells were lost here, and are lost again
             await self._clean(repl, cell)
             return
-        after = await repl.execute(cell, self._serve(job, cell, CellRun(recorded), None, repl))
+        after = await repl.execute(cell, self._serve(job, cell, RecordedAnswers(recorded), None, repl))
         if after.killed:
             raise _Killed(cell.name)
         difference = "its process ended" if after.state_lost else find_difference(before, after)
         if difference is not None:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
 
-    def _serve(self, job: NodeJob, cell: Cell, run: CellRun, limit: str | None, repl: Repl) -> ServeSubcall:
-        return partial(self._subcalls.serve, CellExecution(job, cell, run, limit, repl.stop))
+    def _serve(self, job: NodeJob, cell: Cell, answers: RecordedAnswers, limit: str | None, repl: Repl) -> ServeSubcall:
+        return partial(self._subcalls.serve, CellExecution(job, cell, answers, limit, repl.stop))
 
-    def _executed(self, job: NodeJob, cell: Cell, result: CellResult, dropped: tuple[int, ...] = ()) -> Executed:
+    def _executed(self, job: NodeJob, cell: Cell, result: CellResult) -> Executed:
         notice = self._remaining.notice()
-        self._recorder.emit(CellExecuted, job.id, cell=cell, result=result, notice=notice, dropped=dropped)
+        self._recorder.emit(CellExecuted, job.id, cell=cell, result=result, notice=notice)
         return Executed(result, notice)
 
 

@@ -1,7 +1,7 @@
-"""Drives nodes: performs the actions of a node's table one by one, and serves what its cells ask for.
+"""Drives nodes: performs the actions of a node's table one by one, and serves the sub-calls of its cells.
 
-A node that an earlier process had begun is driven from its beginning: its recorded replies are given to the same table, its
-recorded cells executed in a new REPL with the answers they had, and where the record ends it simply goes on.
+A recorded node is driven from its start. Its recorded replies go to the same table, and its recorded cells to a new REPL with
+their recorded answers. At the end of the record the node goes on.
 
 The tree exists only here, as calls: a cell's sub-call that becomes a child drives that child to its end while the cell waits.
 A waiting node holds no slot, and the number of open REPLs is limited for each depth apart, so nesting cannot deadlock.
@@ -40,7 +40,8 @@ from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.cells import CellDriver
 from rlm.engine.driver.subcalls import SubcallServer
 from rlm.engine.driver.turns import Turns
-from rlm.engine.replay.policy import Repetition
+from rlm.engine.replay.policy import ReplayPolicy
+from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.meter import PromptCount
@@ -60,15 +61,17 @@ class Tree:
         sandbox: Sandbox,
         caller: Caller,
         limits: RunLimits,
-        repetition: Repetition | None = None,
+        policy: ReplayPolicy | None = None,
         epoch_s: float = 0.0,
     ) -> None:
         """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
         self.settings = settings
-        self.repetition = repetition or Repetition()
-        self._subcalls = subcalls = SubcallServer(settings, caller, self.drive, limits, self.repetition)
-        self._cells = CellDriver(subcalls, caller.recorder, self.repetition, limits.remaining, epoch_s)
-        self._turns = Turns(settings, caller, limits, self.repetition)
+        self.policy = policy or ReplayPolicy()
+        history = self.policy.history if self.policy.purpose == "run" else None
+        self.superseding = superseding = Superseding(history, caller.recorder)
+        self._subcalls = subcalls = SubcallServer(settings, caller, self.drive, limits, self.policy, superseding)
+        self._cells = CellDriver(subcalls, caller.recorder, self.policy, superseding, limits.remaining, epoch_s)
+        self._turns = Turns(settings, caller, limits, self.policy, superseding)
         self._limits = limits
         self._sandbox = sandbox
         self._caller = caller
@@ -98,13 +101,15 @@ class Tree:
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
                 self._emit_finished(job, node, status, Finish(), error)
                 raise
+            if action.error is None:  # after an error the run can be resumed, and use those cells again
+                self.superseding.settle_reply(job.id)
             status = "failed" if action.error else "partial" if action.limit else "complete"
             self._emit_finished(job, node, status, action, action.error)
             return action
 
     async def open(self, job: NodeJob) -> Repl:
         """Begins a node: its first event, and its REPL."""
-        if self.repetition.purpose == "replay" or job.id not in self.repetition.history.nodes:
+        if self.policy.purpose == "replay" or job.id not in self.policy.history.nodes:
             self._emit_started(job)
         return await self._sandbox.open(self.repl_spec(job))
 
@@ -193,7 +198,7 @@ class Tree:
             question=job.question,
             context=describe_context(job.context),
             system=settings.family_of(job.model.name)(facts),
-            max_turns=max(settings.max_turns, self.repetition.turns_on_record(job.id)),
+            max_turns=max(settings.max_turns, self.policy.recorded_turns(job.id)),
             observation_chars=settings.observation_chars,
             window_tokens=job.model.window_tokens,
             cut_replies=settings.cut_replies,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rlm.core.cells import Cell
 from rlm.core.ids import SubcallPlace
-from rlm.engine.replay.policy import CellRun
+from rlm.engine.replay.ordering import RecordedAnswers
 from rlm.engine.settings import NodeJob
 
 
@@ -17,14 +17,14 @@ class CellExecution:
 
     Attributes:
         node: the node that the cell belongs to.
-        run: the replay of the cell's recorded sub-calls.
+        answers: the recorded answers to the cell's sub-calls.
         limit: the limit that forbids new sub-calls; None if they are allowed.
         stop: interrupts the cell, as the recorded one was interrupted while it waited for an answer.
     """
 
     node: NodeJob
     cell: Cell
-    run: CellRun
+    answers: RecordedAnswers
     limit: str | None
     stop: Callable[[], None]
 

@@ -22,12 +22,14 @@ from rlm.core.events import SubcallEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Reply
+from rlm.core.subcall_key import subcall_key
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.child_nodes import DriveNode, drive_child
 from rlm.engine.driver.leaf_calls import LeafCaller, read_value
 from rlm.engine.driver.subcall_site import CellExecution, SubcallSite
-from rlm.engine.replay.policy import Repetition, subcall_key
+from rlm.engine.replay.policy import ReplayPolicy
+from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.stop import Stopped
@@ -52,16 +54,23 @@ class _Prefetched:
 class SubcallServer:
     """Serves the sub-calls of all nodes of a run; ``drive`` runs a child node to its end."""
 
-    def __init__(
-        self, settings: TreeSettings, caller: Caller, drive: DriveNode, limits: RunLimits, repetition: Repetition
+    def __init__(  # noqa: PLR0917  the parts of a run
+        self,
+        settings: TreeSettings,
+        caller: Caller,
+        drive: DriveNode,
+        limits: RunLimits,
+        policy: ReplayPolicy,
+        superseding: Superseding,
     ) -> None:
         self._settings = settings
         self._caller = caller
         self._drive = drive
         self._limits = limits
         self._recorder = caller.recorder
-        self._repetition = repetition
-        self._leaf_calls = LeafCaller(settings, caller, replays=repetition.purpose == "replay")
+        self._policy = policy
+        self._superseding = superseding
+        self._leaf_calls = LeafCaller(settings, caller, replays=policy.purpose == "replay")
         self._prefetched = defaultdict[tuple[NodeId, int, int], _Prefetched](_Prefetched)
 
     def count_refused(self, node: NodeId, cell: Cell, result: CellResult) -> None:
@@ -78,12 +87,12 @@ class SubcallServer:
         Raises:
             RLMError: an error that ends the whole run.
         """
-        node, cell, run = execution.node, execution.cell, execution.run
+        node, cell, answers = execution.node, execution.cell, execution.answers
         key = subcall_key(subcall)
-        number, recorded = run.claim(key, subcall.number)
+        number, recorded = answers.claim(key, subcall.number)
         batch = subcall.batch if isinstance(subcall, ModelQuery) else None
         site = SubcallSite(node, SubcallPlace(node.id, cell.turn, cell.number, number), key, batch)
-        if run.is_new:
+        if answers.is_new:
             return self._perform(site, subcall, execution.limit)
         return self._repeat(site, subcall, execution, recorded)
 
@@ -91,27 +100,29 @@ class SubcallServer:
         self, site: SubcallSite, subcall: Subcall, execution: CellExecution, recorded: RecordedCall | None
     ) -> SubcallOutcome:
         """Serves a sub-call of a cell that was executed before, from the record if it holds an answer."""
-        run, place = execution.run, site.place
-        replays_child = self._repetition.purpose == "replay" and NodeId(place.path) in self._repetition.history.nodes
-        if recorded is not None and run.has_answer(recorded):
+        answers, place = execution.answers, site.place
+        replays_child = self._policy.purpose == "replay" and NodeId(place.path) in self._policy.history.nodes
+        if recorded is not None and answers.has_answer(recorded):
             outcome = _recorded_outcome(recorded, subcall)
             if replays_child:
                 await self._replay_child(site, subcall, execution.limit, outcome)
-            await run.in_order(recorded)
+            await answers.wait_in_order(recorded)
             return outcome
-        if run.finished:
+        if answers.finished:
             divergence = f"it asked {_describe(subcall)}, which it had not"
             if recorded is not None:  # the recorded cell ended without this answer, so this one must not wait for it
-                if run.stopped:
+                if answers.stopped:
                     execution.stop()
-                await run.end()
+                await answers.wait_for_end()
                 divergence = f"it waits for the answer to {_describe(subcall)}, which it had never had"
-            elif run.failed and self._repetition.strict:
+            elif answers.failed and self._policy.strict:
                 return SubcallFailure("CellEnded", NOT_MADE)
-            self._repetition.refuse(place, divergence)
+            self._policy.refuse(place, divergence)
+        if recorded is not None:
+            self._superseding.ask_subcall(place)
         outcome = await self._perform(site, subcall, execution.limit)
         if not replays_child:
-            await run.after_recorded()
+            await answers.wait_for_all()
         return outcome
 
     async def _replay_child(
@@ -133,7 +144,7 @@ class SubcallServer:
                 return
             raise
         if not (was_cut and isinstance(outcome, SubcallAnswer)):
-            self._repetition.check_outcome(site.place, recorded, outcome)
+            self._policy.check_outcome(site.place, recorded, outcome)
 
     async def _perform(self, site: SubcallSite, subcall: Subcall, limit: str | None) -> SubcallOutcome:
         """Performs a sub-call. Emits every outcome but a plain reply, which the call's own events record."""
@@ -151,7 +162,7 @@ class SubcallServer:
                 case ModelQuery():
                     response = await self._query(site, subcall, limit)
                     if isinstance(response, Reply):
-                        recorded = self._repetition.history.call(place)
+                        recorded = self._policy.history.call(place)
                         elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
                         return SubcallAnswer(read_value(response, subcall.schema), elapsed_s)
                     outcome = response

@@ -1,6 +1,6 @@
-"""Makes the turns of nodes: one call each, held together with what the node's last turn will need.
+"""Asks for the turns of nodes: one call each, reserved together with the budget for the node's last turn.
 
-A turn that was made before, by a process that ended, is not made again. It must not know what a reply means, nor how cells run.
+A recorded turn is not asked again. It knows neither the meaning of a reply nor how cells run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from rlm.core.messages import Reply, Request, Task, Usage
 from rlm.core.observations import INVENTED
 from rlm.engine.calling.call import Call
 from rlm.engine.calling.caller import Caller
-from rlm.engine.replay.policy import Repetition
+from rlm.engine.replay.policy import ReplayPolicy
+from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.meter import PromptCount
@@ -25,18 +26,27 @@ from rlm.prompts import describe_limit
 
 
 class Turns:
-    """Asks the models of nodes; the deadline learns from it how long the root's turns take."""
+    """Asks the models of nodes, and reports the duration of the root's turns to the deadline."""
 
-    def __init__(self, settings: TreeSettings, caller: Caller, limits: RunLimits, repetition: Repetition) -> None:
+    def __init__(
+        self,
+        settings: TreeSettings,
+        caller: Caller,
+        limits: RunLimits,
+        policy: ReplayPolicy,
+        superseding: Superseding,
+    ) -> None:
         self._settings = settings
         self._caller = caller
         self._recorder = caller.recorder
         self._stop = limits.stop
         self._deadline = limits.deadline
-        self._repetition = repetition
+        self._policy = policy
+        self._superseding = superseding
 
     async def ask(self, job: NodeJob, action: Ask, count: PromptCount) -> NodeEvent:
         settings, meter = self._settings, self._caller.meter
+        self._superseding.settle_reply(job.id, action.turn)
         if action.turn == 1 and job.parent is None:
             meter.fit_sizes(job.model, action.messages)
         request = Request(
@@ -51,8 +61,8 @@ class Turns:
         )
         began = self._recorder.at_s
         try:
-            repeated = self._repetition.turn(job.id, action, request)
-            reply = repeated or await self._make_turn(job, action, request, count)
+            recorded = self._policy.turn(job.id, action, request)
+            reply = recorded or await self._ask_model(job, action, request, count)
         except BudgetExceededError as error:
             return LimitMet(error.limit, self._shown_bytes(job, action, count))
         except ModelError as error:
@@ -62,19 +72,22 @@ class Turns:
                 count.counted(action.messages, error.text, error.usage or Usage())
             return AskFailed(error)
         count.counted(action.messages, reply.text, reply.usage)
-        if not action.last and reply.usage.input_tokens:  # programs that play a model count nothing
+        if (
+            not action.last and reply.usage.input_tokens
+        ):  # plans, which are programs in place of a model, count no tokens
             self._caller.holds.keep(job.id, meter.kept_after(job.model, reply.usage))
-        if self._deadline is not None and job.parent is None and repeated is None:
+        if self._deadline is not None and job.parent is None and recorded is None:
             self._deadline.turn_took(self._recorder.at_s - began)
         return Replied(reply.text, reply.usage.input_tokens and reply.usage.total_tokens)
 
-    async def _make_turn(self, job: NodeJob, action: Ask, request: Request, count: PromptCount) -> Reply:
-        """One turn, held together with what the node's last turn will need.
+    async def _ask_model(self, job: NodeJob, action: Ask, request: Request, count: PromptCount) -> Reply:
+        """Asks for one turn, reserved together with the budget for the node's last turn.
 
         Raises:
-            BudgetExceededError: the budget forbids it, or the run was told to end while it was made.
+            BudgetExceededError: the budget forbids the turn, or the run was stopped during it.
         """
         caller, root = self._caller, job.parent is None
+        self._superseding.ask_turn(job.id, action.turn)
         final = action.last and root
         need = caller.meter.turn_need(job.model, job.id, count, action.messages, last=action.last, final=final)
         if job.prefetched and action.turn == 1:
@@ -102,7 +115,7 @@ class Turns:
         return meter.shown_bytes(need_for, text_bytes(action.messages[-1].content))
 
     async def summarise(self, job: NodeJob, action: Compact) -> NodeEvent:
-        """A summary of a conversation's older part: no turn, but a leaf call that has the conversation as its prefix."""
+        """Asks for a summary of a conversation's older part: a leaf call that has the conversation as its prefix."""
         model, meter = job.model, self._caller.meter
         request = Request(
             action.messages,
@@ -113,8 +126,10 @@ class Turns:
         )
         need, call_id = meter.call_need(model, request), summary_call(job.id, action.turn)
         try:
-            repeated = self._repetition.summary(job.id, action.turn)
-            reply = repeated or await self._caller.ask(
+            recorded = self._policy.summary(job.id, action.turn)
+            if recorded is None:
+                self._superseding.summarise(job.id, action.turn)
+            reply = recorded or await self._caller.ask(
                 Call(self._caller.till, model, request, need, call_id, job.id, action.turn)
             )
         except BudgetExceededError as error:

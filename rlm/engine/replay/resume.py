@@ -1,6 +1,6 @@
-"""Takes up a run that an earlier process had begun: shows what it did, counts what it cost, closes calls that went down with it.
+"""Restores a run that an earlier process left: shows its events, counts its cost, and closes the calls that it had in flight.
 
-It must not know how a run goes on from there.
+It knows nothing of how the run goes on.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rlm.ports import Model
 
 @dataclass(slots=True)
 class OpenCalls:
-    """What was open when the process of a run ended.
+    """The calls that were open when the process of a run ended.
 
     Attributes:
-        lost: calls that were in flight.
-        unbilled: calls whose reply was taken while it still arrived, before it was told what they cost.
+        lost: calls in flight.
+        unbilled: calls whose reply was accepted before its stream, and so their cost, was complete.
     """
 
     lost: dict[CallId, CallStarted] = field(default_factory=dict)
@@ -44,17 +44,23 @@ class OpenCalls:
         return calls
 
 
-class TakingUp:
-    """Of one run. ``models`` are those that it asks now; ``counts_tokens``: its budget counts more than calls."""
+class Resume:
+    """The start of a resumed run.
 
-    def __init__(self, till: CallServices, models: Sequence[Model], *, counts_tokens: bool) -> None:
-        self._till = till
+    Args:
+        services: the ledger and the recorder of the run.
+        models: the models that it asks now.
+        counts_tokens: its budget counts more than calls.
+    """
+
+    def __init__(self, services: CallServices, models: Sequence[Model], *, counts_tokens: bool) -> None:
+        self._services = services
         self._models = {model.name: model for model in reversed(models)}
         self._counts_tokens = counts_tokens
 
-    def take_up(self, past: Sequence[AnyEvent]) -> None:
-        """Recalls the events of an earlier process, and brings the books up to them."""
-        recorder, ledger = self._till.recorder, self._till.holds.ledger
+    def restore(self, past: Sequence[AnyEvent]) -> None:
+        """Shows the events of earlier processes, and brings the ledger up to date with them."""
+        recorder, ledger = self._services.recorder, self._services.holds.ledger
         recorder.recall(past)
         model_of: dict[CallId, str] = {}
         for event in past:
@@ -72,24 +78,24 @@ class TakingUp:
             tell_failure(recorder, call, LOST, "in flight when its process ended")
 
     def _cost(self, event: AnyEvent, model_of: Mapping[CallId, str]) -> Amounts:
-        """The cost in an event, as it counts against the budget."""
+        """The cost that an event reports, as the budget counts it."""
         if isinstance(event, CallReplied) and event.billed and not event.cached:
-            return self._till.meter.cost(model_of[event.call], event.reply.usage, event.cost_usd)[1]
+            return self._services.meter.cost(model_of[event.call], event.reply.usage, event.cost_usd)[1]
         if isinstance(event, CallBilled):
             billed = Amounts(event.usage.calls, event.usage.total_tokens, nanos_of(event.cost_usd or 0.0))
             return billed + _assumed(event)
         return Amounts()
 
     def _assume(self, call: CallStarted, usage: Usage) -> None:
-        """Nobody can say what a call that was in flight has cost: the budget counts the most it can have."""
+        """Counts the most that a call in flight can have cost: its real cost is unknown."""
         model, worst = self._models.get(call.model), Amounts(calls=1)
         if model is not None and self._counts_tokens:
-            worst = self._till.meter.call_need(model, call.request).worst
-        ledger = self._till.holds.ledger
+            worst = self._services.meter.call_need(model, call.request).worst
+        ledger = self._services.holds.ledger
         ledger.spent, ledger.assumed = ledger.spent + worst, ledger.assumed + worst
-        tell_bill(self._till.recorder, call, usage, 0.0, worst)
+        tell_bill(self._services.recorder, call, usage, 0.0, worst)
 
 
 def _assumed(event: CallBilled) -> Amounts:
-    """What a bill counts that nobody reported; a call at least, where it names none."""
+    """The part of a bill that no provider reported; at least one call if the bill names none."""
     return Amounts(0 if event.usage.calls else 1, event.assumed_tokens, nanos_of(event.assumed_usd))

@@ -1,4 +1,4 @@
-"""What a watcher sees of a run that is taken up: how it stands now, not how it stood."""
+"""Views of a resumed run: they show its present state, not its past one."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from rlm.views.progress import Progress
 
 
 class Watcher:
-    """A sink that has seen the outline after each event."""
+    """A sink that records the outline after each event."""
 
     def __init__(self) -> None:
         self.progress = Progress()
-        self.seen: list[tuple[AnyEvent, Row | None]] = []
+        self.frames: list[tuple[AnyEvent, Row | None]] = []
 
     def emit(self, event: AnyEvent) -> None:
         self.progress.add(event)
-        self.seen.append((event, outline(self.progress, event.at_s, 30)))
+        self.frames.append((event, outline(self.progress, event.at_s, 30)))
 
     @property
     def last(self) -> Row:
-        row = self.seen[-1][1]
+        row = self.frames[-1][1]
         assert row is not None
         return row
 
     def since_resumed(self) -> list[Row]:
-        """The root's rows from the moment when it was taken up."""
-        at = max(number for number, (event, _) in enumerate(self.seen) if isinstance(event, RunResumed))
-        return [row for _, row in self.seen[at:] if row is not None]
+        """The rows of the root since the resume."""
+        start = max(number for number, (event, _) in enumerate(self.frames) if isinstance(event, RunResumed))
+        return [row for _, row in self.frames[start:] if row is not None]
 
 
 def block(code: str) -> str:
@@ -52,7 +52,7 @@ def turn_of(request: Request) -> int:
     return sum(message.role == "assistant" for message in request.messages) + 1
 
 
-def test_a_run_that_met_a_limit_runs_again(tmp_path: Path) -> None:
+def test_run_continues_after_a_limit(tmp_path: Path) -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "leaf"
@@ -72,15 +72,15 @@ def test_a_run_that_met_a_limit_runs_again(tmp_path: Path) -> None:
     assert (watcher.progress.limit, watcher.progress.nodes.total, watcher.progress.nodes.done) == (None, 1, 1)
 
 
-def test_what_failed_and_was_made_again_counts_once(tmp_path: Path) -> None:
+def test_failed_call_asked_again_counts_once(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
-        told = request.messages[-1].content
-        if broke and told == "b":
+        prompt = request.messages[-1].content
+        if broke and prompt == "b":
             return OutOfCreditError("no credit left")
         if request.role == "leaf":
-            return told
+            return prompt
         if request.depth:
             return block("FINAL(llm_query('b'))")
         return block("FINAL([llm_query_batch(['a', 'b', 'c'], recursive=False), rlm_query('child')])")
@@ -101,7 +101,7 @@ def test_what_failed_and_was_made_again_counts_once(tmp_path: Path) -> None:
     assert progress.nodes.done == 2
 
 
-def test_a_sub_call_that_gave_nothing_of_use_has_failed() -> None:
+def test_useless_and_refused_subcalls_count_as_failed() -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "no json"
@@ -116,7 +116,7 @@ def test_a_sub_call_that_gave_nothing_of_use_has_failed() -> None:
     )  # two replies, and three that were refused
 
 
-def test_what_a_cancelled_run_was_at_is_cut_off_and_has_not_failed() -> None:
+def test_cancelled_run_shows_cancelled_calls() -> None:
     watcher, asked = Watcher(), threading.Event()
 
     async def never() -> str:
@@ -138,13 +138,13 @@ def test_what_a_cancelled_run_was_at_is_cut_off_and_has_not_failed() -> None:
     assert cell.children[0].text == "batch of 2: 2 cancelled"
 
 
-def test_a_cell_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+def test_interrupted_cell_continues(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
-        told = request.messages[-1].content
+        prompt = request.messages[-1].content
         if request.role == "leaf":
-            return OutOfCreditError("no credit left") if broke and told == "late" else told
+            return OutOfCreditError("no credit left") if broke and prompt == "late" else prompt
         return block("x = llm_query_batch(['a', 'b', 'c', 'd'])\ny = llm_query('late')\nFINAL(y)")
 
     watcher = Watcher()
@@ -158,7 +158,7 @@ def test_a_cell_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     assert [row.text for row in rows[-1].children[0].children] == ["batch of 4: 4 done", "1 sub-call: 1 done"]
 
 
-def test_what_a_limit_had_refused_counts_once_when_it_is_made(tmp_path: Path) -> None:
+def test_refused_subcall_counts_once_after_resume(tmp_path: Path) -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "leaf"
@@ -173,19 +173,18 @@ def test_what_a_limit_had_refused_counts_once_when_it_is_made(tmp_path: Path) ->
         assert engine.resume("last", budget=rlm.Budget(calls=50)).status == "complete"
     assert [row.text for row in watcher.last.children[0].children] == ["batch of 9: 9 done"]
     assert watcher.last.children[0].mark == "done"
-    asked = next(row for row in watcher.since_resumed() if row.children[0].mark == "running")
-    assert "cell 1.1, " in asked.children[0].text
+    running = next(row for row in watcher.since_resumed() if row.children[0].mark == "running")
+    assert "cell 1.1, " in running.children[0].text
 
 
-def test_silence_is_broken_again_after_a_run_was_taken_up() -> None:
-    """Whatever it had taken before: its own clock goes on where its record ends."""
+def test_heartbeat_restarts_after_resume() -> None:
     narrator, run = Narrator(), RunId("r")
-    narrator.tell(
+    narrator.narrate(
         RunStarted(
             run=run, node=ROOT, at_s=0.0, question="q", context="c", models=("m",), max_depth=1, sandbox="strict"
         )
     )
-    lines = narrator.tell(RunResumed(run=run, node=ROOT, at_s=3600.0))
-    assert lines[0].startswith("[ 3600.0s] taken up")
+    lines = narrator.narrate(RunResumed(run=run, node=ROOT, at_s=3600.0))
+    assert lines[0].startswith("[ 3600.0s] resumed")
     assert narrator.heartbeat(3600.0 + HEARTBEAT_S - 1) is None
     assert narrator.heartbeat(3600.0 + HEARTBEAT_S + 1) is not None

@@ -1,4 +1,4 @@
-"""When two executions are the same: secrets that were not written down match anything, and only in their place."""
+"""Differences between two executions. A redacted secret matches anything, but only in its place."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from rlm.core.divergence import REDACTED, find_difference, without_addresses, wi
         ("a" + f"{REDACTED}b" * 40 + "c", "a" + "1b" * 20_000, False),
     ],
 )
-def test_what_a_secret_hides_may_be_anything(before: str, after: str, same: bool) -> None:
+def test_redacted_secret_matches_anything(before: str, after: str, same: bool) -> None:
     difference = find_difference(CellResult("ok", before), CellResult("ok", after))
     assert (difference is None) is same
 
 
-def test_addresses_are_told_from_data() -> None:
+def test_addresses_are_distinguished_from_data() -> None:
     thing = "<__main__.Thing object at 0x7f3a2c1b5d90> and 0x401000 at 0x7f3a2c1b5d90"
     assert without_addresses(thing) == "<__main__.Thing object at 0x> and 0x at 0x"
     assert without_repr_addresses(thing) == "<__main__.Thing object at 0x> and 0x401000 at 0x7f3a2c1b5d90"

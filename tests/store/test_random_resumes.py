@@ -1,7 +1,7 @@
-"""Random programs that budgets and failing providers interrupt, taken up with other limits until they are complete.
+"""Random programs that budgets and failing providers interrupt, resumed with larger limits until they are complete.
 
-Whatever stops them: no sub-call of a cell is paid twice, the answer is that of a run which nothing stopped, limits hold, and the
-whole can be replayed. ``RLM_TAKEN_UP_SEEDS`` tries more programs.
+No sub-call of a cell is paid twice, and the answer is that of an undisturbed run. Limits hold, the run can be replayed, and all
+folds over it agree. ``RLM_RESUME_SEEDS`` tries more programs.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from folds_kit import check_folds, told_of
+from folds_kit import check_folds, outcomes
 
 import rlm
 from rlm.core.errors import BudgetExceededError, NoAnswerError, OutOfCreditError, RLMError
 from rlm.core.messages import Request
 from rlm.testing.scripted import ScriptedModel
 
-SEEDS = int(os.environ.get("RLM_TAKEN_UP_SEEDS", "14"))
+SEEDS = int(os.environ.get("RLM_RESUME_SEEDS", "14"))
 PIECES = (
     "r{n} = [llm_query(f'{n} loop {{i}}') for i in range({k})]",
     "r{n} = llm_query_batch([f'{n} batch {{i}}' for i in range({k})], on_error='raise')",
@@ -43,7 +43,7 @@ CHILD = "```repl\nfound = llm_query(f'leaf of {context}')\n```"
 
 
 class Program:
-    """A root that writes one piece after the other, each again until it ends well, and children of two turns."""
+    """A root that writes one piece after the other and repeats each until it succeeds, with children of two turns."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
@@ -54,14 +54,14 @@ class Program:
         self.paid: Counter[str] = Counter()
 
     def answer(self, request: Request) -> str | RLMError:
-        told = request.messages[-1].content
+        prompt = request.messages[-1].content
         turns_before = sum(message.role == "assistant" for message in request.messages)
         if request.role == "leaf":
             if self.chance.random() < self.failing:
                 return OutOfCreditError("no credit left")
-            self.paid[told] += 1
-            return f"<{told}>"
-        if "Answer now" in told:  # what the root runs here is forgotten when it goes on
+            self.paid[prompt] += 1
+            return f"<{prompt}>"
+        if "Answer now" in prompt:  # the cell that the root runs here is superseded when it goes on
             return "```repl\nr0 = 'cut'\nprint(r0)\n```\nFINAL_VAR(r0)" if request.depth == 0 else "FINAL(cut)"
         if request.depth > 0:
             return CHILD if turns_before == 0 else "FINAL_VAR(found)"
@@ -77,7 +77,7 @@ def engine(program: Program, store: Path | None, **options: object) -> rlm.RLM:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_a_run_that_is_stopped_again_and_again_comes_to_its_answer(tmp_path: Path, seed: int) -> None:
+def test_run_interrupted_repeatedly_reaches_its_answer(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     program = Program(chance)
     whole = engine(program, None).run("q", "context").answer
@@ -86,9 +86,9 @@ def test_a_run_that_is_stopped_again_and_again_comes_to_its_answer(tmp_path: Pat
     store, calls, result = tmp_path / "runs.db", chance.randint(2, 4), None
     while result is None or result.status != "complete":
         budget = rlm.Budget(calls=calls)
-        with engine(program, store, budget=budget, concurrency=chance.choice([1, 4, 64])) as taking_up:
+        with engine(program, store, budget=budget, concurrency=chance.choice([1, 4, 64])) as resuming:
             try:
-                result = taking_up.resume("last", budget=budget) if store.exists() else taking_up.run("q", "context")
+                result = resuming.resume("last", budget=budget) if store.exists() else resuming.run("q", "context")
                 assert result.used["calls"].used <= calls
             except (OutOfCreditError, BudgetExceededError, NoAnswerError):
                 result = None
@@ -99,9 +99,9 @@ def test_a_run_that_is_stopped_again_and_again_comes_to_its_answer(tmp_path: Pat
     for prompt, paid in program.paid.items():
         piece = program.pieces[int(prompt.removeprefix("leaf of ").split()[0])]
         assert paid <= times[piece], f"{prompt!r} was paid {paid} times"
-    if "cut" not in str(result.answer):  # what a child had to answer too early
+    if "cut" not in str(result.answer):  # a child had to answer too early
         assert result.answer == whole
     again = engine(program, store)
     assert again.replay("last").answer == result.answer
     root = check_folds(again._records.need_store().events(result.run_id))
-    assert told_of(root) == told_of(result.tree)  # what the record gives is what the last process had
+    assert outcomes(root) == outcomes(result.tree)  # the record gives the tree that the last process had
