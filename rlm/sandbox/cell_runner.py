@@ -134,7 +134,7 @@ class CellRunner:
             case Done():
                 self._ended.set_result(event)
             case Ready() | Value():
-                raise RuntimeError(f"a session gave {event!r} while a cell ran")
+                raise RuntimeError(f"unexpected event {event!r} while a cell ran")
             case _:
                 assert_never(event)
 

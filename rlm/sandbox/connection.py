@@ -49,7 +49,7 @@ class WorkerConnection:
         except TimeoutError as error:
             await self.end()
             why = f"did not answer within {timeout_s:g} s"
-            raise SandboxDiedError(f"a worker process ended before it answered: {why}") from error
+            raise SandboxDiedError(f"a worker process was ended: {why}") from error
         except WorkerGone:
             raise await self.died("before it answered") from None
         if not isinstance(event, kind):

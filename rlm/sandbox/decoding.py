@@ -74,16 +74,16 @@ def decode_done(message: Message, output_chars: int, prefetched: int) -> Done:
     header, body = message
     end = header.get("end")
     if end not in ("ok", "error", "exit", "interrupted"):
-        raise ProtocolViolationError("a worker ended a cell in an unknown way")
+        raise ProtocolViolationError("a worker ended a cell with an unknown status")
     info_length = check_int(header.get("info"), len(body))
     info = load("j", body[:info_length])
     if not isinstance(info, dict):
-        raise ProtocolViolationError("a worker sent a report that is none")
+        raise ProtocolViolationError("malformed report from worker")
     kind = header.get("answer")
     omitted = [check_int(item, 2**53) for item in check_list(info.get("omitted"), 2)]
     tails = [check_text(item, output_chars) for item in check_list(info.get("tails"), 2)]
     if len(omitted) != 2 or len(tails) != 2:
-        raise ProtocolViolationError("a worker sent a report that is not whole")
+        raise ProtocolViolationError("incomplete report from worker")
     return Done(
         end=end,
         echo=_optional_text(info.get("echo")),
@@ -128,19 +128,19 @@ def check_int(value: object, most: int) -> int:
 
 def check_list(value: object, most: int) -> list[Any]:
     if not isinstance(value, list) or len(value) > most:
-        raise ProtocolViolationError("a worker sent something else than a list, or too long a list")
+        raise ProtocolViolationError("a worker sent a value that is not a list, or a list that is too long")
     return value
 
 
 def _context(value: object, most: int) -> tuple[object, int]:
     if not isinstance(value, list) or len(value) != 2:
-        raise ProtocolViolationError("a worker sent a context that is none")
+        raise ProtocolViolationError("malformed context from worker")
     return value[0], check_int(value[1], most)
 
 
 def check_text(value: object, most: int) -> str:
     if not isinstance(value, str) or len(value) > most:
-        raise ProtocolViolationError("a worker sent something else than text, or too long a text")
+        raise ProtocolViolationError("a worker sent a value that is not text, or a text that is too long")
     return value
 
 
@@ -150,7 +150,7 @@ def _optional_text(value: object) -> str | None:
 
 def _variable(value: object) -> Variable:
     if not isinstance(value, list) or len(value) != 3:
-        raise ProtocolViolationError("a worker sent a variable that is none")
+        raise ProtocolViolationError("malformed variable from worker")
     name, kind, size = value
     return Variable(
         check_text(name, MAX_NAME_CHARS),

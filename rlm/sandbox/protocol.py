@@ -112,11 +112,11 @@ class Session:
         try:
             return [self._accept(message) for message in self._decoder.feed(data)]
         except WireError as error:
-            raise ProtocolViolationError(f"a worker sent bytes that are not the protocol: {error}") from error
+            raise ProtocolViolationError(f"malformed bytes from worker: {error}") from error
 
     def _move(self, before: State, after: State) -> None:
         if self.state != before:
-            raise RuntimeError(f"a REPL that is {self.state} cannot do this; it does one thing at a time")
+            raise RuntimeError(f"a REPL in the state {self.state!r} cannot do this; it handles one request at a time")
         self.state = after
 
     def _accept(self, message: Message) -> SessionEvent:
@@ -165,9 +165,9 @@ class Session:
 
     def _on_cancel(self, message: Message) -> Withdrew:
         ids = [check_int(number, self._next_id - 1) for number in check_list(message.header.get("calls"), 1024)]
-        found = tuple(number - self._base for number in ids if number in self._open)
+        open_numbers = tuple(number - self._base for number in ids if number in self._open)
         self._open.difference_update(ids)
-        return Withdrew(found)
+        return Withdrew(open_numbers)
 
     def _on_done(self, message: Message) -> Done:
         done = decode_done(message, self._limits.output_chars, self._prefetched)

@@ -163,7 +163,7 @@ class WorkerRepl:
         variables = reply.value[0] if reply.value is not None else None
         if not isinstance(variables, dict) or not all(isinstance(name, str) for name in variables):
             await self.aclose()
-            raise ProtocolViolationError("a worker sent something else than its variables")
+            raise ProtocolViolationError("malformed variables from worker")
         return variables
 
     async def aclose(self) -> None:
@@ -213,7 +213,7 @@ class WorkerRepl:
         """The reason if the process was killed for lack of memory; empty otherwise."""
         evicted_mb, self._evicted_mb = self._evicted_mb, 0
         if evicted_mb:
-            return f"the machine ran out of memory, and of all REPLs this one held most ({evicted_mb} MiB)"
+            return f"the machine ran out of memory, and this REPL used the most ({evicted_mb} MiB)"
         if KILLED in how and self._watch.kernel_killed_first():
             return "the machine ran out of memory"
         return ""

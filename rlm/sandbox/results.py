@@ -16,7 +16,7 @@ def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
         end, error = "timeout", f"TimeoutError: the cell ran longer than {limit}"
         notes = (
             *notes,
-            f"The cell was stopped after {limit} (waits for sub-calls not counted). Variables are kept.",
+            f"The cell was stopped after {limit} (waits for sub-calls not counted). Variables are still there.",
         )
     elif end == "interrupted" and running.stopped:
         error = None
@@ -68,7 +68,7 @@ def _why_ended(running: CellRunner, how: str, limit: str, shortage: str) -> tupl
         why = "The cell was stopped and could not be interrupted, so its process was killed."
         return "interrupted", f"the process {how}", why
     if shortage:
-        return "died", f"MemoryError: {shortage}", f"The process was killed: {shortage}. Keep less in variables."
+        return "died", f"MemoryError: {shortage}", f"The process was killed: {shortage}. Store less in variables."
     return "died", f"the process {how}", f"The REPL's process ended in this cell: it {how}."
 
 

@@ -41,7 +41,7 @@ class WorkerSandbox:
             ConfigurationError: the setup code failed.
         """
         if self._closed:
-            raise SandboxUnavailableError("this sandbox is closed; make a new one")
+            raise SandboxUnavailableError("this sandbox is closed; open a new one")
         await self._admission.wait_for_room()
         shared = await self._contexts.share(spec.context)
         repl = WorkerRepl(self._launcher, spec, self._repls.discard, self._watch, shared)

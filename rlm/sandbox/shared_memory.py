@@ -239,7 +239,9 @@ def _decoded(file: BinaryIO, encoding: str, label: str) -> Pieces:
     try:
         new_decoder = codecs.getincrementaldecoder(encoding)
     except LookupError:
-        raise ContextError(f"there is no encoding {encoding!r}; for instance 'utf-8', 'latin-1', 'utf-16'") from None
+        raise ContextError(
+            f"`encoding` must be a known encoding such as 'utf-8', 'latin-1' or 'utf-16'; got {encoding!r}"
+        ) from None
 
     def pieces() -> Iterator[str]:
         file.seek(0)

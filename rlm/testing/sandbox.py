@@ -1,6 +1,6 @@
-"""A sandbox without processes: cells are Python coroutines of the test's author. For engines under virtual time.
+"""A sandbox without processes: cells are Python coroutines written by the test. For engines under virtual time.
 
-It runs nothing that a model wrote: a cell's code is looked up, or handed to the script as text.
+It runs no model-written code: a cell's code selects the script, or is passed to it as text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, S
 from rlm.ports import Flush, ServeSubcall
 
 CellScript: TypeAlias = "Callable[[ScriptedCell], Awaitable[None]]"
-"""Plays one cell through what ``ScriptedCell`` offers."""
+"""Plays one cell through the methods of ``ScriptedCell``."""
 
 
 class CellFailed(Exception):
-    """What ``ScriptedCell.query`` raises for a sub-call without an answer. ``kind`` is as in ``SubcallFailure``."""
+    """Raised by ``ScriptedCell.query`` if a sub-call fails. ``kind`` is as in ``SubcallFailure``."""
 
     def __init__(self, failure: SubcallFailure) -> None:
         super().__init__(failure.message)
@@ -32,10 +32,12 @@ class _AnswerGiven(Exception):
 
 
 class ScriptedCell:
-    """One cell while it runs: what code in a REPL can do.
+    """A running cell, with the operations that code in a REPL has.
 
     Attributes:
-        code: the cell's text. context: the node's. variables: of the REPL, kept from cell to cell.
+        code: the cell's text.
+        context: the node's context.
+        variables: the REPL's variables, shared by its cells.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class ScriptedCell:
         self._batches = 0
 
     async def ask(self, prompt: str, *, recursive: bool | None = None, batch: int | None = None) -> SubcallOutcome:
-        """One sub-call, with whatever comes of it."""
+        """Makes one sub-call; returns its outcome."""
         self._calls += 1
         return await self._answer(ModelQuery(self._calls, prompt, recursive=recursive, batch=batch))
 
@@ -68,14 +70,14 @@ class ScriptedCell:
         return outcome
 
     async def query(self, prompt: str, *, recursive: bool | None = None) -> PlainValue:
-        """One sub-call's answer. Raises CellFailed."""
+        """Makes one sub-call; returns its answer. Raises CellFailed."""
         outcome = await self.ask(prompt, recursive=recursive)
         if isinstance(outcome, SubcallFailure):
             raise CellFailed(outcome)
         return outcome.value
 
     async def batch(self, prompts: list[str], *, recursive: bool | None = None) -> list[SubcallOutcome]:
-        """Sub-calls at once; their outcomes in order."""
+        """Makes sub-calls at once; returns their outcomes in order."""
         self._batches += 1
         number = self._batches
         async with asyncio.TaskGroup() as group:
@@ -98,7 +100,7 @@ class ScriptedCell:
 
 
 class ScriptedRepl:
-    """Implements Repl. Made by ``ScriptedSandbox.open``."""
+    """Implements Repl. Created by ``ScriptedSandbox.open``."""
 
     def __init__(self, spec: ReplSpec, script: Callable[[str], CellScript]) -> None:
         self._spec = spec
@@ -127,7 +129,7 @@ class ScriptedRepl:
             end = "interrupted"
         except CellFailed as failure:
             end, error = "error", f"{failure.kind}: {failure}"
-        except BaseExceptionGroup as errors:  # an error of the run, out of a batch
+        except BaseExceptionGroup as errors:  # an error of the run, raised in a batch
             raise errors.exceptions[0] from None
         finally:
             self._task = None
@@ -160,10 +162,10 @@ class ScriptedRepl:
 
 
 class ScriptedSandbox:
-    """Implements Sandbox: every cell is played by a script.
+    """Implements Sandbox: a script plays every cell.
 
     Args:
-        script: a coroutine function that plays any cell, or several by the cell's code (without surrounding white space).
+        script: a coroutine function that plays any cell, or a mapping from a cell's stripped code to one.
 
     Attributes:
         opened: every REPL that was opened, in order.

@@ -1,4 +1,4 @@
-"""Prints as JSON what levels this machine offers and what asking for each comes to: ``python level_program.py``."""
+"""Prints as JSON the levels of this machine and the outcome of requesting each: ``python level_program.py``."""
 
 from __future__ import annotations
 

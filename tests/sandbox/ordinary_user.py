@@ -1,7 +1,7 @@
 """Runs a Python program as an ordinary user, from root: ``python ordinary_user.py PROGRAM [ARGUMENT ...]``.
 
-Root's Python may lie where nobody else can read (``/root``), so both it and the package are mounted elsewhere first, in a
-mount namespace that ends with the program.
+Root's Python can lie in a folder that only root can read (``/root``). So Python and the package are first mounted at other
+paths, in a mount namespace that ends with the program.
 """
 
 from __future__ import annotations

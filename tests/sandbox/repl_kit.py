@@ -1,4 +1,4 @@
-"""A REPL in a real process, as the tests of cells drive it."""
+"""A REPL in a real process, shared by the tests of cells."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ SHORT = ReplLimits(cell_seconds=0.5)
 
 
 class Bench:
-    """A REPL, and a model behind it that answers ``echo:PROMPT``, fails or takes its time as the prompt says.
+    """A REPL with a model behind it whose reply depends on the prompt.
 
-    "fail ..." fails; "budget ..." fails for want of budget; "slow ..." takes ``delay_s``; "hang ..." never answers;
-    "boom ..." is an error of the run. With a schema, the answer is what ``data`` holds.
+    - "fail ..." fails
+    - "budget ..." fails for lack of budget
+    - "slow ..." takes ``delay_s``
+    - "hang ..." never answers
+    - "boom ..." is an error of the run
+    - any other prompt is answered with ``echo:PROMPT``, or with ``data`` if it has a schema
     """
 
     def __init__(self, repl: WorkerRepl) -> None:
@@ -65,7 +69,7 @@ class Bench:
         return await self.repl.execute(Cell(1, self._number, code), self.serve)
 
     async def all(self, *codes: str) -> CellResult:
-        """Runs cells one after another; the last result."""
+        """Runs cells one after another; returns the last result."""
         results = [await self.run(code) for code in codes]
         return results[-1]
 
@@ -87,6 +91,6 @@ async def open_bench(
 
 
 def show(result: CellResult) -> str:
-    """Everything the model would be shown, for asserts that look for text anywhere."""
+    """Everything shown to the model, for asserts that look for text anywhere."""
     parts = (result.stdout, result.stderr, result.echo, result.error, result.traceback, *result.notes)
     return "\n".join(part for part in parts if part)

@@ -1,7 +1,7 @@
-"""Runs a Python program where some system calls fail, as a container may have it: ``restricted.py CALLS PROGRAM [ARG ...]``.
+"""Runs a Python program while some system calls fail, as in a container: ``restricted.py CALLS PROGRAM [ARG ...]``.
 
-CALLS are names joined by commas: they fail with EPERM from here on, in this process and all that it starts. ``userns``
-stands for everything that makes a user namespace.
+CALLS are names joined by commas. They fail with EPERM in this process and all its children. ``userns`` stands for every call
+that creates a user namespace.
 """
 
 from __future__ import annotations

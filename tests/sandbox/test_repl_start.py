@@ -1,4 +1,4 @@
-"""REPLs whose processes are killed while they start, for the first time or after one that ended in a cell."""
+"""REPLs whose processes are killed while they start, the first time or as a replacement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = linux_only
 
 
 class Killer:
-    """A launcher: of the processes of another one it kills as many as it is told to, at once."""
+    """A launcher that kills a given number of another launcher's processes at once."""
 
     def __init__(self, kills: int = 0) -> None:
         self._inner = open_launcher(AVAILABLE[0])
@@ -42,7 +42,7 @@ class Killer:
 
 
 @pytest.mark.parametrize("setup", [None, "n = 1"])
-async def test_a_process_that_is_killed_while_it_starts_costs_another_try(setup: str | None) -> None:
+async def test_process_killed_at_start_is_retried(setup: str | None) -> None:
     launcher = Killer(2)
     sandbox = WorkerSandbox(launcher)
     repl = await sandbox.open(ReplSpec("context", setup_code=setup, limits=SMALL))
@@ -51,7 +51,7 @@ async def test_a_process_that_is_killed_while_it_starts_costs_another_try(setup:
     await sandbox.aclose()
 
 
-async def test_who_takes_the_place_of_one_that_ended_in_a_cell_may_be_killed_too() -> None:
+async def test_replacement_killed_at_start_is_retried() -> None:
     launcher = Killer()
     sandbox = WorkerSandbox(launcher)
     repl = await sandbox.open(ReplSpec("context", limits=SMALL))
@@ -62,7 +62,7 @@ async def test_who_takes_the_place_of_one_that_ended_in_a_cell_may_be_killed_too
     await sandbox.aclose()
 
 
-async def test_where_every_process_is_killed_it_is_an_error_that_says_so() -> None:
+async def test_repeated_kills_at_start_are_error() -> None:
     launcher = Killer(100)
     sandbox = WorkerSandbox(launcher)
     with pytest.raises(SandboxUnavailableError, match=r"ended .* signal 9"):
@@ -76,7 +76,7 @@ async def test_where_every_process_is_killed_it_is_an_error_that_says_so() -> No
     await sandbox.aclose()
 
 
-async def test_a_sandbox_that_is_closed_meanwhile_starts_no_other() -> None:
+async def test_closed_sandbox_starts_no_replacement() -> None:
     launcher = Killer()
     sandbox = WorkerSandbox(launcher)
     slow = ReplSpec("context", setup_code="import time\ntime.sleep(30)", limits=SMALL)

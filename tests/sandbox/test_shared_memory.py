@@ -1,4 +1,4 @@
-"""Contexts shared by all REPLs: whatever the characters, they arrive as they are, once for the whole machine."""
+"""Contexts shared by all REPLs: any text arrives unchanged, in one copy for the whole machine."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def reopened(context: SharedContext) -> Any:
     return shared_text.open_context(context.fileno(), asdict(context.header))
 
 
-def test_this_interpreter_can_share_text() -> None:
-    """Where it fails, text is decoded the plain way: correct, but a copy for each REPL."""
+def test_this_interpreter_can_map_text() -> None:
+    """If this fails, text is decoded in the ordinary way: correct, but with a copy for each REPL."""
     assert sys.implementation.name != "cpython" or shared_text.supports_mapped_text()
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_text_comes_back_as_it_was(text: str) -> None:
+def test_text_round_trips(text: str) -> None:
     got = reopened(share_context(text))
     assert got == text
     assert type(got) is str
@@ -76,7 +76,7 @@ def test_text_comes_back_as_it_was(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_operations_in_a_repl_give_what_they_give_here(text: str) -> None:
+def test_text_operations_agree_between_repl_and_host(text: str) -> None:
     got, plain = reopened(share_context(text)), text
     for operation in OPERATIONS:
         assert eval(operation, {"context": got}) == eval(operation, {"context": plain}), operation
@@ -84,7 +84,7 @@ def test_operations_in_a_repl_give_what_they_give_here(text: str) -> None:
 
 @given(st.lists(st.text(st.characters(codec=None), max_size=40), max_size=30), st.integers(0, 5))
 @settings(max_examples=150, deadline=None)
-def test_any_list_of_texts(texts: list[str], copies: int) -> None:
+def test_any_list_of_texts_round_trips(texts: list[str], copies: int) -> None:
     value = texts * copies or [""]
     got = reopened(share_context(value))
     assert got == value
@@ -93,7 +93,7 @@ def test_any_list_of_texts(texts: list[str], copies: int) -> None:
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=30), min_size=1, max_size=20))
 @settings(max_examples=50, deadline=None)
-def test_any_dict_of_texts(value: dict[str, str]) -> None:
+def test_any_dict_of_texts_round_trips(value: dict[str, str]) -> None:
     got = reopened(share_context(value))
     assert got == value
     assert list(got) == list(value)
@@ -107,15 +107,15 @@ def test_other_data_keeps_its_types() -> None:
     assert reopened(share_context([])) == []
 
 
-def test_the_plain_way_gives_the_same() -> None:
-    """The fallback for interpreters that keep strings in another way."""
+def test_decoding_gives_same_text_as_mapping() -> None:
+    """The fallback for interpreters with another string layout."""
     texts = [text[:500] for text in TEXTS.values()]
     context = share_context(texts)
     header = context.header
     assert shared_text.decode_strings(context.fileno(), header.size, header.count, header.table_at) == texts
 
 
-def test_nobody_can_change_a_shared_context() -> None:
+def test_shared_context_is_immutable() -> None:
     context = share_context(TEXTS["ascii"])
     with pytest.raises(OSError):
         os.write(context.fileno(), b"changed")
@@ -123,7 +123,7 @@ def test_nobody_can_change_a_shared_context() -> None:
         os.ftruncate(context.fileno(), 10)
 
 
-def test_a_closed_context_says_so() -> None:
+def test_closed_context_raises() -> None:
     context = share_context("x")
     context.close()
     context.close()
@@ -131,7 +131,7 @@ def test_a_closed_context_says_so() -> None:
         context.fileno()
 
 
-def test_data_that_is_not_plain_is_refused() -> None:
+def test_unplain_context_is_rejected() -> None:
     with pytest.raises(ContextError, match="plain data"):
         share_context({"key": object()})
 
@@ -152,7 +152,7 @@ def test_files_are_decoded_exactly(encoding: str, tmp_path: Path) -> None:
         assert reopened(share_context(file, encoding=encoding)) == text
 
 
-def test_a_byte_order_mark_stays_unless_the_encoding_says_otherwise(tmp_path: Path) -> None:
+def test_byte_order_mark_follows_encoding(tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(b"\xef\xbb\xbfabc")
     with (tmp_path / "input").open("rb") as file:
         assert reopened(share_context(file)) == "\ufeffabc"
@@ -161,7 +161,7 @@ def test_a_byte_order_mark_stays_unless_the_encoding_says_otherwise(tmp_path: Pa
 
 @pytest.mark.parametrize("offset", [0, 1, 70_000, 1 << 20, (1 << 20) + 1, 3_000_000])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80"])
-def test_an_encoding_error_names_its_offset(offset: int, bad: bytes, tmp_path: Path) -> None:
+def test_encoding_error_names_its_offset(offset: int, bad: bytes, tmp_path: Path) -> None:
     data = ("é" * (offset // 2) + "a" * (offset % 2)).encode() + bad + b"more" * 10
     (tmp_path / "broken.txt").write_bytes(data)
     with (tmp_path / "broken.txt").open("rb") as file, pytest.raises(ContextError) as caught:
@@ -169,15 +169,15 @@ def test_an_encoding_error_names_its_offset(offset: int, bad: bytes, tmp_path: P
     assert f"broken.txt is not valid utf-8: byte 0x{bad[:1].hex()} at offset {offset:,} " in str(caught.value)
 
 
-def test_a_character_that_the_end_cuts_is_an_error(tmp_path: Path) -> None:
+def test_truncated_character_is_error(tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes("aé".encode()[:-1])
     with (tmp_path / "cut").open("rb") as file, pytest.raises(ContextError, match="offset 1 "):
         share_context(file)
-    with (tmp_path / "cut").open("rb") as file, pytest.raises(ContextError, match="no encoding 'klingon'"):
+    with (tmp_path / "cut").open("rb") as file, pytest.raises(ContextError, match="got 'klingon'"):
         share_context(file, encoding="klingon")
 
 
-def test_a_pipe_is_read_to_its_end() -> None:
+def test_pipe_is_read_to_its_end() -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as out:
         out.write("é line\r\n".encode() * 1000)
@@ -185,7 +185,7 @@ def test_a_pipe_is_read_to_its_end() -> None:
         assert reopened(share_context(file, name="standard input")) == "é line\r\n" * 1000
 
 
-def test_files_in_memory_are_files() -> None:
+def test_in_memory_files_are_read() -> None:
     assert reopened(share_context(io.StringIO("é\r\n", newline=""))) == "é\r\n"
     assert reopened(share_context(io.BytesIO("é\r\n".encode()))) == "é\r\n"
     with pytest.raises(ContextError):
@@ -194,7 +194,7 @@ def test_files_in_memory_are_files() -> None:
 
 @pytest.mark.parametrize("level", [*AVAILABLE, "unconfined"])
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_repl_holds_the_text(level: str, text: str) -> None:
+async def test_repl_receives_text(level: str, text: str) -> None:
     if level != BEST and text is not TEXTS["lone surrogates"]:
         pytest.skip("one text is enough at the lower levels")
     async with sandbox_at(level) as sandbox:
@@ -217,7 +217,7 @@ async def test_lists_and_dicts_arrive_whole() -> None:
         assert (await run_cell(repl, "context['new'] = 'x'; del context['file 0.py']; len(context)")).echo == "200"
 
 
-async def test_a_context_does_not_count_against_the_memory_limit_and_comes_back_after_a_crash() -> None:
+async def test_context_is_outside_memory_limit_and_survives_crash() -> None:
     text = "0123456789abcdef" * (8 << 20)  # 128 MiB beside a limit of 64
     async with sandbox_at(BEST) as sandbox:
         repl = await sandbox.open(ReplSpec(text, limits=ReplLimits(memory_mb=64)))
@@ -228,7 +228,7 @@ async def test_a_context_does_not_count_against_the_memory_limit_and_comes_back_
         assert (await run_cell(repl, "len(context), context[-3:]")).echo == f"({len(text)}, 'def')"
 
 
-async def test_writes_of_one_repl_do_not_reach_another() -> None:
+async def test_writes_stay_private_to_one_repl() -> None:
     text = "a" * LONG
     vandal = """
 import ctypes, sys
@@ -267,7 +267,7 @@ def own_kb(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
 
 
-async def test_the_pool_shares_a_text_once_and_data_every_time() -> None:
+async def test_pool_shares_text_once_and_data_each_time() -> None:
     pool = ContextPool()
     text, documents = "x" * LONG, ["x" * LONG]
     assert await pool.share(text) is await pool.share(text)

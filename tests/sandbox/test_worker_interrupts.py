@@ -1,4 +1,4 @@
-"""SIGINT at any moment: no frame is torn, no lock is left held, and the REPL goes on with its state."""
+"""SIGINT at any moment: frames stay whole, no lock stays held, and the REPL keeps its state."""
 
 # ruff: noqa: E501  a row of a table is one line
 
@@ -37,7 +37,7 @@ async def test_interrupts_at_random_moments(name: str) -> None:
                 assert not running.done(), show(running.result())
                 await asyncio.sleep(0)
             await asyncio.sleep(chance.random() * 0.01)
-            for _ in range(5):  # Python drops an exception raised in a weakref callback: seldom, and never for long
+            for _ in range(5):  # Python drops an exception raised in a weakref callback: rarely, and never for long
                 os.kill(pid, signal.SIGINT)
                 await asyncio.wait([running], timeout=1)
                 if running.done():
@@ -50,7 +50,7 @@ async def test_interrupts_at_random_moments(name: str) -> None:
             ).echo == "(1, 'echo:z', 'echo:y')"
 
 
-async def test_an_interrupt_between_cells_means_none() -> None:
+async def test_interrupt_between_cells_is_ignored() -> None:
     async with open_bench() as bench:
         pid = int((await bench.run("import os; os.getpid()")).echo or "")
         for _ in range(10):
@@ -58,8 +58,8 @@ async def test_an_interrupt_between_cells_means_none() -> None:
             assert (await bench.run("sum(range(1000))")).echo == "499500"
 
 
-async def test_finalizers_cannot_ask_while_the_bridge_works() -> None:
-    """Garbage is collected at any allocation, also while a frame is written: what runs there must not wait for the bridge."""
+async def test_finalizers_cannot_make_calls() -> None:
+    """Garbage is collected at any allocation, even while a frame is written, so finalizers must not wait for the socket."""
     async with open_bench() as bench:
         result = await bench.run(
             "import gc\ngc.set_threshold(1)\nseen = set()\n"
@@ -86,8 +86,8 @@ def leave_one():
 """
 
 
-async def test_a_coroutine_that_is_collected_while_the_bridge_works_gives_its_call_up() -> None:
-    """Its cleanup runs wherever that is, also while a frame is written or a call begun by the same thread."""
+async def test_collected_coroutine_abandons_its_call() -> None:
+    """Its cleanup runs at any allocation, even while the same thread writes a frame or starts a call."""
     async with open_bench() as bench:
         result = await bench.run(
             f"{LEAVE_ONE}\n"
@@ -104,7 +104,7 @@ async def test_a_coroutine_that_is_collected_while_the_bridge_works_gives_its_ca
         assert (bench.open, bench.cancelled) == (0, 20)
 
 
-async def test_a_call_left_open_in_a_loop_that_was_closed_ends_with_its_cell() -> None:
+async def test_call_of_closed_loop_ends_with_cell() -> None:
     async with open_bench() as bench:
         result = await bench.run(f"{LEAVE_ONE}\ngc.disable()\nleave_one()\nkept = 1")
         assert (result.end, result.state_lost) == ("ok", False), show(result)
@@ -112,8 +112,8 @@ async def test_a_call_left_open_in_a_loop_that_was_closed_ends_with_its_cell() -
         assert (bench.open, bench.cancelled) == (0, 1)
 
 
-async def test_finalizers_that_parse_do_not_break_the_next_cell() -> None:
-    """As those do that print a traceback; in a parser that was interrupted for them CPython 3.11 gets lost."""
+async def test_parsing_finalizers_do_not_break_next_cell() -> None:
+    """Printing a traceback parses. CPython 3.11 fails if that interrupts another parser."""
     async with open_bench() as bench:
         await bench.run(
             "import ast, gc\n"

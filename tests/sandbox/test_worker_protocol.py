@@ -1,4 +1,4 @@
-"""The host's side of the conversation against workers that lie: only legal messages, only honest numbers."""
+"""The host's protocol against lying workers: only legal messages with valid numbers are accepted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rlm.sandbox.sandbox import WorkerSandbox
 from rlm.sandbox.worker.wire.frames import Decoder, Message, pack, pack_message
 from rlm.sandbox.worker.wire.values import dump
 
-STEADY = settings(deadline=None)  # a busy machine is no failure
+STEADY = settings(deadline=None)  # a busy machine is not a failure
 LIMITS = ReplLimits(open_calls=4, output_chars=100)
 INFO = {
     "echo": None,
@@ -81,7 +81,7 @@ GOOD: dict[str, bytes] = {
 
 @pytest.mark.parametrize("state", LEGAL)
 @pytest.mark.parametrize("kind", GOOD)
-def test_every_state_takes_its_own_messages_only(state: State, kind: str) -> None:
+def test_state_accepts_only_its_own_messages(state: State, kind: str) -> None:
     session = session_in(state)
     if kind in LEGAL[state]:
         assert len(session.receive(GOOD[kind])) == 1
@@ -91,7 +91,7 @@ def test_every_state_takes_its_own_messages_only(state: State, kind: str) -> Non
 
 
 @pytest.mark.parametrize("state", LEGAL)
-def test_the_host_does_one_thing_at_a_time(state: State) -> None:
+def test_host_requests_need_idle_state(state: State) -> None:
     acts: list[Callable[[Session], Iterator[bytes]]] = [lambda s: s.start(Cell(1, 1, "")), lambda s: s.ask(None)]
     for act in acts:
         session = session_in(state)
@@ -102,7 +102,7 @@ def test_the_host_does_one_thing_at_a_time(state: State) -> None:
                 act(session)
 
 
-def test_a_cell_as_it_should_be() -> None:
+def test_legal_cell_conversation() -> None:
     session = session_in("running")
     assert session.receive(GOOD["out"]) == [Printed("stdout", "text")]
     assert session.receive(call(1, "a", "bc", batch=1)) == [
@@ -124,7 +124,7 @@ def test_a_cell_as_it_should_be() -> None:
     assert session.receive(say({"t": "value", "kind": None})) == [Value(None)]
 
 
-def test_contexts_and_options() -> None:
+def test_contexts_and_options_are_decoded() -> None:
     session = session_in("running")
     options, context = dump({"model": "m", "recursive": True})[1], dump((1, "x"))
     body = options + context[1] + b"pq"
@@ -187,7 +187,7 @@ LIES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_lies_are_violations(name: str) -> None:
+def test_malformed_messages_are_violations(name: str) -> None:
     session = session_in("running")
     with pytest.raises(ProtocolViolationError):
         session.receive(LIES[name])
@@ -219,7 +219,9 @@ HEADERS = st.fixed_dictionaries(
 
 @STEADY
 @given(st.sampled_from(list(LEGAL)), st.lists(st.tuples(HEADERS, st.binary(max_size=40)), max_size=6))
-def test_any_messages_are_taken_or_violations(state: State, messages: list[tuple[dict[str, object], bytes]]) -> None:
+def test_random_messages_are_accepted_or_violations(
+    state: State, messages: list[tuple[dict[str, object], bytes]]
+) -> None:
     session = session_in(state)
     try:
         for header, body in messages:
@@ -231,8 +233,8 @@ def test_any_messages_are_taken_or_violations(state: State, messages: list[tuple
 
 @STEADY
 @given(st.lists(st.sampled_from(["answer", "fail", "call", "cancel"]), max_size=30), st.data())
-def test_open_calls_are_counted_right(steps: list[str], data: st.DataObject) -> None:
-    """A model of the window: whatever the order, the session knows exactly which calls are open."""
+def test_open_calls_are_counted_exactly(steps: list[str], data: st.DataObject) -> None:
+    """A model of the window: in any order of steps, the session knows exactly which calls are open."""
     session, open_, made = session_in("running"), set[int](), 0
     for step in steps:
         if step == "call" and len(open_) < LIMITS.open_calls:
@@ -252,7 +254,7 @@ def test_open_calls_are_counted_right(steps: list[str], data: st.DataObject) -> 
 
 
 class FakeProcess:
-    """A worker played by the test: its end of the socket, and what was done to it."""
+    """A worker played by the test: its end of the socket, and the signals that it received."""
 
     pid = 1
     shared_fd = None
@@ -295,7 +297,7 @@ class FakeLauncher:
 async def fake_worker(
     play: Callable[[FakeProcess], bytes],
 ) -> AsyncIterator[tuple[asyncio.Task[CellResult], FakeProcess]]:
-    """A running cell whose worker answers "open" as it should, and the cell with what ``play`` returns."""
+    """A running cell whose worker answers "open" correctly, and the cell with the bytes that ``play`` returns."""
     launcher = FakeLauncher()
     sandbox = WorkerSandbox(launcher)
     loop = asyncio.get_running_loop()
@@ -323,14 +325,14 @@ async def fake_worker(
 @pytest.mark.parametrize(
     "garbage", [os.urandom(4096), b"\0" * 100, b"GET / HTTP/1.1\r\n\r\n", call(7, "p"), done("won")], ids=len
 )
-async def test_garbage_ends_that_worker(garbage: bytes) -> None:
+async def test_garbage_ends_the_worker(garbage: bytes) -> None:
     async with fake_worker(lambda _: garbage) as (running, process):
         with pytest.raises(ProtocolViolationError):
             await running
         assert "kill" in process.done_to
 
 
-async def test_half_a_frame_and_then_silence_is_a_timeout() -> None:
+async def test_incomplete_frame_ends_in_timeout() -> None:
     async with fake_worker(lambda _: done()[:-3]) as (running, process):
         while "kill" not in process.done_to:
             await asyncio.sleep(0.01)
@@ -338,8 +340,8 @@ async def test_half_a_frame_and_then_silence_is_a_timeout() -> None:
         running.cancel()
 
 
-async def test_a_worker_that_never_reads_does_not_block_the_host() -> None:
-    """Its answers queue; the event loop and the time limit go on."""
+async def test_worker_that_never_reads_cannot_block_host() -> None:
+    """Its answers queue, while the event loop and the time limit continue."""
     async with fake_worker(lambda _: call(1, *["p" * 1_000_000] * 4)) as (running, process):
         while "kill" not in process.done_to:
             await asyncio.sleep(0.01)
@@ -347,7 +349,7 @@ async def test_a_worker_that_never_reads_does_not_block_the_host() -> None:
         running.cancel()
 
 
-async def test_a_worker_that_never_gets_ready_is_no_sandbox() -> None:
+async def test_worker_that_never_becomes_ready_is_error() -> None:
     launcher = FakeLauncher()
     sandbox = WorkerSandbox(launcher)
     opening = asyncio.create_task(sandbox.open(ReplSpec("c")))

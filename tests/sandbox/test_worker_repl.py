@@ -1,4 +1,4 @@
-"""Worker processes: how they are stopped, how they die, what replaces them, and that none is left behind."""
+"""Worker processes: stopping, death, replacement, and cleanup."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize("name", INTERRUPTED)
-async def test_a_cell_over_its_time_is_interrupted_and_keeps_its_state(name: str) -> None:
+async def test_timed_out_cell_keeps_state(name: str) -> None:
     async with open_bench(limits=ReplLimits(cell_seconds=0.3)) as bench:
         await bench.run("kept = 1")
         result = await bench.run(INTERRUPTED[name])
@@ -65,7 +65,7 @@ KILLED = {
 
 
 @pytest.mark.parametrize("name", KILLED)
-async def test_a_cell_that_cannot_be_interrupted_is_killed(name: str) -> None:
+async def test_uninterruptible_cell_is_killed(name: str) -> None:
     async with open_bench(limits=SHORT) as bench:
         await bench.run("kept = 1")
         result = await bench.run(f"print('before')\n{KILLED[name]}")
@@ -74,7 +74,7 @@ async def test_a_cell_that_cannot_be_interrupted_is_killed(name: str) -> None:
         assert (await bench.run("context, 'kept' in globals()")).echo == "('the context', False)"
 
 
-async def test_an_interrupt_that_code_answers_is_still_a_timeout() -> None:
+async def test_caught_interrupt_is_still_timeout() -> None:
     async with open_bench(limits=ReplLimits(cell_seconds=0.3)) as bench:
         result = await bench.run("try:\n    while True:\n        x = 1\nexcept KeyboardInterrupt: print('cleaned up')")
         assert (result.end, result.stdout) == ("timeout", "cleaned up\n")
@@ -90,7 +90,7 @@ DEATHS = {
 
 
 @pytest.mark.parametrize("name", DEATHS)
-async def test_a_process_that_ends_is_replaced(name: str) -> None:
+async def test_ended_process_is_replaced(name: str) -> None:
     code, how = DEATHS[name]
     async with open_bench(setup_code="def helper(): return 'ready'") as bench:
         await bench.run("kept = 1")
@@ -107,7 +107,7 @@ async def test_output_without_a_newline_survives_os_exit() -> None:
         assert result.stdout == "a" * 100_000 + "\nend"
 
 
-async def test_death_with_calls_open_cancels_them() -> None:
+async def test_process_death_cancels_open_calls() -> None:
     async with open_bench() as bench:
         result = await bench.run(
             "import threading, os, time\n"
@@ -119,7 +119,7 @@ async def test_death_with_calls_open_cancels_them() -> None:
         assert (await bench.run("llm_query('a')")).echo == "'echo:a'"
 
 
-async def test_a_worker_killed_from_outside_is_replaced() -> None:
+async def test_worker_killed_from_outside_is_replaced() -> None:
     async with open_bench() as bench:
         running = asyncio.create_task(bench.run("import os\nprint(os.getpid())\nllm_query('hang')"))
         while not bench.calls:
@@ -130,7 +130,7 @@ async def test_a_worker_killed_from_outside_is_replaced() -> None:
         assert (result.end, result.stdout) == ("died", f"{child}\n")
 
 
-async def test_a_worker_that_died_between_cells_is_replaced() -> None:
+async def test_worker_dead_between_cells_is_replaced() -> None:
     async with open_bench() as bench:
         await bench.run("x = 1")
         (child,) = _children(os.getpid())
@@ -140,14 +140,14 @@ async def test_a_worker_that_died_between_cells_is_replaced() -> None:
         assert (await bench.run("2")).echo == "2"
 
 
-async def test_a_child_that_holds_the_socket_does_not_hide_the_death() -> None:
+async def test_death_is_noticed_despite_inherited_socket() -> None:
     async with open_bench() as bench:
         result = await bench.run("import os, time\nif os.fork() == 0:\n    time.sleep(3)\n    os._exit(0)\nos._exit(5)")
         assert (result.end, result.error) == ("died", "the process exited with status 5")
         assert result.elapsed_s < 2.5
 
 
-async def test_a_forked_copy_never_speaks_for_the_repl() -> None:
+async def test_forked_copy_cannot_send() -> None:
     async with open_bench() as bench:
         result = await bench.run(
             "import os\npid = os.fork()\nprint('from', 'copy' if pid == 0 else 'original')\nif pid: os.waitpid(pid, 0)"
@@ -156,7 +156,7 @@ async def test_a_forked_copy_never_speaks_for_the_repl() -> None:
         assert (await bench.run("llm_query('a')")).echo == "'echo:a'"
 
 
-async def test_close_ends_the_process_and_its_folder_also_while_a_cell_runs() -> None:
+async def test_close_removes_process_and_folder_mid_cell() -> None:
     async with open_bench() as bench:
         folder = Path((await bench.run("import os\nprint(os.getcwd(), end='')\nopen('f', 'w').write('x')")).stdout)
         assert folder.is_dir()
@@ -170,7 +170,7 @@ async def test_close_ends_the_process_and_its_folder_also_while_a_cell_runs() ->
         assert _children(os.getpid()) == []
 
 
-async def test_a_closed_sandbox_opens_nothing() -> None:
+async def test_closed_sandbox_opens_no_repl() -> None:
     sandbox = WorkerSandbox(UnconfinedLauncher())
     repl = await sandbox.open(ReplSpec("c"))
     await sandbox.aclose()
@@ -194,27 +194,27 @@ CONTEXTS: list[object] = [
 
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=repr)
-async def test_contexts_arrive_as_they_are(context: object) -> None:
+async def test_contexts_arrive_unchanged(context: object) -> None:
     async with open_bench(context) as bench:
         value = await bench.repl.read("context")
         assert value == context
         assert type(value) is type(context)
 
 
-async def test_a_large_context_arrives() -> None:
+async def test_large_context_arrives() -> None:
     async with open_bench("0123456789" * 3_000_000) as bench:
         result = await bench.run("len(context), context[-10:], context.count('0')")
         assert result.echo == "(30000000, '0123456789', 3000000)"
 
 
-async def test_a_context_that_is_not_data_is_refused() -> None:
+async def test_context_that_is_not_data_is_rejected() -> None:
     with pytest.raises(ContextError, match="a object is not plain data"):
         async with open_bench([object()]):
             pass
     assert _children(os.getpid()) == []
 
 
-async def test_setup_code_that_fails_is_the_callers_error() -> None:
+async def test_failing_setup_code_is_configuration_error() -> None:
     for code, text in (("1 / 0", "ZeroDivisionError"), ("import os; os._exit(1)", "exited with status 1")):
         with pytest.raises(ConfigurationError, match=text):
             async with open_bench(setup_code=code):
@@ -222,7 +222,7 @@ async def test_setup_code_that_fails_is_the_callers_error() -> None:
     assert _children(os.getpid()) == []
 
 
-async def test_reading_a_variable_cannot_hang() -> None:
+async def test_reading_a_variable_times_out() -> None:
     async with open_bench() as bench:
         await bench.run("class W:\n    def __str__(self):\n        import os; os._exit(1)\nw = W()")
         with pytest.raises(SandboxDiedError):
@@ -245,7 +245,7 @@ while True: x = 1
 @pytest.mark.parametrize(
     "header", [b'{"t":"ready"}', b'{"t":"value","kind":null}', b"[]", b'{"t":"call","first":1,"prompts":[9]}']
 )
-async def test_a_hostile_worker_ends_alone(header: bytes) -> None:
+async def test_hostile_worker_ends_alone(header: bytes) -> None:
     async with open_bench() as one, open_bench() as two:
         with pytest.raises(ProtocolViolationError):
             await one.run(FORGE % header)
@@ -277,7 +277,7 @@ asyncio.run(main())
 """
 
 
-def test_a_host_that_is_killed_leaves_no_worker() -> None:
+def test_killed_host_leaves_no_worker() -> None:
     """Busy, idle and waiting workers all end."""
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE, text=True, cwd=root) as host:
@@ -292,13 +292,13 @@ def test_a_host_that_is_killed_leaves_no_worker() -> None:
     assert left == []
 
 
-def test_waits_cannot_stretch_a_cell_for_ever() -> None:
+def test_waits_extend_cell_time_only_so_far() -> None:
     watch = Stopwatch(started=time.monotonic() - 10_000, waited=10_000)
     assert watch.remaining(200) > 150
     assert watch.remaining(10) < -(10_000 - 10 - 10 * MAX_WAIT_FACTOR) + 1
 
 
-async def test_many_repls_at_once() -> None:
+async def test_many_repls_run_at_once() -> None:
     sandbox = WorkerSandbox(UnconfinedLauncher())
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
@@ -317,11 +317,11 @@ async def test_many_repls_at_once() -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """Living child processes that run a worker (from /proc: `ps` cuts command lines at a width that is not ours to choose)."""
+    """Living child processes that run a worker, from /proc because ``ps`` cuts command lines."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")  # none for a zombie
+            arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")  # empty for a zombie
             if {os.fsencode(WORKER), b"--parent"} <= set(arguments):  # a zygote has no parent to watch
                 found.append(int(child))
     return found

@@ -1,4 +1,4 @@
-"""A host for the torture test: opens REPLs without end and says its processes, until something kills it."""
+"""A host for the torture test: opens REPLs and prints its processes, until it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of confined REPLs share: levels of this machine, programs run beside the tests, processes that must vanish."""
+"""Shared by tests of confined REPLs: levels of this machine, helper programs, and checks that processes end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _is_available(level: str) -> bool:
 
 
 AVAILABLE = tuple(level for level in LINUX_LEVELS if sys.platform == "linux" and _is_available(level))
-"""Levels that work here. On a developer's Linux machine all should; tests of levels say so for the machine of CI."""
+"""Levels that work here. A developer's Linux machine should have all; tests of levels check it for the machine of CI."""
 
 
 async def answer(subcall: Subcall) -> SubcallOutcome:
@@ -63,7 +63,7 @@ async def run_cell(repl: WorkerRepl, code: str) -> CellResult:
 
 
 async def run_once(sandbox: WorkerSandbox, code: str, limits: ReplLimits = SMALL) -> CellResult:
-    """A cell in a REPL of its own."""
+    """Runs a cell in a new REPL."""
     repl = await sandbox.open(ReplSpec("context", limits=limits))
     try:
         return await run_cell(repl, code)
@@ -72,7 +72,7 @@ async def run_once(sandbox: WorkerSandbox, code: str, limits: ReplLimits = SMALL
 
 
 def run_program(program: Path, *arguments: str, ordinary: bool = False, timeout_s: float = 100) -> str:
-    """Its standard output; fails the test when it fails."""
+    """Runs a program; returns its standard output. Fails the test if it fails."""
     prefix = [str(FOLDER / "ordinary_user.py")] if ordinary else []
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.run(
@@ -88,13 +88,13 @@ def run_program(program: Path, *arguments: str, ordinary: bool = False, timeout_
 
 
 def children_of(worker: WorkerProcess) -> set[int]:
-    """All processes whose parent is the worker's: the zygote's REPLs, and its spare."""
+    """All processes with the worker's parent: the zygote's REPLs, and its pre-forked process."""
     parent = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1]
     return {int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()}
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it runs; a zombie does not."""
+    """True if the process runs; False for a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):
@@ -102,7 +102,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def vanish(*pids: int, within_s: float = 10.0) -> list[int]:
-    """Those that are still there after this time: none, it is hoped."""
+    """Waits for processes to end; returns those that still run after this time."""
     deadline = time.monotonic() + within_s
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < deadline:
         await asyncio.sleep(0.01)

@@ -33,7 +33,7 @@ LINUX_LEVELS = ("strict", "landlock", "seccomp")
 NAMES = ("auto", *LINUX_LEVELS, "seatbelt", "unconfined")
 DRY_RUN_TIMEOUT_S = 20.0
 SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote that only serves a dry run imports nothing more
-THREADS_UNBOUNDED = "start more threads than it may"  # as worded by the self-check
+THREADS_UNBOUNDED = "start more threads than allowed"  # as worded by the self-check
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def find_level(prepared: StartedZygote | None = None) -> Levels:
             return Levels(level, missing, trial.landlock, trial.notes)
     reason = seatbelt_reason()
     if reason is None:
-        return Levels("seatbelt", missing, notes=("seatbelt was written with care and never tested",))
+        return Levels("seatbelt", missing, notes=("seatbelt has never been tested",))
     missing["seatbelt"] = reason
     return Levels(None, missing)
 
@@ -92,18 +92,19 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
     """Opens the launcher of a level.
 
     Args:
-        sandbox: a level, which must work here, or "auto" for the strongest one that does. "unconfined" runs model-written
-            code as an ordinary process with all your rights.
+        sandbox: a level, which must work here; "auto" for the strongest one that does.
         packages: packages that cells can import beside the standard library, for instance ("numpy", "pandas").
         prepare: start the zygote at once and use it for the dry run, because a REPL will follow soon. The launcher must then
             be closed.
+
+    The level "unconfined" runs model-written code as an ordinary process with all your rights.
 
     Raises:
         ConfigurationError: the level is unknown, or a package is not installed.
         SandboxUnavailableError: the level does not work here; names the missing feature.
     """
     if sandbox not in NAMES:
-        raise ConfigurationError(f"sandbox={sandbox!r}: choose one of {', '.join(NAMES)}")
+        raise ConfigurationError(f"`sandbox` must be one of {', '.join(NAMES)}; got {sandbox!r}")
     if sandbox == "unconfined":
         return UnconfinedLauncher()
     likely = LINUX_LEVELS[0] if sandbox == "auto" else sandbox
@@ -123,14 +124,14 @@ def open_launcher(sandbox: str = "auto", *, packages: Sequence[str] = (), prepar
 def _find_or_demand(sandbox: str, prepared: StartedZygote | None) -> str:
     """Selects the level to use. Raises SandboxUnavailableError."""
     if sandbox == "auto":
-        found = find_level(prepared)
-        if found.best is None:
-            reasons = "; ".join(f"{level}: {why}" for level, why in found.missing.items())
+        levels = find_level(prepared)
+        if levels.best is None:
+            reasons = "; ".join(f"{level}: {why}" for level, why in levels.missing.items())
             raise SandboxUnavailableError(
-                f"this machine offers no isolation for model-written code ({reasons}). Run it where user namespaces or "
-                "Landlock are allowed, or, if nothing on this machine matters, say sandbox='unconfined'."
+                f"this machine offers no isolation for model-written code ({reasons}). Use a machine that allows user "
+                "namespaces or Landlock. If nothing on this machine matters, pass sandbox='unconfined'."
             )
-        return found.best
+        return levels.best
     if sandbox != "seatbelt":
         _try_once(sandbox, prepared)
     elif (reason := seatbelt_reason()) is not None:
@@ -176,7 +177,7 @@ def _try_in(zygote: StartedZygote, level: str) -> Trial:
     notes = []
     if level != "strict" and THREADS_UNBOUNDED in escapes:
         escapes.remove(THREADS_UNBOUNDED)
-        notes.append("threads of a REPL are not bounded: this process is the kernel's root and cannot change its id")
+        notes.append("the number of threads is not limited: this process is root and cannot change its id")
     if escapes:
         raise SandboxUnavailableError(f"sandbox level {level!r} does not hold here: a REPL could {', '.join(escapes)}")
     return Trial(landlock=int(ready["landlock"]), notes=tuple(notes))

@@ -63,7 +63,7 @@ def command(executable: str = sys.executable) -> list[str]:
 def seatbelt_reason() -> str | None:
     """The reason why this level does not work here, from a dry run; None if it works."""
     if sys.platform != "darwin":
-        return f"Seatbelt is macOS's; this is {sys.platform}"
+        return f"Seatbelt needs macOS; this is {sys.platform}"
     if shutil.which(SANDBOX_EXEC) is None:
         return f"{SANDBOX_EXEC} is missing"
     attempt = (

@@ -96,7 +96,7 @@ class ZygoteLauncher:
     async def _living_zygote(self) -> ZygoteClient:
         async with self._starting:
             if self._closed:
-                raise SandboxError("this launcher was closed; make a new one")
+                raise SandboxError("this launcher is closed; open a new one")
             if self._zygote is not None and not self._zygote.alive:
                 await self._zygote.aclose()
                 self._zygote = None

@@ -205,7 +205,7 @@ class ZygoteClient:
         self._gates.clear()
         for worker in self._workers.values():
             worker.kill()
-            worker.end("killed by signal 9 (SIGKILL), because the zygote that had forked it ended")
+            worker.end("killed by signal 9 (SIGKILL), because its zygote ended")
         self._workers.clear()
 
 

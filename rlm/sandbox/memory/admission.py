@@ -48,7 +48,7 @@ class Admission:
         while (memory := self._read()) is not None and memory.free < (floor := floor_mb(memory)):
             if loop.time() >= gives_up_at:
                 raise SandboxUnavailableError(
-                    f"only {memory.free} MiB of memory are free on this machine, and a REPL is opened where at least {floor} "
-                    "are. Run fewer nodes at once, or give cells less memory with memory_mb."
+                    f"only {memory.free} MiB of memory are free on this machine; a REPL needs at least {floor} MiB. "
+                    "Run fewer nodes at once, or give cells less memory with memory_mb."
                 )
             await asyncio.sleep(POLL_S)

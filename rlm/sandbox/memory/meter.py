@@ -25,10 +25,10 @@ class Memory:
 
 def _field(text: str, name: str) -> int:
     """The number after a name at the beginning of a line. Raises ValueError if there is none."""
-    found = re.search(rf"^{name}\s+(\d+)", text, re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^{name}\s+(\d+)", text, re.MULTILINE)
+    if match is None:
         raise ValueError(name)
-    return int(found[1])
+    return int(match[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class MemoryMeter:
             return None
         for group in self._groups:
             try:
-                found = group.read()
+                memory = group.read()
             except (OSError, ValueError):  # it was removed, or its limit lifted
                 continue
-            if found.free < least.free:
-                least = found
+            if memory.free < least.free:
+                least = memory
         return least
 
 

@@ -1,5 +1,5 @@
-"""The program inside the sandbox. Standard library only; imports nothing of the package around it.
+"""The program inside the sandbox. It imports the standard library and itself only.
 
-It runs under ``python -I -S`` by path, as a package of its own, and the host imports its pure modules (``wire``,
-``values``), so that both ends share one definition of what crosses between them.
+The worker runs by path under ``python -I -S``, as a package of its own. The host imports its pure modules (``wire.frames``,
+``wire.values``), so that both ends share one definition of the wire format.
 """

@@ -1,7 +1,7 @@
-"""A worker as a plain process: ``python -I -S PATH/worker --fd N --parent PID``.
+"""Entry point of a worker as a plain process: ``python -I -S PATH/worker --fd N --parent PID``.
 
-Loads the folder it lies in as the package ``worker`` without putting anything on ``sys.path``, ties its life to the host's,
-and serves the socket.
+It loads its own folder as the package ``worker`` without adding anything to ``sys.path``. It ties its life to the host's and
+serves the socket.
 """
 
 import importlib.util
@@ -26,14 +26,14 @@ def load_package() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Asks the kernel to end this process when the host ends: a busy loop would not notice the closed socket."""
+    """Asks the kernel to kill this process when the host ends, because a busy loop would not notice the closed socket."""
     if sys.platform != "linux":
         return
     import ctypes  # noqa: PLC0415  only Linux needs it
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it died before we asked
+    if os.getppid() != parent:  # the host ended before the request
         os._exit(0)
 
 

@@ -1,13 +1,13 @@
-"""The exceptions that model-written code meets. Knows nothing of sockets or frames.
+"""Exceptions raised into model-written code. They know neither sockets nor frames.
 
-Their module reads ``__main__``, because that is where cells find them: tracebacks then show the name a cell would use.
+Their ``__module__`` is ``__main__``, the module in which cells find them, so that tracebacks show the name that a cell uses.
 """
 
 from __future__ import annotations
 
 
 class LLMQueryError(RuntimeError):
-    """A sub-call has no answer. ``kind`` names the reason, for instance ``"RateLimitedError"``."""
+    """A sub-call failed. ``kind`` names the reason, for instance ``"RateLimitedError"``."""
 
     def __init__(self, message: str, kind: str = "LLMQueryError") -> None:
         super().__init__(message)
@@ -22,33 +22,33 @@ class BudgetExceeded(LLMQueryError):
 
 
 class FailedCall(str):
-    """The place of a failed call in a batch's results: text that says so, with the error beside it."""
+    """Text that stands for a failed call in a batch's results, with the exception as ``error``."""
 
     __slots__ = ("error",)
     error: LLMQueryError
 
     @classmethod
     def of(cls, error: LLMQueryError) -> FailedCall:
-        made = cls(f"[call failed: {error}]")
-        made.error = error
-        return made
+        text = cls(f"[call failed: {error}]")
+        text.error = error
+        return text
 
 
 class AnswerGiven(SystemExit):
-    """Ends the cell once FINAL has noted the answer.
+    """Ends the cell after FINAL has stored the answer.
 
-    A SystemExit because that passes ``except Exception``, ends an event loop at once, and ends a thread in silence.
+    It is a SystemExit because that passes ``except Exception``, ends an event loop at once, and ends a thread silently.
     """
 
 
 class CellInterrupted(KeyboardInterrupt):
-    """The host asked the cell to stop."""
+    """The host stopped the cell."""
 
 
 def failure_of(kind: str, message: str) -> LLMQueryError:
-    """The exception for a failure that the host reported."""
-    made = BudgetExceeded if kind in ("BudgetExceededError", "BudgetExceeded") else LLMQueryError
-    return made(message if kind == "LLMQueryError" else f"{kind}: {message}", kind)
+    """The exception for a failure reported by the host."""
+    kind_class = BudgetExceeded if kind in ("BudgetExceededError", "BudgetExceeded") else LLMQueryError
+    return kind_class(message if kind == "LLMQueryError" else f"{kind}: {message}", kind)
 
 
 for _shown in (LLMQueryError, BudgetExceeded, FailedCall):

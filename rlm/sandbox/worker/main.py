@@ -3,8 +3,8 @@
     host -> worker   open (once), then cell, read, variables; while a cell runs only reply
     worker -> host   ready; while a cell runs out, call, cancel; done ends it; value answers read and variables
 
-``serve`` is called by a plain process (``__main__``) or, by way of ``rehearsal``, in a child that a zygote forked. Everything
-that a REPL commonly needs is imported here, once, so that a fork is cheap and no file is needed later.
+``serve`` is called by a plain process (``__main__``), or through ``boot.warmup`` in a child forked by a zygote. Everything
+that a REPL commonly needs is imported here once, so that a fork is cheap and needs no file later.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from .sigint_guard import SigintGuard
 from .wire.frames import Message, decode_text, encode_text, pack
 from .wire.values import TooLarge, dump, load
 
-MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is shown as its cut repr
+MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is sent as its cut repr
 SHOWN_CHARS = 2_000
 
 
 class Worker:
-    """Made before it is known for whom: a zygote makes it once, and what a REPL finds ready, it shares with its siblings."""
+    """One REPL. A zygote creates it before it has a socket, so that all its children share these pages."""
 
     def __init__(self) -> None:
         self._pid = 0
@@ -69,14 +69,14 @@ class Worker:
         self._executor = Executor(self._namespace, self._scaffold, self._loops, self._guard)
 
     def warm_up(self, cells: Iterable[str]) -> None:
-        """Runs cells before anybody is connected: they may do nothing that speaks. Not for use afterwards."""
+        """Runs cells without a connection; they must not send anything. The instance cannot be used afterwards."""
         self._namespace.update(asyncio=asyncio, print=lambda *_values: None)
         for code in cells:
             self._executor.execute("0.0", code)
         self._loops.close()
 
     def prefault(self) -> None:
-        """Makes this process its own, and writes to pages that it will soon: what can be done before a REPL is asked for."""
+        """Prepares a pre-forked process, and writes to pages now that it would otherwise copy at its first cell."""
         self._prefault()
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -109,7 +109,7 @@ class Worker:
                 os._exit(3)
 
     def _on_message(self, message: Message) -> None:
-        """Runs in whichever thread reads."""
+        """Handles a message, in the thread that reads."""
         if message.type == "reply":
             self._calls.on_reply(message)
         else:
@@ -124,12 +124,12 @@ class Worker:
         return self._inbox.popleft()
 
     def _take_over(self) -> None:
-        """Makes the process's own streams, exits and environment those of a REPL."""
+        """Replaces the process's streams, exits and environment with those of a REPL."""
         sys.stdout, sys.stderr = self._stdout, self._stderr
         patch_builtins()
         text_operations.install()
         os.environ.clear()
-        random.seed()  # siblings of one zygote would all draw the same
+        random.seed()  # otherwise all children of a zygote would draw the same numbers
         leave = os._exit
 
         def flush_and_leave(status: int) -> NoReturn:
@@ -137,7 +137,7 @@ class Worker:
             leave(status)
 
         os._exit = flush_and_leave
-        threading.excepthook = _tell_of_thread
+        threading.excepthook = _report_thread_error
 
     def _open(self, message: Message) -> None:
         header: dict[str, Any] = message.header
@@ -169,7 +169,7 @@ class Worker:
         self._prefetcher.begin(code, allowed=message.header.get("prefetch") is not False)
         outcome = self._executor.execute(str(message.header["name"]), code)
         if os.getpid() != self._pid:
-            os._exit(0)  # a copy that the cell forked has come to the cell's end
+            os._exit(0)  # a fork made by the cell has reached the cell's end
         self._prefetcher.end()
         unanswered = self._calls.end()
         if unanswered and outcome.end == "ok" and outcome.answer is None:
@@ -210,8 +210,8 @@ class Worker:
         self._reader.send({"t": "value", "kind": kind}, payload)
 
     def _send_variables(self) -> None:
-        found = {name: _small_plain(value) for name, value in self._scaffold.variables()}
-        kind, payload = dump(found)
+        variables = {name: _small_plain(value) for name, value in self._scaffold.variables()}
+        kind, payload = dump(variables)
         self._reader.send({"t": "value", "kind": kind}, payload)
 
     def _send_output(self, stream: int, text: str) -> None:
@@ -225,8 +225,11 @@ class Worker:
         self._stderr.flush()
 
 
-def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
-    """A thread ended with an error. Of one whose call was cut off with its cell that cell has told; when it ends is chance."""
+def _report_thread_error(args: threading.ExceptHookArgs) -> None:
+    """Reports a thread that ended with an error, unless its call was cut off by the end of its cell.
+
+    That cell has reported the open call, and the time at which such a thread ends is random.
+    """
     error = args.exc_value or args.exc_type()
     if isinstance(error, LLMQueryError) and error.kind == CELL_ENDED:
         return
@@ -243,9 +246,9 @@ def _small_plain(value: object) -> object:
 
 
 def _lift_memory_limit(limit_bytes: int) -> int:
-    """Lets the context in, whose size comes on top; returns the limit to set behind it.
+    """Lifts the limit so that the context fits, whose size is added to it; returns the limit to set afterwards.
 
-    A zygote has set a soft limit that counts what the interpreter and imported packages hold.
+    A zygote has set a soft limit that counts the interpreter and imported packages.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
@@ -253,7 +256,7 @@ def _lift_memory_limit(limit_bytes: int) -> int:
 
 
 def _size_of_context(header: dict[str, Any], body_bytes: int, context: object) -> int:
-    """Address space that the context takes: it is the caller's, and does not count against the code's limit."""
+    """Address space of the context. It belongs to the caller, so it does not count against the limit of the code."""
     shared = header.get("shared")
     own = sys.getsizeof(context)
     if shared is None:
@@ -265,7 +268,7 @@ def _size_of_context(header: dict[str, Any], body_bytes: int, context: object) -
 
 
 def _limit_memory(limit_bytes: int) -> None:
-    """Of address space. The hard limit is set too, so that no cell can raise it."""
+    """Limits address space. Sets the hard limit too, so that no cell can raise it."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, hard)
@@ -273,6 +276,6 @@ def _limit_memory(limit_bytes: int) -> None:
 
 
 def serve(sock: socket.socket, worker: Worker | None = None) -> NoReturn:
-    """Runs one REPL on ``sock`` until the host closes it, then ends this process. ``worker``: one that is ready."""
+    """Runs one REPL on ``sock`` until the host closes it, then ends this process. ``worker`` is a prepared instance."""
     sock.setblocking(True)
     (worker or Worker()).run(sock)

@@ -1,8 +1,8 @@
-"""Marks which code is ours and which is a cell's, in each thread.
+"""Separates the worker's own code from a cell's code in each thread.
 
-A SIGINT must not tear a frame in two. ``SigintGuard`` counts how deep a thread is in code of ours; the handler raises in the
-cell's own code only, and is remembered everywhere else. Finalizers of a cell's objects run anywhere, also while a lock of
-ours is held: what they print or ask is told apart by the same count.
+A SIGINT must not interrupt the worker in the middle of a frame. ``SigintGuard`` counts how deep a thread is in the worker's
+own code. The signal handler raises in a cell's code only, and defers the signal otherwise. Finalizers of a cell's objects run
+anywhere, even while the worker holds a lock. The same count identifies their output and their calls.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .failures import CellInterrupted
 
 
 class SigintGuard:
-    """Marks code of ours: defers SIGINT in the main thread, and is known to finalizers. A context manager that may nest."""
+    """Marks the worker's own code: defers SIGINT in the main thread, and is visible to finalizers. Reentrant."""
 
     def __init__(self) -> None:
         self._main = threading.get_ident()
         self._depth = 1  # the worker's own loop; a cell's code runs at 0
-        self._others: dict[int, int] = {}  # depth of the threads that are not the main one; each writes its own
+        self._others: dict[int, int] = {}  # depth of the other threads; each writes its own
         self._polling = False
         self.pending = False
 
     @property
     def entered(self) -> bool:
-        """Whether this thread is in code of ours. To a cell's code that asks, it is only in finalizers and handlers."""
+        """True while this thread runs the worker's own code. A cell's code sees this only in finalizers and signal handlers."""
         thread = threading.get_ident()
         return self._depth > 0 if thread == self._main else thread in self._others
 
@@ -62,7 +62,10 @@ class SigintGuard:
 
     @contextlib.contextmanager
     def parsing(self) -> Iterator[None]:
-        """For work with ``ast``, which fails (in CPython 3.11) when a collection runs finalizers that parse, as tracebacks do."""
+        """Disables garbage collection while ``ast`` works.
+
+        In CPython 3.11 parsing fails if a collection runs finalizers that parse, as tracebacks do.
+        """
         with self:
             collects = gc.isenabled()
             gc.disable()
@@ -73,27 +76,27 @@ class SigintGuard:
                     gc.enable()
 
     def check(self) -> None:
-        """Raises now what came earlier."""
+        """Raises a deferred SIGINT."""
         if self.pending and threading.get_ident() == self._main:
             self.pending = False
             raise CellInterrupted
 
     def release(self) -> None:
-        """From here on the main thread runs a cell's code. A SIGINT that came since the cell did is raised here."""
+        """Marks the start of a cell's code in the main thread. Raises a SIGINT that arrived since the cell did."""
         self._depth = 0
         self.check()
 
     def hold(self) -> None:
-        """From here on the main thread runs the worker's own code."""
+        """Marks the start of the worker's own code in the main thread."""
         self._depth = 1
 
     def poll(self, poll: Callable[[int | None], object], timeout_ms: int | None) -> None:
-        """Waits in ``poll``, the one place of ours that a SIGINT ends at once."""
+        """Waits in ``poll``, the only place in the worker's own code that a SIGINT interrupts at once."""
         if threading.get_ident() != self._main:
             poll(timeout_ms)
             return
         try:
-            self._polling = True  # from this store to the next, the handler raises, and always inside this try
+            self._polling = True  # between this store and the next the handler raises, always inside this try
             if not self.pending:
                 poll(timeout_ms)
             self._polling = False

@@ -1,4 +1,4 @@
-"""Levels are found by trying, never by version; what was asked for is given or refused, never replaced in silence."""
+"""Detection of levels by trial, not by version. A requested level is provided or refused, never replaced silently."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LANDLOCK = "landlock_create_ruleset"
 
 
 def levels_without(calls: str) -> Any:
-    """What ``level_program`` tells where these calls fail."""
+    """The output of ``level_program`` on a machine where these calls fail."""
     return json.loads(run_program(FOLDER / "restricted.py", calls, str(PROGRAM)))
 
 
 @linux_only
 def test_this_machine_offers_every_level() -> None:
-    """True of any Linux from 6.12 on that allows user namespaces; where it fails, look at what `missing` says."""
+    """Holds on any Linux from 6.12 on that allows user namespaces. If it fails, read ``missing``."""
     found = find_level()
     assert AVAILABLE == ("strict", "landlock", "seccomp"), found.missing
     assert found.best == "strict"
@@ -38,7 +38,7 @@ def test_this_machine_offers_every_level() -> None:
 
 
 @linux_only
-def test_a_dry_run_is_done_once() -> None:
+def test_passed_dry_run_is_cached() -> None:
     found = find_level()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert find_level() == found
@@ -47,7 +47,7 @@ def test_a_dry_run_is_done_once() -> None:
 
 @linux_only
 @pytest.mark.parametrize("level", AVAILABLE)
-async def test_a_dry_run_in_a_prepared_zygote_leaves_it_ready_for_its_launcher(level: str) -> None:
+async def test_prepared_zygote_stays_usable_after_dry_run(level: str) -> None:
     launcher = ZygoteLauncher(level)
     prepared = launcher.prepare()
     assert prepared is not None
@@ -61,7 +61,7 @@ async def test_a_dry_run_in_a_prepared_zygote_leaves_it_ready_for_its_launcher(l
 
 @linux_only
 @pytest.mark.parametrize("moment", ["while it starts", "when it is ready"])
-def test_a_zygote_that_is_killed_under_a_dry_run_says_nothing_of_the_level(moment: str) -> None:
+def test_killed_zygote_does_not_fail_dry_run(moment: str) -> None:
     launcher = ZygoteLauncher(AVAILABLE[0])
     prepared = launcher.prepare()
     assert prepared is not None
@@ -74,7 +74,7 @@ def test_a_zygote_that_is_killed_under_a_dry_run_says_nothing_of_the_level(momen
 
 
 @linux_only
-def test_a_package_that_cannot_be_imported_says_nothing_of_the_level(tmp_path: Path) -> None:
+def test_missing_package_does_not_fail_dry_run(tmp_path: Path) -> None:
     program = """
 import sys
 from rlm.core.errors import ConfigurationError
@@ -93,7 +93,7 @@ print(find_level().best)
 
 
 @root_only
-def test_an_ordinary_user_has_the_same_levels() -> None:
+def test_ordinary_user_has_same_levels() -> None:
     told = json.loads(run_program(PROGRAM, ordinary=True))
     assert told["user"] != 0
     assert told["best"] == "strict"
@@ -106,7 +106,7 @@ def test_an_ordinary_user_has_the_same_levels() -> None:
 
 
 @linux_only
-def test_without_user_namespaces_landlock_is_left() -> None:
+def test_landlock_level_without_user_namespaces() -> None:
     told = levels_without("userns")
     assert told["best"] == "landlock"
     assert "unshare" in told["missing"]["strict"]
@@ -115,13 +115,13 @@ def test_without_user_namespaces_landlock_is_left() -> None:
 
 
 @linux_only
-def test_where_nothing_can_be_mounted_landlock_is_left() -> None:
-    """As where a user namespace may be made but gives no rights."""
+def test_landlock_level_without_mounts() -> None:
+    """As on a machine that allows user namespaces but gives them no rights."""
     assert levels_without("mount")["best"] == "landlock"
 
 
 @linux_only
-def test_without_landlock_namespaces_are_strict_all_the_same() -> None:
+def test_strict_level_without_landlock() -> None:
     told = levels_without(LANDLOCK)
     assert told["best"] == "strict"
     assert told["asked"]["landlock"].startswith("unavailable: ")
@@ -129,7 +129,7 @@ def test_without_landlock_namespaces_are_strict_all_the_same() -> None:
 
 
 @linux_only
-def test_without_both_the_filter_is_left() -> None:
+def test_seccomp_level_without_namespaces_and_landlock() -> None:
     told = levels_without(f"userns,{LANDLOCK}")
     assert told["best"] == "seccomp"
     assert set(told["missing"]) == {"strict", "landlock"}
@@ -137,7 +137,7 @@ def test_without_both_the_filter_is_left() -> None:
 
 
 @linux_only
-def test_without_anything_model_code_is_not_run() -> None:
+def test_code_is_refused_without_any_isolation() -> None:
     told = levels_without("userns,seccomp")
     assert told["best"] is None
     assert told["asked"]["auto"].startswith("unavailable: this machine offers no isolation")
@@ -145,24 +145,24 @@ def test_without_anything_model_code_is_not_run() -> None:
     assert all(text.startswith("unavailable: ") for text in told["asked"].values())
 
 
-def test_an_unknown_name_is_an_error_of_the_caller() -> None:
-    with pytest.raises(ConfigurationError, match="choose one of auto, strict"):
+def test_unknown_level_is_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="must be one of auto, strict"):
         open_launcher("docker")
 
 
 @linux_only
-def test_another_systems_level_is_refused_by_name() -> None:
+def test_level_of_other_system_is_refused() -> None:
     with pytest.raises(SandboxUnavailableError, match="Seatbelt"):
         open_launcher("seatbelt")
 
 
-def test_unconfined_is_had_by_name_alone() -> None:
+def test_unconfined_needs_explicit_request() -> None:
     assert open_launcher("unconfined").level == "unconfined"
     assert open_launcher("auto").level != "unconfined"
 
 
 @pytest.mark.skipif(sys.platform == "linux", reason="Linux has them")
-def test_linux_levels_elsewhere_say_so() -> None:
+def test_linux_levels_are_refused_elsewhere() -> None:
     with pytest.raises(SandboxUnavailableError, match="needs Linux"):
         try_level("strict")
 

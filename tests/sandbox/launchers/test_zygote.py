@@ -1,4 +1,4 @@
-"""Zygotes and their REPLs: born fast, alike and apart; ended with their host, replaced when they die."""
+"""Zygotes and their REPLs: fast start, equality, separation, end with the host, replacement."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ async def closed(launcher: ZygoteLauncher) -> None:
 
 
 @EVERY_LEVEL
-async def test_a_worker_is_a_process_that_can_be_interrupted_and_killed(level: str) -> None:
+async def test_worker_can_be_interrupted_and_killed(level: str) -> None:
     launcher = ZygoteLauncher(level)
     worker = await launcher.launch(SMALL)
     assert is_alive(worker.pid)
     assert not worker.sock.getblocking()
     worker.kill()
     assert await worker.wait() == "killed by signal 9 (SIGKILL)"
-    assert await worker.wait() == "killed by signal 9 (SIGKILL)"  # may be asked again
-    worker.kill()  # and nothing happens
+    assert await worker.wait() == "killed by signal 9 (SIGKILL)"  # safe to call twice
+    worker.kill()  # without any effect
     worker.interrupt()
     worker.sock.close()
     await closed(launcher)
 
 
 @EVERY_LEVEL
-async def test_an_interrupt_stops_a_cell_that_keeps_its_variables(level: str) -> None:
+async def test_interrupted_cell_keeps_variables(level: str) -> None:
     async with sandbox_at(level) as sandbox:
         repl = await sandbox.open(ReplSpec("", limits=ReplLimits(cell_seconds=0.3)))
         stopped = await run_cell(repl, "kept = 5\nwhile True: pass")
@@ -56,7 +56,7 @@ async def test_an_interrupt_stops_a_cell_that_keeps_its_variables(level: str) ->
         assert (await run_cell(repl, "kept")).echo == "5"
 
 
-async def test_a_zygote_that_was_prepared_serves_the_first_launch_and_ends_unused_with_its_launcher() -> None:
+async def test_prepared_zygote_serves_first_launch_or_ends_unused() -> None:
     sandbox = WorkerSandbox(launcher := ZygoteLauncher(BEST))
     launcher.prepare()
     prepared = launcher.zygote_pid
@@ -68,7 +68,7 @@ async def test_a_zygote_that_was_prepared_serves_the_first_launch_and_ends_unuse
     await closed(unused)
 
 
-async def test_a_prepared_zygote_that_died_is_replaced() -> None:
+async def test_dead_prepared_zygote_is_replaced() -> None:
     sandbox = WorkerSandbox(launcher := ZygoteLauncher(BEST))
     launcher.prepare()
     prepared = launcher.zygote_pid
@@ -80,13 +80,13 @@ async def test_a_prepared_zygote_that_died_is_replaced() -> None:
     await sandbox.aclose()
 
 
-async def test_a_zygote_that_is_killed_while_it_starts_is_replaced() -> None:
+async def test_zygote_killed_at_start_is_replaced() -> None:
     sandbox = WorkerSandbox(launcher := ZygoteLauncher(BEST))
     launcher.prepare()
     prepared = launcher.zygote_pid
     assert prepared is not None
     running = asyncio.create_task(run_once(sandbox, "print(1)"))
-    while launcher.zygote_pid is not None:  # it is waited for now
+    while launcher.zygote_pid is not None:  # reap it
         await asyncio.sleep(0)
     os.kill(prepared, signal.SIGKILL)
     assert (await running).stdout == "1\n"
@@ -94,14 +94,14 @@ async def test_a_zygote_that_is_killed_while_it_starts_is_replaced() -> None:
     await sandbox.aclose()
 
 
-async def test_a_zygote_that_never_comes_to_say_anything_is_an_error_with_its_complaint() -> None:
+async def test_silent_zygote_error_includes_its_stderr() -> None:
     launcher = ZygoteLauncher(BEST, entry="worker.main:no_such_function")
     with pytest.raises(SandboxUnavailableError, match=r"(?s)its process ended: .*no_such_function"):
         await launcher.launch(SMALL)
     await closed(launcher)
 
 
-async def test_what_is_wrong_with_a_prepared_zygote_is_told_at_the_first_launch() -> None:
+async def test_first_launch_reports_prepare_failure() -> None:
     launcher = ZygoteLauncher(BEST, packages=("no_such_package",))
     launcher.prepare()
     with pytest.raises(ConfigurationError, match="no_such_package"):
@@ -121,7 +121,7 @@ if sys.argv[1] == "killed":
 
 
 @pytest.mark.parametrize("how", ["ends", "killed"])
-async def test_no_zygote_outlives_an_engine_that_never_ran(how: str) -> None:
+async def test_unused_engine_leaves_no_zygote(how: str) -> None:
     command = [sys.executable, "-W", "error", "-c", NEVER_RUN, how]
     ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert ended.returncode == (0 if how == "ends" else -signal.SIGKILL), ended.stderr
@@ -129,14 +129,14 @@ async def test_no_zygote_outlives_an_engine_that_never_ran(how: str) -> None:
     assert await vanish(int(ended.stdout)) == []
 
 
-async def test_three_hundred_live_at_once() -> None:
+async def test_three_hundred_repls_live_at_once() -> None:
     async with sandbox_at(BEST) as sandbox:
         repls = await asyncio.gather(*(sandbox.open(ReplSpec(f"context {n}", limits=SMALL)) for n in range(300)))
         results = await asyncio.gather(*(run_cell(repl, "print(llm_query(context))") for repl in repls))
         assert [result.stdout for result in results] == [f"echo:context {n}\n" for n in range(300)]
 
 
-async def test_without_descriptors_a_launch_is_a_typed_error() -> None:
+async def test_launch_without_descriptors_is_typed_error() -> None:
     launcher = ZygoteLauncher(BEST)
     workers = [await launcher.launch(SMALL)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -167,7 +167,7 @@ async def test_without_descriptors_a_launch_is_a_typed_error() -> None:
     await closed(launcher)
 
 
-async def test_a_worker_ends_when_the_host_closes_its_socket() -> None:
+async def test_worker_ends_with_its_socket() -> None:
     launcher = ZygoteLauncher(BEST)
     worker = await launcher.launch(SMALL)
     worker.sock.close()
@@ -176,7 +176,7 @@ async def test_a_worker_ends_when_the_host_closes_its_socket() -> None:
 
 
 @EVERY_LEVEL
-async def test_many_live_at_once_each_with_its_own_state(level: str) -> None:
+async def test_concurrent_repls_have_separate_state(level: str) -> None:
     async with sandbox_at(level) as sandbox:
         repls = await asyncio.gather(*(sandbox.open(ReplSpec(f"context {n}", limits=SMALL)) for n in range(40)))
         await asyncio.gather(*(run_cell(repl, f"mine = {n}") for n, repl in enumerate(repls)))
@@ -185,7 +185,7 @@ async def test_many_live_at_once_each_with_its_own_state(level: str) -> None:
 
 
 @EVERY_LEVEL
-async def test_siblings_draw_different_numbers_and_order_sets_alike(level: str) -> None:
+async def test_siblings_differ_in_randomness_not_set_order(level: str) -> None:
     async with sandbox_at(level) as sandbox:
         code = (
             "import random, uuid, secrets, os\nprint(random.random(), uuid.uuid4(), secrets.token_hex(), os.urandom(4))"
@@ -199,7 +199,7 @@ async def test_siblings_draw_different_numbers_and_order_sets_alike(level: str) 
 
 
 @EVERY_LEVEL
-async def test_memory_is_limited_and_the_state_survives(level: str) -> None:
+async def test_memory_limit_keeps_state(level: str) -> None:
     async with sandbox_at(level) as sandbox:
         repl = await sandbox.open(ReplSpec("", limits=SMALL))
         await run_cell(repl, "kept = 5")
@@ -209,7 +209,7 @@ async def test_memory_is_limited_and_the_state_survives(level: str) -> None:
 
 
 @EVERY_LEVEL
-async def test_threads_are_bounded_and_hurt_nobody_else(level: str) -> None:
+async def test_thread_limit_is_separate_per_repl(level: str) -> None:
     bomb = """
         import threading, time
         stop = threading.Event()
@@ -234,7 +234,7 @@ async def test_threads_are_bounded_and_hurt_nobody_else(level: str) -> None:
 
 
 @EVERY_LEVEL
-async def test_what_only_a_process_could_leave_behind_is_not_there(level: str) -> None:
+async def test_repl_has_clean_process_state(level: str) -> None:
     os.environ["RLM_TEST_SECRET"] = "sesame"
     try:
         async with sandbox_at(level) as sandbox:
@@ -245,7 +245,7 @@ async def test_what_only_a_process_could_leave_behind_is_not_there(level: str) -
         del os.environ["RLM_TEST_SECRET"]
 
 
-async def test_inherited_descriptors_are_only_the_socket_and_null() -> None:
+async def test_repl_inherits_only_socket_and_null() -> None:
     leaked, other = socket.socketpair()
     with leaked, other, Path("/etc/passwd").open() as file:
         os.set_inheritable(leaked.fileno(), True)
@@ -269,7 +269,7 @@ print(kinds.count((False, True)), [kind for kind in kinds if kind == (False, Fal
 
 
 @EVERY_LEVEL
-async def test_the_library_that_computes_can_be_imported(level: str) -> None:
+async def test_computing_library_can_be_imported(level: str) -> None:
     names = """re json collections datetime math itertools textwrap statistics csv random string functools decimal fractions
         difflib html xml.etree.ElementTree sqlite3 zlib gzip bz2 lzma hashlib base64 unicodedata zoneinfo calendar heapq bisect
         dataclasses enum typing ast io pathlib copy pprint operator contextlib asyncio threading concurrent.futures time uuid
@@ -287,7 +287,7 @@ print(db.execute("select sum(x) from t").fetchone()[0], "äöü".encode("cp1252"
         assert (await run_once(sandbox, uses)).stdout == "45 b'\\xe4\\xf6\\xfc' 2024\n"
 
 
-async def test_time_zones_are_known_at_the_strict_level() -> None:
+async def test_time_zones_work_at_strict_level() -> None:
     if BEST != "strict" or not Path("/usr/share/zoneinfo/Europe/Berlin").exists():
         pytest.skip("no time zones on this machine, or not the strict level")
     code = "import zoneinfo, datetime as d\nprint(d.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin')).utcoffset())"
@@ -296,7 +296,7 @@ async def test_time_zones_are_known_at_the_strict_level() -> None:
 
 
 @EVERY_LEVEL
-async def test_a_package_with_compiled_code_is_imported_when_named(level: str) -> None:
+async def test_requested_compiled_package_can_be_imported(level: str) -> None:
     code = "import multidict\nd = multidict.MultiDict([('a', 1), ('a', 2)])\nprint(d.getall('a'), multidict.USE_EXTENSIONS)"
     async with sandbox_at(level, ("multidict",)) as sandbox:
         assert (await run_once(sandbox, code)).stdout == "[1, 2] True\n"
@@ -305,14 +305,14 @@ async def test_a_package_with_compiled_code_is_imported_when_named(level: str) -
         assert "ModuleNotFoundError" in ((await run_once(sandbox, "import multidict")).error or "")
 
 
-async def test_a_package_that_is_not_installed_is_an_error_before_anything_starts() -> None:
+async def test_missing_package_is_error_before_start() -> None:
     launcher = ZygoteLauncher(BEST, packages=("surely_not_installed",))
     with pytest.raises(ConfigurationError, match=r"surely_not_installed.*not installed"):
         await launcher.launch(SMALL)
     await launcher.aclose()
 
 
-async def test_a_dead_zygote_is_replaced_and_its_repls_are_told() -> None:
+async def test_dead_zygote_is_replaced_and_reported() -> None:
     launcher = ZygoteLauncher(BEST)
     sandbox = WorkerSandbox(launcher)
     repl = await sandbox.open(ReplSpec("the context", limits=SMALL))
@@ -327,7 +327,7 @@ async def test_a_dead_zygote_is_replaced_and_its_repls_are_told() -> None:
     await sandbox.aclose()
 
 
-async def test_workers_of_a_dead_zygote_end_with_it() -> None:
+async def test_workers_end_with_their_zygote() -> None:
     launcher = ZygoteLauncher(BEST)
     workers = [await launcher.launch(SMALL) for _ in range(5)]
     zygote = launcher.zygote_pid
@@ -343,7 +343,7 @@ async def test_workers_of_a_dead_zygote_end_with_it() -> None:
     await closed(launcher)
 
 
-async def test_closing_ends_everything_and_is_final() -> None:
+async def test_closed_launcher_ends_all_and_stays_closed() -> None:
     launcher = ZygoteLauncher(BEST)
     worker: ZygoteWorker = await launcher.launch(SMALL)
     await launcher.aclose()
@@ -354,7 +354,7 @@ async def test_closing_ends_everything_and_is_final() -> None:
         await launcher.launch(SMALL)
 
 
-async def test_a_launch_that_is_cancelled_leaves_nothing() -> None:
+async def test_cancelled_launch_leaves_no_process() -> None:
     launcher = ZygoteLauncher(BEST)
     first = await launcher.launch(SMALL)
     launches = [asyncio.create_task(launcher.launch(SMALL)) for _ in range(20)]
@@ -362,17 +362,17 @@ async def test_a_launch_that_is_cancelled_leaves_nothing() -> None:
     for launch in launches:
         launch.cancel()
     await asyncio.gather(*launches, return_exceptions=True)
-    last = await launcher.launch(SMALL)  # orders are obeyed in turn: those before have been
+    last = await launcher.launch(SMALL)  # orders are served in turn, so the earlier ones are done
     assert is_alive(first.pid)
     left = await vanish(*children_of(first) - {first.pid, last.pid}, within_s=1.0)
-    assert len(left) <= 1  # a spare, made for the next launch
+    assert len(left) <= 1  # a process pre-forked for the next launch
     for worker in (first, last):
         worker.sock.close()
     await closed(launcher)
 
 
-async def test_a_host_that_is_killed_takes_everything_with_it(tmp_path: Path) -> None:
-    """Even where a process that the host forked keeps copies of its sockets."""
+async def test_zygote_and_repls_end_with_killed_host(tmp_path: Path) -> None:
+    """Holds even while a process forked by the host keeps copies of its sockets."""
     reader, writer = os.pipe()
     host = os.fork()
     if host == 0:
@@ -399,7 +399,7 @@ async def _be_host(writer: int, _folder: Path) -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_repl_of_a_closed_sandbox_is_closed() -> None:
+async def test_closed_sandbox_closes_its_repls() -> None:
     async with sandbox_at(BEST) as sandbox:
         repl = await sandbox.open(ReplSpec("", limits=SMALL))
     with pytest.raises(SandboxDiedError):
@@ -407,10 +407,10 @@ async def test_a_repl_of_a_closed_sandbox_is_closed() -> None:
 
 
 @EVERY_LEVEL
-async def test_a_package_whose_import_starts_threads_is_refused(
+async def test_package_that_starts_threads_is_refused(
     level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forked processes would lack them; better an error than a cell that hangs."""
+    """Forked processes would lack those threads, and an error is better than a cell that hangs."""
     (tmp_path / "threaded_package.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
     )
@@ -421,7 +421,7 @@ async def test_a_package_whose_import_starts_threads_is_refused(
     await launcher.aclose()
 
 
-async def test_tables_of_pandas_work_where_it_is_installed() -> None:
+async def test_pandas_tables_work_if_installed() -> None:
     pytest.importorskip("pandas", reason="an optional package of cells")
     code = """
 import numpy as np, pandas as pd
@@ -431,4 +431,4 @@ print(table.groupby("kind")["count"].sum().to_dict(), np.linalg.det(np.eye(3)), 
     async with sandbox_at(BEST, ("numpy", "pandas")) as sandbox:
         first, second = [(await run_once(sandbox, code, ReplLimits(memory_mb=1024))).stdout for _ in range(2)]
         assert first.startswith("{'a': 4, 'b': 6} 1.0 ")
-        assert first != second  # siblings do not draw the same numbers
+        assert first != second  # siblings draw different numbers

@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments, of a REPL, of the zygote, of the host: no orphan, no hang, no wrong answer.
+"""``kill -9`` of a REPL, of the zygote or of the host at random moments: no orphan, no hang, no wrong answer.
 
 A few rounds each; ``RLM_TORTURE_ROUNDS=200`` for the long run.
 """
@@ -41,7 +41,7 @@ def family_of(pid: int) -> list[int]:
 
 
 async def open_counter(sandbox: WorkerSandbox) -> WorkerRepl:
-    """A REPL that is killed while it is opened is a typed error, and the next one opens."""
+    """Opens a REPL. One killed at its start is a typed error, and the next one opens."""
     for _ in range(20):
         with contextlib.suppress(RLMError):
             return await sandbox.open(ReplSpec("", limits=SMALL, setup_code="n = 0"))
@@ -49,7 +49,7 @@ async def open_counter(sandbox: WorkerSandbox) -> WorkerRepl:
 
 
 async def count(sandbox: WorkerSandbox, turns: int) -> tuple[int, int]:
-    """Runs cells that count; returns how many ended well and how many did not. A wrong count fails."""
+    """Runs cells that count; returns the numbers of completed and failed cells. Fails on a wrong count."""
     good = bad = expected = 0
     repl = await open_counter(sandbox)
     for turn in range(turns):
@@ -86,7 +86,7 @@ async def test_repls_and_zygotes_are_replaced(level: str, victim: str) -> None:
                 continue
             family = family_of(zygote)
             seen.update(family)
-            # at "strict" the first two are the guard and the zygote itself, elsewhere the first is
+            # at "strict" the first two are the guard and the zygote itself, below it only the first
             repls = family[2:] if level == "strict" else family[1:]
             target = (
                 CHANCE.choice(repls)
@@ -108,7 +108,7 @@ async def test_repls_and_zygotes_are_replaced(level: str, victim: str) -> None:
             results = await asyncio.wait_for(asyncio.gather(*(count(sandbox, 5) for _ in range(3))), 120)
             good += sum(each[0] for each in results)
         await killer
-        # on a busy machine the others die a moment after the one that was killed
+        # on a busy machine the others end a moment after the one that was killed
         assert await vanish(*dying) == []
         assert await count(sandbox, 5) == (5, 0)
         assert good > 0
@@ -117,7 +117,7 @@ async def test_repls_and_zygotes_are_replaced(level: str, victim: str) -> None:
 
 
 @LEVELS
-async def test_a_killed_host_leaves_no_orphan(level: str) -> None:
+async def test_killed_host_leaves_no_orphan(level: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     for _ in range(ROUNDS):
         host = subprocess.Popen(

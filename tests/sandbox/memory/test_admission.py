@@ -1,4 +1,4 @@
-"""REPLs wait for memory, in virtual time, and not for ever."""
+"""REPLs wait for memory, in virtual time, and for a limited time only."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ def left(free: int) -> Memory:
     return Memory(free, 4_000)
 
 
-def test_there_is_room_where_memory_is_free_or_unknown() -> None:
+def test_room_if_memory_is_free_or_unknown() -> None:
     for memory in (left(floor_mb(left(0))), left(100_000), None):
         clock = VirtualClock()
         clock.run(Admission(lambda memory=memory: memory).wait_for_room())  # type: ignore[misc]
         assert clock.now() == 0
 
 
-def test_the_next_one_waits_until_memory_is_free_again() -> None:
+def test_waits_until_memory_is_free() -> None:
     readings: Iterator[int] = iter([10, 10, 10, 4_000])
     clock = VirtualClock()
     clock.run(Admission(lambda: left(next(readings))).wait_for_room())
     assert 0.2 < clock.now() < 1
 
 
-def test_the_wait_ends_in_an_error_that_says_what_to_do() -> None:
+def test_wait_ends_in_error_with_remedy() -> None:
     clock = VirtualClock()
     with pytest.raises(SandboxUnavailableError, match="fewer nodes"):
         clock.run(Admission(lambda: left(12)).wait_for_room())
     assert WAIT_S <= clock.now() < WAIT_S + 1
 
 
-def test_large_machines_keep_more_in_reserve_than_small_ones() -> None:
+def test_reserve_grows_with_the_machine() -> None:
     reserves = [reserve_mb(Memory(0, total)) for total in (1_000, 4_000, 8_000, 24_000, 1_000_000)]
     assert reserves == [LEAST_MB, LEAST_MB, 400, MOST_MB, MOST_MB]
     assert all(floor_mb(Memory(0, total)) > reserve_mb(Memory(0, total)) for total in (100, 10_000, 1_000_000))

@@ -1,4 +1,4 @@
-"""When memory runs out, the REPL that holds most ends with an error that says so; its siblings keep what they have."""
+"""Eviction of the largest REPL when memory runs out. Its error gives the reason, and its siblings keep their state."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ pytestmark = linux_only
 BEST = AVAILABLE[0] if AVAILABLE else "strict"
 LIMITS = ReplLimits(cell_seconds=60, memory_mb=512)
 SCARCE, PLENTY = Memory(60, 4_000), Memory(3_000, 4_000)
-ALLOWANCE_MB = 600  # that all REPLs of a test may hold together
+ALLOWANCE_MB = 600  # memory that all REPLs of a test can use together
 
 
-def test_nobody_goes_while_memory_is_left_nor_for_nothing() -> None:
+def test_no_eviction_without_need_or_effect() -> None:
     assert choose_victims(PLENTY, [3_000, 10]) == []
     assert choose_victims(SCARCE, []) == []
-    assert choose_victims(SCARCE, [150, 80, 3]) == []  # 384 are needed: somebody else has taken them
-    assert choose_victims(SCARCE, [900], returning_mb=200) == []  # enough is on its way
+    assert choose_victims(SCARCE, [150, 80, 3]) == []  # 384 are needed: other processes hold them
+    assert choose_victims(SCARCE, [900], returning_mb=200) == []  # enough is being released
 
 
-def test_the_largest_go_and_no_more_than_are_needed() -> None:
+def test_largest_repls_are_evicted_first() -> None:
     assert choose_victims(SCARCE, [100, 700, 300]) == [1]
     assert choose_victims(SCARCE, [190, 180, 200, 170]) == [2, 0]
     assert choose_victims(SCARCE, [190, 180, 200, 170], returning_mb=130) == [2]
 
 
-def test_looks_are_the_more_frequent_the_less_is_left() -> None:
+def test_checks_are_more_frequent_under_pressure() -> None:
     looks = [next_check_s(Memory(free, 4_000)) for free in (4_000, 1_000, 600, 200, 10)]
     assert looks == sorted(looks, reverse=True)
     assert looks[-1] == SHORTEST_S
@@ -45,7 +45,7 @@ def test_looks_are_the_more_frequent_the_less_is_left() -> None:
 
 
 class SmallMachine:
-    """Its memory is what the REPLs of one sandbox hold, measured, out of an allowance."""
+    """A machine with a memory allowance, of which the REPLs of one sandbox use what is measured."""
 
     def __init__(self) -> None:
         self.repls: list[WorkerRepl] = []
@@ -57,8 +57,8 @@ class SmallMachine:
         return Memory(max(0, 256 + ALLOWANCE_MB - held), 4_000)  # the reserve of a machine of 4 GB is 256
 
 
-async def test_thirty_repls_that_all_take_what_they_may_do_not_take_the_machine() -> None:
-    """30 x 128 MiB are wanted where 600 are to be had: some end, all others end well, and later there is room again."""
+async def test_thirty_greedy_repls_leave_machine_usable() -> None:
+    """The REPLs request 30 x 128 MiB out of 600. Some are evicted, all others finish, and later there is room again."""
     machine = SmallMachine()
     sandbox = WorkerSandbox(open_launcher(BEST), read_memory=machine.read)
     machine.repls += await asyncio.gather(
@@ -73,9 +73,9 @@ async def test_thirty_repls_that_all_take_what_they_may_do_not_take_the_machine(
         assert result.end == "died"
         assert result.error is not None
         assert "MemoryError: the machine ran out of memory" in result.error
-        assert not result.killed  # or it would be executed again at once, with the same end
+        assert not result.killed  # otherwise the engine would execute it again at once, with the same end
         assert "Keep less in variables" in result.notes[0]
-    assert machine.most_held < 3 * ALLOWANCE_MB  # of 3,840 MiB that were wanted
+    assert machine.most_held < 3 * ALLOWANCE_MB  # of 3,840 MiB that were requested
     after = await asyncio.gather(*(run_cell(repl, "held = None; kept") for repl in machine.repls))
     assert [result.echo for result in after if not result.state_lost] == ["1"] * len(
         [result for result in after if not result.state_lost]
@@ -83,7 +83,7 @@ async def test_thirty_repls_that_all_take_what_they_may_do_not_take_the_machine(
     await sandbox.aclose()
 
 
-async def test_one_that_only_holds_much_is_told_when_it_runs_again() -> None:
+async def test_evicted_idle_repl_reports_lost_state_later() -> None:
     machine = SmallMachine()
     sandbox = WorkerSandbox(open_launcher(BEST), read_memory=machine.read)
     hoarder, other = [await sandbox.open(ReplSpec("", limits=LIMITS)) for _ in range(2)]
@@ -99,7 +99,7 @@ async def test_one_that_only_holds_much_is_told_when_it_runs_again() -> None:
     await sandbox.aclose()
 
 
-async def test_nothing_is_looked_at_while_no_cell_runs() -> None:
+async def test_no_memory_checks_while_idle() -> None:
     looks = 0
 
     def read() -> Memory:
@@ -116,7 +116,7 @@ async def test_nothing_is_looked_at_while_no_cell_runs() -> None:
     assert looks == before
 
 
-async def test_what_the_system_ended_first_is_told_apart_from_other_ends() -> None:
+async def test_kernel_oom_kills_are_recognised() -> None:
     kills = 7
     watch = MemoryWatch([], lambda: PLENTY, lambda: kills)
     assert not watch.kernel_killed_first()
@@ -124,7 +124,7 @@ async def test_what_the_system_ended_first_is_told_apart_from_other_ends() -> No
         await asyncio.sleep(5 * SHORTEST_S)
         assert not watch.kernel_killed_first()
         kills = 8
-    assert watch.kernel_killed_first()  # by whomever of many it is asked
+    assert watch.kernel_killed_first()  # for every caller
     assert watch.kernel_killed_first()
     with watch.during_cell():
         await asyncio.sleep(5 * SHORTEST_S)
@@ -132,7 +132,7 @@ async def test_what_the_system_ended_first_is_told_apart_from_other_ends() -> No
 
 
 @pytest.mark.parametrize("level", AVAILABLE)
-async def test_the_system_would_take_repls_first(level: str) -> None:
+async def test_kernel_would_kill_repls_first(level: str) -> None:
     launcher = ZygoteLauncher(level)
     worker = await launcher.launch(LIMITS)
     assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text().strip() == "1000"

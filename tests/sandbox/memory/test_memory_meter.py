@@ -1,4 +1,4 @@
-"""How much memory is left: of the machine, and of the control groups around this process, in both versions of these."""
+"""Free memory of the machine, and of control groups of both versions around this process."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def group(path: str, limit: object, usage_mb: int, cached_mb: int = 0) -> dict[s
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
-def test_without_groups_the_machine_counts(tmp_path: Path) -> None:
+def test_machine_memory_without_groups(tmp_path: Path) -> None:
     assert MemoryMeter(machine(tmp_path, {})).read() == Memory(4000, 8000)
 
 
-def test_the_tightest_group_counts_and_what_it_can_drop_is_free(tmp_path: Path) -> None:
+def test_tightest_group_counts_with_droppable_cache(tmp_path: Path) -> None:
     files = {**group("/a/b", "max", 300), **group("/a", 1000 * MB, 900, 50), **group("", 3000 * MB, 1000)}
     assert MemoryMeter(machine(tmp_path, files)).read() == Memory(150, 1000)
 
 
-def test_a_group_with_more_room_than_the_machine_is_no_limit(tmp_path: Path) -> None:
+def test_group_larger_than_machine_is_ignored(tmp_path: Path) -> None:
     assert MemoryMeter(machine(tmp_path, group("/a", 7000 * MB, 10))).read() == Memory(4000, 8000)
 
 
-def test_a_group_over_its_limit_has_nothing_left(tmp_path: Path) -> None:
+def test_group_over_limit_has_no_free_memory(tmp_path: Path) -> None:
     assert MemoryMeter(machine(tmp_path, group("/a", 100 * MB, 120))).read() == Memory(0, 100)
 
 
-def test_the_first_version_of_groups(tmp_path: Path) -> None:
+def test_version_one_groups(tmp_path: Path) -> None:
     folder = "sys/fs/cgroup/memory/inner"
     root = machine(
         tmp_path,
@@ -66,18 +66,18 @@ def test_the_first_version_of_groups(tmp_path: Path) -> None:
     assert MemoryMeter(root).read() == Memory(32, 512)
 
 
-def test_a_group_that_vanishes_is_forgotten(tmp_path: Path) -> None:
+def test_vanished_group_is_ignored(tmp_path: Path) -> None:
     meter = MemoryMeter(machine(tmp_path, group("/a", 100 * MB, 90)))
     (tmp_path / "sys/fs/cgroup/a/memory.current").unlink()
     assert meter.read() == Memory(4000, 8000)
 
 
-def test_systems_that_tell_nothing(tmp_path: Path) -> None:
+def test_unknown_memory_is_none(tmp_path: Path) -> None:
     assert MemoryMeter(tmp_path).read() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
-def test_this_machine_and_this_process() -> None:
+def test_real_machine_and_process_memory() -> None:
     memory = MemoryMeter().read()
     assert memory is not None
     assert 0 <= memory.free <= memory.total

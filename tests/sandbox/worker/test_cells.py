@@ -1,4 +1,4 @@
-"""Cells behave as people expect of a notebook: each row is cells in one fresh REPL, and what the last one shows."""
+"""Cells behave as in a notebook. Each row holds the cells of one fresh REPL and the result of the last one."""
 
 # ruff: noqa: E501  a row of a table is one line
 from __future__ import annotations
@@ -11,7 +11,7 @@ from repl_kit import SHORT, open_bench, show
 from rlm.core.cells import CellEnd, Variable
 from rlm.core.repl_spec import ReplLimits
 
-# name: cells, how the last one ends, its stdout, its echo
+# name: cells, end of the last one, its stdout, its echo
 NULL_BYTE = "SyntaxError" if sys.version_info >= (3, 11, 4) else "ValueError"
 
 PLAIN: dict[str, tuple[list[str], CellEnd, str, str | None]] = {
@@ -258,7 +258,7 @@ ERRORS: dict[str, tuple[list[str], str, list[str]]] = {
     "null byte": (["x = '\0'"], f"{NULL_BYTE}: source code string cannot contain null bytes", []),
     "chained": (["try:\n    1 / 0\nexcept Exception as e:\n    raise ValueError('second') from e"], "ValueError: second", ["ZeroDivisionError: division by zero", "The above exception was the direct cause"]),
     "in an awaiting cell": (["async def f(): return 1 / 0\nawait f()"], "ZeroDivisionError: division by zero", ['File "<cell 1.1>", line 2, in <module>', 'File "<cell 1.1>", line 1, in f']),
-    "input": (["name = input('who? ')"], "RuntimeError: input() is not available: nobody is at the keyboard. Work with `context` and the variables.", []),
+    "input": (["name = input('who? ')"], "RuntimeError: input() is not available. Work with `context` and the variables.", []),
     "message of several lines": (["raise ValueError('a\\nb')"], "ValueError: a b", ["ValueError: a\nb"]),
     "str() that raises": (["class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E"], "E: <str() of the exception raised RuntimeError>", []),
     "repr() that raises": (["class R:\n    def __repr__(self): raise RuntimeError('no repr')\nR()"], "RuntimeError: no repr", ["in __repr__"]),
@@ -296,7 +296,7 @@ NOTES: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", NOTES)
-async def test_the_model_is_told(name: str) -> None:
+async def test_notes_reach_the_model(name: str) -> None:
     codes, texts = NOTES[name]
     async with open_bench() as bench:
         result = await bench.all(*codes)
@@ -306,7 +306,7 @@ async def test_the_model_is_told(name: str) -> None:
         assert "never awaited" not in result.stderr
 
 
-async def test_a_clean_cell_has_no_notes() -> None:
+async def test_clean_cell_has_no_notes() -> None:
     async with open_bench() as bench:
         result = await bench.all(
             "import asyncio\nc = asyncio.sleep(0)\nawait c\nawait llm_query_async('p')", "answer = 'text'", "answer"
@@ -314,7 +314,7 @@ async def test_a_clean_cell_has_no_notes() -> None:
         assert (result.notes, result.echo) == ((), "'text'")
 
 
-async def test_variables_are_what_code_defined() -> None:
+async def test_variables_are_those_that_code_defined() -> None:
     async with open_bench() as bench:
         result = await bench.run(
             "import re\nxs = [1, 2]\n_private = 1\nclass A: pass\nanswer_count = 3.5\ncontext = 'other'"
@@ -327,7 +327,7 @@ async def test_variables_are_what_code_defined() -> None:
         )
 
 
-async def test_len_of_own_classes_is_not_called_for_the_listing() -> None:
+async def test_listing_does_not_call_user_len() -> None:
     async with open_bench(limits=SHORT) as bench:
         result = await bench.run("class L:\n    def __len__(self):\n        while True: pass\nl = L()")
         assert result.end == "ok"
@@ -360,7 +360,7 @@ async def test_long_output_keeps_head_and_tail() -> None:
         assert (await bench.run("len(_stdout)")).echo == "48890"
 
 
-async def test_ten_megabytes_of_print() -> None:
+async def test_ten_megabytes_of_output_are_cut() -> None:
     async with open_bench() as bench:
         result = await bench.run("for _ in range(1000): print('x' * 9_999)\nprint('end', end='')")
         assert result.end == "ok"
@@ -370,7 +370,7 @@ async def test_ten_megabytes_of_print() -> None:
         assert (await bench.run("len(_stdout)")).echo == "10000003"
 
 
-async def test_a_long_echo_is_cut_in_the_middle() -> None:
+async def test_long_echo_is_cut_in_the_middle() -> None:
     async with open_bench("c" * 5_000_000) as bench:
         result = await bench.run("context")
         assert result.echo is not None
@@ -397,7 +397,7 @@ async def test_errors_of_threads_are_shown() -> None:
         assert '"<cell 1.1>", line 2' in result.stderr
 
 
-async def test_memory_limit_is_an_error_of_the_cell() -> None:
+async def test_memory_limit_is_error_of_the_cell() -> None:
     async with open_bench(limits=ReplLimits(memory_mb=300, cell_seconds=20)) as bench:
         result = await bench.run("kept = 7\nxs = []\nwhile True: xs.append('x' * 1_000_000)")
         assert result.error is not None

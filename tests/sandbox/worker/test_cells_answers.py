@@ -1,4 +1,4 @@
-"""Answers given from code: all forms, all traps."""
+"""Answers given from code, in all forms, with all traps."""
 
 # ruff: noqa: E501  a row of a table is one line
 
@@ -90,7 +90,7 @@ async def test_no_answer_is_given(name: str) -> None:
         assert result.error == error
 
 
-async def test_nan_and_infinity_arrive() -> None:
+async def test_nan_and_infinity_round_trip() -> None:
     async with open_bench() as bench:
         result = await bench.run("FINAL([float('nan'), float('-inf')])")
         assert result.answer is not None
@@ -100,7 +100,7 @@ async def test_nan_and_infinity_arrive() -> None:
         assert infinity == -math.inf
 
 
-async def test_answers_inside_themselves_and_very_deep() -> None:
+async def test_cyclic_and_deep_answers() -> None:
     async with open_bench() as bench:
         inside = await bench.run("x = [1]\nx.append(x)\nFINAL(x)")
         assert inside.answer == Answer([1, "[1, [...]]"])
@@ -109,7 +109,7 @@ async def test_answers_inside_themselves_and_very_deep() -> None:
         assert deep.answer is not None
 
 
-async def test_output_before_an_answer_is_kept() -> None:
+async def test_output_before_answer_is_retained() -> None:
     async with open_bench() as bench:
         result = await bench.run("print('before')\nFINAL(1)")
         assert (result.stdout, result.end, result.answer) == ("before\n", "ok", Answer(1))

@@ -1,4 +1,4 @@
-"""Sub-calls made by cells: every form and thread of asking, errors in place, and how many are open at once."""
+"""Sub-calls of cells: all query functions, threads, errors in place, and the limit of open calls."""
 
 # ruff: noqa: E501  a row of a table is one line
 
@@ -56,7 +56,7 @@ ASKED: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", ASKED)
-async def test_ways_to_ask(name: str) -> None:
+async def test_query_functions(name: str) -> None:
     codes, echo = ASKED[name]
     async with open_bench() as bench:
         result = await bench.all(*codes)
@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_wrong_arguments_are_explained_before_anything_is_sent(name: str) -> None:
+async def test_wrong_arguments_raise_before_sending(name: str) -> None:
     code, error = REFUSED[name]
     async with open_bench() as bench:
         result = await bench.run(code)
@@ -144,7 +144,7 @@ async def test_replies_are_checked_against_their_schema(name: str) -> None:
         assert (result.end == "ok") == (not wrong)
 
 
-async def test_at_the_depth_limit_calls_raise() -> None:
+async def test_calls_at_depth_limit_raise() -> None:
     async with open_bench(can_call=False) as bench:
         for code in (
             "llm_query('a')",
@@ -167,7 +167,7 @@ async def test_five_hundred_concurrent_awaits() -> None:
 
 
 @pytest.mark.parametrize("how", ["llm_query_batch", "await llm_query_batch_async"])
-async def test_a_large_batch_keeps_to_the_window_and_its_order(how: str) -> None:
+async def test_large_batch_keeps_window_and_order(how: str) -> None:
     async with open_bench(limits=ReplLimits(open_calls=100, cell_seconds=60)) as bench:
         result = await bench.run(
             f"r = {how}([f'p{{i}}' for i in range(5000)])\nr == [f'echo:p{{i}}' for i in range(5000)]"
@@ -178,7 +178,7 @@ async def test_a_large_batch_keeps_to_the_window_and_its_order(how: str) -> None
         assert len({call.batch for call in bench.calls}) == 1
 
 
-async def test_gather_beyond_the_window_queues() -> None:
+async def test_gather_beyond_window_queues() -> None:
     async with open_bench(limits=ReplLimits(open_calls=7, cell_seconds=60)) as bench:
         bench.delay_s = 0.002
         result = await bench.run(
@@ -188,14 +188,14 @@ async def test_gather_beyond_the_window_queues() -> None:
         assert bench.most_open == 7
 
 
-async def test_a_generator_of_prompts_keeps_to_the_window() -> None:
+async def test_prompt_generator_keeps_window() -> None:
     async with open_bench(limits=ReplLimits(open_calls=64, cell_seconds=100)) as bench:
         result = await bench.run("r = llm_query_batch('p' for _ in range(100_000))\nlen(r), set(r)")
         assert result.echo == "(100000, {'echo:p'})", show(result)
         assert bench.most_open <= 64
 
 
-async def test_a_generator_is_run_only_as_far_as_there_is_room() -> None:
+async def test_prompt_generator_runs_only_within_room() -> None:
     async with open_bench(limits=ReplLimits(open_calls=4, cell_seconds=0.3)) as bench:
         result = await bench.run(
             "made = 0\ndef prompts():\n    global made\n    for made in range(1, 1000): yield 'hang'\n"
@@ -205,7 +205,7 @@ async def test_a_generator_is_run_only_as_far_as_there_is_room() -> None:
         assert (await bench.run("made")).echo == "4"
 
 
-async def test_a_generator_that_raises_takes_its_open_calls_back() -> None:
+async def test_failing_prompt_generator_cancels_open_calls() -> None:
     async with open_bench() as bench:
         code = "def stop():\n    for _ in range(64): yield 'hang'\n    raise ValueError('no more')\nllm_query_batch(stop())"
         assert (await bench.run(code)).error == "ValueError: no more"
@@ -220,7 +220,7 @@ async def test_prompts_and_answers_of_many_megabytes() -> None:
         assert result.echo == "([6000005, 6, 6000005], True)", show(result)
 
 
-async def test_an_error_of_the_run_ends_the_cell_and_propagates() -> None:
+async def test_run_error_ends_cell_and_propagates() -> None:
     async with open_bench() as bench:
         with pytest.raises(ConnectionError, match="the run is broken"):
             await bench.run("try: llm_query_batch(['hang', 'boom'])\nexcept BaseException: print('swallowed')")
@@ -254,7 +254,7 @@ async def test_calls_of_leftover_threads_are_refused() -> None:
         assert result.echo == "True"
 
 
-async def test_waits_are_measured_apart() -> None:
+async def test_waits_are_measured_separately() -> None:
     async with open_bench(limits=ReplLimits(cell_seconds=0.6)) as bench:
         bench.delay_s = 1.0
         result = await bench.run("llm_query('slow')")
@@ -266,14 +266,14 @@ async def _interleave(benches: Sequence[Bench], code: str) -> list[str]:
     return [result.stdout for result in await asyncio.gather(*(bench.run(code) for bench in benches))]
 
 
-async def test_prints_of_repls_never_mix() -> None:
+async def test_output_of_repls_never_mixes() -> None:
     async with open_bench() as one, open_bench() as two:
         await asyncio.gather(one.run("me = 'one'"), two.run("me = 'two'"))
         outs = await _interleave([one, two], "for i in range(20):\n    print(me, i)\n    llm_query('slow')")
         assert outs == ["".join(f"{me} {i}\n" for i in range(20)) for me in ("one", "two")]
 
 
-async def test_one_cell_at_a_time() -> None:
+async def test_repl_runs_one_cell_at_a_time() -> None:
     async with open_bench() as bench:
         running = asyncio.create_task(bench.run("llm_query('slow')"))
         await asyncio.sleep(0.01)
@@ -283,7 +283,7 @@ async def test_one_cell_at_a_time() -> None:
 
 
 async def test_answers_arrive_while_others_wait() -> None:
-    """A call that takes long does not hold up those after it."""
+    """A slow call does not delay the answers of later ones."""
     release = asyncio.Event()
 
     async def serve(subcall: Subcall) -> SubcallOutcome:
@@ -299,8 +299,8 @@ async def test_answers_arrive_while_others_wait() -> None:
         assert result.echo == "['first', 'second']"
 
 
-async def test_waiting_for_a_model_costs_no_processor_time() -> None:
-    """A worker stays awake for answers that come at once, as from a cache; never through the wait for a real one."""
+async def test_waiting_for_model_costs_no_processor_time() -> None:
+    """A worker busy-waits briefly for an answer from a cache, and sleeps while a real model works."""
     calls, delay_s = 25, 0.04
     code = f"import time\nbegan = time.process_time()\nfor _ in range({calls}):\n    llm_query('a'), llm_query('slow')\ntime.process_time() - began"
     async with open_bench() as bench:

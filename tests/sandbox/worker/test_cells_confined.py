@@ -1,4 +1,4 @@
-"""Everything that cells can do in a plain process, they can do in the strongest confinement that this machine offers."""
+"""Cells work in the strongest confinement of this machine as they do in a plain process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[WorkerSandbox]:
-    """One zygote for the whole file: a REPL costs milliseconds then."""
+    """One zygote for the whole file, because a REPL then costs milliseconds."""
     made = WorkerSandbox(open_launcher("auto"))
     yield made
     await made.aclose()
@@ -63,7 +63,7 @@ async def test_notes(sandbox: WorkerSandbox, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ASKED)
-async def test_ways_to_ask(sandbox: WorkerSandbox, name: str) -> None:
+async def test_query_functions(sandbox: WorkerSandbox, name: str) -> None:
     codes, echo = ASKED[name]
     bench = await open_in(sandbox)
     result = await bench.all(*codes)

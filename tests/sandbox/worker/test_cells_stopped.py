@@ -1,4 +1,4 @@
-"""A cell that the host stops: interrupted where that is enough, killed where not, its output kept."""
+"""Cells stopped by the host: interrupted if possible, otherwise killed, with their output retained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from repl_kit import open_bench
     ["x = 1\nprint('before')\nwhile True:\n    pass", "x = 1\nprint('before')\nllm_query('hang')"],
     ids=["a loop", "a call that hangs"],
 )
-async def test_a_stopped_cell_keeps_its_variables_and_its_output(code: str) -> None:
+async def test_stopped_cell_keeps_variables_and_output(code: str) -> None:
     async with open_bench() as bench:
         running = asyncio.create_task(bench.run(code))
         await asyncio.sleep(0.4)
@@ -24,7 +24,7 @@ async def test_a_stopped_cell_keeps_its_variables_and_its_output(code: str) -> N
         assert (await bench.run("print(x)")).stdout == "1\n"
 
 
-async def test_a_cell_that_ignores_interrupts_is_killed_and_the_repl_goes_on() -> None:
+async def test_uninterruptible_cell_is_killed_and_repl_continues() -> None:
     async with open_bench() as bench:
         running = asyncio.create_task(bench.run("print('before', flush=True)\nsum(range(10**12))"))
         await asyncio.sleep(0.4)
@@ -37,7 +37,7 @@ async def test_a_cell_that_ignores_interrupts_is_killed_and_the_repl_goes_on() -
         assert (await bench.run("print(context)")).stdout == "the context\n"
 
 
-async def test_stopping_an_idle_repl_does_nothing() -> None:
+async def test_stop_of_idle_repl_does_nothing() -> None:
     async with open_bench() as bench:
         bench.repl.stop()
         assert (await bench.run("print(1)")).stdout == "1\n"

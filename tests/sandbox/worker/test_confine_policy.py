@@ -1,4 +1,4 @@
-"""The filter, interpreted instruction by instruction: what each call comes to, on both machines."""
+"""The filter, interpreted instruction by instruction: the outcome of each call on both machines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rlm.sandbox.worker.confine.policy import Policy, build
 
 EPERM, EACCES, ENOSYS = errno_action(1), errno_action(13), errno_action(38)
 O_WRONLY, O_RDWR, O_CREAT, O_CLOEXEC, O_DIRECTORY = 1, 2, 0x40, 0x80000, 0x10000
-THREAD = 0x3D0F00  # what the C library asks for a thread
+THREAD = 0x3D0F00  # flags of the C library for a thread
 FORK = 0x1200011
 
 
 def outcome(program: Program, machine: Machine, number: int, *arguments: int, arch: int | None = None) -> int:
-    """What the kernel would do: a small interpreter of classic BPF over ``struct seccomp_data``."""
+    """The kernel's decision, by a small interpreter of classic BPF over ``struct seccomp_data``."""
     words = [number, machine.audit_arch if arch is None else arch, 0, 0]
     for argument in (*arguments, *[0] * (6 - len(arguments))):
         words += [argument & 0xFFFFFFFF, argument >> 32 & 0xFFFFFFFF]
@@ -70,7 +70,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], int]] = {
 
 @MACHINES
 @pytest.mark.parametrize(("name", "arguments", "expected"), CASES.values(), ids=CASES)
-def test_calls(machine: Machine, name: str, arguments: tuple[int, ...], expected: int) -> None:
+def test_policy_of_each_call(machine: Machine, name: str, arguments: tuple[int, ...], expected: int) -> None:
     program = build(machine, Policy(files=True))
     assert outcome(program, machine, machine.syscalls[name], *arguments) == expected
 
@@ -84,18 +84,18 @@ def test_high_bits_do_not_hide_low_ones(machine: Machine) -> None:
 
 
 @MACHINES
-def test_another_instruction_set_ends_the_process(machine: Machine) -> None:
+def test_other_instruction_set_kills_process(machine: Machine) -> None:
     program = build(machine, Policy(files=True))
     assert outcome(program, machine, machine.syscalls["read"], arch=0x40000003) == KILL
 
 
-def test_the_x32_table_ends_the_process() -> None:
+def test_x32_calls_kill_process() -> None:
     program = build(X86_64, Policy(files=True))
     assert outcome(program, X86_64, 0x40000000 | X86_64.syscalls["read"]) == KILL
 
 
 @MACHINES
-def test_unnamed_calls_fail_and_unknown_ones_do_not_exist(machine: Machine) -> None:
+def test_unlisted_calls_fail_and_unknown_are_enosys(machine: Machine) -> None:
     program = build(machine, Policy(files=True))
     socket_call = 41 if machine is X86_64 else 198
     assert outcome(program, machine, socket_call) == EPERM
@@ -103,14 +103,14 @@ def test_unnamed_calls_fail_and_unknown_ones_do_not_exist(machine: Machine) -> N
 
 
 @MACHINES
-def test_without_files_nothing_can_be_opened(machine: Machine) -> None:
+def test_policy_without_files_opens_nothing(machine: Machine) -> None:
     program = build(machine, Policy(files=False))
     assert outcome(program, machine, machine.syscalls["openat"], -100, 0, 0) == EPERM
     assert outcome(program, machine, machine.syscalls["statx"], -100, 0, 0) in {EPERM, ENOSYS}
 
 
 @MACHINES
-def test_signals_go_to_the_process_itself_alone(machine: Machine) -> None:
+def test_signals_reach_own_process_only(machine: Machine) -> None:
     program = build(machine, Policy(files=False, only_pid=4711))
     for name in ("kill", "tgkill"):
         assert outcome(program, machine, machine.syscalls[name], 4711, 9) == ALLOW
@@ -118,15 +118,15 @@ def test_signals_go_to_the_process_itself_alone(machine: Machine) -> None:
             assert outcome(program, machine, machine.syscalls[name], other, 9) == EPERM
 
 
-def test_the_list_is_short() -> None:
-    """Whoever adds a call should notice that it is one more."""
+def test_number_of_allowed_calls_is_bounded() -> None:
+    """An added call must be a deliberate decision."""
     program = build(X86_64, Policy(files=True))
     free = [name for name, number in X86_64.syscalls.items() if outcome(program, X86_64, number) == ALLOW]
     assert len(free) <= 105
 
 
 @MACHINES
-def test_no_jump_leaves_the_program_or_overflows(machine: Machine) -> None:
+def test_jumps_stay_within_program(machine: Machine) -> None:
     program = build(machine, Policy(files=True, only_pid=1))
     assert len(program.instructions) < 4096
     for position, step in enumerate(program.instructions):
@@ -134,7 +134,7 @@ def test_no_jump_leaves_the_program_or_overflows(machine: Machine) -> None:
         assert position + max(step.if_true, step.if_false) + 1 <= len(program.instructions)
 
 
-def test_several_values_and_masks() -> None:
+def test_rules_with_several_values_and_masks() -> None:
     rule = Rule("read", (Test(0, (1, 2, 3)), Test(1, (0x10,), mask=0xF0)), otherwise=errno_action(5))
     program = assemble(X86_64, [rule], default=KILL, unknown_from=424, unknown=KILL)
     assert [outcome(program, X86_64, 0, first, 0x1F) for first in range(5)] == [

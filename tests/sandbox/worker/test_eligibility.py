@@ -1,4 +1,4 @@
-"""Which cells need not be run ahead: those that certainly ask once."""
+"""Eligibility for lookahead: only cells that certainly make one call are excluded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlm.sandbox.worker.lookahead.eligibility import asks_once
         "if len(context) > 10:\n    answer = rlm_query(context[:10])",
     ],
 )
-def test_what_asks_once_and_then_only_looks(code: str) -> None:
+def test_single_call_cells_are_not_eligible(code: str) -> None:
     assert asks_once(code)
 
 
@@ -30,7 +30,7 @@ def test_what_asks_once_and_then_only_looks(code: str) -> None:
         "out = [llm_query(c) for c in chunks]",
         "while True:\n    llm_query_batch(['x'])",
         "def ask(c):\n    return llm_query(c)\nprint(ask('a'), ask('b'))",
-        "print(llm_query('x'))\nclassify(context)",  # a helper of an earlier cell may ask
+        "print(llm_query('x'))\nclassify(context)",  # a helper of an earlier cell can make calls
         "print(llm_query('x'))\nhelper.classify(context)",
         "print(llm_query('x'))\nhelpers[0](context)",
         "print(llm_query('x'))\nlist(map(classify, chunks))",
@@ -40,5 +40,5 @@ def test_what_asks_once_and_then_only_looks(code: str) -> None:
         "llm_query('x'",
     ],
 )
-def test_what_may_ask_again_or_is_not_certain(code: str) -> None:
+def test_other_cells_are_eligible(code: str) -> None:
     assert not asks_once(code)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  programs in one line each
-"""Sequential code asks ahead: the same results, prints, variables and calls, in less time; and never a call too many."""
+"""Prefetching in sequential code: the same results, output, variables and calls, in less time, and no call too many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATENCY_S = 0.2  # a copy on a loaded machine must still be first
 
 
 class Asked:
-    """A REPL and a slow model behind it that answers ``echo:PROMPT``; "fail ..." fails."""
+    """A REPL with a slow model behind it that answers ``echo:PROMPT``; "fail ..." fails."""
 
     def __init__(self, repl: WorkerRepl) -> None:
         self.repl = repl
@@ -55,7 +55,7 @@ class Asked:
         return await self.repl.execute(Cell(1, self._cells, code), self.serve)
 
     def children(self) -> list[str]:
-        """Processes that the REPL's process has made."""
+        """Child processes of the REPL's process."""
         assert self.repl._worker is not None
         pid = self.repl._worker.process.pid
         return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -108,7 +108,7 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("code", LOOPS.values(), ids=LOOPS)
-async def test_ten_calls_in_a_row_take_as_long_as_few(sandbox: WorkerSandbox, code: str) -> None:
+async def test_sequential_calls_run_in_parallel(sandbox: WorkerSandbox, code: str) -> None:
     async with asked(sandbox) as bench:
         bench.latency_s = 0.5
         result = await bench.run(code)
@@ -136,7 +136,7 @@ BATCH_LOOPS = {
 
 
 @pytest.mark.parametrize("code", BATCH_LOOPS.values(), ids=BATCH_LOOPS)
-async def test_batches_in_a_row_take_as_long_as_few(sandbox: WorkerSandbox, code: str) -> None:
+async def test_sequential_batches_run_in_parallel(sandbox: WorkerSandbox, code: str) -> None:
     async with asked(sandbox) as bench:
         bench.latency_s = 0.5
         result = await bench.run(GROUPS + code)
@@ -150,7 +150,7 @@ async def test_batches_in_a_row_take_as_long_as_few(sandbox: WorkerSandbox, code
         assert len(set(batches)) == 6
 
 
-async def test_batches_and_single_calls_are_followed_together(sandbox: WorkerSandbox) -> None:
+async def test_batches_and_single_calls_prefetch_together(sandbox: WorkerSandbox) -> None:
     code = "out = []\nfor i in range(4):\n    out.append(llm_query(f'one {i}'))\n    out += llm_query_batch([f'a {i}', f'b {i}'])"
     async with asked(sandbox) as bench:
         bench.latency_s = 0.5
@@ -169,27 +169,27 @@ DECIDED_BATCHES = {
 
 
 @pytest.mark.parametrize("code", DECIDED_BATCHES.values(), ids=DECIDED_BATCHES)
-async def test_what_a_batch_decides_is_not_asked_ahead(sandbox: WorkerSandbox, code: str) -> None:
+async def test_calls_that_depend_on_batch_are_not_prefetched(sandbox: WorkerSandbox, code: str) -> None:
     async with asked(sandbox) as bench:
         result = await bench.run(code)
         assert (bench.prompts, result.prefetched) == (["ask 0"], 0)
 
 
-async def test_a_batch_that_needs_the_last_one_waits_for_it(sandbox: WorkerSandbox) -> None:
+async def test_dependent_batch_waits_for_previous_one(sandbox: WorkerSandbox) -> None:
     code = "r = ['start']\nfor i in range(5):\n    r = llm_query_batch([each[-20:] + str(i) for each in r])"
     async with asked(sandbox) as bench:
         result = await bench.run(code)
         assert (len(bench.calls), result.prefetched) == (5, 0)
 
 
-async def test_a_batch_that_is_as_wide_as_everything_is_not_followed(sandbox: WorkerSandbox) -> None:
+async def test_full_width_batch_is_not_prefetched(sandbox: WorkerSandbox) -> None:
     code = "out = [llm_query_batch([f'{i} {j}' for j in range(20)]) for i in range(3)]"
     async with asked(sandbox) as bench:
         result = await bench.run(code)
         assert (len(bench.calls), result.prefetched) == (60, 0)
 
 
-async def test_a_failed_item_of_a_batch_asked_ahead_is_in_its_place(sandbox: WorkerSandbox) -> None:
+async def test_failed_item_of_prefetched_batch_keeps_place(sandbox: WorkerSandbox) -> None:
     code = "out = []\nfor group in (['a', 'b'], ['c', 'fail'], ['d']):\n    out += llm_query_batch(group)\nbad = [hasattr(r, 'error') for r in out]"
     async with asked(sandbox) as bench:
         bench.latency_s = 0.5
@@ -198,7 +198,7 @@ async def test_a_failed_item_of_a_batch_asked_ahead_is_in_its_place(sandbox: Wor
         assert await bench.repl.read("bad") == [False, False, False, True, False]
 
 
-async def test_helpers_of_earlier_cells_are_followed(sandbox: WorkerSandbox) -> None:
+async def test_helpers_of_earlier_cells_are_prefetched(sandbox: WorkerSandbox) -> None:
     async with asked(sandbox) as bench:
         await bench.run("def label(text):\n    reply = llm_query(f'label {text}')\n    return f'{text}={reply}'")
         result = await bench.run("labels = [label(word) for word in context.split()]")
@@ -232,14 +232,14 @@ DECISIONS = {
 
 
 @pytest.mark.parametrize("code", DECISIONS.values(), ids=DECISIONS)
-async def test_what_an_answer_decides_is_not_asked_ahead(sandbox: WorkerSandbox, code: str) -> None:
+async def test_calls_that_depend_on_answer_are_not_prefetched(sandbox: WorkerSandbox, code: str) -> None:
     async with asked(sandbox) as bench:
         result = await bench.run(code)
         assert bench.prompts == ["ask 0"]
         assert result.prefetched == 0
 
 
-async def test_a_dependent_chain_stays_in_order_and_makes_no_call_twice(sandbox: WorkerSandbox) -> None:
+async def test_dependent_chain_keeps_order_without_duplicates(sandbox: WorkerSandbox) -> None:
     async with asked(sandbox) as bench:
         bench.latency_s = 0.01
         result = await bench.run("r = 'start'\nfor i in range(12):\n    r = llm_query(r[-20:] + str(i))\n")
@@ -247,7 +247,7 @@ async def test_a_dependent_chain_stays_in_order_and_makes_no_call_twice(sandbox:
         assert result.prefetched == 0
 
 
-async def test_independent_calls_before_a_decision_go_together(sandbox: WorkerSandbox) -> None:
+async def test_independent_calls_before_decision_run_together(sandbox: WorkerSandbox) -> None:
     code = "n = 0\nfor i in range(5):\n    a = llm_query(f'a {i}')\n    b = llm_query(f'b {i}')\n    n += len(a + b)\n"
     async with asked(sandbox) as bench:
         result = await bench.run(code)
@@ -255,7 +255,7 @@ async def test_independent_calls_before_a_decision_go_together(sandbox: WorkerSa
         assert (result.prefetched, result.prefetches_used) == (5, 5)
 
 
-async def test_a_call_that_fails_fails_where_the_code_comes_to_it(sandbox: WorkerSandbox) -> None:
+async def test_prefetched_failure_is_raised_at_its_call(sandbox: WorkerSandbox) -> None:
     code = (
         "out = []\nfor word in ['fine', 'fail', 'good']:\n    try:\n        out.append(llm_query(word))\n"
         "    except LLMQueryError as error:\n        out.append(error.kind)"
@@ -265,7 +265,7 @@ async def test_a_call_that_fails_fails_where_the_code_comes_to_it(sandbox: Worke
         assert await bench.repl.read("out") == ["echo:fine", "RateLimitedError", "echo:good"]
 
 
-async def test_calls_asked_in_vain_are_cancelled_and_told(sandbox: WorkerSandbox) -> None:
+async def test_unused_prefetches_are_cancelled_and_counted(sandbox: WorkerSandbox) -> None:
     """The one accepted exception: code between two calls raises, because the first call failed."""
     async with asked(sandbox) as bench:
         result = await bench.run("llm_query('fail at once')\nfor i in range(5):\n    llm_query(f'ask {i}')")
@@ -276,7 +276,7 @@ async def test_calls_asked_in_vain_are_cancelled_and_told(sandbox: WorkerSandbox
         assert (after.end, bench.prompts) == ("ok", ["ask 0"])
 
 
-async def test_data_that_follows_a_schema_is_followed_by_its_required_fields(sandbox: WorkerSandbox) -> None:
+async def test_schema_placeholder_supports_required_fields(sandbox: WorkerSandbox) -> None:
     schema = "{'type': 'object', 'properties': {'name': {'type': 'string'}}, 'required': ['name']}"
     async with asked(sandbox) as bench:
         bench.data = {"name": "Ada"}
@@ -287,7 +287,7 @@ async def test_data_that_follows_a_schema_is_followed_by_its_required_fields(san
         assert await bench.repl.read("names") == ["ADA"] * 5
 
 
-async def test_never_more_ahead_than_allowed(sandbox: WorkerSandbox) -> None:
+async def test_prefetches_stay_within_limit(sandbox: WorkerSandbox) -> None:
     async with asked(sandbox, ReplLimits(cell_seconds=20, prefetch_ahead=3)) as bench:
         open_now = most = 0
 
@@ -321,7 +321,7 @@ PARALLEL = {
 
 
 @pytest.mark.parametrize("code", PARALLEL.values(), ids=PARALLEL)
-async def test_parallel_code_is_left_alone(sandbox: WorkerSandbox, code: str) -> None:
+async def test_parallel_code_is_not_prefetched(sandbox: WorkerSandbox, code: str) -> None:
     async with asked(sandbox) as bench:
         result = await bench.run(code)
         assert (result.error, result.prefetched) == (None, 0)
@@ -329,7 +329,7 @@ async def test_parallel_code_is_left_alone(sandbox: WorkerSandbox, code: str) ->
 
 
 @pytest.mark.parametrize("level", [level for level in AVAILABLE if level != "strict"])
-async def test_levels_that_cannot_fork_do_without(level: str) -> None:
+async def test_levels_without_forks_do_not_prefetch(level: str) -> None:
     async with sandbox_at(level) as sandbox, asked(sandbox) as bench:
         result = await bench.run("out = [llm_query(x) for x in 'abc']")
         assert (result.error, result.prefetched, bench.prompts) == (None, 0, ["a", "b", "c"])
@@ -351,7 +351,7 @@ print(made)
 """
 
 
-async def test_a_fork_bomb_is_a_bomb_of_one_and_ends_with_its_repl(sandbox: WorkerSandbox) -> None:
+async def test_fork_bomb_stops_at_one_process(sandbox: WorkerSandbox) -> None:
     number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
     async with asked(sandbox) as bench:
         result = await bench.run(BOMB % number)
@@ -369,7 +369,7 @@ async def test_os_fork_stays_forbidden(sandbox: WorkerSandbox) -> None:
         assert result.error.startswith("PermissionError")
 
 
-async def test_no_copy_outlives_its_cell_and_one_that_spins_is_ended(sandbox: WorkerSandbox) -> None:
+async def test_copies_end_with_their_cell(sandbox: WorkerSandbox) -> None:
     code = "import os\nfirst = os.getpid()\nllm_query('ask')\nwhile os.getpid() != first:\n    pass\n"
     async with asked(sandbox) as bench:
         result = await bench.run(code)
@@ -377,7 +377,7 @@ async def test_no_copy_outlives_its_cell_and_one_that_spins_is_ended(sandbox: Wo
         assert bench.children() == []
 
 
-async def test_a_stopped_cell_stops_what_was_asked_ahead(sandbox: WorkerSandbox) -> None:
+async def test_stopped_cell_cancels_prefetches(sandbox: WorkerSandbox) -> None:
     async with asked(sandbox) as bench:
         bench.latency_s = 30
         task = asyncio.create_task(bench.run("for i in range(10):\n    llm_query(f'ask {i}')"))
@@ -390,7 +390,7 @@ async def test_a_stopped_cell_stops_what_was_asked_ahead(sandbox: WorkerSandbox)
         assert (len(bench.calls), bench.cancelled) == (10, 10)
 
 
-async def test_equal_prompts_are_equally_often_asked(sandbox: WorkerSandbox) -> None:
+async def test_equal_prompts_are_sent_equally_often(sandbox: WorkerSandbox) -> None:
     async with asked(sandbox) as bench:
         result = await bench.run("out = [llm_query('the same') for i in range(6)]")
         assert Counter(bench.prompts) == {"the same": 6}

@@ -1,5 +1,7 @@
-"""For any program of loops, branches, exceptions, text operations and prints: with prefetching it computes the same, prints the
-same, and its answers come from the same calls as without."""
+"""Programs of loops, branches, exceptions, text operations and prints behave the same with and without prefetching.
+
+They compute and print the same, and their answers come from the same calls.
+"""
 
 from __future__ import annotations
 
@@ -155,8 +157,8 @@ async def compare(sandbox: WorkerSandbox, code: str) -> None:
     assert ahead.variables == plain.variables
     wasted = ahead.result.prefetched - ahead.result.prefetches_used
     assert ahead.asked >= plain.asked
-    # Not "==": where a call fails at once, what was asked ahead and the end of the cell can reach the host in one read. Such a
-    # call counts as asked ahead, and is withdrawn before anybody has begun to serve it. (One in 3,000 programs.)
+    # Not "==": if a call fails at once, a prefetched call and the end of the cell can reach the host in one read. Such a call
+    # counts as prefetched, and is withdrawn before it is served. (One in 3,000 programs.)
     assert ahead.asked.total() <= plain.asked.total() + wasted
     _USED.append(ahead.result.prefetches_used)
     raised = plain.result.end == "error" or "caught" in plain.result.stdout
@@ -171,14 +173,14 @@ async def compare(sandbox: WorkerSandbox, code: str) -> None:
         lambda parts: "i = 0\nfor i in range(4):\n    pass\n" + "\n".join(parts)
     )
 )
-def test_prefetching_changes_nothing_but_time(code: str) -> None:
+def test_prefetching_changes_only_timing(code: str) -> None:
     async def run() -> None:
         await compare(_SHARED[0], code)
 
     _LOOP.run_until_complete(run())
 
 
-def test_the_programs_above_did_ask_ahead() -> None:
+def test_random_programs_did_prefetch() -> None:
     assert sum(used > 0 for used in _USED) > len(_USED) // 20
 
 

@@ -1,4 +1,4 @@
-"""Processes that a zygote forks before they are asked for: there is one, the next REPL is that one, and nothing hangs on it."""
+"""Pre-forked processes of a zygote: there is one, it becomes the next REPL, and its loss does no harm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY_LEVEL = pytest.mark.parametrize("level", AVAILABLE)
 
 
 async def spare_beside(worker: ZygoteWorker, *others: ZygoteWorker) -> int:
-    """The one child of the worker's zygote that is nobody's REPL; waits until there is one."""
+    """The pre-forked child of the worker's zygote; waits until there is one."""
     known = {worker.pid, *(other.pid for other in others)}
     deadline = time.monotonic() + 10
     while not (found := children_of(worker) - known):
@@ -31,7 +31,7 @@ async def spare_beside(worker: ZygoteWorker, *others: ZygoteWorker) -> int:
 
 
 @EVERY_LEVEL
-async def test_the_next_repl_is_the_spare_and_another_takes_its_place(level: str) -> None:
+async def test_preforked_process_becomes_next_repl(level: str) -> None:
     launcher = ZygoteLauncher(level)
     first = await launcher.launch(SMALL)
     spare = await spare_beside(first)
@@ -46,7 +46,7 @@ async def test_the_next_repl_is_the_spare_and_another_takes_its_place(level: str
 
 
 @EVERY_LEVEL
-async def test_a_spare_that_is_killed_costs_nothing(level: str) -> None:
+async def test_killed_preforked_process_does_no_harm(level: str) -> None:
     launcher = ZygoteLauncher(level)
     sandbox = WorkerSandbox(launcher)
     first = await launcher.launch(SMALL)
@@ -54,7 +54,9 @@ async def test_a_spare_that_is_killed_costs_nothing(level: str) -> None:
     os.kill(spare, signal.SIGKILL)
     assert await vanish(spare) == []
     await asyncio.sleep(0.05)
-    assert children_of(first) == {first.pid}  # none before it is needed: what ended this one may end the next
+    assert children_of(first) == {
+        first.pid
+    }  # no replacement before it is needed, because the cause of this end could end the next one too
     repl = await sandbox.open(ReplSpec("context", limits=SMALL))
     assert (await run_cell(repl, "print(llm_query(context))")).stdout == "echo:context\n"
     first.sock.close()
@@ -62,7 +64,7 @@ async def test_a_spare_that_is_killed_costs_nothing(level: str) -> None:
 
 
 @EVERY_LEVEL
-async def test_spares_end_with_their_zygote(level: str) -> None:
+async def test_preforked_process_ends_with_zygote(level: str) -> None:
     launcher = ZygoteLauncher(level)
     first = await launcher.launch(SMALL)
     spare = await spare_beside(first)
@@ -74,7 +76,7 @@ async def test_spares_end_with_their_zygote(level: str) -> None:
 
 
 @EVERY_LEVEL
-async def test_siblings_born_of_spares_share_nothing_that_should_differ(level: str) -> None:
+async def test_preforked_siblings_differ_in_randomness(level: str) -> None:
     sandbox = WorkerSandbox(ZygoteLauncher(level))
     drawn = []
     for _ in range(4):
@@ -87,8 +89,8 @@ async def test_siblings_born_of_spares_share_nothing_that_should_differ(level: s
 
 
 @EVERY_LEVEL
-async def test_limits_are_those_of_the_order(level: str) -> None:
-    """Whatever the spare was made under."""
+async def test_limits_follow_the_order(level: str) -> None:
+    """Limits do not depend on those of earlier orders."""
     sandbox = WorkerSandbox(ZygoteLauncher(level))
     code = "import resource\n[resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)]"
     told = []

@@ -1,4 +1,4 @@
-"""What crosses the border: values keep their types, frames survive any cutting, and no bytes break the reader."""
+"""Wire format: values keep their types, frames survive any split, and no bytes break the reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rlm.sandbox.worker.wire.frames import (
 )
 from rlm.sandbox.worker.wire.values import MAX_CONTAINERS, NotPlain, TooLarge, dump, load
 
-STEADY = settings(deadline=None)  # a busy machine is no failure
+STEADY = settings(deadline=None)  # a busy machine is not a failure
 TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 ATOMS = (
     st.none()
@@ -104,13 +104,13 @@ SENT_AS: dict[str, tuple[object, object]] = {
 
 
 @pytest.mark.parametrize("name", SENT_AS)
-def test_what_is_not_plain_arrives_as_text_or_as_what_it_extends(name: str) -> None:
+def test_other_objects_become_text_or_base_type(name: str) -> None:
     value, back = SENT_AS[name]
     found = load(*dump(value))
     assert (found, types_of(found)) == (back, types_of(back))
 
 
-def test_cycles_and_depth_end() -> None:
+def test_cycles_and_deep_nesting_are_cut() -> None:
     cycle: list[object] = [1]
     cycle.append({"again": cycle})
     assert load(*dump(cycle)) == [1, {"again": "[1, {'again': [...]}]"}]
@@ -127,7 +127,7 @@ def test_cycles_and_depth_end() -> None:
 
 
 @pytest.mark.parametrize("value", ["x" * 101, b"x" * 101, ["x" * 60, "y" * 60], list(range(101)), {"k" * 101: 1}])
-def test_large_values_are_noticed_early(value: object) -> None:
+def test_large_values_are_rejected_early(value: object) -> None:
     with pytest.raises(TooLarge):
         dump(value, max_chars=100)
 
@@ -160,14 +160,14 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("data", HOSTILE, ids=lambda data: repr(data[:40]))
-def test_hostile_values_are_refused(data: bytes) -> None:
+def test_hostile_values_are_rejected(data: bytes) -> None:
     with pytest.raises(WireError):
         load("j", data)
 
 
 @STEADY
 @given(st.sampled_from(["s", "b", "j", "x", 5, None, []]), st.binary(max_size=200))
-def test_any_bytes_load_or_are_refused(kind: object, data: bytes) -> None:
+def test_random_bytes_load_or_are_rejected(kind: object, data: bytes) -> None:
     with contextlib.suppress(WireError):
         load(kind, data)
 
@@ -194,7 +194,7 @@ JSON = st.recursive(
 
 @STEADY
 @given(JSON)
-def test_any_json_loads_or_is_refused(tree: object) -> None:
+def test_random_json_loads_or_is_rejected(tree: object) -> None:
     with contextlib.suppress(WireError):
         load("j", json.dumps(tree).encode())
 
@@ -204,7 +204,7 @@ MESSAGES = st.lists(st.tuples(st.dictionaries(st.text(max_size=5), st.integers()
 
 @STEADY
 @given(MESSAGES, st.lists(st.integers(min_value=1, max_value=50), min_size=1))
-def test_messages_survive_any_cutting(messages: list[tuple[dict[str, int], bytes]], cuts: list[int]) -> None:
+def test_messages_survive_any_split(messages: list[tuple[dict[str, int], bytes]], cuts: list[int]) -> None:
     sent = [({**header, "t": "x"}, body) for header, body in messages]
     stream = b"".join(frame for header, body in sent for frame in pack_message(header, body))
     decoder, found, at, turn = Decoder(), [], 0, 0
@@ -240,12 +240,12 @@ def test_large_bodies_travel_in_parts(size: int) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_frame_is_refused_before_it_is_kept(data: bytes) -> None:
+def test_malformed_frame_is_rejected_before_buffering(data: bytes) -> None:
     with pytest.raises(WireError):
         Decoder().feed(data)
 
 
-def test_parts_without_end_are_refused() -> None:
+def test_endless_parts_are_rejected() -> None:
     decoder = Decoder(max_message_bytes=10 * 1024 * 1024)
     part = pack({"t": "part"}, b"x" * PART_BYTES)
     decoder.feed(part)
@@ -256,6 +256,6 @@ def test_parts_without_end_are_refused() -> None:
 
 @STEADY
 @given(st.binary(max_size=400))
-def test_any_bytes_are_frames_or_refused(data: bytes) -> None:
+def test_random_bytes_are_frames_or_rejected(data: bytes) -> None:
     with contextlib.suppress(WireError):
         Decoder(1000).feed(data)

@@ -1,1 +1,1 @@
-"""Worker start-up: the zygote, pre-forked processes, warm-up, deterministic clock and randomness."""
+"""Start-up of workers: the zygote, pre-forked processes, warm-up, deterministic clock and randomness, shared text."""

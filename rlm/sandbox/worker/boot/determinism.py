@@ -1,10 +1,9 @@
-"""What makes a cell repeatable: the time of day that it sees, and everything random in it.
+"""Deterministic clock and randomness for cells, so that a cell executed again makes the same sub-calls.
 
-A cell may be executed again, in another process, after its host was killed; it must then ask the same questions. So its clock
-starts where the host says and goes on only by what the host can say again: by the time that answers elapsed, by sleeping, and a
-little with every look at it. Computing takes no time on it. Everything random comes from one seed. Only code of cells sees
-this clock, and what of the standard library calls a function for it or writes down the time; other libraries, and timeouts, live
-in real time.
+A cell can be executed again in another process after its host was killed. Its clock starts at a time given by the host. It
+advances only by reproducible steps: the time that answers took, sleeps, and a little at every reading. Computing takes no
+time on it. All randomness comes from one seed. Only code of cells sees this clock, together with those standard modules that
+read it on behalf of the cell or record the time. Other libraries and timeouts use real time.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-TICK_NS = 1_000  # by which each look at the clock moves it: a loop that waits for a time to come ends
+TICK_NS = 1_000  # step of each reading, so that a loop that waits for a time ends
 _SECOND_NS = 1_000_000_000
-_ID_STEP = 16  # as far apart as addresses of objects are at least
-# Who sees the cell's clock: files of the calling frames. "<string>" is what code makes of text, as dataclasses do and exec does.
+_ID_STEP = 16  # the least distance between addresses of objects
+# Files of calling frames that see the cell's clock. "<string>" is the file of generated code, as by dataclasses and exec.
 _SEEN_BY = ("<cell ", "<string>", uuid.__file__, logging.__file__, concurrent.futures.thread.__file__)
 
 real_sleep, _real_async_sleep = time.sleep, asyncio.sleep
 
 
 class CellClock:
-    """Nanoseconds since 1970 as a cell sees them; 0 before the host has set it, which leaves the real time."""
+    """Nanoseconds since 1970 as a cell sees them. 0 before the host has set it, which selects real time."""
 
     def __init__(self) -> None:
         self.now_ns = 0
 
     def start(self, at_s: float) -> None:
-        """A cell begins. The clock never goes back."""
+        """Starts a cell's time. The clock never goes back."""
         self.now_ns = max(self.now_ns, int(at_s * _SECOND_NS)) if at_s else 0
 
     def tick(self) -> int:
@@ -52,7 +51,7 @@ class CellClock:
         self.now_ns = max(self.now_ns, ns)
 
     def advance_since(self, start_ns: int, seconds: float) -> None:
-        """Something that began at ``start_ns`` has taken so long. What went on at the same time takes no time again."""
+        """Advances to ``seconds`` after ``start_ns``. Operations that overlap in time do not add up."""
         if start_ns:
             self.advance_to(start_ns + int(seconds * _SECOND_NS))
 
@@ -61,7 +60,7 @@ cell_clock = CellClock()
 
 
 def install(seed: str) -> None:
-    """Makes everything random in this process follow from ``seed``; the cells' clock is there when the host starts it."""
+    """Derives all randomness in this process from ``seed``. The host starts the clock later."""
     prepare()
     source = random.Random(f"bytes {seed}")
     _install_seeds(source)
@@ -77,7 +76,7 @@ def install(seed: str) -> None:
 
 
 def _install_seeds(source: random.Random) -> None:
-    """Generators that are given no seed take one from ``source`` instead of the system."""
+    """Seeds generators from ``source`` if they are given no seed, instead of from the system."""
     real = random.Random.seed
 
     def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -89,7 +88,7 @@ def _install_seeds(source: random.Random) -> None:
 
 @functools.cache
 def prepare() -> None:
-    """Puts the clock in its places. A zygote does it once for all its REPLs: each would else write to pages that all share."""
+    """Installs the clock. A zygote does this once for all its REPLs, because each would otherwise write to shared pages."""
     _install_clock()
     _install_sleep()
     _install_dates()
@@ -97,7 +96,7 @@ def prepare() -> None:
 
 
 def _in_cell() -> bool:
-    """Whether the caller of our caller is code of a cell."""
+    """True if the caller of the calling function is code of a cell."""
     return bool(cell_clock.now_ns) and sys._getframe(2).f_code.co_filename.startswith(_SEEN_BY)
 
 
@@ -163,7 +162,7 @@ def _install_sleep() -> None:
 
 
 def _install_dates() -> None:
-    """In the types themselves: a subclass in their place would not be equal to what libraries have imported already."""
+    """Patches the types themselves, because a subclass would not equal those that libraries have imported already."""
 
     def seconds() -> float:
         return cell_clock.tick() / _SECOND_NS
@@ -189,13 +188,13 @@ def _install_dates() -> None:
 
 
 def _put(cls: type, name: str, value: Any) -> None:
-    """Sets an attribute of a type that is written in C. Its dict is behind a read-only view, which the collector sees through."""
+    """Sets an attribute of a type written in C. The garbage collector gives access to the dict behind its read-only view."""
     gc.get_referents(vars(cls))[0][name] = value
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
 
 
 def _deterministic_id() -> Callable[[object], int]:
-    """Numbers in the order of asking instead of addresses; as unique among living objects as those are."""
+    """Replaces addresses with numbers in the order of first use. They are as unique among living objects as addresses."""
     real, seen = builtins.id, dict[int, int]()
 
     def cell_id(thing: object, /) -> int:

@@ -1,8 +1,8 @@
-"""A process forked before it is asked for: most of what a REPL's birth takes is done when the next one is wanted.
+"""Processes forked in advance, so that most of the work of starting a REPL is done before it is requested.
 
-To fork the zygote, and to write for the first time to pages that are shared with it, take longer than a REPL's first cell. A
-spare has both behind it, and waits, confined as far as that goes without knowing its limits, for its order from the zygote
-alone. It never runs a cell as a spare. It must not know what orders mean.
+Forking the zygote, and the first writes to pages shared with it, take longer than a REPL's first cell. A pre-forked process
+has done both. It is confined as far as possible without knowing its limits, and waits for its order from the zygote alone.
+It never runs a cell before that. This module must not know the meaning of orders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PreforkedProcess:
 
     @classmethod
     def fork(cls, in_namespaces: bool, become: Callable[[socket.socket], NoReturn]) -> PreforkedProcess:
-        """``become`` is what the new process does with its end of a socket. Raises OSError where no process can be made."""
+        """Forks a process that calls ``become`` with its end of a socket. Raises OSError if no process can be created."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -42,7 +42,7 @@ class PreforkedProcess:
         return cls(pid, pidfd, ours)
 
     def hand(self, order: dict[str, Any], descriptors: Sequence[int]) -> bool:
-        """Gives it its order. False where it has died; either way it is no spare any more."""
+        """Hands the process its order, once. Returns False if it has died."""
         with self._sock:
             try:
                 socket.send_fds(self._sock, [json.dumps(order).encode()], descriptors)
@@ -55,7 +55,7 @@ class PreforkedProcess:
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """An order with its descriptors; ends this process where nobody is left to give one."""
+    """Receives an order with its descriptors. Ends this process if the sender is gone."""
     data, descriptors, _, _ = socket.recv_fds(sock, MAX_MESSAGE_BYTES, MAX_DESCRIPTORS)
     if not data:
         os._exit(0)

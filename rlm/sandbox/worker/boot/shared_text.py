@@ -1,11 +1,13 @@
-"""Text of another process's memory as genuine ``str`` objects, without copying it.
+"""Text in a shared memory file as genuine ``str`` objects, without a copy.
 
-The host writes the characters of a context once into a sealed memory file, in the very form in which CPython keeps them
-(PEP 393: 1, 2 or 4 bytes each). Here the file is mapped, privately and read-only, and for each string a header is mapped that
-points into it. Such a header is what CPython itself makes for subclasses of ``str``, whose characters lie apart from the
-object; ours says ``str``. Its fields are not known by their places: they are found in a template that the running
-interpreter mapped, and ``supports_mapped_text`` tries the result on everything that code does with text before any is used. Where
-that fails (another implementation, a build without the interpreter lock), the text is decoded the plain way.
+The host writes the characters of a context once into a sealed memory file. They have CPython's own form (PEP 393: 1, 2 or 4
+bytes each). The file is mapped here, private and read-only, and each string gets a header that points into it. CPython
+itself creates such headers for subclasses of ``str``, whose characters are stored apart from the object; ours have the type
+``str``.
+
+The offsets of a header's fields are not assumed, but found in a template created by the running interpreter.
+``supports_mapped_text`` then checks the result against everything that code does with text. If a check fails (another
+implementation, a build without the interpreter lock), the text is decoded in the ordinary way.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from typing import Any
 from ..wire.values import load
 
 ASCII, LATIN, UCS2, UCS4 = range(4)
-"""The forms of a string, in the order of what they can hold."""
+"""Forms of a string, ordered by the range of characters that they hold."""
 WIDTHS = (1, 1, 2, 4)
 CODECS = ("ascii", "latin-1", "utf-16-le", "utf-32-le")
-ERRORS = "surrogatepass"  # lone surrogates are legal in a str, and arrive as they are
+ERRORS = "surrogatepass"  # lone surrogates are legal in a str, and are preserved
 ENTRY_WORDS = 2  # of the table: offset * 4 + form, length in characters
 
 _TEMPLATE_CHARS = ("a", "\xe9", "\u0416", "\U0001f600")
@@ -38,13 +40,13 @@ _TEMPLATE_LENGTH = 7919  # a prime that no other field of a fresh header holds
 
 
 class _Elsewhere(str):
-    """An instance keeps its characters apart from itself: the kind of header to copy."""
+    """A subclass whose instances store their characters apart, so they have the kind of header to copy."""
 
     __slots__ = ()
 
 
 def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
-    """The value of a shared context, from what ``rlm.sandbox.shared_memory.Header`` says about it."""
+    """Opens a shared context, as described by ``rlm.sandbox.shared_memory.Header``."""
     if header["shape"] == "plain":
         return load(header["kind"], os.pread(descriptor, header["length"], 0), trusted=True)
     texts = open_strings(descriptor, header["size"], header["count"], header["table_at"])
@@ -57,12 +59,13 @@ def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
 
 
 def open_strings(descriptor: int, size: int, count: int, table_at: int) -> list[str]:
-    """The strings of a memory file, in order.
+    """Opens the strings of a memory file, in order.
 
     Args:
-        descriptor: the sealed file; may be closed afterwards.
+        descriptor: the sealed file; can be closed afterwards.
         size: its bytes.
-        count, table_at: how many strings its table describes, and where the table begins.
+        count: number of strings in its table.
+        table_at: offset of the table.
     """
     if not supports_mapped_text():
         return decode_strings(descriptor, size, count, table_at)
@@ -70,7 +73,7 @@ def open_strings(descriptor: int, size: int, count: int, table_at: int) -> list[
 
 
 def decode_strings(descriptor: int, size: int, count: int, table_at: int) -> list[str]:
-    """The same as ``open_strings``, copied: for interpreters that keep strings in a way unknown to us."""
+    """Copies the strings of a memory file, for interpreters with an unknown layout. Same result as ``open_strings``."""
     table = _read_table(descriptor, count, table_at)
     with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as whole:
         return [_decode(whole, table[i], table[i + 1]) for i in range(0, len(table), ENTRY_WORDS)]
@@ -78,7 +81,7 @@ def decode_strings(descriptor: int, size: int, count: int, table_at: int) -> lis
 
 @functools.cache
 def supports_mapped_text() -> bool:
-    """Whether strings mapped here are, to all that Python does, the strings they stand for."""
+    """True if strings created here behave in all respects like the strings that they stand for."""
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sys.byteorder != "little":
         return False
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or "t" in sys.abiflags or not hasattr(sys, "getrefcount"):
@@ -135,9 +138,9 @@ def _fits(text: str, form: int) -> bool:
 
 
 def _strings_at(address: int, table: Sequence[int]) -> list[str]:
-    """Headers for all entries of a table, whose offsets count from an address, and the strings that they make.
+    """Creates headers for all entries of a table, and returns the strings. Offsets count from ``address``.
 
-    Column by column, not string by string: a list of a hundred thousand documents opens in milliseconds.
+    It works column by column, not string by string, so that a list of a hundred thousand documents opens in milliseconds.
     """
     places, lengths = table[::ENTRY_WORDS], table[1::ENTRY_WORDS]
     pointers = array("Q", bytes(8 * len(places)))
@@ -159,20 +162,22 @@ def _strings_at(address: int, table: Sequence[int]) -> list[str]:
 
 
 def _make_immortal(memory: object) -> None:
-    """For ever: strings in it may live anywhere. A mere reference is not enough, because an interpreter that ends looks
-    through interned strings after it has cleared all modules."""
+    """Keeps memory alive until the process ends, because its strings can be referenced from anywhere.
+
+    A module-level reference is not enough: at exit the interpreter visits interned strings after it has cleared all modules.
+    """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
 
 
 @functools.cache
 def _template(form: int) -> tuple[array[int], tuple[int, ...], tuple[int, ...]]:
-    """A header of this form as words, and in which of them stand its length and its characters' address."""
+    """A header of this form as words, and the indexes of its length and of its characters' address."""
     model = _Elsewhere(_TEMPLATE_CHARS[form] * _TEMPLATE_LENGTH)
     words = array("q", ctypes.string_at(id(model), str.__basicsize__))
     body = words[-1]
     expected = model.encode(CODECS[form])
     if words[1] != id(_Elsewhere) or words[2] != _TEMPLATE_LENGTH or ctypes.string_at(body, len(expected)) != expected:
-        raise TypeError("this interpreter keeps strings in another way")
+        raise TypeError("this interpreter has another string layout")
     lengths = tuple(i for i, word in enumerate(words) if i > 1 and word == _TEMPLATE_LENGTH)
     bodies = tuple(i for i, word in enumerate(words) if i > 1 and word == body)
     words[0], words[1], words[3] = _immortal(), id(str), -1  # the hash is not known yet
@@ -180,7 +185,7 @@ def _template(form: int) -> tuple[array[int], tuple[int, ...], tuple[int, ...]]:
 
 
 def _immortal() -> int:
-    """A reference count that never falls to zero: the interpreter's own where it has one (3.12 and later)."""
+    """A reference count that never falls to zero: the interpreter's own from 3.12 on."""
     if sys.version_info >= (3, 12):
         return int.from_bytes(ctypes.string_at(id(None), 4), "little")
     return 1 << 60
@@ -193,7 +198,7 @@ def _read_table(descriptor: int, count: int, table_at: int) -> array[int]:
 
 
 def _map(descriptor: int, size: int) -> int:
-    """Maps a file for reading, for the rest of this process's life; its address."""
+    """Maps a file read-only for the rest of the process's life; returns its address."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)

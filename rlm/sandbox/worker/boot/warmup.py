@@ -1,7 +1,7 @@
-"""A REPL's first moments, gone through once in the zygote, and its objects, made there: what need not be written is shared.
+"""Warm-up of the zygote: runs a REPL's first steps once, and creates the objects that all its children share.
 
-Code that has run once is specialised by the interpreter, and caches are filled; in a forked process each of these writes, and
-each count of references, would copy a page.
+The interpreter specialises code that has run, and fills caches. In a forked process each of these writes, and each reference
+count, would copy a page.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NoReturn
 from .. import main
 from . import determinism
 
-ROUNDS = 3  # the interpreter specialises what it meets again
+ROUNDS = 3  # the interpreter specialises code that runs repeatedly
 CELLS = ("1 + 1", "x = [n for n in range(9)]; print(x)", "def f(a): return a\nf(1)", "1 / 0", "await asyncio.sleep(0)")
 
 _ready: list[main.Worker] = []
 
 
 def warm_up() -> None:
-    """Runs a few cells in REPLs that are connected to nobody, and makes the one that every forked process finds ready."""
+    """Runs a few cells in unconnected REPLs, and creates the worker that every forked process uses."""
     determinism.prepare()
     kept = asyncio.run, asyncio.runners.run, warnings.showwarning
     with warnings.catch_warnings():
@@ -33,10 +33,10 @@ def warm_up() -> None:
 
 
 def prefault() -> None:
-    """In a forked process, before it is asked for."""
+    """Prepares a pre-forked process."""
     _ready[0].prefault()
 
 
 def serve(sock: socket.socket) -> NoReturn:
-    """Runs one REPL on ``sock``. It is not made for it, but taken."""
+    """Runs one REPL on ``sock``, with the prepared worker if there is one."""
     main.serve(sock, _ready.pop() if _ready else None)

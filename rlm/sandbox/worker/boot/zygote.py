@@ -1,15 +1,15 @@
-"""The zygote: imports what cells need, confines itself, and from then on only forks REPLs when the host asks.
+"""The zygote: imports the modules that cells need, confines itself, and then only forks REPLs on request.
 
-It reads its host's control socket and nothing else; no REPL has a way to reach it. It knows nothing of cells: what a REPL
-does on its socket is the function ``serve`` that it is started with.
+It reads its host's control socket and nothing more, and no REPL can reach it. It knows nothing about cells: it is started
+with a function ``serve`` that each REPL runs on its own socket.
 
     host to zygote                                         zygote to host
     {"do": "confine", ...} + pidfd of the host             {"is": "ready", ...} or {"is": "unfit", "why": ...}
     {"do": "spawn", "id": n, ...} + the REPL's socket,     {"is": "spawned", "id": n} + pidfd of the REPL, or
-      and its shared context where it has one              {"is": "unborn", "id": n, "why": ...}
-      with "selfcheck": a process that does that in place of serving a REPL
+      and its shared context if it has one                 {"is": "unborn", "id": n, "why": ...}
+      with "selfcheck": a process that runs the self-check instead of a REPL
                                                            {"is": "gated", "id": n} + descriptor, from the REPL itself
-                                                           {"is": "ended", "id": n, "status": as waitpid has it}
+                                                           {"is": "ended", "id": n, "status": as returned by waitpid}
 """
 
 from __future__ import annotations
@@ -47,28 +47,30 @@ Serve = Callable[[socket.socket], NoReturn]
 Step = Callable[[], None]
 
 EXIT_NOT_CONFINED = 71
-QUIET_MS = 5  # without an order before a spare is made: while many REPLs are born at once it would only take their time
+QUIET_MS = 5  # time without an order before a pre-fork: while many REPLs start at once it would only delay them
 _REPL_SOCKET, _LAST_DESCRIPTOR = 3, 0xFFFFFFFF
-_ABOVE_ALL_OURS = 16  # where descriptors wait that must not be overwritten while others are renumbered
+_ABOVE_ALL_OURS = 16  # numbers for descriptors that must not be overwritten while others are renumbered
 _ARENA_MAX, _ARENAS = -8, 2  # each arena reserves 64 MB of the address space that the memory limit counts
-_THREAD_STACK_BYTES = 2 * 1024 * 1024  # likewise: the C library's 8 MB each would let 200 threads exhaust 2 GB
+_THREAD_STACK_BYTES = (
+    2 * 1024 * 1024
+)  # for the same reason: with the C library's 8 MB each, 200 threads would exhaust 2 GB
 
 
 def main(control_fd: int, serve: Serve, warm_up: Step | None = None, prefault: Step | None = None) -> NoReturn:
-    """Obeys the host on the control socket until the host is gone.
+    """Serves the host's orders on the control socket until the host is gone.
 
     Args:
         control_fd: the socket.
-        serve: what a REPL does on its own socket.
-        warm_up: done once, before confinement.
-        prefault: done by each process that is forked before it is asked for; without it there are none.
+        serve: runs a REPL on its own socket.
+        warm_up: runs once, before confinement.
+        prefault: runs in each pre-forked process; without it nothing is pre-forked.
     """
     control = socket.socket(fileno=control_fd)
     order, descriptors = receive(control)
     host_pidfd = descriptors[0]
     try:
         places = _prepare(order, warm_up)
-        os.dup2(0, 2)  # until here, what the interpreter complained about was for the host to read
+        os.dup2(0, 2)  # the interpreter's complaints were for the host to read until this point
         confinement = confine_zygote(order["level"], places)
     except (CannotConfineError, preload.MissingPackageError, OSError) as error:
         _send(control, {"is": "unfit", "kind": type(error).__name__, "why": str(error)})
@@ -79,7 +81,7 @@ def main(control_fd: int, serve: Serve, warm_up: Step | None = None, prefault: S
 
 
 def _prepare(order: dict[str, Any], warm_up: Step | None) -> list[str]:
-    """Imports, and sets what all REPLs are to inherit. Returns the places of the packages asked for."""
+    """Imports modules and configures everything that REPLs inherit. Returns the paths of the requested packages."""
     os.environ.clear()
     privileges.die_first()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -91,16 +93,16 @@ def _prepare(order: dict[str, Any], warm_up: Step | None) -> list[str]:
     if order["imports"]:
         preload.import_library(everything=order["level"] != "strict")  # later nothing, or less, can be read
     places = preload.import_packages(order["packages"], order["folders"], everything=order["level"] == "seccomp")
-    shared_text.supports_mapped_text()  # answered once, for all
+    shared_text.supports_mapped_text()  # cached for all children
     if warm_up is not None:
         warm_up()
     gc.collect()
-    gc.freeze()  # a collection in a REPL must not touch, and so copy, what it shares with its siblings
+    gc.freeze()  # a collection in a REPL must not touch, and so copy, the pages that it shares with its siblings
     return places
 
 
 class _Zygote:
-    """The loop after confinement."""
+    """The zygote's loop after confinement."""
 
     def __init__(
         self,
@@ -115,7 +117,9 @@ class _Zygote:
         self._confinement = confinement
         self._serve = serve
         self._prefault = prefault
-        self._children: dict[int, tuple[int | None, int]] = {}  # pidfd -> the host's id, None for a spare; pid
+        self._children: dict[
+            int, tuple[int | None, int]
+        ] = {}  # pidfd -> the host's id (None for a pre-forked process), pid
         self._preforked: PreforkedProcess | None = None
         self._wants_prefork = prefault is not None
         self._poll = select.poll()
@@ -129,7 +133,7 @@ class _Zygote:
                 self._prefork()
             for descriptor, _ in ready:
                 if descriptor == self._host_pidfd:
-                    os._exit(0)  # the host may leave copies of its socket behind; its death is what counts
+                    os._exit(0)  # its death decides: the host can leave copies of its socket open in other processes
                 if descriptor == self._control.fileno():
                     self._obey()
                 elif descriptor in self._children:
@@ -165,12 +169,12 @@ class _Zygote:
         return pidfd
 
     def _prefork(self) -> None:
-        """An order that comes meanwhile waits for one fork."""
+        """Forks one process in advance. An order that arrives meanwhile waits for one fork."""
         self._wants_prefork = False
         try:
             self._preforked = PreforkedProcess.fork(self._confinement.has_namespaces, self._become_preforked)
         except OSError:
-            return  # so does the next order find, and says so
+            return  # the next order meets the same error and reports it
         self._adopt(None, self._preforked.pid, self._preforked.pidfd)
 
     def _take_preforked(self, order: dict[str, Any], descriptors: list[int]) -> int | None:
@@ -194,13 +198,13 @@ class _Zygote:
                 self._prefault()
             waiting = socket.socket(fileno=_REPL_SOCKET)
             order, (control, *descriptors) = receive(waiting)
-            waiting.detach()  # its number is the REPL's socket's from now on
+            waiting.detach()  # its number belongs to the REPL's socket from now on
         self._become_repl(order, descriptors, control, self._serve)
 
     def _become_repl(self, order: dict[str, Any], descriptors: list[int], control: int, serve: Serve) -> NoReturn:
         with _or_exit():
             with_forks = self._offer_gate(order["id"], control) if order.get("forks") else None
-            _renumber(descriptors)  # while descriptors are not limited yet: a zygote of many REPLs holds many
+            _renumber(descriptors)  # before descriptors are limited: a zygote of many REPLs holds many
             limits = Limits(order["memory_bytes"], order["cpu_s"], order["tasks"])
             program = limit_repl(self._confinement, limits)
             preload.reseed()
@@ -209,7 +213,7 @@ class _Zygote:
         os._exit(0)
 
     def _offer_gate(self, number: int, control: int) -> Program | None:
-        """Hands the host the gate for this REPL's forks. None where there is no such thing: then no fork is possible."""
+        """Hands the host the gate for this REPL's forks. Returns None if gates are not supported, so that no fork is possible."""
         if self._confinement.program_with_forks is None:
             return None
         try:
@@ -229,12 +233,12 @@ class _Zygote:
             _send(self._control, {"is": "ended", "id": number, "status": status})
         elif self._preforked is not None and self._preforked.pidfd == pidfd:
             self._preforked.close()
-            self._preforked = None  # and no other before the next order: whatever ended it may end that one too
+            self._preforked = None  # no other before the next order: the cause of its end could end that one too
 
 
 @contextlib.contextmanager
 def _or_exit() -> Iterator[None]:
-    """Whatever goes wrong in it, code must not run in a process that is half confined."""
+    """Ends the process on any error, because code must not run in a process that is only partly confined."""
     try:
         yield
     except BaseException:
@@ -242,7 +246,7 @@ def _or_exit() -> Iterator[None]:
 
 
 def _renumber(descriptors: list[int]) -> None:
-    """The given descriptors become 3 and what follows; every other is closed."""
+    """Renumbers the given descriptors from 3 on, and closes all others."""
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _ABOVE_ALL_OURS) for descriptor in descriptors]
     for number, descriptor in enumerate(high, start=_REPL_SOCKET):
         os.dup2(descriptor, number)

@@ -1,8 +1,8 @@
-"""Sub-calls: which are open, which wait for room, whose answer has arrived. Thread-safe; blocks nobody by itself.
+"""Bookkeeping of sub-calls: open, queued and answered. Thread-safe; it never blocks.
 
-A ``Job`` is up to 64 prompts that travel in one frame; a ``Group`` is what one caller waits for, a single call or a whole
-batch. At most ``window`` calls are open at the host; jobs beyond that queue here, and a batch is fed only as room appears,
-so that a generator of 100,000 prompts is never held as a whole.
+A ``Job`` is up to 64 prompts that travel in one frame. A ``Group`` is the unit that one caller waits for: a single call or a
+whole batch. At most ``window`` calls are open at the host, and further jobs queue here. A batch is fed only as room appears,
+so that a generator of 100,000 prompts is never held in memory.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ SubcallKind: TypeAlias = Literal["model", "budget"]
 """The tag of a sub-call on the wire."""
 
 Payload: TypeAlias = tuple[str, bytes]
-"""A value as ``values.dump`` wrote it."""
+"""A value as encoded by ``values.dump``."""
 
-TURN_S = 0.1  # a thread that was woken keeps the interpreter so long, on a busy machine: until it waits again, that is
-EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # it comes to its waiting in microseconds, on a busy machine much later
+TURN_S = (
+    0.1  # switch interval during hand-over: on a busy machine a resumed thread keeps the interpreter until it waits
+)
+EARLY_SLEEP_S, EARLY_TRIES = 0.0002, 2500  # a caller starts to wait within microseconds, on a busy machine much later
 
 CELL_ENDED = "CellEnded"
 ENDED = "the cell ended before this call was answered; wait for a call in the cell that makes it"
@@ -45,10 +47,12 @@ NO_CELL = "no cell is running: a thread or task left over from an earlier cell c
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What one caller waits for.
+    """The calls that one caller waits for.
 
-    ``fed``: no more jobs will come. ``ahead``: nobody waits for it yet (see ``prefetch``). ``taken``: the caller has seen that
-    it is complete.
+    Attributes:
+        ahead: True for prefetched calls that no caller waits for yet (see ``lookahead.prefetch``).
+        fed: no more jobs will be added.
+        taken: the caller has seen that the group is complete.
     """
 
     batch: int | None = None
@@ -65,7 +69,7 @@ class Group:
 
 
 class NotYetWaiting:
-    """Stands for a caller that does not wait yet although its answer is there: it is between asking and waiting."""
+    """Stands for a caller whose answer arrived between its request and its wait."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
@@ -76,10 +80,10 @@ class NotYetWaiting:
         return self._group.taken or self._given_up
 
     def wake(self) -> None:
-        """It is awake."""
+        """Does nothing, because the caller is awake."""
 
     def hand_over(self) -> bool:
-        """Lets it go on, without the interpreter's lock."""
+        """Lets the caller run, without the interpreter's lock."""
         for _ in range(EARLY_TRIES):
             if self._group.taken:
                 break
@@ -92,7 +96,7 @@ class NotYetWaiting:
 class Job:
     """Prompts ``first`` to ``first + len(prompts) - 1`` of a group, or one budget query in the place of a prompt.
 
-    ``contexts``: none, one for all, or one for each.
+    ``contexts`` is empty, holds one context for all prompts, or one for each.
     """
 
     group: Group
@@ -108,7 +112,7 @@ def encode_prompt(prompt: str) -> bytes:
 
 
 def encode_options(model: str | None, schema: object, recursive: bool | None) -> bytes:
-    """What a call was asked besides its prompt, as JSON; empty where nothing was."""
+    """Encodes the options of a call as JSON; empty if there are none."""
     if model is schema is recursive is None:
         return b""
     chosen = {"model": model, "schema": schema, "recursive": recursive}
@@ -128,16 +132,16 @@ class Calls:
         self._awaiting_room: list[Group] = []
         self._abandoned: deque[Group] = deque()
         self._arrived: deque[tuple[int, object, bytes, float]] = deque()
-        self._resuming: Waiter | None = None  # whoever was woken last, and goes on before anybody else is
+        self._resuming: Waiter | None = None  # the caller woken last, which resumes before any other
         self._batches = 0
         self.window = 1
 
     def begin(self) -> None:
-        """A cell starts: calls are allowed."""
+        """Starts a cell: calls are allowed."""
         self._active = True
 
     def end(self) -> int:
-        """The cell is over: whoever still waits gets an error. Returns how many calls were unanswered."""
+        """Ends the cell: callers that still wait get an error. Returns the number of unanswered calls."""
         with self._guard, self._lock:
             self._drop_abandoned()
             self._active = False
@@ -162,18 +166,18 @@ class Calls:
 
     @property
     def has_room(self) -> bool:
-        """Whether a batch should hand over more now. Once no cell runs it should: it is told so then."""
+        """True if a batch should add more prompts now, also once no cell runs, because it then gets an error."""
         return not self._active or not self._is_full()
 
     def room(self) -> int:
-        """How many prompts a batch may hand over now: at least 1, so that a batch always gets its turn in the queue."""
+        """Number of prompts that a batch can add now: at least 1, so that every batch gets its turn in the queue."""
         return max(1, min(FRAME_CALLS, self.window - len(self._open) - len(self._queue)))
 
     def start(self, job: Job) -> None:
         """Sends a job, or queues it until there is room.
 
         Raises:
-            LLMQueryError: when no cell is running.
+            LLMQueryError: no cell is running.
         """
         with self._guard, self._lock:
             if not self._active:
@@ -186,9 +190,9 @@ class Calls:
                 self._send_job(job)
 
     def park(self, group: Group, waiter: Waiter) -> bool:
-        """Notes who is to be woken when the group is complete, or when there is room to feed it.
+        """Registers the waiter to wake once the group is complete or has room for more prompts.
 
-        Returns False, and notes nothing, when that is so already.
+        Returns False, and registers nothing, if that is the case already.
         """
         with self._guard, self._lock:
             if group.complete or not (group.fed or self._is_full()) or not self._active:
@@ -199,10 +203,10 @@ class Calls:
             return True
 
     def abandon(self, group: Group) -> None:
-        """The caller no longer waits: its open calls are cancelled at the host, its queued ones forgotten.
+        """Abandons a group: cancels its open calls at the host, and drops its queued ones.
 
-        A coroutine that nobody holds any more gives up wherever it is collected, also while this very thread holds a lock of
-        ours. It is heeded by whoever next works with the calls.
+        A coroutine without references is closed in any thread that collects it, even while this thread holds our lock. So the
+        group is only noted here. The next thread that works with the calls drops it.
         """
         self._abandoned.append(group)
         if not self._guard.entered:
@@ -223,7 +227,7 @@ class Calls:
                 self._send_queued()
 
     def on_reply(self, message: Message) -> None:
-        """Takes the answers of one frame: ``items`` lists call, kind, length and seconds; their bytes follow each other."""
+        """Handles the answers of one frame. ``items`` lists call, kind, length and seconds; the payloads follow each other."""
         start = 0
         for number, kind, length, *elapsed in message.header["items"]:  # type: ignore[attr-defined]
             self._arrived.append((number, kind, message.body[start : start + length], sum(elapsed)))
@@ -231,9 +235,9 @@ class Calls:
         self.deliver()
 
     def deliver(self) -> bool:
-        """Hands out answers in their order. Where one is for this very thread, it goes on, and who reads next hands out more.
+        """Delivers answers in order. Stops at one for the calling thread, which resumes; the next reader delivers more.
 
-        For code of ours, guarded already. Returns whether something is left.
+        Called by the worker's own code, under the guard. Returns True if answers are left.
         """
         if not self._arrived:
             return False
@@ -251,13 +255,13 @@ class Calls:
                 return bool(self._arrived)
 
     def _deliver_some(self) -> Waiter | None:
-        """Up to the first answer that wakes a caller; returns what wakes it."""
+        """Delivers answers up to the first that wakes a caller; returns its waiter."""
         while self._arrived:
             number, kind, payload, elapsed = self._arrived.popleft()
-            found = self._open.pop(number, None)
-            if found is None:
+            call = self._open.pop(number, None)
+            if call is None:
                 continue
-            group, index, started_ns = found
+            group, index, started_ns = call
             cell_clock.advance_since(started_ns, elapsed)
             group.results[index] = _decode_outcome(kind, payload)
             group.open -= 1
@@ -279,7 +283,7 @@ class Calls:
         return len(self._open) + len(job.prompts) <= self.window
 
     def _is_full(self) -> bool:
-        """Whether a batch should wait: frames of a few prompts each would cost more than they gain."""
+        """True if a batch should wait, because frames of a few prompts each cost more than they gain."""
         step = min(FRAME_CALLS, max(1, self.window // 4))
         return bool(self._queue) or self.window - len(self._open) < step
 

@@ -1,6 +1,6 @@
-"""``llm_query`` and its kin, as cells call them: arguments checked, sub-calls made, answers returned or raised.
+"""The query functions that cells call: check arguments, make sub-calls, return or raise their outcomes.
 
-The synchronous and the asynchronous forms share everything but the way they wait. It must not know how frames travel.
+The synchronous and the asynchronous forms share everything except the way they wait. This module must not know frames.
 """
 
 from __future__ import annotations
@@ -53,26 +53,26 @@ def check_prompts(prompts: object) -> Iterable[object]:
 
 
 class Feed:
-    """The prompts of one caller, taken a few at a time; a generator is never run further than there is room."""
+    """Prompts of one caller, taken a few at a time. A generator never runs further than there is room."""
 
     def __init__(self, prompts: Iterable[object], context: object) -> None:
-        each = isinstance(context, list)
-        if each or isinstance(prompts, (list, tuple)):
+        one_each = isinstance(context, list)
+        if one_each or isinstance(prompts, (list, tuple)):
             prompts = list(prompts)
             for index, prompt in enumerate(prompts):  # before anything is sent and paid for
                 check_prompt(prompt, f"prompts[{index}]")
-            each = each and len(prompts) == len(context)  # type: ignore[arg-type]
+            one_each = one_each and len(prompts) == len(context)  # type: ignore[arg-type]
         self._left = len(prompts) if isinstance(prompts, list) else None
         self._prompts = iter(prompts)
-        self._each = context if each else None
-        self._same: Sequence[Payload] = () if context is None or each else (dump(context),)
+        self._each = context if one_each else None
+        self._same: Sequence[Payload] = () if context is None or one_each else (dump(context),)
         self.taken = 0
 
     def take(self, group: Group, limit: int, options: bytes) -> Job | None:
-        """The next prompts as a job; None when there are no more. Runs the caller's generator."""
-        found: list[bytes] = []
+        """Takes the next prompts as a job; None if there are no more. Runs the caller's generator."""
+        batch: list[bytes] = []
         size, first = 0, self.taken
-        while len(found) < limit and size < FRAME_BYTES:
+        while len(batch) < limit and size < FRAME_BYTES:
             if self._left == self.taken:
                 group.fed = True
                 break
@@ -81,17 +81,17 @@ class Feed:
             except StopIteration:
                 group.fed = True
                 break
-            found.append(encode_prompt(check_prompt(prompt, f"prompts[{self.taken}]")))
-            size += len(found[-1])
+            batch.append(encode_prompt(check_prompt(prompt, f"prompts[{self.taken}]")))
+            size += len(batch[-1])
             self.taken += 1
         if self._left == self.taken:
             group.fed = True
-        if not found:
+        if not batch:
             return None
         contexts = self._same
         if isinstance(self._each, list):
             contexts = [dump(item) for item in self._each[first : self.taken]]
-        return Job(group, first, found, options, contexts)
+        return Job(group, first, batch, options, contexts)
 
 
 class Single:
@@ -115,12 +115,13 @@ class BudgetFeed:
 
 
 class Queries:
-    """The query functions of one REPL. ``before_wait`` runs before a call blocks: output goes first. Without ``can_call`` they
-    refuse.
+    """The query functions of one REPL.
 
-    A single call or a batch that blocks may have been asked ahead of time, or may make a copy of the REPL that asks the next
-    ones (``prefetch``); in such a copy it only notes the prompts. The asynchronous forms, and batches of more than a frame, are
-    parallel already, and end a copy.
+    ``before_wait`` runs before a call blocks, so that output is sent first. Without ``can_call`` all functions raise.
+
+    A blocking single call or batch can have been prefetched, or can fork a lookahead copy that finds the next prompts
+    (``lookahead.prefetch``). In such a copy it only reports the prompts. The asynchronous forms, and batches larger than a frame,
+    run in parallel already, and end a copy.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Queries:
         schema: dict[str, object] | None = None,
         recursive: bool | None = None,
     ) -> object:
-        """As llm_query, to be awaited."""
+        """Awaitable form of llm_query."""
         options = self._check_options(model, schema, recursive)
         return _value_of((await self._run_async(Group(), Single(prompt, context), options))[0], schema)
 
@@ -172,10 +173,10 @@ class Queries:
         recursive: bool | None = None,
         on_error: OnError = "return",
     ) -> list[object]:
-        """Asks all prompts at once; the replies come in the order of the prompts.
+        """Asks all prompts at once. Returns the replies in the order of the prompts.
 
-        A failed one is a FailedCall in its place; with on_error="raise" the first error is raised after all have ended.
-        A ``context`` that is a list as long as ``prompts`` gives each prompt its own; anything else is for all.
+        A failed call is a FailedCall in its place. With on_error="raise", the first error is raised after all calls have ended.
+        A ``context`` that is a list as long as ``prompts`` gives each prompt its own; any other value is shared by all.
         """
         options = self._check_options(model, schema, recursive, on_error)
         feed = Feed(check_prompts(prompts), context)
@@ -198,22 +199,22 @@ class Queries:
         recursive: bool | None = None,
         on_error: OnError = "return",
     ) -> list[object]:
-        """As llm_query_batch, to be awaited."""
+        """Awaitable form of llm_query_batch."""
         options = self._check_options(model, schema, recursive, on_error)
         feed = Feed(check_prompts(prompts), context)
         return _values_of(await self._run_async(Group(self._calls.number_batch()), feed, options), schema, on_error)
 
     def budget(self) -> object:
-        """What the run has left: a dict of usd, tokens, calls, seconds and iterations, each None where it has no limit."""
+        """Returns the budget that is left: a dict of usd, tokens, calls, seconds and iterations. None means no limit."""
         if self._reader.guard.entered:
-            raise LLMQueryError("a finalizer or a signal handler cannot ask for the budget", "NotHere")
+            raise LLMQueryError("budget() cannot be called in a finalizer or a signal handler", "NotHere")
         return _value_of(self._run(Group(), BudgetFeed(), b"")[0], None)
 
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
         if not self.can_call:
             raise LLMQueryError(NO_DEPTH, "DepthLimit")
         if self._reader.guard.entered:
-            raise LLMQueryError("a finalizer or a signal handler cannot make sub-calls", "NotHere")
+            raise LLMQueryError("sub-calls cannot be made in a finalizer or a signal handler", "NotHere")
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model must be a str or None, not {type(model).__name__}")
         if schema is not None and not isinstance(schema, dict):
@@ -233,14 +234,14 @@ class Queries:
         self._before_wait()
         try:
             with self._reader.guard:
-                found = prefetcher.take(job)
-                if found is None:
+                prefetched = prefetcher.take(job)
+                if prefetched is None:
                     self._calls.start(job)
                 else:
-                    group = found
+                    group = prefetched
             waiter = ThreadWaiter()
             if self._calls.park(group, waiter):
-                if found is None and prefetcher.fork(waiter):
+                if prefetched is None and prefetcher.fork(waiter):
                     return unknown_value(schema)
                 self._reader.wait(waiter)
         except BaseException:
@@ -250,7 +251,7 @@ class Queries:
         return _value_of(group.results[0], schema)
 
     def _note_batch(self, copy: Copy, feed: Feed, options: bytes, schema: dict[str, object] | None) -> list[object]:
-        """A batch in a copy: asked as a whole, or not at all."""
+        """Reports a batch in a lookahead copy: as a whole, or not at all."""
         group, limit = Group(), self._prefetcher.limit
         job = feed.take(group, limit, options)
         if not group.fed:
@@ -260,24 +261,24 @@ class Queries:
         return [unknown_value(schema) for _ in range(feed.taken)]
 
     def _run_batch(self, feed: Feed, options: bytes) -> dict[int, Outcome] | None:
-        """A batch that blocks. None in a copy that was made meanwhile."""
+        """Runs a blocking batch. Returns None in a lookahead copy that was forked meanwhile."""
         group, prefetcher = Group(self._calls.number_batch()), self._prefetcher
         limit = min(prefetcher.limit, self._calls.window)
         if not limit:
             return self._run(group, feed, options)
         self._before_wait()
         job = feed.take(group, limit, options)
-        found = None
+        prefetched = None
         try:
             if job is not None:
                 with self._reader.guard:
-                    found = prefetcher.take(job, is_batch=True) if group.fed else None
-                    if found is None:
+                    prefetched = prefetcher.take(job, is_batch=True) if group.fed else None
+                    if prefetched is None:
                         self._calls.start(job)
                     else:
-                        group = found
+                        group = prefetched
             for waiter in self._drive(group, feed, options, ThreadWaiter):
-                if found is None and group.fed and feed.taken < limit and prefetcher.fork(waiter):
+                if prefetched is None and group.fed and feed.taken < limit and prefetcher.fork(waiter):
                     return None
                 self._reader.wait(waiter)
         except BaseException:
@@ -318,7 +319,7 @@ class Queries:
     def _drive(
         self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes, make_waiter: Callable[[], W]
     ) -> Iterator[W]:
-        """Feeds a group until it is complete; what it yields must be waited for before it goes on."""
+        """Feeds a group until it is complete. The caller must wait for each yielded waiter before it continues."""
         while not group.complete:
             if not group.fed and self._calls.has_room:
                 job = feed.take(group, self._calls.room(), options)
@@ -339,12 +340,12 @@ def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:
 
 
 def _values_of(results: dict[int, Outcome], schema: dict[str, object] | None, on_error: OnError) -> list[object]:
-    found = [_check_schema(results[index], schema) for index in range(len(results))]
+    outcomes = [_check_schema(results[index], schema) for index in range(len(results))]
     if on_error == "raise":
-        for each in found:
-            if isinstance(each, LLMQueryError):
-                raise each
-    return [FailedCall.of(each) if isinstance(each, LLMQueryError) else each for each in found]
+        for outcome in outcomes:
+            if isinstance(outcome, LLMQueryError):
+                raise outcome
+    return [FailedCall.of(outcome) if isinstance(outcome, LLMQueryError) else outcome for outcome in outcomes]
 
 
 def _check_schema(outcome: Outcome, schema: dict[str, object] | None) -> Outcome:

@@ -1,4 +1,4 @@
-"""A small check of data against a JSON schema: the keywords that prompts for models use. Pure."""
+"""Checks data against the JSON schema keywords that prompts for models use. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPES: dict[str, Callable[[object], bool]] = {
 
 
 def find_mismatch(value: Any, schema: Mapping[str, Any], path: str = "the reply") -> str | None:
-    """What is wrong with the value, in one sentence; None when it follows the schema."""
+    """Describes the first mismatch in one sentence; None if the value follows the schema."""
     wanted = schema.get("type")
     names = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else []
     checks = [_TYPES[name] for name in names if name in _TYPES]
@@ -44,8 +44,8 @@ def _find_in_object(value: dict[str, Any], schema: Mapping[str, Any], path: str)
     return _first(find_mismatch(value[k], part, f"{path}[{k!r}]") for k, part in parts.items() if k in value)
 
 
-def _first(found: Any) -> str | None:
-    return next((each for each in found if each is not None), None)
+def _first(mismatches: Any) -> str | None:
+    return next((item for item in mismatches if item is not None), None)
 
 
 def _show(value: object) -> str:

@@ -1,8 +1,8 @@
-"""The worker's end of the socket, shared by all its threads without a thread of its own.
+"""The worker's end of the socket, shared by all its threads without a reader thread.
 
-Whichever thread waits for something reads for all: one leads and polls the socket, the others sleep until a frame for them
-was read or the lead falls to them; event loops watch the socket themselves. So a worker whose cell starts no threads has
-exactly one, and may fork. It must not know what messages mean.
+A waiting thread reads for all others. One thread leads and polls the socket. The others sleep until a frame for them was
+read, or until the lead passes to them. Event loops watch the socket themselves. So a worker whose cell starts no threads has
+exactly one, and can fork. This module must not know the meaning of messages.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ..sigint_guard import SigintGuard
 from ..wire.frames import Decoder, Message, WireError, pack_message
 from .waiters import ThreadWaiter, has_threads
 
-# For a buffer of 128 KB or more the C library maps memory anew, which costs more than the reading.
+# For a buffer of 128 KB or more the C library maps new memory each time, which costs more than the read.
 READ_BYTES = 64 * 1024
 TURN_S = sys.getswitchinterval()
-QUICK_S = 0.0002  # an answer that comes so soon is not slept for: to be woken takes longer than the rest of a call
-LOST_S, SLEEPS = 0.00015, 64  # so long, somebody else had the processor; so many waits are slept through then
-LEFT_S = 0.001  # after which a loop looks again whether the one that was woken has gone on
-LEADER_POLL_MS = 50  # how often a leader looks up when another thread's event loop may have read its reply
-FOLLOWER_SLEEP_S = 0.1  # how late the main thread may notice a SIGINT while another thread leads
+QUICK_S = 0.0002  # busy-wait for an answer: waking from sleep takes longer than the rest of a call
+LOST_S, SLEEPS = 0.00015, 64  # a longer gap means that another process had the processor; that many waits then sleep
+LEFT_S = 0.001  # delay before a loop checks again if the resumed caller has continued
+LEADER_POLL_MS = 50  # poll timeout of a leader, because another thread's event loop can have read its reply
+FOLLOWER_SLEEP_S = 0.1  # longest delay before the main thread notices a SIGINT while another thread leads
 
 
 class SocketReader:
-    """Sends messages from any thread, and hands what arrives to ``on_message``. First of all, ``connect``."""
+    """Sends messages from any thread, and passes received ones to ``on_message``. Call ``connect`` first."""
 
     def __init__(self, guard: SigintGuard, on_message: Callable[[Message], None]) -> None:
         self.guard = guard
         self._sock: socket.socket
         self._pid = 0
         self._on_message = on_message
-        self.deliver: Callable[[], bool] = lambda: False  # hands out what was read; True where something is left
+        self.deliver: Callable[[], bool] = lambda: False  # delivers received answers; True if some are left
         self._decoder = Decoder()
         self._sending = threading.Lock()
         self._reading = threading.Lock()
@@ -49,10 +49,10 @@ class SocketReader:
         self._watched: dict[asyncio.AbstractEventLoop, int] = {}
         self._poll = select.poll()
         self._on_other: Callable[[], None] | None = None
-        self._quick = 0  # answers in a row that came at once; less than 0: so many must, before one is waited for awake
+        self._quick = 0  # answers in a row that came at once; a negative number counts waits left to sleep
 
     def connect(self, sock: socket.socket) -> None:
-        """The socket to the host, for this process alone and none that it forks."""
+        """Connects to the host, for this process but not for its forks."""
         self._sock = sock
         self._pid = os.getpid()
         self._poll.register(sock, select.POLLIN)
@@ -62,7 +62,7 @@ class SocketReader:
         self._poll.unregister(self._sock)
 
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
-        """Has one more descriptor watched by whoever waits."""
+        """Adds a descriptor that waiting threads watch."""
         self._poll.register(fd, select.POLLIN)
         self._on_other = on_readable
 
@@ -71,10 +71,10 @@ class SocketReader:
         self._on_other = None
 
     def send(self, header: dict[str, object], body: bytes = b"") -> None:
-        """Blocks until the host took it; the host always reads. For code of ours, guarded already."""
+        """Sends a message; blocks until it is written. The host always reads. Called under the guard."""
         with self._sending:
             if os.getpid() != self._pid:
-                return  # a copy that the cell forked: the socket belongs to the original
+                return  # a fork made by the cell: the socket belongs to the original
             try:
                 for frame in pack_message(header, body):
                     self._sock.sendall(frame)
@@ -82,10 +82,10 @@ class SocketReader:
                 os._exit(0)
 
     def wait(self, waiter: ThreadWaiter, *, idle: bool = False) -> None:
-        """Blocks this thread until the waiter was woken. ``idle``: no cell runs that a SIGINT could mean.
+        """Blocks this thread until the waiter is woken. ``idle`` means that no cell runs, so a SIGINT is stale.
 
         Raises:
-            CellInterrupted: in the main thread, when the host stops the cell.
+            CellInterrupted: in the main thread, if the host stops the cell.
         """
         with self.guard:
             try:
@@ -99,7 +99,7 @@ class SocketReader:
                 waiter.notice()
 
     def wait_briefly(self, waiter: ThreadWaiter, timeout_ms: int) -> None:
-        """As ``wait``, at most so long, and for the main thread when it is alone."""
+        """As ``wait``, but at most for ``timeout_ms``, and only in a main thread without others."""
         with self.guard:
             self.guard.check()
             if not waiter.done:
@@ -107,9 +107,9 @@ class SocketReader:
                 self.read()
 
     def _listen(self, timeout_ms: int | None) -> None:
-        """Waits for something to read: awake for a moment where the last answer came in less, as answers from a cache do.
+        """Waits for data. Busy-waits briefly if the last answer came at once, as answers from a cache do.
 
-        But not while others want the processor: who sleeps gets it back sooner than who gave way.
+        It sleeps if other processes need the processor: a sleeping thread gets it back sooner than one that yielded.
         """
         began = now = monotonic()
         while self._quick > 0 and now - began < QUICK_S:
@@ -136,14 +136,14 @@ class SocketReader:
         self.deliver()
         if waiter.done:
             return
-        sys.setswitchinterval(TURN_S)  # nobody is being handed the interpreter any more
+        sys.setswitchinterval(TURN_S)  # the interpreter is not being handed over any more
         self.guard.poll(self._listen, LEADER_POLL_MS if has_threads() else None)
         self.read()
         if self._on_other is not None:
             self._on_other()
 
     def _leave(self, waiter: ThreadWaiter) -> None:
-        """This thread waits no more: another leads."""
+        """Ends this thread's wait, and passes the lead to another."""
         with self._roles:
             self._followers.discard(waiter)
             if self._leader is waiter:
@@ -152,7 +152,7 @@ class SocketReader:
                 return
             if self._followers:
                 next(iter(self._followers)).nudge()
-            elif self._watched:  # no thread waits any more: a loop has to see to what is left
+            elif self._watched:  # no thread waits any more, so a loop must deliver the rest
                 loop = next(iter(self._watched))
                 with contextlib.suppress(RuntimeError):  # it was closed meanwhile
                     loop.call_soon_threadsafe(self._deliver_on, loop)
@@ -163,7 +163,7 @@ class SocketReader:
                 loop.call_later(LEFT_S, self._deliver_on, loop)
 
     def read(self) -> None:
-        """Takes what has arrived, without waiting."""
+        """Reads everything that has arrived, without waiting."""
         with self.guard, self._reading:
             if os.getpid() != self._pid:
                 os._exit(0)
@@ -175,7 +175,7 @@ class SocketReader:
                 except OSError:
                     data = b""
                 if not data:
-                    os._exit(0)  # the host is gone, or done with us
+                    os._exit(0)  # the host is gone, or has closed this REPL
                 self._take(data)
                 if len(data) < READ_BYTES:
                     return
@@ -189,7 +189,7 @@ class SocketReader:
             self._on_message(message)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Lets a running loop read while its coroutines wait; as often as this, ``unwatch`` must follow."""
+        """Lets a running loop read while its coroutines wait. Each call must be matched by ``unwatch``."""
         count = self._watched.get(loop, 0)
         self._watched[loop] = count + 1
         if not count:

@@ -1,8 +1,8 @@
-"""How callers that wait for an answer are told to go on: threads that sleep, and coroutines of event loops.
+"""Waiters: they resume callers whose answers have arrived, in threads or event loops.
 
-Threads go on one after the other, in the order of their answers, each until it waits again: whoever wakes one hands the
-interpreter over to it before the next is woken. Else the system would choose, and a cell that is executed again would not do
-the same. It must not know what anybody waits for.
+Threads resume one after the other, in the order of their answers, each until it waits again. Waking a thread hands the
+interpreter over to it before the next one is woken. Otherwise the operating system would choose the order, and a cell that
+is executed again could behave differently. This module must not know the reason for a wait.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import asyncio
 import threading
 from typing import Protocol
 
-HAND_OVER_S = 0.5  # how long a thread that was woken may take to notice, on a busy machine
+HAND_OVER_S = 0.5  # time for a woken thread to notice, on a busy machine
 
 
 def has_threads() -> bool:
-    """Whether there are others than the main thread, also those that were told to start and have not begun to."""
+    """True if threads other than the main one exist, including those that are still starting."""
     return bool(_thread._count()) or threading.active_count() > 1
 
 
 class Waiter(Protocol):
-    """How a caller that waits is told to look again."""
+    """Resumes one waiting caller."""
 
     @property
     def gone(self) -> bool:
-        """Whether the caller that was woken has gone on."""
+        """True once the woken caller has continued."""
         ...
 
     def wake(self) -> None: ...
 
     def hand_over(self) -> bool:
-        """Lets the caller that was woken go on. False where nothing more may be handed out before it has."""
+        """Lets the woken caller continue. Returns False if nothing more must be delivered before it has."""
         ...
 
 
 class ThreadWaiter:
-    """A thread that sleeps. ``done`` once it was woken."""
+    """A sleeping thread. ``done`` is True once it was woken."""
 
     __slots__ = ("_noticed", "_owner", "_token", "done", "gone")
 
@@ -54,14 +54,14 @@ class ThreadWaiter:
         self.nudge()
 
     def hand_over(self) -> bool:
-        """After ``wake``: lets that thread run on, until it waits again or has had its share. False where it is our own."""
+        """Lets the woken thread run until it waits again or its time slice ends. Returns False in that thread itself."""
         if threading.get_ident() == self._owner:
             return False
         self._noticed.acquire(timeout=HAND_OVER_S)
         return True
 
     def notice(self) -> None:
-        """Called by the thread that was woken; whoever woke it comes to its turn when this one gives the interpreter up."""
+        """Records that the woken thread runs. The waking thread continues when this one releases the interpreter."""
         self.gone = True
         try:
             self._noticed.release()
@@ -69,7 +69,7 @@ class ThreadWaiter:
             return
 
     def nudge(self) -> None:
-        """Ends one ``sleep``, also one that has not begun."""
+        """Ends one ``sleep``, even one that has not started."""
         try:
             self._token.release()
         except RuntimeError:  # nudged already
@@ -83,7 +83,7 @@ class LoopWaiter:
     """A coroutine that waits in its event loop."""
 
     __slots__ = ("_loop", "_owner", "future")
-    gone = True  # its loop takes what it is given in order
+    gone = True  # its loop runs callbacks in order
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -96,7 +96,7 @@ class LoopWaiter:
                 self._resolve()
             else:
                 self._loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:  # that loop was closed: nobody waits any more
+        except RuntimeError:  # that loop was closed, so no coroutine waits any more
             return
 
     def hand_over(self) -> bool:

@@ -1,4 +1,5 @@
-"""How a worker process gives up what it could do, by the kernel's means alone: ctypes, no package, no privilege needed.
+"""Confinement of a worker process by the kernel's own means: ctypes only, no package, no privilege needed.
 
-Runs inside the sandbox's processes, so it imports nothing of the package; the host imports it only for names of levels.
+It runs inside the sandbox's processes, so it imports the standard library and the worker only. The host imports it only for
+the names of levels.
 """

@@ -1,7 +1,7 @@
-"""An assembler for seccomp filters: rules on system calls in, the kernel's array of BPF instructions out.
+"""Assembler for seccomp filters: turns rules on system calls into the kernel's array of BPF instructions.
 
-Knows nothing of what should be allowed. Arguments are compared by their low 32 bits, which is all that the kernel itself
-reads of the flags, commands and ids tested here.
+It knows nothing about the policy. Arguments are compared by their low 32 bits, because the kernel itself reads no more of the
+flags, commands and ids tested here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .machine import Machine
 
 KILL = 0x80000000
 ALLOW = 0x7FFF0000
-ASK = 0x7FC00000  # whoever holds the filter's descriptor decides
+ASK = 0x7FC00000  # the holder of the filter's descriptor decides
 _ERRNO = 0x00050000
 
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
@@ -24,13 +24,13 @@ _X32_BIT = 0x40000000
 
 
 def errno_action(number: int) -> int:
-    """The action "fail with this errno"."""
+    """The action that fails with this errno."""
     return _ERRNO | number
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """``argument & mask`` is one of ``values``."""
+    """A condition: ``argument & mask`` is one of ``values``."""
 
     __test__ = False  # not a test class of pytest
 
@@ -41,7 +41,7 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What happens to one call: ``action`` where all tests hold (none: always), otherwise ``otherwise``."""
+    """The treatment of one call: ``action`` if all tests hold (or there are none), and ``otherwise`` if not."""
 
     name: str
     tests: tuple[Test, ...] = ()
@@ -78,7 +78,7 @@ class Program:
 
     @functools.cached_property
     def kernel_struct(self) -> SockProgram:
-        """As the kernel takes it. Made once in a zygote, all that it forks have it."""
+        """The filter as the kernel takes it. Built once in a zygote, and shared with all its children."""
         array = (_SockFilter * len(self.instructions))(
             *(_SockFilter(i.code, i.if_true, i.if_false, i.operand) for i in self.instructions)
         )
@@ -87,7 +87,7 @@ class Program:
         return program
 
     def substitute(self, placeholder: int, value: int) -> None:
-        """Puts a number that is known only now in the place of one that stood for it, where the kernel will read it."""
+        """Replaces a placeholder in the kernel's copy of the filter with a number that is known only now."""
         filters = self.kernel_struct.filters
         for position, instruction in enumerate(self.instructions):
             if instruction.code == _EQUAL and instruction.operand == placeholder:
@@ -95,13 +95,14 @@ class Program:
 
 
 def assemble(machine: Machine, rules: Iterable[Rule], *, default: int, unknown_from: int, unknown: int) -> Program:
-    """A filter for one machine; any other instruction set's calls kill the process.
+    """Assembles a filter for one machine. Calls of another instruction set kill the process.
 
     Args:
-        machine: whose numbers to use; rules for calls it does not have are left out.
+        machine: source of the call numbers; rules for calls that it lacks are left out.
         rules: tried in order; put frequent calls first.
         default: the action for calls without a rule.
-        unknown_from, unknown: calls without a rule from this number on get this action instead.
+        unknown_from: first number of the calls that are unknown to the table.
+        unknown: the action for those of them without a rule.
     """
     code = [
         Instruction(_LOAD, _ARCH_AT),
@@ -125,7 +126,7 @@ def assemble(machine: Machine, rules: Iterable[Rule], *, default: int, unknown_f
 
 
 def _body(rule: Rule) -> list[Instruction]:
-    """The instructions after the call's number matched; they always return."""
+    """Instructions to run once the call's number matched; they always return."""
     code: list[Instruction] = []
     for test in rule.tests:
         code += _value_test(test)
@@ -135,7 +136,7 @@ def _body(rule: Rule) -> list[Instruction]:
 
 
 def _value_test(test: Test) -> Sequence[Instruction]:
-    """Skips the ``return otherwise`` that follows where one value matches."""
+    """Instructions that skip the following ``return otherwise`` if one value matches."""
     code = [Instruction(_LOAD, _ARGUMENTS_AT + 8 * test.argument)]
     if test.mask != 0xFFFFFFFF:
         code.append(Instruction(_AND, test.mask))

@@ -1,9 +1,11 @@
-"""Making the process of one REPL out of the zygote.
+"""Forks the process of one REPL from the zygote.
 
-Where namespaces are to be had, one raw ``clone`` makes the child the first process of a user and a pid namespace of its own:
-it can name no other process, its threads are counted apart from everybody else's, and whatever it may have started dies
-with it. No capability is needed for that. Its thread id is 1, as the zygote's is in its namespace: that is what the C
-library, which was not asked, goes on believing; ``is_first_process`` guards it.
+If namespaces are available, one raw ``clone`` makes the child the first process of new user and pid namespaces. It can then
+name no other process, its threads are counted separately, and every process that it starts dies with it. This needs no
+capability.
+
+Its thread id is 1, as is the zygote's in its own namespace. The C library caches that id and is not informed of the raw
+``clone``, so both must be equal; ``is_first_process`` checks this.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ def fork_into_namespaces() -> tuple[int, int]:
         pid and pidfd in the parent; (0, -1) in the child.
 
     Raises:
-        OSError: where the kernel refuses, for instance at its limit of namespaces.
+        OSError: the kernel refuses, for instance at its limit of namespaces.
     """
     if not is_first_process():
-        raise OSError(1, "clone: only the first process of a pid namespace may fork this way")
+        raise OSError(1, "clone: only the first process of a pid namespace can fork this way")
     pidfd = ctypes.c_int(-1)
     nothing = (0, 0)  # child's thread id and thread storage: their order depends on the machine, both are unused
     python = ctypes.pythonapi
@@ -50,8 +52,8 @@ def fork_into_namespaces() -> tuple[int, int]:
 
 
 def fork_plainly() -> tuple[int, int]:
-    """Forks within the present namespaces. The same result as ``fork_into_namespaces``."""
+    """Forks within the present namespaces. Returns the same as ``fork_into_namespaces``."""
     pid = os.fork()
     if pid == 0:
         return 0, -1
-    return pid, os.pidfd_open(pid)  # nobody but us reaps it, so the number cannot have passed to another process
+    return pid, os.pidfd_open(pid)  # only this process reaps it, so the number cannot have passed to another process

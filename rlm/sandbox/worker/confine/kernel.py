@@ -1,7 +1,7 @@
-"""System calls that Python has no name for, through ctypes.
+"""System calls that have no function in Python, through ctypes.
 
-The library is loaded as ``PyDLL``: the interpreter's lock stays held during a call, which a raw ``clone`` needs (its child
-starts with one thread and no lock to wait for).
+The C library is loaded as ``PyDLL``, so the interpreter's lock stays held during a call. A raw ``clone`` needs that: its child
+starts with one thread and must not wait for a lock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def call(name: str, *arguments: Any) -> int:
     """Makes one system call. Integers are passed as machine words, ``bytes`` and ctypes objects by address.
 
     Raises:
-        OSError: with the call's name; ENOSYS too where this machine has no such call.
+        OSError: the call failed; names the call. ENOSYS also if this machine has no such call.
     """
     number = _machine.syscalls.get(name) if _machine else None
     if number is None:
@@ -44,7 +44,7 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """``prctl``, its unused arguments set to zero as the kernel demands for most options."""
+    """Calls ``prctl`` with unused arguments set to zero, as the kernel requires for most options."""
     padded = (*arguments, 0, 0, 0, 0)[:4]
     return call("prctl", option, *padded)
 

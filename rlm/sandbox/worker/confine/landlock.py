@@ -1,7 +1,7 @@
-"""Landlock: what the file system, the network and other processes still are to this process and its children.
+"""Landlock: restricts access of this process and its children to files, the network and other processes.
 
-Found out by asking the kernel for its version of the interface at run time; what a version does not know is left out, and
-``restrict`` returns what is in force so that nobody has to guess.
+The version of the interface is read from the kernel at run time, and features that it lacks are left out. ``restrict``
+returns the version in force.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .kernel import call
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
-_FILE_RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many of the rights' bits a version knows
+_FILE_RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # number of file access rights that a version knows
 _NETWORK_RIGHTS = 0b11  # bind and connect by TCP, since version 4
 _SCOPES = 0b11  # abstract sockets and signals stay within the domain, since version 6
 
@@ -31,25 +31,25 @@ class _PathBeneath(ctypes.Structure):
 
 
 def version() -> int:
-    """The kernel's version of the interface; 0 where Landlock is missing or switched off."""
+    """The kernel's version of the interface; 0 if Landlock is missing or disabled."""
     try:
         return call("landlock_create_ruleset", 0, 0, _CREATE_RULESET_VERSION)
     except OSError:
         return 0
 
 
-def restrict(readable: Iterable[str], *, known: int | None = None) -> int:
-    """Leaves only reading beneath ``readable``, no TCP, and no signals or abstract sockets out of this domain.
+def restrict(readable: Iterable[str], *, known_version: int | None = None) -> int:
+    """Allows only reads beneath ``readable``: no TCP, no signals and no abstract sockets beyond this domain.
 
     Returns:
-        the version in force.
+        The version in force.
 
     Raises:
-        OSError: where Landlock is missing or refuses; ``no_new_privs`` must be set before.
+        OSError: Landlock is missing or refuses; ``no_new_privs`` must be set before.
     """
-    abi = version() if known is None else known
+    abi = version() if known_version is None else known_version
     if abi == 0:
-        raise OSError(38, "landlock: missing in this kernel, or switched off at boot")
+        raise OSError(38, "landlock: missing in this kernel, or disabled at boot")
     attributes = _RulesetAttributes(
         files=(1 << _FILE_RIGHTS_BY_VERSION.get(abi, 16)) - 1,
         network=_NETWORK_RIGHTS if abi >= 4 else 0,
@@ -66,7 +66,7 @@ def restrict(readable: Iterable[str], *, known: int | None = None) -> int:
 
 
 def separate() -> None:
-    """A domain of its own within the present one: a REPL's signals do not reach its siblings. Needs version 6."""
+    """Enters a new domain within the present one, so that a REPL's signals do not reach its siblings. Needs version 6."""
     attributes = _RulesetAttributes(files=0, network=0, scopes=_SCOPES)
     ruleset = call("landlock_create_ruleset", ctypes.byref(attributes), ctypes.sizeof(attributes), 0)
     try:
@@ -79,7 +79,7 @@ def _allow_reading(ruleset: int, path: str) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # what is not there needs no permission
+        return  # a missing path needs no permission
     try:
         is_folder = os.path.isdir(path)
         rule = _PathBeneath(_READ_FILE | _READ_DIR if is_folder else _READ_FILE, descriptor)

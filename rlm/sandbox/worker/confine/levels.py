@@ -1,13 +1,13 @@
-"""The levels of isolation, as what the zygote does to itself once and what each REPL does to itself before its first cell.
+"""Isolation levels: the steps that the zygote takes once, and those that each REPL takes before its first cell.
 
-strict      user, mount, pid, net, ipc, uts, cgroup namespaces; empty root; Landlock where the kernel has it; seccomp
+strict      user, mount, pid, net, ipc, uts, cgroup namespaces; empty root; Landlock if the kernel has it; seccomp
 landlock    Landlock and seccomp, in the machine's own namespaces
 seccomp     seccomp alone: no file can be opened at all
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found] # no enums: what a REPL touches at birth becomes its own copy
+import _signal  # type: ignore[import-not-found] # no enums: pages that a REPL touches at its start become its own copies
 import functools
 import os
 import resource
@@ -31,12 +31,12 @@ _NO_PID = 0x7FFF_FFFF  # a number that no process has
 
 
 class CannotConfineError(Exception):
-    """This machine does not allow what the level needs; the text says which step failed."""
+    """This machine does not allow a step of the level; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one REPL may use: bytes of memory beyond the interpreter's own, CPU seconds in its whole life, threads."""
+    """Limits of one REPL: bytes of memory beyond the interpreter's own, CPU seconds of its whole life, threads."""
 
     memory_bytes: int
     cpu_s: int
@@ -45,16 +45,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What the zygote found and did; every REPL inherits it.
+    """Result of the zygote's confinement, which every REPL inherits.
 
     Attributes:
         level: one of ``LEVELS``.
-        landlock: the version in force, 0 where there is none.
-        base_bytes: address space in use before any cell: limits are counted from here.
+        landlock: the version in force; 0 for none.
+        base_bytes: address space in use before any cell, from which limits are counted.
         tasks_before: tasks that already count against this user's limit.
         zygote: the zygote's process id.
-        program: the REPLs' filter; below "strict" each puts its own process id in the place of ``_NO_PID``.
-        program_with_forks: the same for REPLs that have a gate for forks; None where no pid namespace holds these.
+        program: the REPLs' filter; below "strict" each REPL substitutes its own process id for ``_NO_PID``.
+        program_with_forks: the filter of REPLs with a fork gate; None without a pid namespace to contain the forks.
     """
 
     level: str
@@ -71,7 +71,7 @@ class Confinement:
 
 
 def library_places() -> tuple[list[str], list[str]]:
-    """The files of Python's library: what stays readable, and what within it must not."""
+    """Paths of Python's library: those that stay readable, and those within them that must not."""
     readable = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "/usr/share/zoneinfo"}
     present = sorted(path for path in readable if os.path.isdir(path))
     hidden = [os.path.join(path, name) for path in present for name in ("site-packages", "dist-packages")]
@@ -79,15 +79,17 @@ def library_places() -> tuple[list[str], list[str]]:
 
 
 def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
-    """Confines this process and all that it will ever fork. At ``strict`` only the returning process is confined: it is a
-    new one, the first of its pid namespace, and its parent has become a mere guard that ends when it ends.
+    """Confines this process and all its future children.
+
+    At ``strict`` only the returning process is confined. It is a new one, the first of its pid namespace. Its parent only waits,
+    and ends when it ends.
 
     Args:
         level: one of ``LEVELS``.
-        packages: places of packages, beside the library, that stay readable.
+        packages: paths of packages, beside the library, that stay readable.
 
     Raises:
-        CannotConfineError: naming the step that failed.
+        CannotConfineError: a step failed; names it.
     """
     machine = this_machine()
     if machine is None:
@@ -106,14 +108,14 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
         privileges.give_up_privileges()
         version = landlock.version()
         if level == "landlock" or (level == "strict" and version):
-            landlock.restrict([*_without(readable, hidden), *packages], known=version)
+            landlock.restrict([*_without(readable, hidden), *packages], known_version=version)
         elif level == "seccomp":
             version = 0
     except OSError as error:
         raise CannotConfineError(str(error)) from error
     only_pid = None if level == "strict" else _NO_PID
     program = policy.build(machine, policy.Policy(files=version > 0 or level == "strict", only_pid=only_pid))
-    program.kernel_struct  # noqa: B018 - made here, so that no REPL need make it
+    program.kernel_struct  # noqa: B018 - built here, so that no REPL has to
     with_forks = None
     if level == "strict":
         with_forks = policy.build(machine, policy.Policy(files=True, forks=True))
@@ -122,7 +124,7 @@ def confine_zygote(level: str, packages: Sequence[str]) -> Confinement:
 
 
 def open_gate() -> int:
-    """Puts the gate for forks before this process; the descriptor is for the host. Raises OSError."""
+    """Installs the fork gate for this process; returns its descriptor for the host. Raises OSError."""
     return privileges.filter_with_gate(_gate())
 
 
@@ -134,27 +136,27 @@ def _gate() -> Program:
 
 
 def begin_repl(confinement: Confinement) -> None:
-    """The first steps of a REPL's confinement, which depend on nothing; ``limit_repl`` and its filter must follow.
+    """Takes the first steps of a REPL's confinement, which need no limits. ``limit_repl`` and its filter must follow.
 
     Raises:
-        OSError: where a step fails; the process must then end.
+        OSError: a step failed; the process must then end.
     """
-    os.setsid()  # signals to "my group" must not reach the zygote and the siblings
+    os.setsid()  # signals to its own group must not reach the zygote and the siblings
     prctl(PR_SET_PDEATHSIG, SIGKILL)
     if not confinement.has_namespaces and os.getppid() != confinement.zygote:
-        raise OSError(3, "the zygote ended before its end could be made ours")
+        raise OSError(3, "the zygote ended too early")
     _signal.signal(SIGINT, _signal.default_int_handler)
     if confinement.has_namespaces:
-        privileges.drop_capabilities()  # a new user namespace begins with all of them
+        privileges.drop_capabilities()  # a new user namespace starts with all of them
     if confinement.landlock >= 6:
         landlock.separate()
 
 
 def limit_repl(confinement: Confinement, limits: Limits) -> Program:
-    """Sets the limits of a REPL; the filter that is returned must be put on last.
+    """Sets the limits of a REPL. The returned filter must be installed last.
 
     Raises:
-        OSError: where a step fails; the process must then end.
+        OSError: a step failed; the process must then end.
     """
     privileges.limit_resources(
         memory_bytes=confinement.base_bytes + limits.memory_bytes,
@@ -167,7 +169,7 @@ def limit_repl(confinement: Confinement, limits: Limits) -> Program:
 
 
 def _fork_under_guard() -> None:
-    """Continues as the first process of the new pid namespace; the old process only waits for its end."""
+    """Continues as the first process of the new pid namespace. The old process only waits for its end."""
     pid = os.fork()
     if pid:
         os.closerange(0, 1024)
@@ -177,7 +179,7 @@ def _fork_under_guard() -> None:
 
 
 def _without(folders: Sequence[str], hidden: Sequence[str]) -> list[str]:
-    """Landlock can allow but not except: the children of a folder in place of the folder, without the hidden ones."""
+    """Replaces a folder that has hidden children with its other children, because Landlock rules cannot exclude a path."""
     places: list[str] = []
     for folder in folders:
         inside = {path for path in hidden if os.path.dirname(path) == folder}
@@ -195,7 +197,7 @@ def _address_space() -> int:
 
 
 def _tasks_of(user: int) -> int:
-    """How many threads this user runs on the whole machine: the kernel's limit counts them together."""
+    """Number of threads of this user on the whole machine, because the kernel's limit counts them together."""
     tasks = 0
     for entry in os.listdir("/proc"):
         if entry.isdigit():

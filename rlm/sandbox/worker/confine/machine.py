@@ -1,6 +1,6 @@
-"""The kernel's numbers for the machines we run on. Generated from the kernel's own headers, then cut to what is used.
+"""System call numbers of the supported machines. Generated from the kernel's own headers, then cut to those in use.
 
-Knows nothing of policies: which call is allowed stands in ``policy.py``.
+It knows no policy: ``policy.py`` decides which calls are allowed.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ memfd_secret=447
 """
 
 FIRST_UNIFIED = 424
-"""From this number on the kernel numbers its calls alike on all machines; libraries probe for such calls and take ENOSYS
-for "an older kernel", where EPERM would be an error to them."""
+"""First number of the calls that are numbered alike on all machines.
+
+Libraries probe for such calls. They take ENOSYS for an older kernel, but EPERM for an error.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One instruction set: its audit number, as seccomp reports it, and its syscalls by name."""
+    """One instruction set: its audit number, as seccomp reports it, and its system calls by name."""
 
     name: str
     audit_arch: int
@@ -77,9 +79,9 @@ AARCH64 = Machine("aarch64", 0xC00000B7, _parse(_AARCH64))
 
 
 def this_machine() -> Machine | None:
-    """The machine this process runs on, or None where there is no table for it (then there is no filter either).
+    """The machine that this process runs on; None without a table for it, in which case there is no filter either.
 
-    A 32-bit process on a 64-bit kernel makes other calls than its kernel's name says: None as well.
+    None also for a 32-bit process on a 64-bit kernel, because its call numbers differ from those of the kernel's machine name.
     """
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return None

@@ -1,7 +1,7 @@
-"""New namespaces and an empty root: the process can then name nothing of the machine it runs on.
+"""New namespaces and an empty root, in which a process can name nothing of the machine.
 
-Works as an ordinary user, and as root, which first becomes an ordinary user: limits on processes do not bind the kernel's
-root, and whoever broke out would find himself to be nobody.
+It works as an ordinary user. Root first becomes an ordinary user, because process limits do not bind the kernel's root.
+After an escape, the process would then still have no rights.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _NOBODY = 65534
 
 
 def enter(readable: Sequence[str], hidden: Sequence[str]) -> None:
-    """Enters all new namespaces. The pid namespace begins with the next fork, whose child must call nothing of this again.
+    """Enters all new namespaces. The pid namespace starts with the next fork, whose child must not call this module again.
 
     Args:
-        readable: absolute paths of files and folders that stay visible, read-only, at their own places.
+        readable: absolute paths of files and folders that stay visible, read-only, at their own paths.
         hidden: folders within them that appear empty.
 
     Raises:
-        OSError: where this machine does not allow one of the steps; the process is then unfit for further use.
+        OSError: this machine does not allow one of the steps; the process must then end.
     """
     processes = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -58,7 +58,7 @@ def enter(readable: Sequence[str], hidden: Sequence[str]) -> None:
 
 
 def become_unprivileged() -> None:
-    """Root takes on ids without any right; where the machine maps only a few ids, nobody's; else it stays as it is."""
+    """Changes root's ids to ones without rights: an unused id, or 65534 on a machine that maps few ids."""
     for number in (_UNPRIVILEGED_BASE + os.getpid(), _NOBODY):
         try:
             os.setgroups([])
@@ -71,7 +71,7 @@ def become_unprivileged() -> None:
 
 
 def _map_own_ids(processes: int, user: int, group: int) -> None:
-    """The ids must be those from before the new namespace, in which they have no name until this is done."""
+    """Maps the ids from before the new namespace, which have no name in it until this is done."""
     for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         descriptor = os.open(f"self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=processes)
         try:
@@ -88,14 +88,14 @@ def _rename_host() -> None:
 
 
 def _empty_root(readable: Sequence[str], hidden: Sequence[str]) -> None:
-    """A small tmpfs becomes the root, holding only what is readable; then nothing in it can be changed any more.
+    """Replaces the root with a small tmpfs that holds only readable paths, and makes it read-only.
 
-    Shortest path first: a package below a hidden folder of the library is mounted after that was hidden. All are opened
-    before anything is mounted, which might cover them.
+    The shortest path is mounted first, because a package below a hidden folder of the library must be mounted after that folder
+    is hidden. All paths are opened before any is mounted, because a mount could cover them.
     """
     mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     sources = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in sorted(readable, key=len)]
-    place = "/tmp"  # noqa: S108 - any folder that exists; what is mounted here is seen by this process alone
+    place = "/tmp"  # noqa: S108 - any folder that exists; only this process sees the mount
     mount("none", place, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=256k,mode=755")
     for path, descriptor in sources:
         _show(path, descriptor, place)

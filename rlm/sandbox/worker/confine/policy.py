@@ -1,7 +1,7 @@
-"""Which system calls a REPL may make, and with which arguments. The reasons stand beside the rules.
+"""The system call policy of a REPL: allowed calls and their arguments, each with its reason.
 
-Pure: tables in, rules out. What is not named fails with EPERM; a call too new for this table with ENOSYS, as on an older
-kernel. Calls that no computation makes, and that are steps of an attack, kill the REPL.
+Pure: tables in, rules out. Unlisted calls fail with EPERM, and calls too new for this table with ENOSYS, as on an older
+kernel. Calls that no computation makes and that are steps of an attack kill the REPL.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ _FREE = """readv writev pread64 close fstat lseek sigaltstack select pselect6 ep
     time times getrusage getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid
     getsid uname sysinfo getcpu getrlimit set_robust_list set_tid_address rseq exit exit_group rt_sigpending rt_sigtimedwait
     setitimer getitimer alarm pause restart_syscall wait4 waitid membarrier getcwd umask fadvise64 arch_prctl""".split()
-"""Calls that touch only the process itself and the descriptors it was given. ``sendmsg`` can pass descriptors, but only to
-itself: it has no way to name another socket, and the host reads without room for descriptors."""
+"""Calls that touch only the process itself and the descriptors passed to it.
+
+``sendmsg`` can pass descriptors, but only to the process itself: it cannot name another socket, and the host reads without
+room for descriptors.
+"""
 
 _LOOKING = "stat lstat newfstatat readlink readlinkat getdents64 access faccessat faccessat2 statx".split()
-"""Reading the file system. Harmless only where the root is empty or Landlock decides: see ``files``."""
+"""Calls that read the file system. They are harmless only with an empty root or Landlock: see ``files``."""
 
 _NEVER = """ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp bpf perf_event_open userfaultfd
     io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key init_module finit_module delete_module
@@ -48,11 +51,11 @@ _PRCTLS = (15, 16)  # SET_NAME, GET_NAME
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What differs between the levels.
+    """Differences between the levels.
 
     Attributes:
-        files: reading files may be tried, because an empty root or Landlock decides what there is to read.
-        only_pid: signals go to this process alone; None where a pid namespace already confines them.
+        files: allow reading files, because an empty root or Landlock restricts them.
+        only_pid: the only process that signals can reach; None if a pid namespace confines them already.
         forks: leave forks to the gate (see ``gate``), which must then be in force too.
     """
 
@@ -62,7 +65,7 @@ class Policy:
 
 
 def gate(machine: Machine) -> Program:
-    """A filter beside the other one: whoever holds its descriptor is asked about every fork. Threads pass."""
+    """A second filter, which asks the holder of its descriptor about every fork. Threads pass."""
     thread = Rule("clone", (Test(0, (_CLONE_THREAD,), mask=_CLONE_THREAD),), otherwise=ASK)
     return assemble(machine, (thread,), default=ALLOW, unknown_from=1 << 31, unknown=ALLOW)
 
@@ -85,24 +88,24 @@ def _rules(policy: Policy) -> Iterator[Rule]:
 
 
 def _memory() -> Iterator[Rule]:
-    """No page that was ever writable becomes code: all code was mapped before the filter."""
+    """Prevents any page that was ever writable from becoming code: all code was mapped before the filter."""
     not_executable = Test(2, (0,), mask=_PROT_EXEC)
     yield Rule("mmap", (not_executable, Test(3, (0,), mask=_MAP_HUGETLB)))
     yield Rule("mprotect", (not_executable,), otherwise=errno_action(EACCES))
 
 
 def _descriptors() -> Iterator[Rule]:
-    """asyncio needs a socket pair for its own wake-ups; no socket that could name a peer can be made."""
+    """Allows the socket pair that asyncio needs for its own wake-ups, but no socket that could name a peer."""
     yield Rule("socketpair", (Test(0, (_AF_UNIX,)), Test(1, (_SOCK_STREAM,), mask=_SOCK_TYPE_BITS)))
     yield Rule("ioctl", (Test(1, _IOCTLS),))
     yield Rule("fcntl", (Test(1, _FCNTLS),))
 
 
 def _processes(policy: Policy) -> Iterator[Rule]:
-    """Threads, no forks, and signals to itself.
+    """Allows threads and signals to itself, but no forks.
 
-    ``clone3`` hides its flags behind a pointer: libraries fall back on ``clone``. A fork doubles the memory limit, which the
-    kernel counts by process: so each is asked for, at the gate, and the host lets no second copy live beside the first.
+    ``clone3`` hides its flags behind a pointer; libraries fall back on ``clone``. A fork doubles the memory limit, which the
+    kernel counts by process. So each fork is requested at the gate, and the host allows no second copy beside the first.
     """
     yield Rule("clone3", action=errno_action(ENOSYS))
     kinds = (_CLONE_THREAD, 0) if policy.forks else (_CLONE_THREAD,)
@@ -111,12 +114,12 @@ def _processes(policy: Policy) -> Iterator[Rule]:
     yield Rule("kill", target)
     yield Rule("tgkill", target)
     yield Rule("prctl", (Test(0, _PRCTLS),))
-    yield Rule("prlimit64", (Test(0, (0,)),))  # its own limits, which it can only lower once they are closed
+    yield Rule("prlimit64", (Test(0, (0,)),))  # its own limits, which can only be lowered once the hard limits are set
     yield Rule("sched_getaffinity", (Test(0, (0,)),))
 
 
 def _files(allowed: bool) -> Iterator[Rule]:
-    """Reading only: nothing is writable anywhere, and a refusal here reads better than the kernel's."""
+    """Allows reads only. Nothing is writable anyway, but this error is clearer than the kernel's."""
     if not allowed:
         return
     yield Rule("openat", (Test(2, (0,), mask=_WRITING_FLAGS),), otherwise=errno_action(EACCES))

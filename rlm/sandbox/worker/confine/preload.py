@@ -1,7 +1,7 @@
-"""What is imported once, in the zygote, so that a REPL has it at birth.
+"""Imports modules once, in the zygote, so that all REPLs share them.
 
-Two reasons: speed, and code. After a REPL's filter is on, no new code can be mapped, so every extension module that a
-computation may need is loaded here, also those that a Python module imports only when it is first used.
+This has two reasons: speed and code. Once a REPL's filter is installed, no new code can be mapped. So every extension module
+that a computation can need is loaded here, including those that Python modules import at first use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COMMON = """
     encodings.base64_codec encodings.iso8859_15 encodings.shift_jis encodings.gbk encodings.gb18030 encodings.big5
     encodings.euc_jp encodings.euc_kr
 """.split()
-"""Nine of ten cells import nothing else (shared facts, section 2). Missing ones differ by version and do not matter."""
+"""Modules that most cells need; nine of ten import nothing more. Missing ones differ by version and do not matter."""
 
 _NOT_COMPUTING = (
     "_test",
@@ -61,21 +61,21 @@ _NOT_LIBRARY = {
 
 
 _THREAD_COUNTS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Libraries that start threads when they are imported: threads do not survive a fork, and forbid new namespaces."""
+"""Variables that stop libraries from starting threads at import. Threads do not survive a fork, and prevent new namespaces."""
 
 
 class MissingPackageError(Exception):
-    """A package that the configuration names cannot be imported, or not in a process that forks."""
+    """A configured package cannot be imported, or not in a process that forks."""
 
 
 def import_library(*, everything: bool) -> None:
-    """Imports the common modules and all extension modules that compute; ``everything``: the whole library and all codecs."""
+    """Imports the common modules and all extension modules for computing. ``everything`` adds the rest and all codecs."""
     names = [*_COMMON, *_extension_modules()]
     if everything:
         names += sorted(sys.stdlib_module_names - _NOT_LIBRARY)
         names += [f"encodings.{name}" for name in _codecs()]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated modules warn; nobody decided to use them here
+        warnings.simplefilter("ignore")  # deprecated modules warn, but no user chose them here
         for name in names:
             if not name.startswith(_NOT_COMPUTING):
                 with contextlib.suppress(ImportError, AttributeError):
@@ -83,15 +83,15 @@ def import_library(*, everything: bool) -> None:
 
 
 def import_packages(names: Iterable[str], folders: Iterable[str], *, everything: bool) -> list[str]:
-    """Imports packages that the user asked for, from the given folders of installed packages.
+    """Imports the requested packages from the given folders.
 
-    ``everything``: all their modules, because none can be read later; else those with compiled code.
+    ``everything`` imports all their modules, because none can be read later. Otherwise only those with compiled code.
 
     Returns:
-        the files and folders that they consist of: what must stay readable.
+        Their files and folders, which must stay readable.
 
     Raises:
-        MissingPackageError: naming the package and why.
+        MissingPackageError: a package cannot be imported; gives the reason.
     """
     wanted = list(names)
     if not wanted:
@@ -109,15 +109,15 @@ def import_packages(names: Iterable[str], folders: Iterable[str], *, everything:
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         raise MissingPackageError(
-            f"{', '.join(wanted)}: importing them starts {threads - 1} threads, which no fork would have; leave them out"
+            f"{', '.join(wanted)}: importing them starts {threads - 1} threads, which do not survive a fork; leave them out"
         )
-    sys.path[:] = path  # what else is installed beside them is not there for cells
+    sys.path[:] = path  # other packages in the same folders are not available to cells
     tops = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
     return sorted({place for top in tops for place in _places(top)})
 
 
 def reseed() -> None:
-    """Siblings must not draw the same numbers. ``random`` does this by itself; numpy's old generator does not."""
+    """Reseeds numpy's old generator, so that siblings draw different numbers. ``random`` does this by itself."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -139,7 +139,7 @@ def _codecs() -> Iterator[str]:
 
 
 def _import_modules_of(package: str, endings: tuple[str, ...]) -> None:
-    """Loads submodules of a package: numpy and pandas import some only when they are first used."""
+    """Imports submodules of a package, because numpy and pandas import some of them at first use only."""
     for folder in getattr(sys.modules[package], "__path__", ()):
         for place, folders, files in os.walk(folder):
             folders[:] = [name for name in folders if name not in {"test", "tests", "testing", "__pycache__"}]

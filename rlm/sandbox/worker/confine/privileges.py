@@ -1,4 +1,4 @@
-"""What a process gives away for good: capabilities, the way to new ones, being looked into, and resources without end."""
+"""Drops privileges of a process for good: capabilities, ways to regain them, inspection by others, unlimited resources."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MAX_PENDING_SIGNALS = 64
 
 
 def drop_capabilities() -> None:
-    """Every capability, of every kind, without a way back."""
-    with contextlib.suppress(OSError):  # only who has CAP_SETPCAP may, and only he needs to
+    """Drops every capability of every kind for good."""
+    with contextlib.suppress(OSError):  # needs CAP_SETPCAP, and only a process with it has anything to drop
         for number in range(64):
             prctl(PR_CAPBSET_DROP, number)
     with contextlib.suppress(OSError):
@@ -40,23 +40,23 @@ def drop_capabilities() -> None:
 
 
 def give_up_privileges() -> None:
-    """No capabilities, none to be gained by exec, and no core or memory to be read by processes of the same user."""
+    """Drops all capabilities. None can be gained by exec, and processes of the same user cannot read core or memory."""
     drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
 
 
 def die_first() -> None:
-    """Where the machine runs out of memory, the system ends this process and what it forks before any other."""
+    """Makes the kernel's OOM killer choose this process and its children before any other."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
 
 
 def limit_resources(*, memory_bytes: int, cpu_s: int, tasks: int) -> None:
-    """The kernel's own limits for one REPL.
+    """Sets the kernel's resource limits for one REPL.
 
-    The hard limit of memory stays open until the REPL has its context, whose size comes on top; it must close it before
-    the first cell.
+    The hard limit of memory stays open until the REPL has its context, whose size is added to it. The REPL must set it before the
+    first cell.
     """
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
     for limit, value in (
@@ -80,14 +80,14 @@ def _lower(limit: int, value: int) -> None:
 
 
 def filter_calls(program: Program) -> None:
-    """From here on only the calls that the program allows; nothing undoes it. ``no_new_privs`` must be set."""
+    """Installs a filter for good. ``no_new_privs`` must be set."""
     call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(program.kernel_struct))
 
 
 def filter_with_gate(program: Program) -> int:
-    """A filter of whose questions the returned descriptor tells, and takes the answers.
+    """Installs a filter whose decisions the holder of the returned descriptor makes.
 
     Raises:
-        OSError: where the kernel has no such thing, or an outer filter has one already.
+        OSError: the kernel does not support it, or an outer filter has a descriptor already.
     """
     return call("seccomp", _SECCOMP_SET_MODE_FILTER, _WITH_DESCRIPTOR, ctypes.byref(program.kernel_struct))

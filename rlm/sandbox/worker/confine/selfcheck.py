@@ -1,6 +1,6 @@
-"""What a REPL of a dry run does in place of serving cells: it tries what it must not be able to do, and reports.
+"""The self-check of a dry run: a REPL's process attempts forbidden operations and reports those that succeed.
 
-A level counts as available only where every attempt fails: the kernel's answer decides, not its version.
+A level counts as available only if every attempt fails: the kernel's answer decides, not its version.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-_SECRET = "/etc/passwd"  # noqa: S105 - a file that every machine has and every user may read
+_SECRET = "/etc/passwd"  # noqa: S105 - a file that every machine has and every user can read
 
 
 def serve(sock: socket.socket) -> NoReturn:
-    """Sends what succeeded although it must fail, as a JSON list of sentences, and ends."""
+    """Sends the attempts that succeeded, as a JSON list of sentences, and exits."""
     escapes = [what for what, attempt in _ATTEMPTS.items() if _succeeds(attempt)]
     sock.sendall(json.dumps(escapes).encode() + b"\n")
     os._exit(0)
@@ -34,7 +34,7 @@ def _succeeds(attempt: Callable[[], object]) -> bool:
 def _signal_parent() -> None:
     parent = os.getppid()
     if not parent:
-        raise ProcessLookupError("the parent has no name here")
+        raise ProcessLookupError("the parent is not visible")
     os.kill(parent, 0)
 
 
@@ -59,6 +59,6 @@ _ATTEMPTS: dict[str, Callable[[], object]] = {
     "start a program": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606
     "fork": lambda: os.fork() or os._exit(0),
     "signal its parent": _signal_parent,
-    "start more threads than it may": _start_second_thread,
+    "start more threads than allowed": _start_second_thread,
     "map writable memory as code": _map_code,
 }

@@ -1,11 +1,11 @@
-"""A copy of the REPL that runs ahead of it, to find out which prompts come next. Forked while the original waits for an answer.
+"""A lookahead copy of the REPL, forked while the original waits for an answer, that finds the next prompts.
 
-The copy has a socket to the original and nothing else: it cannot reach the host, prints nowhere, and gives no answer. Each
-prompt that it comes to goes to the original, and a placeholder stands for the reply. Everything that could make its way differ
-from the original's ends it: see ``placeholders``, and below for clocks, chance, threads and event loops.
+The copy has a socket to the original and nothing more: it cannot reach the host, print, or give an answer. It sends each
+prompt that it reaches to the original, and continues with a placeholder in place of the reply. Anything that could make its
+execution differ from the original's ends it: see ``placeholders``, and below for clocks, randomness, threads and event loops.
 
-It is only ever made in a confined process, where code can touch nothing that it shares with anybody. It must not know how the
-original uses the prompts.
+A copy is only forked in a confined process, whose code can touch nothing outside. This module must not know how the original
+uses the prompts.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ..wire.frames import PREFIX
 from . import placeholders, text_operations
 from .placeholders import exit_copy
 
-CPU_S = 5  # of one copy: it does what the original will do again, so there is little to be gained by more
+CPU_S = 5  # of one copy: the original does the same work again, so longer runs gain little
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
-_NONDETERMINISTIC = (  # what gives the original something else than the copy
+_NONDETERMINISTIC = (  # functions that return something different in the original and in the copy
     (
         time,
         ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "strftime", "ctime", "localtime", "gmtime"),
@@ -50,13 +50,13 @@ _NONDETERMINISTIC = (  # what gives the original something else than the copy
 
 
 def fork() -> int:
-    """The copy's process id in the original, 0 in the copy. Only the main thread may do this, and only when it is alone.
+    """Forks; returns the copy's process id in the original, and 0 in the copy.
 
-    The bare system call, with no flag at all: that is what the sandbox's gate lets through, and how it tells this fork from
-    any other.
+    Only the main thread can fork, and only without other threads. It uses the bare system call without any flag: the sandbox's
+    gate allows this fork only, and recognises it by that.
 
     Raises:
-        OSError: where the sandbox allows no copy, or none now.
+        OSError: the sandbox allows no copy, or none at present.
     """
     chance = random.getstate()
     python = ctypes.pythonapi
@@ -75,14 +75,14 @@ def fork() -> int:
 
 
 class Copy:
-    """The copy's own end of the socket. ``ahead`` calls may be sent before the original has used one."""
+    """The copy's end of the socket. At most ``ahead`` calls can be sent before the original uses one."""
 
     def __init__(self, sock: socket.socket, ahead: int) -> None:
         self._sock = sock
         self._room = ahead
 
     def ask(self, key: bytes, calls: int = 1) -> None:
-        """Tells the original that ``key`` will be asked, which makes so many calls; waits while too many are ahead."""
+        """Sends a prompt's key, which stands for ``calls`` calls; waits while too many are ahead."""
         while self._room < calls:
             used = self._sock.recv(4096)
             if not used:
@@ -93,14 +93,14 @@ class Copy:
 
 
 def become_copy(sock: socket.socket, ahead: int, namespace: dict[str, Any]) -> Copy:
-    """Cuts this process off from everything but ``sock``. Never raises: what fails ends the copy."""
+    """Cuts this process off from everything except ``sock``. Never raises: a failure ends the copy."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         own = os.dup2(sock.fileno(), 3) if sock.fileno() != 3 else 3
         sock.detach()
         os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-        gc.disable()  # finalizers are the original's business
+        gc.disable()  # finalizers run in the original only
         placeholders.prepare()
         _replace(namespace)
         return Copy(socket.socket(fileno=own), ahead)
@@ -109,7 +109,7 @@ def become_copy(sock: socket.socket, ahead: int, namespace: dict[str, Any]) -> C
 
 
 def _replace(namespace: dict[str, Any]) -> None:
-    """Puts other functions in place of those that give every process something else; also where a cell imported them."""
+    """Replaces nondeterministic functions, including those that a cell imported."""
     swapped: dict[int, Any] = {}
 
     def swap(owner: Any, name: str, new: Any) -> None:
@@ -136,13 +136,13 @@ def _replace(namespace: dict[str, Any]) -> None:
 
 
 def _set_methods(kind: type, methods: Mapping[str, Callable[..., Any]]) -> None:
-    """Of a built-in type, which ``setattr`` refuses."""
+    """Sets methods of a built-in type, which ``setattr`` refuses."""
     gc.get_referents(kind.__dict__)[0].update(methods)
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
 
 
 def _on_known(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A matching method that ends the copy on an unknown text: by its length, ``re`` may give up without looking at it."""
+    """Wraps a matching method so that an unknown text ends the copy. ``re`` can reject a text by its length alone."""
 
     def match(*arguments: Any, **options: Any) -> Any:
         if any(map(placeholders.is_unknown, (*arguments, *options.values()))):
@@ -153,4 +153,4 @@ def _on_known(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _no_sleep(_seconds: float) -> None:
-    """A copy need not wait for what the original waits for."""
+    """Returns at once, because a copy need not wait."""

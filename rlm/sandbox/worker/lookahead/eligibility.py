@@ -1,10 +1,10 @@
-"""Whether it can pay to run a cell ahead of its answers. Decided from its code, and against it only where nothing is left open.
+"""Decides from a cell's code if it can gain from lookahead.
 
-Here and not on the host, which has no business reading hostile code.
+The worker decides this, because the host must not parse hostile code.
 
-To run ahead a REPL is forked at a call that blocks, which takes some milliseconds of a core. That finds nothing where the cell
-asks once and then only looks at the answer, as most cells with one batch do. A wrong "no" would cost the time of a call, a wrong
-"yes" those milliseconds: so every call of a function that is not known, a helper of an earlier cell perhaps, means "yes".
+Lookahead forks the REPL at a blocking call, which takes some milliseconds of a core. It finds nothing if the cell makes one
+call and then only uses the answer, as most cells with one batch do. A wrong "no" costs the time of a call, a wrong "yes" only
+those milliseconds. So a call of any unknown function, such as a helper of an earlier cell, means "yes".
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import ast
 import builtins
 
 QUERIES = frozenset({"llm_query", "llm_query_batch", "llm_query_batched", "rlm_query", "rlm_query_batched"})
-# Called by name these ask nobody. What runs code or functions that it is given may: eval, exec, map, filter.
+# Builtins that make no sub-calls. Those that run code or functions passed to them can: eval, exec, map, filter.
 _HARMLESS = frozenset(dir(builtins)) - {"eval", "exec", "compile", "__import__", "map", "filter"} | {
     "FINAL", "FINAL_VAR", "SUBMIT", "SHOW_VARS", "budget"
 }  # fmt: skip
-# Methods with the names of those of plain values, and functions of these modules, are taken for what they are called.
+# Methods named as those of plain values, and functions of these modules, are assumed to be those.
 _METHODS = frozenset(name for kind in (str, bytes, list, dict, set, tuple) for name in dir(kind))
 _MODULES = frozenset({"re", "json", "math", "itertools", "collections", "textwrap", "statistics", "datetime", "random"})
 _REPEATED = (
@@ -27,7 +27,7 @@ _REPEATED = (
 
 
 def asks_once(code: str) -> bool:
-    """Whether a cell makes one blocking call, or one batch, and no other. False where that cannot be told."""
+    """True if a cell makes one blocking call, or one batch, and no other. False if that is uncertain."""
     if sum(map(code.count, ("llm_query", "rlm_query"))) != 1:
         return False
     try:

@@ -1,10 +1,10 @@
-"""What a copy of the REPL holds in place of answers that have not come: values without content.
+"""Placeholders: values without content, which a lookahead copy uses in place of answers that have not arrived.
 
-Used in copies only (see ``copies``). A ``Placeholder`` is text to everything that keeps it text: strip, slice, format,
-concatenate, replace, print. Whatever would decide something by its content ends the copy: ``==``, ``in``, ``len``, truth,
-iteration, hashing, ``split``. Most of that is caught by methods; C code that reads the characters of a ``str`` without asking
-any method (``re``, ``json``, ``int``, a join) meets a page of memory that nobody may read, and the copy ends there as well.
-So nothing can ever compute with a content that does not exist. It must not know how prompts travel.
+A ``Placeholder`` supports all operations that keep it text: strip, slice, format, concatenate, replace, print. An operation
+that depends on its content ends the copy: ``==``, ``in``, ``len``, truth, iteration, hashing, ``split``. Methods catch most of
+them. C code can read the characters of a ``str`` without calling a method (``re``, ``json``, ``int``, a join). It then meets
+an unreadable page of memory, which ends the copy as well. So no result can depend on content that does not exist. This
+module must not know how prompts travel.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-_exit = os._exit  # the worker puts its own in place later, which flushes
+_exit = os._exit  # the worker replaces os._exit later with one that flushes
 _HAS_WSTR = sys.version_info < (3, 12)
-_SIZE, _UTF8_AT, _DATA_AT = (80, 56, 72) if _HAS_WSTR else (64, 48, 56)  # of a ``str`` whose characters lie apart
+_SIZE, _UTF8_AT, _DATA_AT = (
+    (80, 56, 72) if _HAS_WSTR else (64, 48, 56)
+)  # of a ``str`` whose characters are stored apart
 
 
 def exit_copy(*_args: object, **_options: object) -> NoReturn:
-    """Ends this copy: from here on it would have to know an answer."""
+    """Ends this copy: from here on it would need an answer."""
     _exit(0)
 
 
 class Placeholder(str):
-    """An unknown text. Every operation gives a new one, since nobody knows which of them are equal."""
+    """An unknown text. Every operation returns a new one, because equality is unknown."""
 
     __slots__ = ()
-    __class__ = property(exit_copy)  # isinstance asks for it where the true class gives a no
+    __class__ = property(exit_copy)  # isinstance reads it if the true class does not match
 
     def __str__(self) -> str:
         return self
@@ -61,7 +63,7 @@ class Placeholder(str):
     def __format__(self, spec: str) -> Placeholder:
         if type(spec) is not str:
             exit_copy()
-        format("", spec)  # raises where the original will
+        format("", spec)  # raises if the original will
         return unknown_text()
 
     def __add__(self, other: object) -> Placeholder:
@@ -75,8 +77,8 @@ class Placeholder(str):
     __rmul__ = __mul__
 
     def __rmod__(self, template: object) -> Placeholder:
-        made: Placeholder = apply_mod(template, self)
-        return made
+        text: Placeholder = apply_mod(template, self)
+        return text
 
     def __getitem__(self, index: object) -> Placeholder:
         if type(index) is not slice or index.step == 0:
@@ -89,7 +91,7 @@ class Placeholder(str):
 
 
 class Data:
-    """An unknown value that follows a JSON schema: its required fields can be named, everything else ends the copy."""
+    """An unknown value that follows a JSON schema. It supports access to its required fields; anything more ends the copy."""
 
     __slots__ = ("_schema",)
     __class__ = property(exit_copy)
@@ -114,7 +116,7 @@ class Data:
 
 
 class Moment:
-    """An unknown point of time or span of it: it can be computed with and shown, and nothing can be decided by it."""
+    """An unknown time or duration. It supports arithmetic and formatting; a decision that depends on it ends the copy."""
 
     __slots__ = ()
     __class__ = property(exit_copy)
@@ -149,7 +151,7 @@ _DECIDING = (
 
 
 def _close_all_but_own(kind: type, base: type) -> None:
-    """Every operation that the class does not define itself ends the copy."""
+    """Makes every operation that the class does not define end the copy."""
     for name in {*dir(base), *(_DECIDING if base is object else ("__bool__", "__int__", "__float__", "__rmod__"))}:
         if name not in _MACHINERY and name not in kind.__dict__:
             setattr(kind, name, exit_copy)
@@ -161,20 +163,20 @@ _close_all_but_own(Moment, object)
 Placeholder.__name__ = Placeholder.__qualname__ = "str"
 Placeholder.__module__ = "builtins"
 
-_kept: list[object] = []  # freeing one of these would free what was never allocated
-_page: list[int] = []  # the address of the page that nobody may read
+_never_freed: list[object] = []  # references that must never be freed, because their memory was never allocated
+_page: list[int] = []  # the address of the unreadable page
 
 
 def unknown_text() -> Placeholder:
-    text = str.__new__(Placeholder, "?")  # of length 1: whoever compares lengths must look at the character too
-    _kept.append(text)
+    text = str.__new__(Placeholder, "?")  # of length 1, so that a comparison of equal lengths reads the character too
+    _never_freed.append(text)
     word, at = ctypes.c_void_p.from_address, id(text)
     word(at + _UTF8_AT).value = word(at + _DATA_AT).value = _page[0]
     return text
 
 
 def unknown_value(schema: object) -> object:
-    """What stands for a reply that follows ``schema``; for one without a schema, text."""
+    """The placeholder for a reply that follows ``schema``; text if there is no schema."""
     if schema is None:
         return unknown_text()
     if not isinstance(schema, dict):
@@ -183,14 +185,16 @@ def unknown_value(schema: object) -> object:
 
 
 def prepare() -> None:
-    """Once in every copy. Ends it where this interpreter lays out a ``str`` differently."""
+    """Prepares a copy. Ends it if this interpreter has another layout of ``str``."""
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    handler = ctypes.cast(libc._exit, ctypes.c_void_p)  # called with the signal's number, it ends the process with that
+    handler = ctypes.cast(
+        libc._exit, ctypes.c_void_p
+    )  # called with the signal's number, it ends the process with that status
     for number in (signal.SIGSEGV, signal.SIGBUS):
         libc.signal(number, handler)
     page = mmap.mmap(-1, mmap.PAGESIZE)
-    _kept.extend((page, libc))
+    _never_freed.extend((page, libc))
     address = ctypes.addressof(ctypes.c_char.from_buffer(page))
     text = str.__new__(Placeholder, "?")
     word, at = ctypes.c_void_p.from_address, id(text)
@@ -203,7 +207,7 @@ def prepare() -> None:
     _page.append(address)
 
 
-# What stands in the copy for the operations on texts that cells are compiled to (see ``texts``).
+# Implementations, in the copy, of the text operations that cells are compiled to (see ``text_operations``).
 
 
 def is_unknown(value: object) -> bool:
@@ -235,13 +239,13 @@ def apply_format(template: str, *values: object, **fields: object) -> str:
 
 
 def apply_mod(template: object, values: object) -> Any:
-    found = values if type(values) is tuple else (values,)
-    if not any(map(is_unknown, found)):
+    operands = values if type(values) is tuple else (values,)
+    if not any(map(is_unknown, operands)):
         return operator.mod(template, values)
-    if type(template) is not str or any(type(value) in (Data, Moment) for value in found):
+    if type(template) is not str or any(type(value) in (Data, Moment) for value in operands):
         exit_copy()
     try:
-        operator.mod(template, tuple("xy" if is_unknown(value) else value for value in found))
+        operator.mod(template, tuple("xy" if is_unknown(value) else value for value in operands))
     except Exception:
         exit_copy()
     return unknown_text()

@@ -1,10 +1,10 @@
-"""Sequential code at parallel speed: while the REPL waits for an answer, a copy of it finds the calls that come next.
+"""Prefetching: while the REPL waits for an answer, a lookahead copy finds its next sub-calls, which are sent ahead of time.
 
-They are asked ahead of time and kept here by what they ask; when the REPL comes to such a call, it is under way or answered.
-A batch is asked ahead as a whole. What the REPL computes never depends on any of this: only when its calls leave does.
+Prefetched calls are stored by their content. When the REPL reaches such a call, it is open or answered already. A batch is
+prefetched as a whole. Results in the REPL never depend on prefetching, which only changes the time at which calls are sent.
 
-At most one copy lives at a time, and only while a plain cell runs in the main thread with no other thread and no event loop
-beside it. A copy that brought nothing makes the next ones rarer within the cell.
+At most one copy exists at a time, and only while a plain cell runs in the main thread without other threads or event loops.
+A copy that found nothing makes further copies rarer within the cell.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from . import copies
 from .copies import Copy
 from .eligibility import asks_once
 
-PATIENCE_MS = 2  # an answer that comes sooner is not worth a copy
+PATIENCE_MS = 2  # an answer that arrives sooner is not worth a copy
 MAX_SKIPS = 64
-READ_BYTES = 64 * 1024  # see channel
+READ_BYTES = 64 * 1024  # see socket_reader
 
 
 def key_of(job: Job, *, is_batch: bool) -> bytes:
-    """What a single call or a whole batch asks, as one text: equal for equal questions."""
+    """The content of a single call or a whole batch as bytes, equal for equal requests."""
     pieces = [*job.prompts, job.options]
     for kind, payload in job.contexts:
         pieces += [kind.encode(), payload]
@@ -59,12 +59,12 @@ def calls_in(key: bytes) -> int:
 
 
 class Prefetcher:
-    """``mute`` silences a copy.
+    """Forks lookahead copies and stores prefetched calls. ``mute`` silences a copy.
 
     Attributes:
-        ahead: how many calls may be asked before the REPL comes to them; 0 turns it off.
+        ahead: number of calls that can be sent before the REPL reaches them; 0 turns prefetching off.
         copy: in a copy, its end of the socket; None in the REPL itself.
-        used: how many calls that were asked ahead the cell has come to.
+        used: number of prefetched calls that the cell has reached.
     """
 
     def __init__(self, calls: Calls, reader: SocketReader, namespace: dict[str, Any], mute: Callable[[], None]) -> None:
@@ -76,23 +76,23 @@ class Prefetcher:
         self.copy: Copy | None = None
         self.used = 0
         self._prefetched: dict[bytes, deque[Group]] = {}
-        self._overtaken: Counter[bytes] = Counter()  # calls that the REPL made before the copy came to them
+        self._overtaken: Counter[bytes] = Counter()  # calls that the REPL made before the copy reached them
         self._pid = 0
         self._sock: socket.socket | None = None
         self._buffer = bytearray()
         self._has_forked = False
         self._allowed = True
-        self._code: str | None = None  # of the cell, until it was looked at
+        self._code: str | None = None  # the cell's code, until it was parsed
         self._used_at_fork = self._penalty = self._skips = 0
 
     def begin(self, code: str, *, allowed: bool = True) -> None:
-        """A cell starts. A cell that runs again has its answers already, and its clock must not depend on copies."""
+        """Starts a cell. Prefetching is not allowed in a cell executed again: it has its answers, and its clock must not vary."""
         self._allowed, self._code = allowed, code
         self.used = self._used_at_fork = self._penalty = self._skips = 0
         self._has_forked = False
 
     def end(self) -> None:
-        """The cell is over: what was asked ahead in vain is withdrawn."""
+        """Ends the cell: withdraws unused prefetches."""
         self._end_copy()
         for groups in self._prefetched.values():
             for group in groups:
@@ -102,18 +102,18 @@ class Prefetcher:
 
     @property
     def limit(self) -> int:
-        """How many calls a batch may make to be asked ahead as a whole; 0 while nothing is."""
+        """Largest batch that is prefetched as a whole; 0 while prefetching is off."""
         return min(self.ahead, FRAME_CALLS) if self._is_alone() else 0
 
     def take(self, job: Job, *, is_batch: bool = False) -> Group | None:
-        """The call, or the whole batch, that was asked ahead for this job, if there is one."""
+        """The prefetched call or batch for this job; None if there is none."""
         if not self.ahead or not (self._prefetched or self._sock):
             return None
         self._receive()
         key = key_of(job, is_batch=is_batch)
         groups = self._prefetched.get(key)
         if not groups:
-            if self._prefetched:  # the copy went another way
+            if self._prefetched:  # the copy took another path
                 self._end_copy()
             elif self._sock is not None:
                 self._overtaken[key] += 1
@@ -126,9 +126,9 @@ class Prefetcher:
         return group
 
     def fork(self, waiter: ThreadWaiter) -> bool:
-        """Makes a copy, where one is allowed and promises something. True in the copy.
+        """Forks a copy if that is allowed and promising. Returns True in the copy.
 
-        ``waiter`` is that of the call that the REPL waits for; nothing is done when its answer comes at once.
+        ``waiter`` belongs to the call that the REPL waits for. Nothing is forked if its answer arrives at once.
         """
         if not self._may_fork():
             return False
@@ -157,7 +157,7 @@ class Prefetcher:
         return False
 
     def _is_alone(self) -> bool:
-        """No thread and no event loop runs beside this: what follows is decided by the code alone."""
+        """True without other threads and event loops, so that the code alone decides its next steps."""
         return (
             self.ahead > 0
             and self._allowed
@@ -169,7 +169,7 @@ class Prefetcher:
     def _may_fork(self) -> bool:
         if self._sock is not None or not self._is_alone():
             return False
-        if self._has_forked:  # and what did the last one bring?
+        if self._has_forked:  # adapt to the gain of the last copy
             self._has_forked = False
             gained = self.used > self._used_at_fork
             self._penalty = 0 if gained else min(MAX_SKIPS, 2 * self._penalty or 1)
@@ -180,14 +180,14 @@ class Prefetcher:
         return True
 
     def _asks_once(self) -> bool:
-        """Whether there is nothing to find. Looked up while the cell waits anyway."""
+        """True if a copy could find nothing. Computed while the cell waits anyway."""
         if self._code is not None:
             with self._reader.guard.parsing():
                 self._allowed, self._code = not asks_once(self._code), None
         return not self._allowed
 
     def _receive(self) -> None:
-        """Takes what the copy has sent, and asks it."""
+        """Reads the copy's prompts and sends them as calls."""
         sock = self._sock
         while sock is not None and self._sock is sock:
             try:
@@ -235,5 +235,5 @@ class Prefetcher:
         try:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
-        except (ProcessLookupError, ChildProcessError):  # the cell waited for it itself
+        except (ProcessLookupError, ChildProcessError):  # the cell itself waited for it
             return

@@ -1,9 +1,10 @@
-"""Operations that make text out of parts, compiled so that a copy can follow an unknown text through them.
+"""Compiles text operations so that a lookahead copy can follow an unknown text through them.
 
-CPython joins the parts of an f-string, and of ``"...".format(...)``, ``"..." % ...`` and ``"...".join(...)``, without asking
-any method of theirs. In cells these become calls of builtins with the same meaning: C functions in the REPL itself, so no
-frame shows and nothing is slower, and functions that know placeholders in a copy. And ``pattern.search(llm_query(...))``
-looks its method up after its arguments, in which a copy may have begun.
+CPython joins the parts of an f-string, of ``"...".format(...)``, ``"..." % ...`` and ``"...".join(...)`` without calling their
+methods. In cells these become calls of builtins with the same meaning. In the REPL itself they are C functions, so they add
+no frames and cost nothing. In a copy they are functions that support placeholders.
+
+``pattern.search(llm_query(...))`` must look up its method after its arguments, because a copy can start within them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from . import placeholders
 
 MATCHING = ("search", "match", "fullmatch", "findall", "finditer", "split", "sub", "subn", "scanner")
-"""Methods of compiled patterns: a copy has others in their place (see ``copies``)."""
+"""Methods of compiled patterns, which a copy replaces (see ``copies``)."""
 
 _LATE = "__late_method__"
 _PARTS, _JOIN, _FORMAT, _MOD = "__join_parts__", "__join_with__", "__apply_format__", "__apply_mod__"
@@ -38,7 +39,7 @@ def install() -> None:
 
 
 def late_method(owner: Any, name: str) -> Any:
-    """A method of a compiled pattern that is looked up when it is called; of anything else, now."""
+    """Defers the lookup of a compiled pattern's method to its call. Looks up anything else now."""
     if type(owner) is not re.Pattern:
         return getattr(owner, name)
     return lambda *arguments, **options: getattr(owner, name)(*arguments, **options)  # noqa: PLW0108  looked up late
@@ -62,7 +63,7 @@ class _Namer(ast.NodeTransformer):
         return _call(_PARTS, [ast.copy_location(ast.Tuple(parts, ast.Load()), node)], [], node)
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.FormattedValue:
-        node.value = self.visit(node.value)  # but not the format's own parts
+        node.value = self.visit(node.value)  # but not the parts of the format itself
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:

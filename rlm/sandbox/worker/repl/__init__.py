@@ -1,1 +1,1 @@
-"""The REPL of a worker: cell execution, output capture, scaffold names and error reports."""
+"""The REPL of a worker: cell execution, output capture, event loops, scaffold names and error reports."""

@@ -1,7 +1,7 @@
-"""What cells print: taken instead of the process's own streams, sent in chunks, head and tail kept. Thread-safe.
+"""Captures the output of cells in place of the process's own streams, and sends it in chunks. Thread-safe.
 
-The head goes to the host as it comes, so that a process that dies leaves what it had printed; beyond half the limit only
-the tail is kept, and the host is told how much fell out between. It must not know the wire.
+The head is sent as it is printed, so that it survives the death of the process. Beyond half the limit only the tail is
+retained, and the host receives the number of characters dropped in between. This module must not know the wire.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from ..sigint_guard import SigintGuard
 
 CHUNK_CHARS = 8 * 1024
-FLUSH_S = 0.05  # how old printed text may get before the next print sends it
-QUICK_FLUSHES = 32  # a cell's first lines are sent one by one: most cells print fewer
+FLUSH_S = 0.05  # age of printed text at which the next print sends it
+QUICK_FLUSHES = 32  # the first lines of a cell are sent one by one; most cells print fewer
 LATE_PIECES = 10_000
-MAX_FULL_CHARS = 16_000_000  # of ``_stdout``, the full text that code may look at again
+MAX_FULL_CHARS = 16_000_000  # of ``_stdout``, the full text that code can read again
 
 
 class Stream(io.TextIOBase):
-    """Stands in for ``sys.stdout`` or ``sys.stderr``."""
+    """Replaces ``sys.stdout`` or ``sys.stderr``."""
 
     def __init__(self, name: str, send: Callable[[str], None], guard: SigintGuard) -> None:
         self._name = name
@@ -32,8 +32,8 @@ class Stream(io.TextIOBase):
         self._bytes = _Bytes(self)
         self._limit = CHUNK_CHARS
         self._live = False
-        self._late: deque[str] = deque(maxlen=LATE_PIECES)  # printed by finalizers while code of ours ran
-        self.muted = False  # in a copy of the REPL
+        self._late: deque[str] = deque(maxlen=LATE_PIECES)  # printed by finalizers while the worker's own code ran
+        self.muted = False  # in a lookahead copy
         self._reset()
 
     def _reset(self) -> None:
@@ -49,7 +49,7 @@ class Stream(io.TextIOBase):
         self._full_chars = 0
 
     def begin(self, limit_chars: int) -> None:
-        """A cell starts. What leftover threads printed since the last one belongs to it."""
+        """Starts a cell. It includes the output of leftover threads since the last one."""
         with self._guard, self._lock:
             early = "".join(self._waiting)[-CHUNK_CHARS:]
             self._reset()
@@ -59,7 +59,7 @@ class Stream(io.TextIOBase):
                 self._add(early)
 
     def end(self) -> tuple[int, str]:
-        """The cell is over: how many characters fell out, and the text after them. Sends the rest of the head."""
+        """Ends the cell and sends the rest of the head. Returns the number of dropped characters and the text after them."""
         with self._guard, self._lock:
             self._take_late()
             self._send_waiting()
@@ -130,7 +130,9 @@ class Stream(io.TextIOBase):
     def _keep_tail(self, text: str) -> None:
         self._tail.append(text)
         self._tail_chars += len(text)
-        if self._tail_chars > 2 * self._limit:  # not at every print: joining costs as much as there is
+        if (
+            self._tail_chars > 2 * self._limit
+        ):  # not at every print, because a join costs time in proportion to the text
             self._cut_tail()
 
     def _cut_tail(self) -> None:
@@ -170,11 +172,11 @@ class Stream(io.TextIOBase):
         return False
 
     def close(self) -> None:
-        """Code that closes stdout would lose everything printed later."""
+        """Does nothing, because a closed stdout would lose all later output."""
 
 
 class _Bytes(io.RawIOBase):
-    """``sys.stdout.buffer``: bytes are text here."""
+    """Replaces ``sys.stdout.buffer``; its bytes are decoded to text."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

@@ -1,7 +1,7 @@
-"""One event loop for a whole REPL, so that tasks outlive their cell; and ``asyncio.run`` that works in any cell.
+"""One event loop per REPL, so that tasks outlive their cell, and an ``asyncio.run`` that works in any cell.
 
-Where a loop is running already (a cell that awaits), ``asyncio.run`` and ``run_until_complete`` go to a thread of their own
-and the cell waits for it: what a notebook's user expects, and what plain asyncio refuses.
+Plain asyncio refuses ``asyncio.run`` and ``run_until_complete`` while a loop is running, as in a cell that awaits. Here they
+run in a thread of their own while the cell waits, as users of notebooks expect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 _stock_run = asyncio.run
-DRAIN_S = 0.5  # how long cancelled tasks may clean up after a cell was stopped
+DRAIN_S = 0.5  # time for cancelled tasks to clean up after a cell was stopped
 
 
 class ReplLoop(asyncio.SelectorEventLoop):
@@ -27,7 +27,7 @@ class ReplLoop(asyncio.SelectorEventLoop):
 
 
 def run_beside(coro: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to its end in a loop of another thread, while this one waits."""
+    """Runs a coroutine to its end in another thread's loop, while this thread waits."""
     began = threading.Event()
     place: list[Any] = []
     result: list[Any] = []
@@ -62,11 +62,11 @@ def run_beside(coro: Coroutine[Any, Any, Any]) -> Any:
 
 with (
     warnings.catch_warnings()
-):  # deprecated since Python 3.14; what takes its place, from 3.16 on, cannot be told a default
+):  # deprecated since Python 3.14; its replacement, from 3.16 on, cannot set a default loop
     warnings.simplefilter("ignore", DeprecationWarning)
 
     class _LoopOnDemand(asyncio.DefaultEventLoopPolicy):
-        """The current loop of the main thread is made when somebody asks for it."""
+        """Creates the main thread's current loop on demand."""
 
         def __init__(self, demand: Callable[[], None]) -> None:
             super().__init__()
@@ -79,10 +79,10 @@ with (
 
 
 class LoopOwner:
-    """Owns the REPL's loop; replaces it when code closed it or an interrupt went through it.
+    """Owns the REPL's loop, and replaces it after code closed it or an interrupt hit it.
 
-    A loop takes half a megabyte, which most REPLs never need: it is made for the first cell that awaits, or that asks for
-    the current loop.
+    A loop takes half a megabyte, which most REPLs never need. It is created for the first cell that awaits or requests the
+    current loop.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class LoopOwner:
             self._make()
 
     def ensure(self) -> None:
-        """Before a cell: an open loop, and the current one of this thread, if there was need of one yet."""
+        """Before a cell: makes an open loop the current one of this thread, if the REPL has needed one yet."""
         if self._made is None:
             return
         if self._made.is_closed():
@@ -116,12 +116,12 @@ class LoopOwner:
             asyncio.set_event_loop(self._made)
 
     def close(self) -> None:
-        """Ends the loop, where one was made."""
+        """Closes the loop if there is one."""
         if self._made is not None:
             self._made.close()
 
     def run(self, main: Coroutine[Any, Any, Any], **options: Any) -> Any:
-        """Stands in for ``asyncio.run``."""
+        """Replaces ``asyncio.run``."""
         if asyncio._get_running_loop() is not None:
             return run_beside(main)
         try:
@@ -141,10 +141,10 @@ class LoopOwner:
             raise
 
     def _renew(self) -> None:
-        """An interrupt may have hit the loop in the middle of its own work: it is not used again."""
+        """Replaces the loop, because an interrupt can have hit it in the middle of its own work."""
         old = self._loop
         self._make()
-        old.set_exception_handler(lambda _loop, _context: None)  # what its tasks still raise is no longer of interest
+        old.set_exception_handler(lambda _loop, _context: None)  # errors of its remaining tasks are of no interest
         tasks = [task for task in asyncio.all_tasks(old) if not task.done()]
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Executes one cell in the REPL's namespace, and finds out what came of it. Knows nothing of sockets."""
+"""Executes one cell in the REPL's namespace and collects its outcome. It knows no sockets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .event_loop import LoopOwner
 from .reports import describe_error, describe_traceback, remember_source, show_value
 from .scaffold import Scaffold
 
-VALUE = "__cell_value__"  # where the value of a last expression goes on its way to the echo
-BALLAST_BYTES = 16 * 1024 * 1024  # given back when memory runs out, so that the error can still be reported
-MAX_SCANNED = 1000  # items of one list that are looked at for forgotten coroutines
+VALUE = "__cell_value__"  # variable that carries the value of a last expression to the echo
+BALLAST_BYTES = 16 * 1024 * 1024  # released when memory runs out, so that the error can still be reported
+MAX_SCANNED = 1000  # items of one list that are searched for coroutines
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What the host is told, besides the printed text. ``answer`` is a dumped value."""
+    """Outcome of a cell without its printed text. ``answer`` is an encoded value."""
 
     end: str = "ok"
     echo: str | None = None
@@ -48,8 +48,8 @@ class Executor:
         warnings.filterwarnings("always", message="coroutine .* was never awaited", category=RuntimeWarning)
 
     def execute(self, name: str, code: str) -> Outcome:
-        """Runs a cell to its end. The main thread is the cell's own in between, and a SIGINT stops it there."""
-        self._guard.pending = False  # the host sends a cell only after it has sent all SIGINTs of the one before
+        """Runs a cell to its end. In between, the main thread runs the cell's code, and a SIGINT stops it there."""
+        self._guard.pending = False  # the host sends a cell only after all SIGINTs for the previous one
         outcome = Outcome(notes=self._scaffold.restore())
         self._forgotten.clear()
         if self._ballast is None:
@@ -122,7 +122,7 @@ class Executor:
             self._ballast = None
 
     def _find_forgotten(self) -> list[str]:
-        """Coroutines that were thrown away unawaited, and those that a variable still holds."""
+        """Notes on coroutines that were never awaited: discarded ones, and those that a variable still holds."""
         notes = [
             f"A coroutine of {name} was never awaited, so it did not run: write `await {name}(...)`."
             for name in dict.fromkeys(self._forgotten)
@@ -153,7 +153,7 @@ class Executor:
 
 
 def compile_cell(code: str, filename: str) -> types.CodeType:
-    """A cell as one code object; the value of a last expression goes to VALUE. Awaits at top level are found by compiling."""
+    """Compiles a cell to one code object that stores the value of a last expression in VALUE. Top-level await is allowed."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     tree = compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
     last = tree.body[-1] if tree.body else None

@@ -1,4 +1,4 @@
-"""How a value or an exception is shown to the model: bounded, and without frames of the scaffold."""
+"""Formats values and exceptions for the model: bounded in size, and without frames of the scaffold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CELL = "<cell "
 
 
 def remember_source(filename: str, code: str) -> None:
-    """Lets tracebacks, ``inspect`` and ``warnings`` find the lines of a cell."""
+    """Makes the lines of a cell available to tracebacks, ``inspect`` and ``warnings``."""
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
 
 
@@ -42,7 +42,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def describe_traceback(error: BaseException) -> str:
-    """The traceback as the model should see it."""
+    """The traceback to show to the model."""
     try:
         shown = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
         _drop_frames(shown, set())
@@ -64,7 +64,7 @@ def _drop_frames(shown: traceback.TracebackException, seen: set[int]) -> None:
 
 
 def show_value(value: object, limit: int = MAX_ECHO_CHARS) -> str:
-    """``repr`` of a value, cut in the middle; large plain data is not written out only to be thrown away."""
+    """``repr`` of a value, cut in the middle. Large plain data is cut before it is formatted."""
     if type(value) in (str, bytes) and len(value) > limit:  # type: ignore[arg-type]
         head, tail = value[: limit // 2], value[-(limit // 2) :]  # type: ignore[index]
         return f"{head!r}\n... [{len(value) - limit:,} left out] ...\n{tail!r}"  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def show_value(value: object, limit: int = MAX_ECHO_CHARS) -> str:
 
 
 def size_of(value: object) -> int | None:
-    """``len(value)`` where asking for it runs no code of the cell."""
+    """``len(value)``, or None if that would run code of the cell."""
     length = getattr(type(value), "__len__", None)
     if length is None or (isinstance(length, types.FunctionType) and length.__module__ == "__main__"):
         return None

@@ -1,6 +1,6 @@
-"""The names that every cell finds: query functions, FINAL and its kin, ``answer``, ``context``; and their restoring.
+"""The scaffold: names that every cell can use (query functions, FINAL, ``answer``, ``context``), restored if overwritten.
 
-It must not know how calls or frames travel.
+This module must not know how calls or frames travel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOTHING = object()
 
 
 class Listing(str):
-    """Text that also reads as such when it is echoed."""
+    """Text whose ``repr`` is the text itself, for the echo."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ class Listing(str):
 
 
 class Scaffold:
-    """Puts the names into a namespace, and keeps the answer that code gives."""
+    """Defines the scaffold names in a namespace, and stores the answer that code gives."""
 
     def __init__(self, namespace: dict[str, Any], queries: Queries) -> None:
         self._namespace = namespace
@@ -52,7 +52,7 @@ class Scaffold:
             "BudgetExceeded": BudgetExceeded,
             "FailedCall": FailedCall,
         }
-        # A name that programs use for data of their own: it is theirs once they assign it, and never restored.
+        # Programs use this name for data of their own. Once assigned, it is theirs and is never restored.
         self._budget = queries.budget
         namespace.update(self._names, answer=self._answer, budget=self._budget)
 
@@ -60,7 +60,7 @@ class Scaffold:
         self._context = self._namespace["context"] = context
 
     def restore(self) -> list[str]:
-        """Puts back what code overwrote or deleted; one sentence for each kind."""
+        """Restores names that code overwrote or deleted. Returns notes for the model."""
         lost = [name for name, value in self._names.items() if self._namespace.get(name) is not value]
         for name in lost:
             self._namespace[name] = self._names[name]
@@ -89,7 +89,7 @@ class Scaffold:
         raise AnswerGiven
 
     def final_var(self, name: object) -> NoReturn:
-        """Gives a variable, named by a str, as the answer, and ends the cell."""
+        """Gives the variable with this name as the answer, and ends the cell."""
         if not isinstance(name, str):
             self.final(name)
         key = name.strip().strip("\"'`").strip()
@@ -100,13 +100,13 @@ class Scaffold:
         raise NameError(f"FINAL_VAR: there is no variable named {key!r}. Defined: {self._names_defined()}")
 
     def submit(self, *values: object, **fields: object) -> NoReturn:
-        """As FINAL; keyword arguments become a dict."""
+        """Gives the answer as FINAL does. Keyword arguments become a dict."""
         if len(values) + bool(fields) != 1:
             raise TypeError("SUBMIT takes one value, or fields by name: SUBMIT(x) or SUBMIT(a=1, b=2)")
         self.final(values[0] if values else fields)
 
     def show_vars(self) -> str:
-        """Names, types and sizes of all variables."""
+        """Lists names, types and sizes of all variables."""
         lines = [f"context: {type(self._namespace.get('context')).__name__}{_sized(self._namespace.get('context'))}"]
         lines += [f"{name}: {type(value).__name__}{_sized(value)}" for name, value in self.variables()]
         return Listing("\n".join(lines))
@@ -115,7 +115,7 @@ class Scaffold:
         return ", ".join(name for name, _ in self.variables()[:50]) or "none"
 
     def variables(self) -> list[tuple[str, object]]:
-        """What code has defined: no scaffold, no modules, no names with an underscore in front."""
+        """Variables defined by code, without scaffold names, modules and names that start with an underscore."""
         scaffold = {**self._names, "context": self._context, "answer": self._answer, "budget": self._budget}
         return [
             (name, value)
@@ -127,7 +127,7 @@ class Scaffold:
         ][:MAX_LISTED]
 
     def take_answer(self) -> tuple[object] | None:
-        """The answer given since the last time, in a tuple of one, or None."""
+        """The answer given since the last call, in a tuple of one, or None."""
         given, self._given = self._given, _NOTHING
         if given is not _NOTHING:
             return (given,)
@@ -145,7 +145,7 @@ def _sized(value: object) -> str:
 
 
 def _no_input(prompt: object = "") -> NoReturn:
-    raise RuntimeError("input() is not available: nobody is at the keyboard. Work with `context` and the variables.")
+    raise RuntimeError("input() is not available. Work with `context` and the variables.")
 
 
 def _no_breakpoint(*_args: object, **_options: object) -> None:
@@ -161,15 +161,15 @@ def _help(*subjects: object) -> None:
         print("help() without a subject is not available; use help(something).")
     for subject in subjects:
         try:
-            import pydoc  # noqa: PLC0415  7 ms of every start, for what few cells ask
+            import pydoc  # noqa: PLC0415  saves 7 ms of every start; few cells call it
 
             print(pydoc.plain(pydoc.render_doc(subject)))
-        except Exception:  # sources and docs may be out of reach inside the sandbox
+        except Exception:  # sources and docs can be unreadable inside the sandbox
             print(getattr(subject, "__doc__", None) or f"No help found for {subject!r}.")
 
 
 def patch_builtins() -> None:
-    """Nothing in a cell may wait for a person."""
+    """Replaces builtins that wait for a person."""
     for name, value in {"input": _no_input, "help": _help, "exit": _exit, "quit": _exit}.items():
         setattr(builtins, name, value)
     sys.breakpointhook = _no_breakpoint

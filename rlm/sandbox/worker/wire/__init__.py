@@ -1,1 +1,1 @@
-"""Wire format of a worker: frames and plain values as bytes."""
+"""Wire format between worker and host: frames, and plain values as bytes."""

@@ -1,10 +1,10 @@
-"""Frames: how bytes on the private socket become messages and back. Pure: no sockets, no clock.
+"""Frames: encodes messages as bytes and decodes them. Pure: no sockets, no clock.
 
     frame    = header length (u32) | body length (u32) | header, a JSON object with a type "t" | body, raw bytes
     message  = one frame, or several: frames of type "part" whose bodies come before that of the frame that ends it
 
-Both ends use this file, and neither trusts the other: every length is checked before anything is kept for it. It must not
-know what the messages mean.
+Both ends use this file, and neither trusts the other: every length is checked before memory is allocated for it. This module
+must not know the meaning of messages.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _DECODER = json.JSONDecoder()
 
 
 class WireError(ValueError):
-    """The bytes are not frames, or a frame is larger than allowed."""
+    """The bytes are not frames, or a frame exceeds a limit."""
 
 
 class Message(NamedTuple):
-    """``header["t"]`` is always a str."""
+    """A header with a type, and a body. ``header["t"]`` is always a str."""
 
     header: dict[str, object]
     body: bytes
@@ -39,7 +39,7 @@ class Message(NamedTuple):
 
 
 def encode_text(text: str) -> bytes:
-    """UTF-8 that also carries lone surrogates, so that every ``str`` arrives as it was."""
+    """UTF-8 that also encodes lone surrogates, so that every ``str`` round-trips."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -51,7 +51,7 @@ def decode_text(data: bytes) -> str:
 
 
 def pack(header: dict[str, object], body: bytes = b"") -> bytes:
-    """One frame."""
+    """Encodes one frame."""
     head = _ENCODER.encode(header).encode("ascii")
     if len(head) > MAX_HEADER_BYTES or len(body) > MAX_BODY_BYTES:
         raise WireError(f"frame too large: header {len(head)}, body {len(body)} bytes")
@@ -59,7 +59,7 @@ def pack(header: dict[str, object], body: bytes = b"") -> bytes:
 
 
 def pack_message(header: dict[str, object], body: bytes) -> Iterator[bytes]:
-    """The frames of one message, however large its body is."""
+    """Encodes one message of any size, as frames."""
     view, start = memoryview(body), 0
     while len(body) - start > PART_BYTES:
         yield pack({"t": PART}, bytes(view[start : start + PART_BYTES]))
@@ -74,14 +74,14 @@ def _read_header(data: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise WireError(f"header is not JSON: {error}") from None
     if end != len(text):
-        raise WireError("header is not JSON: something follows it")
+        raise WireError("header is not JSON: trailing data")
     if not isinstance(header, dict) or not isinstance(header.get("t"), str):
         raise WireError("header is not an object with a type")
     return header
 
 
 class Decoder:
-    """Bytes in, whole messages out. After a WireError the stream cannot be read any further."""
+    """Decodes a stream of bytes to whole messages. After a WireError it must not be used again."""
 
     def __init__(self, max_message_bytes: int | None = None) -> None:
         self._max_message_bytes = max_message_bytes
@@ -89,15 +89,15 @@ class Decoder:
         self._parts = bytearray()
 
     def feed(self, data: bytes | bytearray) -> list[Message]:
-        """The messages that ``data`` completes.
+        """Decodes the messages that ``data`` completes.
 
         Raises:
-            WireError: for lengths over the limits and headers that are not headers.
+            WireError: a length exceeds its limit, or a header is malformed.
         """
         if self._buffer:
             self._buffer += data
             data = self._buffer
-        found: list[Message] = []
+        messages: list[Message] = []
         start, size = 0, len(data)
         while size - start >= PREFIX.size:
             head_len, body_len = PREFIX.unpack_from(data, start)
@@ -111,12 +111,12 @@ class Decoder:
             if header["t"] == PART:
                 self._parts += memoryview(data)[body_at:end]
             else:
-                found.append(Message(header, self._whole_body(data, body_at, end)))
+                messages.append(Message(header, self._whole_body(data, body_at, end)))
         if data is self._buffer:
             del self._buffer[:start]
-        elif start < size:  # most often whole frames arrive, and nothing is kept
+        elif start < size:  # whole frames arrive most often, and leave nothing to buffer
             self._buffer += memoryview(data)[start:]
-        return found
+        return messages
 
     def _whole_body(self, data: bytes | bytearray, body_at: int, end: int) -> bytes:
         if not self._parts:

@@ -1,11 +1,11 @@
-"""Plain Python data as bytes, with its types kept: never pickle, and safe to read from a hostile sender. Pure.
+"""Encodes plain Python data with its types. Never pickle, and safe to decode from a hostile sender. Pure.
 
     kind "s"  text, as UTF-8
     kind "b"  bytes, as they are
     kind "j"  anything else, as JSON: lists and objects with text keys stand for themselves, every other type is
               ``{"$": type, "v": ...}``
 
-Subclasses arrive as the plain type they extend; any other object arrives as its ``str()``.
+Subclasses are encoded as the plain type that they extend, and any other object as its ``str()``.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Any
 from .frames import WireError, decode_text, encode_text
 
 TAG = "$"
-MAX_DEPTH = 100  # levels of nesting that keep their types; what lies deeper arrives as text
-MAX_CONTAINERS = 4_000_000  # in data that is read: an empty list is two bytes on the wire and 56 in memory
+MAX_DEPTH = 100  # levels of nesting that keep their types; deeper data is encoded as text
+MAX_CONTAINERS = 4_000_000  # limits on decoded data: an empty list is two bytes on the wire and 56 in memory
 MAX_ITEMS = 16_000_000
 _JSON_INT = 2**63  # larger ones are written in hexadecimal: decimal digits are quadratic, and limited to 4,300
 
 
 class NotPlain(TypeError):
-    """Data that must keep its types holds something that is not plain."""
+    """Data that must keep its types contains an object that is not plain data."""
 
 
 class TooLarge(ValueError):
-    """The value is larger than the caller wants to send."""
+    """The value exceeds the caller's limit."""
 
 
 def safe_str(value: object) -> str:
-    """``str(value)``, whatever the object does instead."""
+    """``str(value)``, or a description of the error that it raised."""
     try:
         return str.__str__(str(value))
     except (KeyboardInterrupt, SystemExit):
@@ -45,11 +45,11 @@ def safe_str(value: object) -> str:
 
 
 def dump(value: object, *, strict: bool = False, max_chars: int | None = None) -> tuple[str, bytes]:
-    """Kind and bytes of a value.
+    """Encodes a value; returns its kind and bytes.
 
     Args:
-        strict: refuse what is not plain data, instead of sending its ``str()``.
-        max_chars: stop early when the value is larger than about this.
+        strict: reject objects that are not plain data, instead of encoding their ``str()``.
+        max_chars: stop early if the value is larger than about this.
 
     Raises:
         NotPlain: with ``strict`` only.
@@ -69,10 +69,10 @@ def dump(value: object, *, strict: bool = False, max_chars: int | None = None) -
 
 
 def load(kind: object, data: bytes, *, trusted: bool = False) -> Any:
-    """The value that ``dump`` was given. ``trusted`` lifts the limits on the number of its parts.
+    """Decodes a value. ``trusted`` lifts the limits on the number of its parts.
 
     Raises:
-        WireError: when the bytes are not such a value.
+        WireError: the bytes are not an encoded value.
     """
     if kind == "s":
         return decode_text(data)
@@ -97,10 +97,10 @@ class _Encoder:
     def __init__(self, strict: bool, max_chars: int | None) -> None:
         self._strict = strict
         self._left = max_chars
-        self._path: set[int] = set()  # containers being written, to notice cycles
+        self._path: set[int] = set()  # containers being encoded, to detect cycles
 
     def encode(self, value: object, depth: int, hashed: bool) -> object:
-        """The value as JSON. ``hashed``: it stands in a set or as a key, and must be hashable for the reader too."""
+        """Encodes a value as a JSON tree. With ``hashed`` it is a key or in a set, so its decoded form must be hashable."""
         self._spend(1)
         if value is None or value is True or value is False:
             return value
@@ -150,7 +150,7 @@ class _Encoder:
         if isinstance(value, (bytes, bytearray)):
             self._spend(len(value))
             return {TAG: "bytes", "v": base64.b64encode(value).decode("ascii")}
-        if isinstance(value, dt.datetime):  # before date: a datetime is one
+        if isinstance(value, dt.datetime):  # before date, because a datetime is one
             return {TAG: "datetime", "v": dt.datetime.isoformat(value)}
         if isinstance(value, dt.date):
             return {TAG: "date", "v": dt.date.isoformat(value)}
@@ -177,7 +177,7 @@ class _Encoder:
         if self._left is not None:
             self._left -= chars
             if self._left < 0:
-                raise TooLarge("larger than asked for")
+                raise TooLarge("larger than the limit")
 
 
 _DECODERS: dict[str, Callable[[Any], object]] = {
@@ -201,17 +201,17 @@ def _a_list(value: object) -> list[Any]:
     return value
 
 
-def _decode_object(found: dict[str, Any]) -> object:
-    tag = found.get(TAG)
+def _decode_object(tagged: dict[str, Any]) -> object:
+    tag = tagged.get(TAG)
     if tag is None:
-        return found
-    if len(found) != 2 or tag not in _DECODERS:
+        return tagged
+    if len(tagged) != 2 or tag not in _DECODERS:
         raise ValueError("unknown type")
-    return _DECODERS[tag](found["v"])
+    return _DECODERS[tag](tagged["v"])
 
 
 def _check_depth(value: object) -> None:
-    """Refuses what no honest sender nests: it would break recursive code of the reader later."""
+    """Rejects nesting that no honest sender produces, because it would break recursive code of the reader later."""
     level: list[Any] = [value]
     for _ in range(2 * MAX_DEPTH):
         below: list[Any] = []
