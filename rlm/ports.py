@@ -120,45 +120,45 @@ class Scheduler(Protocol):
 
 
 ServeSubcall = Callable[[Subcall], Awaitable[SubcallOutcome]]
-"""Given by the engine to a REPL: answers one sub-call. An exception that it raises is an error of the run."""
+"""Answers one sub-call of a REPL; given by the engine. An exception that it raises is an error of the run."""
 
 Flush = Callable[[], None]
-"""Given likewise: makes what happened so far survive the end of the process. What it raises is an error of the run, too."""
+"""Makes everything that happened so far durable; given by the engine. An exception that it raises is an error of the run."""
 
 
 class Repl(Protocol):
-    """One node's REPL: a namespace in a confined process. One cell at a time."""
+    """One node's REPL: a namespace in a confined process. It executes one cell at a time."""
 
     async def execute(self, cell: Cell, serve: ServeSubcall, flush: Flush | None = None) -> CellResult:
-        """Runs a cell to its end, answering its sub-calls through ``serve`` (each in a task of its own).
+        """Runs a cell to its end, and answers its sub-calls through ``serve``, each in its own task.
 
-        ``keep`` is called before answers are handed over, once for all that go together; what it raises ends the cell.
-        Cancelling this coroutine stops the cell and its open sub-calls; the REPL can then only be closed.
+        ``flush`` is called once before each group of answers is sent to the cell; an exception of it ends the cell.
+        Cancelling this coroutine stops the cell and its open sub-calls. The REPL can then only be closed.
 
         Raises:
-            SandboxError: when the REPL is gone and could not be replaced.
+            SandboxError: the REPL is gone and could not be replaced.
         """
         ...
 
     async def read(self, name: str) -> PlainValue:
-        """The value of a variable.
+        """Returns the value of a variable.
 
         Raises:
-            KeyError: when there is none of this name.
-            SandboxError: when the REPL is gone.
+            KeyError: the variable does not exist.
+            SandboxError: the REPL is gone.
         """
         ...
 
     def stop(self) -> None:
-        """Ends the cell that runs, if one does: by an interrupt, and soon after by force.
+        """Stops the running cell, if any: by an interrupt, and soon after by force.
 
-        ``execute`` then returns a result whose end is "interrupted", unless the cell's own was reached first; variables are kept
-        where an interrupt was enough.
+        ``execute`` then returns a result with the end "interrupted", unless the cell ended by itself first. Variables survive
+        if the interrupt was enough.
         """
         ...
 
     async def variables(self) -> ReplVariables:
-        """All variables that code has defined; values too large to send arrive as their cut ``repr``."""
+        """Returns all variables that code has defined. A value too large to send is replaced by its cut ``repr``."""
         ...
 
     async def aclose(self) -> None:
@@ -167,22 +167,22 @@ class Repl(Protocol):
 
 
 class Sandbox(Protocol):
-    """Makes REPLs. ``level`` names the isolation in force."""
+    """Opens REPLs. ``level`` names the isolation in force."""
 
     @property
     def level(self) -> str: ...
 
     async def open(self, spec: ReplSpec) -> Repl:
-        """A new REPL that holds ``spec.context`` as ``context``.
+        """Opens a REPL that holds ``spec.context`` as ``context``.
 
         Raises:
-            ContextError: when the context cannot cross into the sandbox.
-            SandboxUnavailableError: when no process could be started.
+            ContextError: the context cannot enter the sandbox.
+            SandboxUnavailableError: no process could be started.
         """
         ...
 
     async def aclose(self) -> None:
-        """Ends every REPL. Safe to call twice."""
+        """Closes every REPL. Safe to call twice."""
         ...
 
 

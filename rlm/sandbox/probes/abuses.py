@@ -131,7 +131,7 @@ def frame(header, body=b''):
     return struct.pack('>II', len(head), len(body)) + head + body
 
 def ask(number, prompt=b'x'):
-    return frame({'t': 'call', 'first': number, 'prompts': [len(prompt)]}, prompt)
+    return frame({'t': 'call', 'kind': 'model', 'first': number, 'prompts': [len(prompt)]}, prompt)
 """
 _SENT: dict[str, str] = {
     "garbage": "os.urandom(4096)",
@@ -139,18 +139,21 @@ _SENT: dict[str, str] = {
     "a frame of 300 MB": "struct.pack('>II', 30, 300 << 20) + bytes(30)",
     "a header of 4 GB": "bytes([255] * 8)",
     "an unknown type": "frame({'t': 'shutdown'})",
-    "a header that is no object": "frame(b'[1, 2, 3]')",
-    "a header that is no text": "frame(bytes([255, 254, 253]))",
+    "a header that is not an object": "frame(b'[1, 2, 3]')",
+    "a header that is not text": "frame(bytes([255, 254, 253]))",
     "a header nested too deeply": "frame(b'[' * 60_000)",
     "a forged answer": "frame({'t': 'reply', 'items': [[1, 's', 1]]}, b'x')",
     "a value that nobody asked for": "frame({'t': 'value', 'kind': 's'}, b'x')",
     "ready a second time": "frame({'t': 'ready'})",
     "an end without a report": "frame({'t': 'done', 'end': 'ok'})",
     "a call with another's number": "ask(77)",
-    "a call of negative length": "frame({'t': 'call', 'first': 1, 'prompts': [-1]})",
-    "a call of a false length": "frame({'t': 'call', 'first': 1, 'prompts': [5]}, b'x')",
-    "a number that is none": "frame({'t': 'call', 'first': 1e400, 'prompts': [1]}, b'x')",
-    "an unknown option": "frame({'t': 'call', 'first': 1, 'prompts': [1], 'options': 12}, b'{\"budget\":9}x')",
+    "a call of negative length": "frame({'t': 'call', 'kind': 'model', 'first': 1, 'prompts': [-1]})",
+    "a call of a false length": "frame({'t': 'call', 'kind': 'model', 'first': 1, 'prompts': [5]}, b'x')",
+    "a number that is infinite": "frame({'t': 'call', 'kind': 'model', 'first': 1e400, 'prompts': [1]}, b'x')",
+    "a sub-call of an unknown kind": "frame({'t': 'call', 'kind': 'tool', 'first': 1, 'prompts': [1]}, b'x')",
+    "a sub-call without a kind": "frame({'t': 'call', 'first': 1, 'prompts': [1]}, b'x')",
+    "a budget query with a prompt": "frame({'t': 'call', 'kind': 'budget', 'first': 1}, b'x')",
+    "an unknown option": "frame({'t': 'call', 'kind': 'model', 'first': 1, 'prompts': [1], 'options': 12}, b'{\"budget\":9}x')",
     "more calls than may be open": "b''.join(ask(number) for number in range(1, 2200))",
     "withdrawal of others' calls": "frame({'t': 'cancel', 'calls': [-1]})",
     "a part without an end": "frame({'t': 'part'}, bytes(1 << 20))",
@@ -158,7 +161,7 @@ _SENT: dict[str, str] = {
 _DONE: dict[str, tuple[float, str]] = {
     "the socket is closed": (5.0, "os.close(fd); time.sleep(1)"),
     "half a frame, then silence": (1.0, "os.write(fd, bytes(3)); time.sleep(30)"),
-    "parts without end": (
+    "endless parts": (
         3.0,
         "part = frame({'t': 'part'}, bytes(1 << 20))\nwhile True: os.write(fd, part)",
     ),
@@ -176,7 +179,7 @@ _DONE: dict[str, tuple[float, str]] = {
     "an answer of 300 MB": (5.0, "FINAL('x' * (300 << 20))"),
     "an answer nested too deeply": (5.0, "x = []\nfor _ in range(100_000): x = [x]\nFINAL(x)"),
     "a million variables": (5.0, "globals().update({f'v{n}': n for n in range(10**6)})"),
-    "a traceback without end": (5.0, "raise ValueError('x' * (100 << 20))"),
+    "an endless traceback": (5.0, "raise ValueError('x' * (100 << 20))"),
 }
 
 WIRE: tuple[Probe, ...] = (
