@@ -62,13 +62,13 @@ class CellRunner:
 
     def __init__(
         self,
-        link: WorkerTransport,
+        transport: WorkerTransport,
         process: WorkerProcess,
         limits: ReplLimits,
         serve: ServeSubcall,
         flush: Flush | None = None,
     ) -> None:
-        self._link = link
+        self._transport = transport
         self._process = process
         self._limits = limits
         self._serve = serve
@@ -92,8 +92,8 @@ class CellRunner:
             ProtocolViolationError: the worker broke the protocol.
             BaseException: any error raised by ``serve``.
         """
-        self._link.listen(self)
-        self._link.send(self._link.session.start(cell, name))
+        self._transport.listen(self)
+        self._transport.send(self._transport.session.start(cell, name))
         self._check_time()
         try:
             async with asyncio.TaskGroup() as group:
@@ -103,7 +103,7 @@ class CellRunner:
                 finally:
                     self._cancel_calls()
         finally:
-            self._link.listen(None)
+            self._transport.listen(None)
             self.watch.set_waiting(False)
             if self._timer is not None:
                 self._timer.cancel()
@@ -175,11 +175,11 @@ class CellRunner:
             except Exception as error:  # noqa: BLE001  raised again where the cell is awaited
                 self._give_up(error)
                 return
-            self._link.send(self._link.session.answer(answers))
+            self._transport.send(self._transport.session.answer(answers))
             self._note_waiting()
 
     def _note_waiting(self) -> None:
-        self.watch.set_waiting(self._link.session.open_calls > 0)
+        self.watch.set_waiting(self._transport.session.open_calls > 0)
 
     def _cancel_calls(self) -> None:
         self._ending = True

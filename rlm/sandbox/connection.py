@@ -22,9 +22,9 @@ class WorkerKilled(SandboxDiedError):
 class WorkerConnection:
     """One live worker process and its transport."""
 
-    def __init__(self, process: WorkerProcess, link: WorkerTransport) -> None:
+    def __init__(self, process: WorkerProcess, transport: WorkerTransport) -> None:
         self.process = process
-        self.link = link
+        self.transport = transport
         self._exit = asyncio.create_task(self._watch_exit())
 
     async def _watch_exit(self) -> str:
@@ -33,7 +33,7 @@ class WorkerConnection:
         The end of file is not enough: a child of the process can have inherited its socket, and keeps it open.
         """
         how = await self.process.wait()
-        asyncio.get_running_loop().call_later(EXIT_DRAIN_S, self.link.fail, WorkerGone())
+        asyncio.get_running_loop().call_later(EXIT_DRAIN_S, self.transport.fail, WorkerGone())
         return how
 
     async def expect(self, kind: type[E], timeout_s: float) -> E:
@@ -45,7 +45,7 @@ class WorkerConnection:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                event = await self.link.next_event()
+                event = await self.transport.next_event()
         except TimeoutError as error:
             await self.end()
             why = f"did not answer within {timeout_s:g} s"
@@ -66,5 +66,5 @@ class WorkerConnection:
         """Kills the process if it still runs; returns how it ended."""
         self.process.kill()
         how = await asyncio.shield(self._exit)
-        await self.link.aclose()
+        await self.transport.aclose()
         return how

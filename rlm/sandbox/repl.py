@@ -59,7 +59,7 @@ class WorkerRepl:
         self._watch = watch
         self._evicted_mb = 0
         self._worker: WorkerConnection | None = None
-        self._running: CellRunner | None = None
+        self._runner: CellRunner | None = None
         self._busy = False
         self._closed = False
 
@@ -86,7 +86,7 @@ class WorkerRepl:
         session = Session(limits)
         worker = self._worker = WorkerConnection(process, await WorkerTransport.connect(process.sock, session))
         try:
-            await worker.link.send_large(session.open(context, self._spec.can_call, self._spec.seed))
+            await worker.transport.send_large(session.open(context, self._spec.can_call, self._spec.seed))
         except NotPlain as error:
             raise ContextError(
                 f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
@@ -100,12 +100,12 @@ class WorkerRepl:
     async def _run_setup(self, worker: WorkerConnection, code: str) -> None:
         limits = self._spec.limits
         limits = replace(limits, cell_seconds=max(limits.cell_seconds, SETUP_S))
-        running = CellRunner(worker.link, worker.process, limits, _refuse)
+        runner = CellRunner(worker.transport, worker.process, limits, _refuse)
         try:
-            done = await running.run(Cell(1, 1, code), "setup")
+            done = await runner.run(Cell(1, 1, code), "setup")
         except WorkerGone:
             died = await worker.died("in its setup code")
-            if isinstance(died, WorkerKilled) and not running.timed_out:
+            if isinstance(died, WorkerKilled) and not runner.timed_out:
                 raise died from None
             raise ConfigurationError(str(died)) from None
         if done.end != "ok":
@@ -115,25 +115,25 @@ class WorkerRepl:
         """See ``rlm.ports.Repl.execute``."""
         worker = self._claim()
         try:
-            running = self._running = CellRunner(worker.link, worker.process, self._spec.limits, serve, flush)
+            runner = self._runner = CellRunner(worker.transport, worker.process, self._spec.limits, serve, flush)
             try:
                 with self._watch.during_cell():
-                    done = await running.run(cell)
+                    done = await runner.run(cell)
             except WorkerGone:
                 how = await worker.end()
-                return await self._replace(running, how)
-            return finished_result(running, done, self._limit_text)
+                return await self._replace(runner, how)
+            return finished_result(runner, done, self._limit_text)
         except BaseException:  # including cancellation: the process still runs a cell that no caller waits for
             await asyncio.shield(self.aclose())
             raise
         finally:
-            self._running = None
+            self._runner = None
             self._busy = False
 
     def stop(self) -> None:
         """See ``rlm.ports.Repl.stop``."""
-        if self._running is not None:
-            self._running.stop()
+        if self._runner is not None:
+            self._runner.stop()
 
     def memory_mb(self) -> int:
         """See ``rlm.sandbox.memory.eviction.Evictable``."""
@@ -186,7 +186,7 @@ class WorkerRepl:
     async def _ask(self, name: str | None) -> Value:
         worker = self._claim()
         try:
-            worker.link.send(worker.link.session.ask(name))
+            worker.transport.send(worker.transport.session.ask(name))
             return await worker.expect(Value, ASK_TIMEOUT_S)
         except BaseException:
             await asyncio.shield(self.aclose())
@@ -194,16 +194,16 @@ class WorkerRepl:
         finally:
             self._busy = False
 
-    async def _replace(self, running: CellRunner, how: str) -> CellResult:
+    async def _replace(self, runner: CellRunner, how: str) -> CellResult:
         """Replaces the process after it ended in a cell."""
         if self._closed:
             raise SandboxDiedError("the REPL was closed while a cell ran")
-        elapsed_s = running.watch.elapsed()
+        elapsed_s = runner.watch.elapsed()
         try:
             await self.start()
         except (SandboxError, ConfigurationError) as error:
             raise SandboxDiedError(f"a REPL's process ended ({how}) and could not be replaced: {error}") from error
-        return died_result(running, how, self._limit_text, self._shortage(how), elapsed_s)
+        return died_result(runner, how, self._limit_text, self._shortage(how), elapsed_s)
 
     @property
     def _limit_text(self) -> str:

@@ -8,22 +8,22 @@ from rlm.sandbox.connection import KILLED
 from rlm.sandbox.messages import Done
 
 
-def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
+def finished_result(runner: CellRunner, done: Done, limit: str) -> CellResult:
     """The result of a cell that the worker reported as ended. ``limit`` is its time limit as text."""
     end: CellEnd = done.end
     error, notes = done.error, done.notes
-    if running.timed_out and done.answer is None:
+    if runner.timed_out and done.answer is None:
         end, error = "timeout", f"TimeoutError: the cell ran longer than {limit}"
         notes = (
             *notes,
             f"The cell was stopped after {limit} (waits for sub-calls not counted). Variables are still there.",
         )
-    elif end == "interrupted" and running.stopped:
+    elif end == "interrupted" and runner.stopped:
         error = None
     elif end == "interrupted":  # by the code itself: the host sends SIGINT only at the time limit or on a stop
         end = "error"
     texts = [
-        _join(running.printed(stream), omitted, tail)
+        _join(runner.printed(stream), omitted, tail)
         for stream, omitted, tail in zip(("stdout", "stderr"), done.omitted, done.tails, strict=True)
     ]
     return CellResult(
@@ -36,35 +36,35 @@ def finished_result(running: CellRunner, done: Done, limit: str) -> CellResult:
         answer=None if done.answer is None else Answer(done.answer[0]),
         variables=done.variables,
         notes=notes,
-        elapsed_s=running.watch.elapsed(),
-        waited_s=running.watch.waited,
+        elapsed_s=runner.watch.elapsed(),
+        waited_s=runner.watch.waited,
         prefetched=done.prefetched,
         prefetches_used=done.prefetches_used,
     )
 
 
-def died_result(running: CellRunner, how: str, limit: str, shortage: str, elapsed_s: float) -> CellResult:
+def died_result(runner: CellRunner, how: str, limit: str, shortage: str, elapsed_s: float) -> CellResult:
     """The result of a cell whose process ended. ``shortage`` is the reason if memory ran out, and empty otherwise."""
-    end, what, why = _why_ended(running, how, limit, shortage)
+    end, what, why = _why_ended(runner, how, limit, shortage)
     return CellResult(
         end=end,
-        stdout=running.printed("stdout"),
-        stderr=running.printed("stderr"),
+        stdout=runner.printed("stdout"),
+        stderr=runner.printed("stderr"),
         error=what,
         notes=(why,),
         state_lost=True,
         killed=end == "died" and not shortage and KILLED in how,
         elapsed_s=elapsed_s,
-        waited_s=running.watch.waited,
+        waited_s=runner.watch.waited,
     )
 
 
-def _why_ended(running: CellRunner, how: str, limit: str, shortage: str) -> tuple[CellEnd, str, str]:
+def _why_ended(runner: CellRunner, how: str, limit: str, shortage: str) -> tuple[CellEnd, str, str]:
     """The end of a cell whose process is gone, its error, and a sentence for the model."""
-    if running.timed_out:
+    if runner.timed_out:
         why = f"The cell ran longer than {limit} and could not be interrupted, so its process was killed."
         return "timeout", f"TimeoutError: the cell ran longer than {limit}", why
-    if running.stopped:
+    if runner.stopped:
         why = "The cell was stopped and could not be interrupted, so its process was killed."
         return "interrupted", f"the process {how}", why
     if shortage:

@@ -47,8 +47,8 @@ class WorkerTransport(asyncio.BufferedProtocol):
     @classmethod
     async def connect(cls, sock: socket.socket, session: Session) -> WorkerTransport:
         loop = asyncio.get_running_loop()
-        _, link = await loop.create_unix_connection(lambda: cls(session), sock=sock)
-        return link
+        _, transport = await loop.create_unix_connection(lambda: cls(session), sock=sock)
+        return transport
 
     def send(self, frames: Iterable[bytes]) -> None:
         """Writes small messages. The transport buffers what the worker does not read yet."""

@@ -33,16 +33,16 @@ async def first_cell(level: str) -> str:
 
 
 async def main() -> None:
-    found = find_level()
+    levels = find_level()
     asked = {level: await first_cell(level) for level in ("auto", *LINUX_LEVELS)}
-    told = {
+    report = {
         "user": os.getuid(),
-        "best": found.best,
-        "missing": dict(found.missing),
+        "best": levels.best,
+        "missing": dict(levels.missing),
         "asked": asked,
-        "notes": found.notes,
+        "notes": levels.notes,
     }
-    print(json.dumps(told))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -235,18 +235,18 @@ def test_random_messages_are_accepted_or_violations(
 @given(st.lists(st.sampled_from(["answer", "fail", "call", "cancel"]), max_size=30), st.data())
 def test_open_calls_are_counted_exactly(steps: list[str], data: st.DataObject) -> None:
     """A model of the window: in any order of steps, the session knows exactly which calls are open."""
-    session, open_, made = session_in("running"), set[int](), 0
+    session, open_, count = session_in("running"), set[int](), 0
     for step in steps:
         if step == "call" and len(open_) < LIMITS.open_calls:
-            session.receive(call(made + 1, "p"))
-            made += 1
-            open_.add(made)
-        elif step == "cancel" and made:
-            number = data.draw(st.integers(1, made))
+            session.receive(call(count + 1, "p"))
+            count += 1
+            open_.add(count)
+        elif step == "cancel" and count:
+            number = data.draw(st.integers(1, count))
             session.receive(say({"t": "cancel", "calls": [number]}))
             open_.discard(number)
-        elif made:
-            number = data.draw(st.integers(1, made))
+        elif count:
+            number = data.draw(st.integers(1, count))
             outcome: SubcallOutcome = SubcallAnswer("a") if step == "answer" else SubcallFailure("E", "m")
             assert bool(list(session.answer([(number, outcome)]))) == (number in open_)
             open_.discard(number)

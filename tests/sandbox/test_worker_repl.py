@@ -318,13 +318,13 @@ async def test_many_repls_run_at_once() -> None:
 
 def _children(pid: int) -> list[int]:
     """Living child processes that run a worker, from /proc because ``ps`` cuts command lines."""
-    found = []
+    workers = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")  # empty for a zombie
             if {os.fsencode(WORKER), b"--parent"} <= set(arguments):  # a zygote has no parent to watch
-                found.append(int(child))
-    return found
+                workers.append(int(child))
+    return workers
 
 
 def _is_alive(pid: int) -> bool:

@@ -30,18 +30,18 @@ def levels_without(calls: str) -> Any:
 @linux_only
 def test_this_machine_offers_every_level() -> None:
     """Holds on any Linux from 6.12 on that allows user namespaces. If it fails, read ``missing``."""
-    found = find_level()
-    assert AVAILABLE == ("strict", "landlock", "seccomp"), found.missing
-    assert found.best == "strict"
-    assert not found.missing
-    assert not found.notes
+    levels = find_level()
+    assert AVAILABLE == ("strict", "landlock", "seccomp"), levels.missing
+    assert levels.best == "strict"
+    assert not levels.missing
+    assert not levels.notes
 
 
 @linux_only
 def test_passed_dry_run_is_cached() -> None:
-    found = find_level()
+    levels = find_level()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert find_level() == found
+    assert find_level() == levels
     assert resource.getrusage(resource.RUSAGE_CHILDREN) == before  # no process was started for that
 
 
@@ -88,16 +88,16 @@ print(find_level().best)
 """
     (tmp_path / "broken_package.py").write_text("raise ValueError('it is broken')")
     command = [sys.executable, "-c", program, str(tmp_path)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert told == ["sandbox_packages: broken_package: ValueError: it is broken", AVAILABLE[0]]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines == ["sandbox_packages: broken_package: ValueError: it is broken", AVAILABLE[0]]
 
 
 @root_only
 def test_ordinary_user_has_same_levels() -> None:
-    told = json.loads(run_program(PROGRAM, ordinary=True))
-    assert told["user"] != 0
-    assert told["best"] == "strict"
-    assert told["asked"] == {
+    report = json.loads(run_program(PROGRAM, ordinary=True))
+    assert report["user"] != 0
+    assert report["best"] == "strict"
+    assert report["asked"] == {
         "auto": "strict: SOME CONTEXT",
         "strict": "strict: SOME CONTEXT",
         "landlock": "landlock: SOME CONTEXT",
@@ -107,11 +107,11 @@ def test_ordinary_user_has_same_levels() -> None:
 
 @linux_only
 def test_landlock_level_without_user_namespaces() -> None:
-    told = levels_without("userns")
-    assert told["best"] == "landlock"
-    assert "unshare" in told["missing"]["strict"]
-    assert told["asked"]["auto"] == "landlock: SOME CONTEXT"
-    assert told["asked"]["strict"].startswith("unavailable: sandbox level 'strict' is not available here: ")
+    report = levels_without("userns")
+    assert report["best"] == "landlock"
+    assert "unshare" in report["missing"]["strict"]
+    assert report["asked"]["auto"] == "landlock: SOME CONTEXT"
+    assert report["asked"]["strict"].startswith("unavailable: sandbox level 'strict' is not available here: ")
 
 
 @linux_only
@@ -122,27 +122,27 @@ def test_landlock_level_without_mounts() -> None:
 
 @linux_only
 def test_strict_level_without_landlock() -> None:
-    told = levels_without(LANDLOCK)
-    assert told["best"] == "strict"
-    assert told["asked"]["landlock"].startswith("unavailable: ")
-    assert "landlock" in told["asked"]["landlock"]
+    report = levels_without(LANDLOCK)
+    assert report["best"] == "strict"
+    assert report["asked"]["landlock"].startswith("unavailable: ")
+    assert "landlock" in report["asked"]["landlock"]
 
 
 @linux_only
 def test_seccomp_level_without_namespaces_and_landlock() -> None:
-    told = levels_without(f"userns,{LANDLOCK}")
-    assert told["best"] == "seccomp"
-    assert set(told["missing"]) == {"strict", "landlock"}
-    assert told["asked"]["auto"] == "seccomp: SOME CONTEXT"
+    report = levels_without(f"userns,{LANDLOCK}")
+    assert report["best"] == "seccomp"
+    assert set(report["missing"]) == {"strict", "landlock"}
+    assert report["asked"]["auto"] == "seccomp: SOME CONTEXT"
 
 
 @linux_only
 def test_code_is_refused_without_any_isolation() -> None:
-    told = levels_without("userns,seccomp")
-    assert told["best"] is None
-    assert told["asked"]["auto"].startswith("unavailable: this machine offers no isolation")
-    assert "unconfined" in told["asked"]["auto"]
-    assert all(text.startswith("unavailable: ") for text in told["asked"].values())
+    report = levels_without("userns,seccomp")
+    assert report["best"] is None
+    assert report["asked"]["auto"].startswith("unavailable: this machine offers no isolation")
+    assert "unconfined" in report["asked"]["auto"]
+    assert all(text.startswith("unavailable: ") for text in report["asked"].values())
 
 
 def test_unknown_level_is_configuration_error() -> None:

@@ -333,8 +333,8 @@ async def test_workers_end_with_their_zygote() -> None:
     zygote = launcher.zygote_pid
     assert zygote is not None
     os.kill(zygote, signal.SIGKILL)
-    told = await asyncio.wait_for(asyncio.gather(*(worker.wait() for worker in workers)), 5)
-    assert all("zygote" in how for how in told)
+    ends = await asyncio.wait_for(asyncio.gather(*(worker.wait() for worker in workers)), 5)
+    assert all("zygote" in how for how in ends)
     assert await vanish(zygote, *(worker.pid for worker in workers)) == []
     another = await launcher.launch(SMALL)
     assert is_alive(another.pid)
@@ -378,8 +378,8 @@ async def test_zygote_and_repls_end_with_killed_host(tmp_path: Path) -> None:
     if host == 0:
         asyncio.run(_be_host(writer, tmp_path))
     os.close(writer)
-    with os.fdopen(reader) as told:
-        pids = [int(pid) for pid in told.readline().split()]
+    with os.fdopen(reader) as output:
+        pids = [int(pid) for pid in output.readline().split()]
     assert all(is_alive(pid) for pid in pids)
     os.kill(host, signal.SIGKILL)
     os.waitpid(host, 0)

@@ -33,11 +33,11 @@ CHANCE = random.Random(os.environ.get("RLM_TORTURE_SEED", "7"))
 
 def family_of(pid: int) -> list[int]:
     """A process and all its descendants."""
-    found = [pid]
-    for parent in found:
+    pids = [pid]
+    for parent in pids:
         with contextlib.suppress(OSError):
-            found += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    return found
+            pids += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    return pids
 
 
 async def open_counter(sandbox: WorkerSandbox) -> WorkerRepl:
@@ -106,7 +106,7 @@ async def test_repls_and_zygotes_are_replaced(level: str, victim: str) -> None:
         good = 0
         while not killer.done():
             results = await asyncio.wait_for(asyncio.gather(*(count(sandbox, 5) for _ in range(3))), 120)
-            good += sum(each[0] for each in results)
+            good += sum(result[0] for result in results)
         await killer
         # on a busy machine the others end a moment after the one that was killed
         assert await vanish(*dying) == []

@@ -91,10 +91,10 @@ async def test_evicted_idle_repl_reports_lost_state_later() -> None:
     assert (await run_cell(hoarder, "held = bytearray(b'x') * 400_000_000; len(held)")).echo == "400000000"
     result = await run_cell(other, "held = bytearray(b'x') * 300_000_000\nimport time; time.sleep(1.5); len(held)")
     assert (result.end, result.echo) == ("ok", "300000000")
-    told = await hoarder.execute(Cell(1, 2, "1"), answer)
-    assert told.state_lost
-    assert told.error is not None
-    assert "ran out of memory" in told.error
+    result = await hoarder.execute(Cell(1, 2, "1"), answer)
+    assert result.state_lost
+    assert result.error is not None
+    assert "ran out of memory" in result.error
     assert (await run_cell(hoarder, "'held' in globals()")).echo == "False"
     await sandbox.aclose()
 

@@ -50,9 +50,9 @@ async def test_all_probes_are_held(level: str) -> None:
 @root_only
 @pytest.mark.parametrize("level", AVAILABLE)
 def test_all_probes_are_held_for_ordinary_user(level: str) -> None:
-    told = json.loads(run_program(PROGRAM, level, ordinary=True))
-    results = [ProbeResult(*each) for each in told["results"]]
-    assert told["user"] != 0
+    report = json.loads(run_program(PROGRAM, level, ordinary=True))
+    results = [ProbeResult(*item) for item in report["results"]]
+    assert report["user"] != 0
     assert reached(results) == []
     assert sum(result.verdict == "held" for result in results) >= len(ALL) - MOST_HARMLESS - 10
 

@@ -343,10 +343,10 @@ async def test_read_and_variables_keep_types() -> None:
         assert await bench.repl.read("w") == "w!"
         with pytest.raises(KeyError):
             await bench.repl.read("missing")
-        found = await bench.repl.variables()
-        assert found["t"] == (1, {2}, b"x")
-        assert isinstance(found["long"], str)
-        assert len(found["long"]) < 10_000
+        variables = await bench.repl.variables()
+        assert variables["t"] == (1, {2}, b"x")
+        assert isinstance(variables["long"], str)
+        assert len(variables["long"]) < 10_000
         assert (await bench.run("t[0]")).echo == "1"
 
 

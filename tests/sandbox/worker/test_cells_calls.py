@@ -247,9 +247,9 @@ async def test_calls_of_leftover_threads_are_refused() -> None:
             "def work():\n    while not stop.is_set():\n        try: llm_query('t')\n        except LLMQueryError as e: errors.append(e.kind); time.sleep(0.01)\n"
             "t = threading.Thread(target=work); t.start(); time.sleep(0.05)"
         )
-        made = len(bench.calls)
+        count = len(bench.calls)
         await asyncio.sleep(0.1)
-        assert len(bench.calls) == made
+        assert len(bench.calls) == count
         result = await bench.run("stop.set(); t.join(); set(errors) <= {'NoCell', 'CellEnded'} and len(errors) > 0")
         assert result.echo == "True"
 

@@ -25,9 +25,9 @@ pytestmark = [
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[WorkerSandbox]:
     """One zygote for the whole file, because a REPL then costs milliseconds."""
-    made = WorkerSandbox(open_launcher("auto"))
-    yield made
-    await made.aclose()
+    opened = WorkerSandbox(open_launcher("auto"))
+    yield opened
+    await opened.aclose()
 
 
 async def open_in(sandbox: WorkerSandbox, seconds: float = 20) -> Bench:

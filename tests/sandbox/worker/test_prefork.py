@@ -19,25 +19,25 @@ pytestmark = linux_only
 EVERY_LEVEL = pytest.mark.parametrize("level", AVAILABLE)
 
 
-async def spare_beside(worker: ZygoteWorker, *others: ZygoteWorker) -> int:
+async def preforked_beside(worker: ZygoteWorker, *others: ZygoteWorker) -> int:
     """The pre-forked child of the worker's zygote; waits until there is one."""
-    known = {worker.pid, *(other.pid for other in others)}
+    others_pids = {worker.pid, *(other.pid for other in others)}
     deadline = time.monotonic() + 10
-    while not (found := children_of(worker) - known):
-        assert time.monotonic() < deadline, "the zygote made no spare"
+    while not (unassigned := children_of(worker) - others_pids):
+        assert time.monotonic() < deadline, "the zygote pre-forked no process"
         await asyncio.sleep(0.01)
-    (spare,) = found
-    return spare
+    (preforked,) = unassigned
+    return preforked
 
 
 @EVERY_LEVEL
 async def test_preforked_process_becomes_next_repl(level: str) -> None:
     launcher = ZygoteLauncher(level)
     first = await launcher.launch(SMALL)
-    spare = await spare_beside(first)
+    preforked = await preforked_beside(first)
     second = await launcher.launch(SMALL)
-    assert second.pid == spare
-    assert is_alive(await spare_beside(first, second))
+    assert second.pid == preforked
+    assert is_alive(await preforked_beside(first, second))
     for worker in (first, second):
         worker.kill()
         assert await worker.wait() == "killed by signal 9 (SIGKILL)"
@@ -50,9 +50,9 @@ async def test_killed_preforked_process_does_no_harm(level: str) -> None:
     launcher = ZygoteLauncher(level)
     sandbox = WorkerSandbox(launcher)
     first = await launcher.launch(SMALL)
-    spare = await spare_beside(first)
-    os.kill(spare, signal.SIGKILL)
-    assert await vanish(spare) == []
+    preforked = await preforked_beside(first)
+    os.kill(preforked, signal.SIGKILL)
+    assert await vanish(preforked) == []
     await asyncio.sleep(0.05)
     assert children_of(first) == {
         first.pid
@@ -67,10 +67,10 @@ async def test_killed_preforked_process_does_no_harm(level: str) -> None:
 async def test_preforked_process_ends_with_zygote(level: str) -> None:
     launcher = ZygoteLauncher(level)
     first = await launcher.launch(SMALL)
-    spare = await spare_beside(first)
+    preforked = await preforked_beside(first)
     assert launcher.zygote_pid is not None
     os.kill(launcher.zygote_pid, signal.SIGKILL)
-    assert await vanish(spare, first.pid) == []
+    assert await vanish(preforked, first.pid) == []
     first.sock.close()
     await launcher.aclose()
 
@@ -84,7 +84,7 @@ async def test_preforked_siblings_differ_in_randomness(level: str) -> None:
         drawn.append((await run_cell(repl, "import random, threading\nrandom.random(), threading.active_count()")).echo)
         await asyncio.sleep(0.03)
     assert len(set(drawn)) == len(drawn)
-    assert all(each and each.endswith(", 1)") for each in drawn)
+    assert all(echo and echo.endswith(", 1)") for echo in drawn)
     await sandbox.aclose()
 
 
@@ -93,12 +93,12 @@ async def test_limits_follow_the_order(level: str) -> None:
     """Limits do not depend on those of earlier orders."""
     sandbox = WorkerSandbox(ZygoteLauncher(level))
     code = "import resource\n[resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)]"
-    told = []
+    echoes = []
     for _ in range(3):
         repl = await sandbox.open(ReplSpec("", limits=SMALL))
-        told.append((await run_cell(repl, code)).echo)
+        echoes.append((await run_cell(repl, code)).echo)
         big = await run_cell(repl, "x = bytearray(600_000_000)")
         assert big.error == "MemoryError"
         await asyncio.sleep(0.03)
-    assert set(told) == {"[(256, 256), (14400, 14400)]"}
+    assert set(echoes) == {"[(256, 256), (14400, 14400)]"}
     await sandbox.aclose()

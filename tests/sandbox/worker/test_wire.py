@@ -106,8 +106,8 @@ SENT_AS: dict[str, tuple[object, object]] = {
 @pytest.mark.parametrize("name", SENT_AS)
 def test_other_objects_become_text_or_base_type(name: str) -> None:
     value, back = SENT_AS[name]
-    found = load(*dump(value))
-    assert (found, types_of(found)) == (back, types_of(back))
+    decoded = load(*dump(value))
+    assert (decoded, types_of(decoded)) == (back, types_of(back))
 
 
 def test_cycles_and_deep_nesting_are_cut() -> None:
@@ -207,12 +207,12 @@ MESSAGES = st.lists(st.tuples(st.dictionaries(st.text(max_size=5), st.integers()
 def test_messages_survive_any_split(messages: list[tuple[dict[str, int], bytes]], cuts: list[int]) -> None:
     sent = [({**header, "t": "x"}, body) for header, body in messages]
     stream = b"".join(frame for header, body in sent for frame in pack_message(header, body))
-    decoder, found, at, turn = Decoder(), [], 0, 0
+    decoder, decoded, at, turn = Decoder(), [], 0, 0
     while at < len(stream):
         size = cuts[turn % len(cuts)]
-        found += decoder.feed(stream[at : at + size])
+        decoded += decoder.feed(stream[at : at + size])
         at, turn = at + size, turn + 1
-    assert [(message.header, message.body) for message in found] == sent
+    assert [(message.header, message.body) for message in decoded] == sent
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 2 * PART_BYTES + 1])
@@ -221,8 +221,8 @@ def test_large_bodies_travel_in_parts(size: int) -> None:
     frames = list(pack_message({"t": "x"}, body))
     assert len(frames) == max(1, -(-size // PART_BYTES))
     decoder = Decoder()
-    found = [message for frame in frames for message in decoder.feed(frame)]
-    assert [(message.header, message.body == body) for message in found] == [({"t": "x"}, True)]
+    messages = [message for frame in frames for message in decoder.feed(frame)]
+    assert [(message.header, message.body == body) for message in messages] == [({"t": "x"}, True)]
     assert [message.body for message in decoder.feed(pack({"t": "y"}, b"next"))] == [b"next"]
 
 
