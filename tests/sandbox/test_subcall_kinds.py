@@ -123,7 +123,7 @@ async def test_unknown_kind_from_real_worker_ends_repl() -> None:
         "import os, stat, json, struct\n"
         "head = json.dumps({'t': 'call', 'kind': 'tool', 'first': 1, 'prompts': [0]}).encode()\n"
         "frame = struct.pack('>II', len(head), 0) + head\n"
-        "for fd in range(3, 64):\n"
+        "for fd in range(3, 1024):\n"
         "    try:\n"
         "        if stat.S_ISSOCK(os.fstat(fd).st_mode): os.write(fd, frame)\n"
         "    except OSError: pass\n"

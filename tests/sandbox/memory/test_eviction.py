@@ -74,7 +74,7 @@ async def test_thirty_greedy_repls_leave_machine_usable() -> None:
         assert result.error is not None
         assert "MemoryError: the machine ran out of memory" in result.error
         assert not result.killed  # otherwise the engine would execute it again at once, with the same end
-        assert "Keep less in variables" in result.notes[0]
+        assert "Store less in variables" in result.notes[0]
     assert machine.most_held < 3 * ALLOWANCE_MB  # of 3,840 MiB that were requested
     after = await asyncio.gather(*(run_cell(repl, "held = None; kept") for repl in machine.repls))
     assert [result.echo for result in after if not result.state_lost] == ["1"] * len(
