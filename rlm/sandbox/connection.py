@@ -11,7 +11,7 @@ from rlm.sandbox.messages import SessionEvent
 from rlm.sandbox.transport import WorkerGone, WorkerTransport
 
 EXIT_DRAIN_S = 0.2  # time for output that the process sent before it ended
-KILLED = "signal 9"  # sent by another process, the kernel's OOM killer for instance; a cell cannot end itself this way unnoticed
+KILLED = "signal 9"  # from outside, as by the kernel's OOM killer; a cell's own actions end its process in other ways
 E = TypeVar("E", bound=SessionEvent)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from rlm.core.errors import SandboxDiedError, SandboxUnavailableError
 from rlm.core.repl_spec import ReplSpec
+from rlm.sandbox.context_pool import ContextPool
 from rlm.sandbox.launchers.launcher import Launcher
 from rlm.sandbox.memory.admission import Admission
 from rlm.sandbox.memory.eviction import MemoryWatch
 from rlm.sandbox.memory.meter import Memory, MemoryMeter
 from rlm.sandbox.repl import WorkerRepl
-from rlm.sandbox.shared_memory import ContextPool
 
 
 class WorkerSandbox:

@@ -7,7 +7,6 @@ no process can change the memory file, not even this one.
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import contextlib
 import fcntl
@@ -16,7 +15,6 @@ import os
 import sys
 import weakref
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, TextIO, TypeAlias, TypeGuard
@@ -29,10 +27,6 @@ from rlm.sandbox.worker.wire.values import NotPlain, dump
 Shape: TypeAlias = Literal["str", "list", "dict", "plain"]
 PIECE = 1 << 20  # characters or bytes handled at a time
 SMALL_WRITE = 64 * 1024
-MIN_SHARED_BYTES = 64 * 1024
-"""Size below which sending a copy over the socket is faster than a memory file."""
-MAX_RETAINED_BYTES = 256 * 1024 * 1024
-"""Total size of the recent texts that stay in memory for the next REPL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,7 @@ def _write(writer: _Writer, value: PlainValue | BinaryIO | TextIO, encoding: str
         return writer.finish("dict", [_pieces_of(text) for text in (*value, *value.values())])
     if isinstance(value, io.StringIO):
         return writer.finish("str", [_pieces_of(value.getvalue())])
-    if _is_file(value):
+    if is_file(value):
         label = name or str(getattr(value, "name", "the file"))
         with contextlib.ExitStack() as stack:
             return writer.finish("str", [_decoded(_as_seekable(_binary(value), stack), encoding, label)])
@@ -136,7 +130,7 @@ def _write(writer: _Writer, value: PlainValue | BinaryIO | TextIO, encoding: str
     return Header("plain", max(len(payload), 1), length=len(payload), kind=kind)
 
 
-def _is_file(value: object) -> TypeGuard[BinaryIO | TextIO]:
+def is_file(value: object) -> TypeGuard[BinaryIO | TextIO]:
     return hasattr(value, "read") and hasattr(value, "fileno")
 
 
@@ -277,52 +271,3 @@ def _as_seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
         copy.write(data)
     copy.flush()
     return copy
-
-
-class ContextPool:
-    """Shares large contexts, and each text only once: the children of a tree often receive the same one."""
-
-    def __init__(self) -> None:
-        self._alive: weakref.WeakValueDictionary[int, SharedContext] = weakref.WeakValueDictionary()
-        self._recent: deque[SharedContext] = deque()
-        self._sharing = asyncio.Lock()
-
-    async def share(self, value: PlainValue) -> SharedContext | None:
-        """Shares a large value. Returns None for a small one, which a message carries as well.
-
-        Raises:
-            ContextError: as ``share_context``.
-        """
-        if isinstance(value, SharedContext):
-            return value
-        if not can_share() or not _is_large(value):
-            return None
-        if type(value) is not str:  # it can change between two uses
-            return await asyncio.to_thread(share_context, value)
-        async with self._sharing:
-            shared = self._alive.get(id(value))
-            if shared is None:
-                shared = await asyncio.to_thread(share_context, value)
-                shared.source = value
-                self._alive[id(value)] = shared
-            self._retain(shared)
-        return shared
-
-    def _retain(self, shared: SharedContext) -> None:
-        """Retains a context for the next REPL that receives the same text, when no present REPL holds it any more."""
-        if shared in self._recent:
-            self._recent.remove(shared)
-        self._recent.append(shared)
-        while sum(context.size for context in self._recent) > MAX_RETAINED_BYTES:
-            self._recent.popleft()
-
-
-def _is_large(value: PlainValue) -> bool:
-    if isinstance(value, str):
-        return len(value) >= MIN_SHARED_BYTES
-    if type(value) is list:
-        return all(type(item) is str for item in value) and sum(map(len, value)) >= MIN_SHARED_BYTES
-    if type(value) is dict:
-        texts = all(type(part) is str for pair in value.items() for part in pair)
-        return texts and sum(map(len, value.values())) >= MIN_SHARED_BYTES
-    return _is_file(value)

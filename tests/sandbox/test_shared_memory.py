@@ -18,7 +18,8 @@ from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell, run_once, sandbox
 
 from rlm.core.errors import ContextError
 from rlm.core.repl_spec import ReplLimits, ReplSpec
-from rlm.sandbox.shared_memory import MIN_SHARED_BYTES, ContextPool, SharedContext, share_context
+from rlm.sandbox.context_pool import MIN_SHARED_BYTES, ContextPool
+from rlm.sandbox.shared_memory import SharedContext, share_context
 from rlm.sandbox.worker.boot import shared_text
 
 pytestmark = linux_only

@@ -1,0 +1,64 @@
+"""The pool of shared contexts: decides which values are shared, and shares each text only once."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+
+from rlm.core.cells import PlainValue
+from rlm.sandbox.shared_memory import SharedContext, can_share, is_file, share_context
+
+MIN_SHARED_BYTES = 64 * 1024
+"""Size below which sending a copy over the socket is faster than a memory file."""
+MAX_RETAINED_BYTES = 256 * 1024 * 1024
+"""Total size of the recent texts that stay in memory for the next REPL."""
+
+
+class ContextPool:
+    """Shares large contexts, and each text only once: the children of a tree often receive the same one."""
+
+    def __init__(self) -> None:
+        self._alive: weakref.WeakValueDictionary[int, SharedContext] = weakref.WeakValueDictionary()
+        self._recent: deque[SharedContext] = deque()
+        self._sharing = asyncio.Lock()
+
+    async def share(self, value: PlainValue) -> SharedContext | None:
+        """Shares a large value. Returns None for a small one, which a message carries as well.
+
+        Raises:
+            ContextError: as ``share_context``.
+        """
+        if isinstance(value, SharedContext):
+            return value
+        if not can_share() or not _is_large(value):
+            return None
+        if type(value) is not str:  # it can change between two uses
+            return await asyncio.to_thread(share_context, value)
+        async with self._sharing:
+            shared = self._alive.get(id(value))
+            if shared is None:
+                shared = await asyncio.to_thread(share_context, value)
+                shared.source = value
+                self._alive[id(value)] = shared
+            self._retain(shared)
+        return shared
+
+    def _retain(self, shared: SharedContext) -> None:
+        """Retains a context for the next REPL that receives the same text, when no present REPL holds it any more."""
+        if shared in self._recent:
+            self._recent.remove(shared)
+        self._recent.append(shared)
+        while sum(context.size for context in self._recent) > MAX_RETAINED_BYTES:
+            self._recent.popleft()
+
+
+def _is_large(value: PlainValue) -> bool:
+    if isinstance(value, str):
+        return len(value) >= MIN_SHARED_BYTES
+    if type(value) is list:
+        return all(type(item) is str for item in value) and sum(map(len, value)) >= MIN_SHARED_BYTES
+    if type(value) is dict:
+        texts = all(type(part) is str for pair in value.items() for part in pair)
+        return texts and sum(map(len, value.values())) >= MIN_SHARED_BYTES
+    return is_file(value)
