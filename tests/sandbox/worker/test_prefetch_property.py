@@ -180,6 +180,7 @@ def test_prefetching_changes_only_timing(code: str) -> None:
     _LOOP.run_until_complete(run())
 
 
+@pytest.mark.slow  # counts what the test above has done
 def test_random_programs_did_prefetch() -> None:
     assert sum(used > 0 for used in _USED) > len(_USED) // 20
 
