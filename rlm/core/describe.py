@@ -1,10 +1,8 @@
-"""Describes an input in one line, so that a model knows what kind of thing ``context`` is without seeing it."""
+"""Describes an input in one line, so that a model knows the kind of ``context`` without seeing it."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rlm.core.cells import PlainValue
 
@@ -12,7 +10,7 @@ MAX_KEYS = 20
 
 
 def describe_context(value: PlainValue) -> str:
-    """For instance ``a str of 120,345 characters`` or ``a list of 12 items (str), 9,120 characters in all``."""
+    """Returns ``a str of 120,345 characters``, ``a list of 12 items (str), 9,120 characters in all``, and the like."""
     match value:
         case None:
             return "None: there is no input"
@@ -24,8 +22,9 @@ def describe_context(value: PlainValue) -> str:
             return _describe_mapping(value)
         case Sequence():
             return _describe_sequence(value)
-        case io.IOBase():
-            return f"a str: the text of the file {Path(str(getattr(value, 'name', 'without a name'))).name}"
+        case _ if hasattr(value, "read"):
+            name = str(getattr(value, "name", "without a name"))
+            return f"a str: the text of the file {name.rstrip('/').rpartition('/')[2]}"
         case _:
             return f"of type {type(value).__name__}"
 
