@@ -6,8 +6,8 @@
 
 Near the window of its model a node passes through COMPACTING on its way to ASKING.
 
-``step(node, event)`` looks the pair (state, kind of event) up in one table and returns the node's next value and the one
-action that follows. Nothing here awaits, reads a clock or does I/O; a driver performs the actions and reports back.
+``step(node, event)`` looks up the pair (state, kind of event) in one table. It returns the node's next value and the one
+action that follows. A driver performs the action and reports the next event.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from rlm.prompts import (
     observation_message,
 )
 
-MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer: more have never led to an answer
+MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer; a longer row has never led to one
 
 
 class State(Enum):
@@ -75,9 +75,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What a node is asked and how far it may go. ``context`` describes the input in one line.
+    """Question and limits of a node.
 
-    ``window_tokens``: of its model; 0 never compacts the conversation. ``cut_replies``: where its replies end.
+    ``context`` describes the input in one line. ``window_tokens`` is the model's context window; with 0 the conversation is
+    never compacted. ``cut_replies`` is the rule that ends its replies.
     """
 
     question: str
@@ -91,12 +92,12 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """All that a node knows. ``messages`` only grows at its end, unless it is compacted near the model's window.
+    """Complete state of a node. ``messages`` only grows at its end, unless it is compacted near the model's window.
 
-    ``pending`` are the cells of the current turn still to run, ``executed`` those that have. ``final`` is the answer that the
-    current reply gives in text; it is looked at once the cells have run. ``limit`` is set from the moment a limit is met.
-    ``counted`` messages have ``counted_tokens``, by the provider's own count. ``variables`` are those after the last cell.
-    ``shortened``: the last turn's newest message was cut to what the budget can pay for.
+    ``pending`` and ``executed`` are the cells of the current turn. ``final`` is the answer that the current reply gives in
+    text; it counts once the cells have run. ``limit`` is set as soon as a limit is met. The first ``counted`` messages have
+    ``counted_tokens``, by the provider's count. ``variables`` are those after the last cell. ``shortened`` is set if the
+    last turn's newest message was cut to the budget.
     """
 
     spec: NodeSpec
@@ -120,7 +121,7 @@ Step: TypeAlias = tuple[Node, Action]
 
 
 def step(node: Node, event: NodeEvent) -> Step:
-    """The node after ``event``, and what to do next.
+    """Returns the node after ``event`` and the next action.
 
     Raises:
         InvalidTransition: the table has no entry for this state and event.
@@ -128,7 +129,7 @@ def step(node: Node, event: NodeEvent) -> Step:
     handler = TABLE.get((node.state, type(event)))
     if handler is None:
         raise InvalidTransition(
-            f"a node in state {node.state.value} cannot take {type(event).__name__}; please report this"
+            f"a node in state {node.state.value!r} must not receive {type(event).__name__}. This is a bug: please report it"
         )
     return handler(node, event)
 
@@ -144,7 +145,7 @@ def _begin(node: Node, event: Begun) -> Step:
 def _take_reply(node: Node, event: Replied) -> Step:
     text = event.text[: find_end(event.text, node.spec.cut_replies)]
     parsed = parse_reply(text)
-    messages = (*node.messages, Message("assistant", text[: parsed.heard_chars]))
+    messages = (*node.messages, Message("assistant", text[: parsed.retained_chars]))
     node = replace(
         node,
         messages=messages,
@@ -161,7 +162,7 @@ def _take_reply(node: Node, event: Replied) -> Step:
     if node.final:
         return _conclude(replace(node, stumbles=0))
     if node.limit and node.prose:
-        return _finish(node, answer=node.prose)  # asked for nothing but the answer, it wrote this
+        return _finish(node, answer=node.prose)  # the model was asked for the answer alone
     return _stumble(node, NOTHING_RUN)
 
 
@@ -175,7 +176,7 @@ def _fail_ask(node: Node, event: AskFailed) -> Step:
 
 def _meet_limit(node: Node, event: LimitMet) -> Step:
     if node.limit and (event.shown_bytes is None or node.shortened):
-        message = f"The limit of {event.limit} was met, and no turn was left to answer in. Raise it and run again."
+        message = f"The limit of {event.limit} was met with no turn left to answer in. Raise the limit and run again."
         return _finish(node, error=BudgetExceededError(message, limit=event.limit))
     shortened = event.shown_bytes is not None
     node = replace(node, turn=node.turn - 1, shortened=shortened)
@@ -212,18 +213,18 @@ def _miss_value(node: Node, event: ValueMissing) -> Step:
     if isinstance(final, FinalText):
         return _finish(node, answer=final.text)
     name = final.name if final else ""
-    known = list_variables(node.executed[-1][1].variables) if node.executed else ""
-    told = no_such_variable(name, known.removeprefix("[variables] "))
+    variables = list_variables(node.executed[-1][1].variables) if node.executed else ""
+    message = no_such_variable(name, variables.removeprefix("[variables] "))
     if node.executed:
-        told = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + told
-    return _next_turn(node, told)
+        message = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + message
+    return _next_turn(node, message)
 
 
-# What the handlers share.
+# Steps that the handlers share.
 
 
 def _conclude(node: Node) -> Step:
-    """The answer given in text: taken as it is, or looked up where it names a variable."""
+    """Finishes with the answer given in text, or first reads the variable that it names."""
     final = node.final
     if isinstance(final, FinalVariable) or (final and final.name):
         return replace(node, state=State.READING), Read(cast(str, final.name))
@@ -234,42 +235,42 @@ def _execute_next(node: Node) -> Step:
     return replace(node, state=State.EXECUTING), Execute(node.pending[0], node.limit)
 
 
-def _stumble(node: Node, told: str, cause: ModelError | None = None) -> Step:
-    """A reply of which nothing could be used. A cut one is forgiven once, an idle one a few times."""
+def _stumble(node: Node, notice: str, cause: ModelError | None = None) -> Step:
+    """Answers a reply without cell or answer. A truncated one is forgiven once, an idle one a few times."""
     node = replace(node, stumbles=node.stumbles + 1)
     if cause is not None and node.stumbles > 1:
         return _finish(node, error=cause)
     if node.stumbles >= MAX_STUMBLES:
         message = f"{MAX_STUMBLES} replies in a row held neither a cell nor an answer. Try a more capable model."
         return _finish(node, error=NoAnswerError(message))
-    return _next_turn(node, told)
+    return _next_turn(node, notice)
 
 
 def _next_turn(node: Node, observation: str) -> Step:
-    """Shows the model what came of its turn and asks for the next, or for its answer when that was the last but one."""
+    """Shows the model the result of its turn and asks for the next, or for the answer if no other turn is left."""
     if node.limit:
         return _finish(node, error=_no_answer(node))
     turns_left = node.spec.max_turns - node.turn
     if turns_left <= 0:
         return _last_turn(node, "iterations", observation)
-    told = observation_message(f"{observation}\n{node.notice}".rstrip("\n"), turns_left)
-    return _ask(replace(node, messages=(*node.messages, Message("user", told))))
+    shown = observation_message(f"{observation}\n{node.notice}".rstrip("\n"), turns_left)
+    return _ask(replace(node, messages=(*node.messages, Message("user", shown))))
 
 
 def _last_turn(node: Node, limit: str, observation: str, shown_bytes: int | None = None) -> Step:
-    told = f"{observation}\n{answer_now(limit)}".lstrip()
+    shown = f"{observation}\n{answer_now(limit)}".lstrip()
     messages = node.messages
-    if messages[-1].role == "user":  # the turn that a limit forbade was never made
+    if messages[-1].role == "user":  # a limit forbade the turn, so the model has not seen this message
         seen = messages[-1].content.removesuffix(answer_now(limit)).rstrip("\n")
         if shown_bytes is not None and len(messages) > HEAD:
             seen = _cut_bytes(seen, shown_bytes)
-        told = f"{seen}\n{told}"
+        shown = f"{seen}\n{shown}"
         messages = messages[:-1]
-    return _ask(replace(node, messages=(*messages, Message("user", told)), limit=limit))
+    return _ask(replace(node, messages=(*messages, Message("user", shown)), limit=limit))
 
 
 def _ask(node: Node) -> Step:
-    """The next turn; before it, near the model's window, a summary of the older part. A last turn does without the model's."""
+    """Asks for the next turn. Near the model's window the older part is summarised first, without a call for the last turn."""
     tokens = node.counted_tokens + estimate_tokens(node.messages[node.counted :])
     near = is_near_window(tokens, node.spec.window_tokens)
     if near and (cut := find_cut(node.messages, _window_by_estimate(node))) is not None:
@@ -291,7 +292,7 @@ def _take_summary(node: Node, event: Compacted) -> Step:
     return _ask_turn(_compacted(node, event.summary))
 
 
-def _go_on_without_summary(node: Node, event: AskFailed | LimitMet) -> Step:
+def _compact_without_summary(node: Node, event: AskFailed | LimitMet) -> Step:
     return _ask_turn(_compacted(node, None))
 
 
@@ -303,7 +304,7 @@ def _compacted(node: Node, summary: str | None) -> Node:
 
 
 def _window_by_estimate(node: Node) -> int:
-    """The window in our own count of tokens, where the provider has counted more of them than we estimate."""
+    """Returns the window in estimated tokens. It shrinks if the provider counts more tokens than the estimate."""
     estimated = estimate_tokens(node.messages[: node.counted])
     factor = max(1.0, node.counted_tokens / estimated) if estimated else 1.0
     return int(node.spec.window_tokens / factor)
@@ -314,7 +315,7 @@ def _variables_of(node: Node) -> str:
 
 
 def _cut_bytes(text: str, limit: int) -> str:
-    """The text with its middle left out until it has about ``limit`` bytes, not counting the mark in its middle."""
+    """Cuts the middle out of a text down to about ``limit`` bytes, not counting the mark in its place."""
     size = text_bytes(text)
     if size <= limit:
         return text
@@ -327,7 +328,7 @@ def _cut_bytes(text: str, limit: int) -> str:
 def _no_answer(node: Node) -> NoAnswerError:
     why, advice = f"The limit of {node.limit} was met", "Raise the limit and run again."
     if node.limit == "stopped":
-        why, advice = "The run was told to finish", "Take it up again to let it go on."
+        why, advice = "The run was asked to finish early", "Resume it to let it go on."
     return NoAnswerError(f"{why}, and the model gave no answer in its last turn. {advice}", node.limit)
 
 
@@ -337,7 +338,7 @@ def _finish(node: Node, *, answer: PlainValue = None, error: RLMError | None = N
 
 Handler: TypeAlias = Callable[[Node, NodeEvent], Step]
 
-# Each handler takes the one kind of event that its key names.
+# A handler receives only the kind of event that its key names.
 TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
     cast(
         "dict[tuple[State, type[NodeEvent]], Handler]",
@@ -347,8 +348,8 @@ TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
             (State.ASKING, AskFailed): _fail_ask,
             (State.ASKING, LimitMet): _meet_limit,
             (State.COMPACTING, Compacted): _take_summary,
-            (State.COMPACTING, AskFailed): _go_on_without_summary,
-            (State.COMPACTING, LimitMet): _go_on_without_summary,
+            (State.COMPACTING, AskFailed): _compact_without_summary,
+            (State.COMPACTING, LimitMet): _compact_without_summary,
             (State.EXECUTING, Executed): _take_result,
             (State.READING, ValueRead): _take_value,
             (State.READING, ValueMissing): _miss_value,

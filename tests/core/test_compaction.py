@@ -29,7 +29,7 @@ def until_compaction(spec: NodeSpec = SPEC) -> tuple[Node, Action, int]:
     return node, action, turns
 
 
-def test_the_older_part_is_summarised_by_the_model_and_the_variables_are_named() -> None:
+def test_summary_replaces_older_part_and_names_variables() -> None:
     node, action, turns = until_compaction()
     assert isinstance(action, Compact)
     before = node.messages
@@ -49,7 +49,7 @@ def test_the_older_part_is_summarised_by_the_model_and_the_variables_are_named()
     assert tail
 
 
-def test_it_happens_no_more_often_than_the_room_it_makes_allows() -> None:
+def test_compaction_waits_until_window_fills_again() -> None:
     node, action = step(Node(SPEC), Begun())
     compactions = []
     for turn in range(60):
@@ -63,7 +63,7 @@ def test_it_happens_no_more_often_than_the_room_it_makes_allows() -> None:
     assert min(gaps) >= 3  # each turn adds a tenth of the window, each compaction frees a third
 
 
-def test_without_a_summary_the_conversation_goes_on_with_its_variables() -> None:
+def test_missing_summary_leaves_the_variables() -> None:
     node, _, _ = until_compaction()
     for event in (AskFailed(ModelTimeoutError("slow")), LimitMet("calls")):
         _, action = step(node, event)
@@ -72,14 +72,14 @@ def test_without_a_summary_the_conversation_goes_on_with_its_variables() -> None
         assert "rows (list, 12)" in action.messages[1].content
 
 
-def test_the_provider_s_own_count_decides_where_there_is_one() -> None:
+def test_token_count_of_provider_decides() -> None:
     node, action = step(Node(SPEC), Begun())
     node, action = step(node, Replied(CODE, tokens=int(WINDOW * 0.8)))
     node, action = step(node, Executed(RESULT))
     assert isinstance(action, Compact)
 
 
-def test_a_single_observation_that_fills_the_window_is_cut() -> None:
+def test_observation_that_fills_window_is_cut() -> None:
     spec = replace(SPEC, observation_chars=100_000)
     node, action = step(Node(spec), Begun())
     node, action = step(node, Replied(CODE))

@@ -1,11 +1,11 @@
-"""Where replies end that go on after their cells; and that it does not matter in which pieces they arrive."""
+"""Ends of replies that go on after their cells, the same for any pieces in which they stream."""
 
 from __future__ import annotations
 
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm.core.endings import CutRule, EndFinder, find_end, thinks_aloud
@@ -45,7 +45,7 @@ LEGITIMATE = [
 
 
 @pytest.mark.parametrize("tail", INVENTED)
-def test_what_tells_of_unseen_output_is_cut_where_it_begins(tail: str) -> None:
+def test_invented_output_is_cut(tail: str) -> None:
     end = find_end(CELL + tail, "invented")
     assert end == len(CELL) + len(tail) - len(tail.lstrip("\n"))
     prose = "This will tell.\n"
@@ -54,7 +54,7 @@ def test_what_tells_of_unseen_output_is_cut_where_it_begins(tail: str) -> None:
 
 
 @pytest.mark.parametrize("tail", LEGITIMATE)
-def test_cells_in_a_row_prose_and_answers_are_kept(tail: str) -> None:
+def test_cells_prose_and_answers_are_not_cut(tail: str) -> None:
     assert find_end(CELL + tail, "invented") == len(CELL + tail)
 
 
@@ -100,24 +100,25 @@ WORDS = [
 PARTS = st.sampled_from([*FENCES, *WORDS, "<think>", "<think>\n", "</think>"])
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(PARTS, max_size=25).map("".join), st.lists(st.integers(0, 60), max_size=8), st.booleans())
-def test_pieces_end_where_the_whole_does(text: str, cuts: list[int], first: bool) -> None:
+def test_pieces_end_like_the_whole(text: str, cuts: list[int], first: bool) -> None:
     rule: CutRule = "first_cell" if first else "invented"
     end = find_end(text, rule)
     finder = EndFinder(rule, thinking=thinks_aloud("", [Message("assistant", text)]))
     borders = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    heard = 0
+    received = 0
     for start, stop in itertools.pairwise(borders):
-        heard = stop
+        received = stop
         if finder.feed(text[start:stop]) is not None:
             break
-    found = finder.close()
-    assert end == (len(text) if found is None else found)
+    last = finder.close()
+    assert end == (len(text) if last is None else last)
     assert find_end(text[:end], rule) == end, "what was cut once is not cut again"
-    assert heard >= end
+    assert received >= end
 
 
-def test_who_thinks_aloud_is_told_by_what_it_said_else_by_its_name() -> None:
+def test_unopened_thoughts_are_predicted() -> None:
     asked = Message("user", "q")
     aloud, not_aloud = Message("assistant", "hm\n</think>\nyes"), Message("assistant", "<think>hm</think>yes")
     assert thinks_aloud("vllm:Qwen/QwQ-32B", [asked])
@@ -128,7 +129,7 @@ def test_who_thinks_aloud_is_told_by_what_it_said_else_by_its_name() -> None:
 
 
 @pytest.mark.timeout(10)
-def test_a_long_reply_costs_little_however_small_its_pieces() -> None:
+def test_small_pieces_of_long_reply_cost_little() -> None:
     finder = EndFinder("invented")
     for character in CELL + "word " * 100_000 + "\n" + "word \n" * 20_000 + "```repl\n" + "x" * 200_000:
         finder.feed(character)

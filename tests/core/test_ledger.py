@@ -44,7 +44,7 @@ def test_a_limit_that_allows_nothing_is_refused(wrong: dict[str, float]) -> None
         Budget(**wrong)  # type: ignore[arg-type]
 
 
-def test_what_is_held_and_kept_cannot_be_held_again() -> None:
+def test_reserved_amounts_cannot_be_reserved_again() -> None:
     ledger = Ledger(Budget(tokens=100))
     turn = ledger.hold(tokens(30, ROOT, keep=20))
     assert ledger.lacking(tokens(50)) is None
@@ -59,7 +59,7 @@ def test_what_is_held_and_kept_cannot_be_held_again() -> None:
     assert ledger.left("tokens") == 90
 
 
-def test_a_hold_that_was_too_small_is_told_and_counted_in_full() -> None:
+def test_underestimated_hold_counts_in_full() -> None:
     ledger = Ledger(Budget(tokens=100))
     assert ledger.settle(ledger.hold(tokens(30)), Amounts(1, 31)) == "tokens"
     assert (ledger.overruns, ledger.spent.tokens) == (1, 31)
@@ -75,7 +75,7 @@ def test_a_hold_is_settled_once() -> None:
         ledger.settle(hold, NOTHING)
 
 
-def test_dollars_are_counted_in_whole_billionths_and_never_below_what_was_paid() -> None:
+def test_dollars_round_up_to_whole_billionths() -> None:
     assert nanos_of(0.1) == 100_000_000
     assert nanos_of(1e-10) == 1
     ledger = Ledger(Budget(usd=0.3))

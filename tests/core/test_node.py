@@ -70,7 +70,7 @@ def test_every_pair_is_in_the_table_or_refused() -> None:
                 step(node, event)
 
 
-def test_the_first_turn_asks_with_the_question_and_what_the_context_is() -> None:
+def test_first_turn_shows_question_and_context() -> None:
     _, action = play()
     assert isinstance(action, Ask)
     assert [m.role for m in action.messages] == ["system", "user"]
@@ -78,7 +78,7 @@ def test_the_first_turn_asks_with_the_question_and_what_the_context_is() -> None
     assert "a str of 5 characters" in action.messages[1].content
 
 
-def test_cells_run_in_order_and_the_model_sees_their_output() -> None:
+def test_model_sees_output_of_ordered_cells() -> None:
     node, action = play(Replied(cell("a") + "\n" + cell("b")))
     assert action == Execute(Cell(1, 1, "a"), None)
     node, action = step(node, Executed(OK))
@@ -89,7 +89,7 @@ def test_cells_run_in_order_and_the_model_sees_their_output() -> None:
     assert "42" in action.messages[-1].content
 
 
-def test_cells_after_a_failed_one_are_not_run_and_the_model_is_told() -> None:
+def test_cells_after_failed_one_do_not_run() -> None:
     _, action = play(Replied(cell("a") + "\n" + cell("b")), Executed(CellResult("error", error="KeyError: 'x'")))
     assert isinstance(action, Ask)
     assert "KeyError: 'x'" in action.messages[-1].content
@@ -114,16 +114,16 @@ def test_answer_from_code_wins_and_ends_the_turn() -> None:
     assert (done.answer, done.error, done.limit) == (7, None, None)
 
 
-def test_answer_given_in_code_counts_even_if_the_cell_then_fails() -> None:
+def test_answer_from_code_counts_despite_failure() -> None:
     done = finish(Replied(cell("x")), Executed(CellResult("error", error="ValueError", answer=Answer("a"))))
     assert done.answer == "a"
 
 
-def test_text_answer_after_cells_is_taken_once_they_ran_well() -> None:
+def test_text_answer_counts_after_successful_cells() -> None:
     assert finish(Replied(cell("a") + "\nFINAL(done)"), Executed(OK), ValueMissing()).answer == "done"
 
 
-def test_text_answer_beside_a_failed_cell_is_not_taken() -> None:
+def test_text_answer_beside_failed_cell_is_refused() -> None:
     _, action = play(Replied(cell("a") + "\nFINAL(done)"), Executed(CellResult("error", error="NameError: y")))
     assert isinstance(action, Ask)
     assert "not taken" in action.messages[-1].content
@@ -135,7 +135,7 @@ def test_final_var_reads_the_variable() -> None:
     assert finish(Replied("FINAL_VAR(rows)"), ValueRead([1, 2])).answer == [1, 2]
 
 
-def test_final_var_of_an_unknown_name_is_an_error_shown_to_the_model() -> None:
+def test_unknown_final_var_is_shown_as_error() -> None:
     variables = (Variable("rows", "list", 3),)
     _, action = play(
         Replied(cell("rows = [1]") + "\nFINAL_VAR(row)"),
@@ -147,13 +147,13 @@ def test_final_var_of_an_unknown_name_is_an_error_shown_to_the_model() -> None:
     assert "rows (list, 3)" in action.messages[-1].content
 
 
-def test_final_of_a_bare_name_takes_the_variable_where_there_is_one() -> None:
+def test_final_of_bare_name_reads_variable() -> None:
     assert play(Replied("FINAL(total)"))[1] == Read("total")
     assert finish(Replied("FINAL(total)"), ValueRead(12)).answer == 12
     assert finish(Replied("FINAL(yes)"), ValueMissing()).answer == "yes"
 
 
-def test_last_turn_is_asked_for_when_the_turns_are_used_up() -> None:
+def test_used_up_turns_lead_to_last_turn() -> None:
     node, action = play(*[event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))])
     assert isinstance(action, Ask)
     assert action.last
@@ -162,14 +162,14 @@ def test_last_turn_is_asked_for_when_the_turns_are_used_up() -> None:
     assert partial == Finish("best guess", "iterations", None)
 
 
-def test_last_turn_may_answer_from_code_but_without_sub_calls() -> None:
+def test_last_turn_refuses_sub_calls_of_code() -> None:
     events = [event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))]
     node, action = play(*events, Replied(cell("FINAL(len(rows))")))
     assert action == Execute(Cell(4, 1, "FINAL(len(rows))"), "iterations")
     assert step(node, Executed(CellResult("ok", answer=Answer(3))))[1] == Finish(3, "iterations", None)
 
 
-def test_last_turn_in_plain_text_is_the_answer_but_code_alone_is_not() -> None:
+def test_plain_text_of_last_turn_is_answer() -> None:
     events = [event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))]
     assert finish(*events, Replied("It is the whale.")).answer == "It is the whale."
     without = finish(*events, Replied(cell("print(1)")), Executed(OK))
@@ -177,7 +177,7 @@ def test_last_turn_in_plain_text_is_the_answer_but_code_alone_is_not() -> None:
     assert without.answer is None
 
 
-def test_limit_met_between_turns_gives_one_last_turn_with_everything_seen() -> None:
+def test_limit_between_turns_gives_one_last_turn() -> None:
     node, action = play(Replied(cell("a")), Executed(OK), LimitMet("calls"))
     assert isinstance(action, Ask)
     assert (action.last, action.turn) == (True, 2)
@@ -187,7 +187,7 @@ def test_limit_met_between_turns_gives_one_last_turn_with_everything_seen() -> N
     assert isinstance(step(node, LimitMet("calls"))[1], Finish)
 
 
-def test_idle_replies_are_answered_with_instructions_and_end_in_no_answer() -> None:
+def test_idle_replies_end_in_no_answer() -> None:
     spec = replace(SPEC, max_turns=20)
     _, action = play(Replied("I will think."), spec=spec)
     assert isinstance(action, Ask)
@@ -195,7 +195,7 @@ def test_idle_replies_are_answered_with_instructions_and_end_in_no_answer() -> N
     assert isinstance(finish(*[Replied("Hm.")] * MAX_STUMBLES, spec=spec).error, NoAnswerError)
 
 
-def test_a_cut_reply_is_forgiven_once_and_never_run() -> None:
+def test_truncated_reply_is_forgiven_once() -> None:
     cut = AskFailed(TruncatedReplyError("cut", text="```repl\nx = "))
     _, action = play(cut)
     assert isinstance(action, Ask)
@@ -204,12 +204,12 @@ def test_a_cut_reply_is_forgiven_once_and_never_run() -> None:
     assert isinstance(finish(cut, cut).error, TruncatedReplyError)
 
 
-def test_other_failures_of_the_model_end_the_node_with_that_error() -> None:
+def test_other_model_failures_end_the_node() -> None:
     error = ModelTimeoutError("slow")
     assert finish(AskFailed(error)).error is error
 
 
-def test_observations_keep_errors_whole_and_cut_output_in_the_middle() -> None:
+def test_observations_cut_output_but_never_errors() -> None:
     result = CellResult("error", stdout="a" * 50_000, error="ValueError: 7", traceback="Traceback\nValueError: 7")
     _, action = play(Replied(cell("a")), Executed(result))
     assert isinstance(action, Ask)

@@ -73,7 +73,7 @@ CELLS = [
     ("inside a thought", "<think>\n```repl\nx\n```\n</think>\nhm", ()),
     ("thought tags inside a cell are code", '```repl\nt = "</think>"\n```', ('t = "</think>"',)),
     ("inline fence is prose", "```repl x``` is how", ()),
-    ("windows line ends", "```repl\r\nx = 1\r\n```\r\n", ("x = 1\r",)),
+    ("windows line ends", "```repl\r\nx = 1\r\n```\r\n", ("x = 1",)),
 ]
 
 
@@ -97,21 +97,20 @@ def test_strange_replies_take_no_time(line: str) -> None:
     parse_reply(line * 50_000)
 
 
-def heard(text: str) -> str:
-    return text[: parse_reply(text).heard_chars]
+def retained(text: str) -> str:
+    return text[: parse_reply(text).retained_chars]
 
 
-def test_what_follows_the_last_cell_is_not_heard() -> None:
-    """It tells of output that nobody has seen yet."""
+def test_text_after_last_cell_is_dropped() -> None:
     cell = "Let me look.\n```repl\nprint(1)\n```"
-    assert heard(f"{cell}\nOutput:\n1\n\nSo the answer is 1.") == cell
-    assert heard(cell) == cell
+    assert retained(f"{cell}\nOutput:\n1\n\nSo the answer is 1.") == cell
+    assert retained(cell) == cell
     two = f"{cell}\nThen:\n```repl\nprint(2)\n```"
-    assert heard(f"{two}\n[variables] x (int)\n2") == two
+    assert retained(f"{two}\n[variables] x (int)\n2") == two
 
 
-def test_an_answer_after_the_cells_is_heard() -> None:
+def test_answer_after_cells_is_retained() -> None:
     text = "```repl\nx = 1\n```\nFINAL_VAR(x)"
-    assert heard(text) == text
-    assert heard("no cell, no answer") == "no cell, no answer"
-    assert heard("```repl\nprint(1)") == "```repl\nprint(1)"
+    assert retained(text) == text
+    assert retained("no cell, no answer") == "no cell, no answer"
+    assert retained("```repl\nprint(1)") == "```repl\nprint(1)"
