@@ -1,4 +1,7 @@
-"""What a node is told and what it orders: the words between its table (``core/node.py``) and whoever drives it."""
+"""Events and actions of a node: the vocabulary between its table (``core/node.py``) and its driver.
+
+Events are facts in the past tense. Actions are orders.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import RLMError
 from rlm.core.messages import Message
 
-# Events: what happened.
+# Events.
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """``tokens``: of the conversation up to and with this reply, as the provider counted them; 0 where it did not."""
+    """``tokens``: the provider's count for the conversation including this reply, or 0 if it gave none."""
 
     text: str
     tokens: int = 0
@@ -32,9 +35,9 @@ class AskFailed:
 
 @dataclass(frozen=True, slots=True)
 class LimitMet:
-    """A limit of the run forbids the turn that was asked for; one last turn may still be made.
+    """A limit of the run forbids the requested turn. One last turn is still possible.
 
-    ``shown_bytes``: how much of the output that the model has not seen yet the last turn can pay for; None: all of it.
+    ``shown_bytes`` is the size of unseen output that the last turn can pay for; None stands for all of it.
     """
 
     limit: str
@@ -43,7 +46,7 @@ class LimitMet:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """``notice``: what the model is to know of its budget, empty while there is plenty."""
+    """``notice``: the line about a low budget that the model sees next, or empty."""
 
     result: CellResult
     notice: str = ""
@@ -51,7 +54,7 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """The summary that was asked for."""
+    """The requested summary arrived."""
 
     summary: str
 
@@ -69,14 +72,14 @@ class ValueMissing:
 NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted
 
 
-# Actions: what is to be done next.
+# Actions.
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Ask the node's model for turn ``turn``.
 
-    ``last``: there will be no other turn, and it is paid from what was held back. ``limit`` says which limit made it the last.
+    The ``last`` turn is paid from the reserve. ``limit`` names the limit that made it the last.
     """
 
     messages: tuple[Message, ...]
@@ -87,7 +90,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Run a cell. ``calls`` is False where sub-calls are to be refused: ``limit`` says which limit was met."""
+    """Execute a cell. If a ``limit`` was met, its sub-calls are refused."""
 
     cell: Cell
     limit: str | None
@@ -108,7 +111,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The node ends: with an answer (``error`` is None), or without one. ``limit`` is set for a partial answer."""
+    """End the node with an answer, or with an error. ``limit`` is set for a partial answer."""
 
     answer: PlainValue = None
     limit: str | None = None

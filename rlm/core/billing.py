@@ -1,4 +1,4 @@
-"""What a failed attempt at a call costs, as providers bill: nothing, what was reported, or unknown."""
+"""Cost of a failed attempt at a call, as providers bill it: nothing, the reported usage, or unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlm.core.errors import (
     RequestRejectedError,
 )
 
-_TURNED_AWAY = (
+_REFUSED = (
     AuthenticationError,
     ModelNotFoundError,
     RequestRejectedError,
@@ -23,7 +23,7 @@ _TURNED_AWAY = (
 
 
 def is_unbilled(error: ModelError) -> bool:
-    """Whether a failed attempt certainly cost nothing: it was turned away (4xx, 5xx) or never reached the provider."""
+    """Returns True if a failed attempt certainly cost nothing: refused (4xx, 5xx), or never sent to the provider."""
     if error.usage is not None:
         return False
-    return isinstance(error, _TURNED_AWAY) or not error.reached or (error.status or 0) >= 400
+    return isinstance(error, _REFUSED) or not error.reached or (error.status or 0) >= 400

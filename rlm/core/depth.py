@@ -1,4 +1,4 @@
-"""The depth rule: what a sub-call becomes. The same for all query functions."""
+"""The depth rule, the same for all query functions: a sub-call becomes a leaf call or a child node."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ SubcallKind: TypeAlias = Literal["child", "leaf"]
 
 
 def can_call(depth: int, max_depth: int) -> bool:
-    """Whether a node at this depth may ask other models at all."""
+    """Returns True if a node at this depth can ask other models at all."""
     return depth < max_depth
 
 
 def makes_children(depth: int, max_depth: int) -> bool:
-    """Whether a sub-call of a node at this depth becomes a node of its own, unless it says otherwise."""
+    """Returns True if sub-calls of a node at this depth become child nodes by default."""
     return depth + 1 < max_depth
 
 
 def decide_subcall(query: ModelQuery, depth: int, max_depth: int) -> SubcallKind | SubcallFailure:
-    """What a sub-call of a node at ``depth`` becomes, or why it may not be made."""
+    """Returns the kind that a sub-call of a node at ``depth`` becomes, or the reason for refusing it."""
     if not can_call(depth, max_depth):
         return SubcallFailure("LLMQueryError", f"no sub-calls at depth {depth}: max_depth is {max_depth}")
     if makes_children(depth, max_depth):

@@ -1,10 +1,10 @@
-"""The books of a budget: what is spent, what is held for calls under way, what is kept for last turns.
+"""The ledger of a budget: amounts spent, held for calls in flight, and kept in reserve for last turns.
 
     spent + held + kept <= allowed      at every moment, in calls, tokens and dollars
 
-A call is held at the most it can cost before it is sent, and settled at what it did cost. A node's turn is held together with
-what its own last turn will need (``keep``), so that a node which meets a limit can still answer. Everything here decides at
-once; who waits for what is ``engine/holds.py``'s affair.
+A call reserves the most it can cost before it is sent, and settles at its real cost. A node's turn also reserves its own last
+turn (``keep``), so that a node which meets a limit can still answer. Every decision is immediate: waiting for budget is the
+business of ``engine/spending/reservations.py``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ NOTHING = Amounts()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one call asks of the budget.
+    """The amounts that one call reserves.
 
     Attributes:
         worst: the most that the call can cost.
-        node: for a node's turn, the node: its own kept amount may be used.
-        keep: what is kept for that node's last turn from then on; nothing where this is the last turn.
-        final: the root's last turn, which is made even after the run was told to stop.
-        ahead: nobody has come to this call yet: where it is refused, it is not known whether that leaves anything undone.
+        node: the node whose turn this is; its own reserve counts as available.
+        keep: the reserve for that node's last turn from now on; nothing for the last turn itself.
+        final: the root's last turn, which is made even after the run was stopped.
+        ahead: a prefetch; a refusal does not yet leave any work undone.
     """
 
     worst: Amounts
@@ -39,7 +39,7 @@ class Need:
 
 @dataclass(eq=False, slots=True)
 class Hold:
-    """What is set aside for one call; settled exactly once."""
+    """The reservation of one call, settled exactly once."""
 
     need: Need
     open: bool = field(default=True)
@@ -50,7 +50,7 @@ class Hold:
 
 
 class Ledger:
-    """The books of one run."""
+    """Amounts of one run against its limits."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -69,7 +69,7 @@ class Ledger:
         self.kept = NOTHING
 
     def lacking(self, need: Need, *, ignore_held: bool = False) -> str | None:
-        """The first limit that the need does not fit into, or None. ``ignore_held``: as if calls under way cost nothing."""
+        """Returns the first limit that the need exceeds, or None. ``ignore_held`` leaves out calls in flight."""
         amounts = [self.spent, self.kept, need.worst, need.keep]
         if not ignore_held:
             amounts.append(self.held)
@@ -80,7 +80,7 @@ class Ledger:
         return None
 
     def hold(self, need: Need) -> Hold:
-        """Sets the need aside. The caller has seen that nothing is lacking."""
+        """Reserves the need. The caller has checked that nothing is lacking."""
         if need.node is not None:
             self.keep(need.node, need.keep)
         self.held = self.held + need.worst
@@ -88,9 +88,12 @@ class Ledger:
         return Hold(need)
 
     def settle(self, hold: Hold, cost: Amounts, *, assumed: bool = False) -> str | None:
-        """Counts what the call did cost. Returns the limit whose hold was too small, if one was: a fault of a bound or price."""
+        """Replaces a reservation by the real cost.
+
+        Returns the limit that the reservation underestimated, if any: then a bound or a price is wrong.
+        """
         if not hold.open:
-            raise ValueError("a hold is settled once")
+            raise ValueError("a hold must be settled once; this one was settled before")
         hold.open = False
         self.held = self.held - hold.worst
         self.holds -= 1
@@ -106,13 +109,13 @@ class Ledger:
         return over
 
     def keep(self, node: NodeId, amounts: Amounts) -> None:
-        """Keeps an amount for a node's last turn, in place of what was kept for it."""
+        """Sets the reserve for a node's last turn."""
         self.kept = self.kept - self._kept.pop(node, NOTHING) + amounts
         if amounts != NOTHING:
             self._kept[node] = amounts
 
     def left(self, limit: str) -> float | None:
-        """What calls may still take of ``usd``, ``tokens`` or ``calls``; None where there is no limit."""
+        """Returns the part of ``usd``, ``tokens`` or ``calls`` that calls can still use; None without a limit."""
         name = "nanos" if limit == "usd" else limit
         allowed = self._allowed[name]
         if allowed is None:
@@ -122,16 +125,16 @@ class Ledger:
         return left / NANOS_PER_USD if limit == "usd" else left
 
     def uses(self) -> dict[str, LimitUse]:
-        """How far ``usd``, ``tokens`` and ``calls`` are used."""
-        found = {}
+        """Returns the use of ``usd``, ``tokens`` and ``calls``."""
+        uses = {}
         for limit, name in (("usd", "nanos"), ("tokens", "tokens"), ("calls", "calls")):
             unit = NANOS_PER_USD if limit == "usd" else 1
             used, allowed, assumed = getattr(self.spent, name), self._allowed[name], getattr(self.assumed, name)
             left = None if allowed is None else max(0, allowed - used)
-            found[limit] = LimitUse(
+            uses[limit] = LimitUse(
                 used / unit if limit == "usd" else used,
                 allowed if allowed is None or limit != "usd" else allowed / unit,
                 left if left is None or limit != "usd" else left / unit,
                 assumed / unit if limit == "usd" else assumed,
             )
-        return found
+        return uses

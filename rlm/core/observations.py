@@ -1,4 +1,4 @@
-"""What a model is shown of its cells' output: short enough to read, errors never cut, nothing that varies between runs."""
+"""Formats the output of cells for the model: short enough to read, with errors intact and nothing that varies between runs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from rlm.core.cells import Cell, CellResult, Variable
 
 MAX_TRACEBACK_CHARS = 6_000  # a traceback longer than this repeats itself
 MAX_VARIABLES = 40
-MIN_OUTPUT_CHARS = 1_000  # what a cell's output keeps, however many cells share the observation
+MIN_OUTPUT_CHARS = 1_000  # per cell, however many cells share the observation
 
 INVENTED = ("\n[cell ", "\n[variables] ", "\n[no output]", "\n[stderr] ")
-"""How observations begin or go on: a reply that comes to one of these invents what its code printed, and may end there."""
+"""Beginnings of an observation's parts. A reply that contains one invents the output of its code, and can end there."""
 
 _ENDS = {
-    "exit": "The cell called sys.exit; it ended there. Variables are kept.",
-    "timeout": "The cell ran into its time limit and was stopped.",
-    "died": "The cell ended its process (memory limit, os._exit or a crash).",
+    "exit": "The cell called sys.exit and ended there. Variables are kept.",
+    "timeout": "The cell reached its time limit and was stopped.",
+    "died": "The cell's process ended (memory limit, os._exit or a crash).",
     "interrupted": "The cell was stopped.",
 }
 
 
 def cut_middle(text: str, limit: int, whole: str = "") -> str:
-    """``text`` with its middle left out where it is longer than ``limit`` characters; ``whole`` says where the rest is."""
+    """Cuts the middle out of a text of more than ``limit`` characters. ``whole`` names the place of the full text."""
     if len(text) <= limit:
         return text
     head = limit * 2 // 3
@@ -32,19 +32,19 @@ def cut_middle(text: str, limit: int, whole: str = "") -> str:
 
 
 def observe(executed: Sequence[tuple[Cell, CellResult]], skipped: Sequence[Cell], *, limit_chars: int) -> str:
-    """The observation of one turn: each cell's output, what became of cells that did not run, and the variables."""
+    """Formats the observation of one turn: the output of each cell, the cells that did not run, and the variables."""
     share = max(MIN_OUTPUT_CHARS, limit_chars // max(1, len(executed)))
     parts = [_observe_cell(cell, result, share, only=len(executed) + len(skipped) == 1) for cell, result in executed]
     if skipped:
         names = ", ".join(cell.name for cell in skipped)
-        parts.append(f"[not run, because cell {executed[-1][0].name} did not end well: {names}]")
+        parts.append(f"[not run, because cell {executed[-1][0].name} failed: {names}]")
     if executed and (line := list_variables(executed[-1][1].variables)):
         parts.append(line)
     return "\n".join(parts)
 
 
 def list_variables(variables: Sequence[Variable]) -> str:
-    """One line that names the variables which code has defined."""
+    """Lists the variables that code has defined, in one line."""
     if not variables:
         return ""
     shown = [
@@ -57,9 +57,9 @@ def list_variables(variables: Sequence[Variable]) -> str:
 def _observe_cell(cell: Cell, result: CellResult, limit_chars: int, *, only: bool) -> str:
     lines = [] if only else [f"[cell {cell.name}]"]
     if result.stdout:
-        lines.append(cut_middle(result.stdout.rstrip("\n"), limit_chars, "the whole is in _stdout"))
+        lines.append(cut_middle(result.stdout.rstrip("\n"), limit_chars, "full text in _stdout"))
     if result.echo is not None:
-        lines.append(cut_middle(result.echo, limit_chars, "the whole is in _"))
+        lines.append(cut_middle(result.echo, limit_chars, "full value in _"))
     if result.stderr:
         lines.append("[stderr] " + cut_middle(result.stderr.rstrip("\n"), limit_chars // 2))
     if result.traceback or result.error:
@@ -67,7 +67,7 @@ def _observe_cell(cell: Cell, result: CellResult, limit_chars: int, *, only: boo
     if result.end in _ENDS:
         lines.append(f"[{_ENDS[result.end]}]")
     if result.state_lost:
-        lines.append("[The REPL was started anew: `context` is there, variables of earlier cells are gone.]")
+        lines.append("[The REPL was restarted. `context` is available; variables of earlier cells are gone.]")
     lines.extend(f"[note] {note}" for note in result.notes)
     if not any(line for line in lines if not line.startswith("[cell")):
         lines.append("[no output]")

@@ -1,4 +1,4 @@
-"""Plain data, as cells and answers hold it, as JSON."""
+"""Converts plain data of cells and answers to JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlm.core.messages import JsonValue
 
 
 def to_json(value: object) -> JsonValue:
-    """Plain data as JSON has it: sets and tuples become lists, dataclasses objects, everything JSON lacks becomes text."""
+    """Converts plain data to JSON types: sets and tuples to lists, dataclasses to objects, all other types to text."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -34,14 +34,14 @@ def to_json(value: object) -> JsonValue:
         case Decimal():
             return str(value)
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+            return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
         case _:
             return str(value)
 
 
 def dump_json(value: object, default: Callable[[object], object] = to_json) -> str:
-    """Any such data as one line of JSON. ``default`` is asked about what JSON lacks."""
+    """Serialises plain data as one line of JSON. ``default`` converts types that JSON lacks."""
     try:
         return orjson.dumps(value, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # for lone surrogates, numbers beyond 64 bits, keys that are no single value
+    except TypeError:  # lone surrogates, numbers beyond 64 bits, compound keys
         return json.dumps(to_json(value), separators=(",", ":"))

@@ -215,7 +215,7 @@ def test_stopped_run_without_answer_resumes(tmp_path: Path) -> None:
     handle = rlm.RLM(ScriptedModel(stubborn), store=tmp_path / "runs.db").start("q", "context")
     assert asked.wait(30)
     handle.finish()
-    with pytest.raises(NoAnswerError, match="told to finish") as caught:
+    with pytest.raises(NoAnswerError, match="asked to finish") as caught:
         handle.result()
     assert caught.value.result is not None
     assert (caught.value.limit, caught.value.result.limit) == ("stopped", "stopped")

@@ -1,10 +1,10 @@
-"""Drives nodes: performs the actions of a node's table one by one, and serves the sub-calls of its cells.
+"""Drives nodes: performs the actions of a node's table one by one.
 
-A recorded node is driven from its start. Its recorded replies go to the same table, and its recorded cells to a new REPL with
-their recorded answers. At the end of the record the node goes on.
+A resumed node is driven from its beginning. The same table receives its recorded replies, and a new REPL executes its
+recorded cells with their recorded answers. At the end of the recording the node continues with new calls.
 
-The tree exists only here, as calls: a cell's sub-call that becomes a child drives that child to its end while the cell waits.
-A waiting node holds no slot, and the number of open REPLs is limited for each depth apart, so nesting cannot deadlock.
+The tree is the call stack: a sub-call that becomes a child drives the child to its end while the cell waits. A waiting node
+holds no slot, and open REPLs are limited for each depth separately, so nesting cannot deadlock.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from rlm.engine.spending.meter import PromptCount
 from rlm.ports import Repl, Sandbox
 from rlm.prompts import PromptFacts
 
-# Between the switch and the interrupt of the root's cell: time to catch BudgetExceeded and print what there is.
+# Grace between the stop signal and the interrupt of the root's cell: time to catch BudgetExceeded and print results.
 CELL_GRACE_S = 0.5
 
 
 class Tree:
-    """Drives the nodes of one run."""
+    """Drives all nodes of one run."""
 
-    def __init__(  # noqa: PLR0917  the parts of a run
+    def __init__(  # noqa: PLR0917  the services of a run
         self,
         settings: TreeSettings,
         sandbox: Sandbox,
@@ -64,7 +64,7 @@ class Tree:
         policy: ReplayPolicy | None = None,
         epoch_s: float = 0.0,
     ) -> None:
-        """``epoch_s`` is the time of day at which the recorder's time is 0; 0 leaves cells the real clock."""
+        """``epoch_s`` is the time of day at which the recorder's time is 0. With 0, cells see the real clock."""
         self.settings = settings
         self.policy = policy or ReplayPolicy()
         history = self.policy.history if self.policy.purpose == "run" else None
@@ -79,10 +79,10 @@ class Tree:
         self._open_repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(settings.max_open_repls))
 
     async def drive(self, job: NodeJob) -> Finish:
-        """Runs a node to its end, whatever that is.
+        """Runs a node to its end, with or without an answer.
 
         Raises:
-            RLMError: what ends the whole run: the sandbox is gone, a provider refuses the key.
+            RLMError: a failure that ends the whole run: the sandbox is lost, a provider refuses the key.
         """
         async with self._open_repls[job.depth]:
             node, count = Node(self._node_spec(job)), PromptCount()
@@ -108,13 +108,13 @@ class Tree:
             return action
 
     async def open(self, job: NodeJob) -> Repl:
-        """Begins a node: its first event, and its REPL."""
+        """Emits a node's first event, unless it is resumed, and opens its REPL."""
         if self.policy.purpose == "replay" or job.id not in self.policy.history.nodes:
             self._emit_started(job)
         return await self._sandbox.open(self.repl_spec(job))
 
     def repl_spec(self, job: NodeJob) -> ReplSpec:
-        """The REPL that a node needs."""
+        """Specifies the REPL of a node."""
         settings = self.settings
         return ReplSpec(
             job.context,
@@ -125,7 +125,7 @@ class Tree:
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
-        """Runs one cell of a node, serving its sub-calls. ``limit`` names a limit that forbids them."""
+        """Executes one cell of a node and serves its sub-calls. A ``limit`` forbids them."""
         return (await self._execute(job, repl, cell, limit)).result
 
     async def _execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
@@ -136,7 +136,7 @@ class Tree:
 
     @contextlib.asynccontextmanager
     async def _stoppable(self, job: NodeJob, repl: Repl) -> AsyncIterator[None]:
-        """Interrupts the root's cell a moment after the switch was thrown; cells below end with the calls that wait for them."""
+        """Interrupts the root's cell shortly after the run is stopped. Other cells end with the calls that wait for them."""
         if job.parent is not None:
             yield
             return
@@ -154,7 +154,7 @@ class Tree:
             watcher.cancel()
 
     def _limit_met(self) -> str | None:
-        """The limit that a run met although its root answered in the usual way: work was left undone."""
+        """Returns the limit that left work undone although the root answered as usual."""
         return self._limits.stop.limit or next(iter(self._caller.holds.refused), None)
 
     # The actions of a node.
@@ -163,7 +163,7 @@ class Tree:
         match action:
             case Ask():
                 event = await self._turns.ask(job, action, count)
-                self._recorder.flush()  # a cell gets its answers likewise, see ``CellDriver``
+                self._recorder.flush()  # before anything acts on it; ``CellDriver`` does the same
                 return event
             case Compact():
                 event = await self._turns.summarise(job, action)
@@ -177,11 +177,11 @@ class Tree:
                 except KeyError:
                     return ValueMissing()
             case Finish():
-                raise AssertionError("a finished node has nothing left to do")
+                raise AssertionError("a finished node performs no action")
             case _:
                 assert_never(action)
 
-    # What a node starts with, and its events.
+    # The start of a node, and its events.
 
     def _node_spec(self, job: NodeJob) -> NodeSpec:
         settings = self.settings
