@@ -131,7 +131,11 @@ class RLM:
         store_texts: bool = True,
         cache: bool = False,
     ) -> None:
-        given = {**locals(), "sandbox_packages": list(sandbox_packages)}
+        given = {
+            **locals(),
+            "sandbox_packages": list(sandbox_packages),
+            "prices": None if prices is None else {name: list(figures) for name, figures in prices.items()},
+        }
         check_options(given)
         check_budget(budget)
         self._budget = budget or Budget()
@@ -185,10 +189,6 @@ class RLM:
 
     def run(self, query: str | None, context: PlainValue = None) -> Result:
         """Answers ``query`` over ``context`` and waits for it. See ``arun`` for what is returned and raised."""
-        if BACKGROUND.owns_current_thread():
-            raise ConfigurationError(
-                "run() was called on the engine's own thread, from a sink or a Model. Use arun() there."
-            )
         return BACKGROUND.wait(self.execute(query, context))
 
     async def arun(self, query: str | None, context: PlainValue = None) -> Result:
@@ -291,6 +291,10 @@ class RLM:
             IncompleteRecordError: the record ends before the run does.
         """
         return BACKGROUND.wait(self._replay(run_id, context, watch))
+
+    async def areplay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> Result:
+        """Replays a recorded run. See ``replay``."""
+        return await asyncio.wrap_future(BACKGROUND.submit(self._replay(run_id, context, watch)))
 
     def report_html(self, run_id: str = "last") -> str:
         """A recorded run as one self-contained HTML page: its tree, its timeline, its cells and calls.
@@ -424,10 +428,13 @@ class RLM:
 
     def close(self) -> None:
         """Releases the models opened by name: connections end and local models leave memory when nobody else uses them."""
-        BACKGROUND.wait(self.aclose())
+        BACKGROUND.wait(self._close())
 
     async def aclose(self) -> None:
-        """The same on the engine's loop."""
+        """Closes this object from any event loop. See ``close``."""
+        await asyncio.wrap_future(BACKGROUND.submit(self._close()))
+
+    async def _close(self) -> None:
         models, self._models = self._models, []
         for model in models:
             await SHARED.release(model)

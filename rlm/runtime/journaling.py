@@ -37,9 +37,9 @@ DEFAULT_STORE = "default"
 """``store="default"``: ``RLM_STORE``, or a file in the user's data folder. If it cannot be opened, a run continues without."""
 
 KEPT_OPTIONS = (
-    "max_depth", "max_iterations", "sandbox", "sandbox_packages", "concurrency", "retries", "call_timeout_s", "cell_seconds",
-    "memory_mb", "observation_chars", "cut_replies", "warm_prefixes", "temperature", "max_output_tokens", "setup_code",
-    "prefetch",
+    "max_depth", "max_iterations", "sandbox", "sandbox_packages", "concurrency", "requests_per_minute", "tokens_per_minute",
+    "retries", "call_timeout_s", "cell_seconds", "memory_mb", "observation_chars", "cut_replies", "warm_prefixes",
+    "temperature", "max_output_tokens", "setup_code", "prefetch", "prices",
 )  # fmt: skip
 """Arguments of ``RLM`` that are stored with a run, and apply again when it is resumed."""
 

@@ -172,6 +172,22 @@ def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) ->
         assert json.loads(ended.stdout)["run_id"].encode() in first.stderr
 
 
+def test_printed_resume_command_keeps_prices(tmp_path: Path) -> None:
+    env = {"RLM_STORE": str(tmp_path / "runs.db")}
+    options = ("--price", "unpriced=1,2", "--budget", "0.5", "--max-calls", "3")
+    with serving(answer) as server:
+        first = rlm("ask", "-m", "openai:unpriced", *options, "What?", server=server, stdin=TEXT, env=env)
+        assert first.returncode in (3, 4), first.stderr
+        line = first.stderr.decode().splitlines()[-1]
+        command = line.partition(": rlm ")[2].replace("CALLS", "50").split()
+        assert command[0] == "resume", line
+        ended = rlm(*command, "--json", server=server, env=env)
+    report = json.loads(ended.stdout)
+    assert (ended.returncode, report["status"]) == (0, "complete"), ended.stderr
+    assert report["used"]["usd"]["allowed"] == 0.5
+    assert 0 < report["cost_usd"] < 0.5
+
+
 @pytest.mark.parametrize("sources", [["a.txt", "b.txt"], ["folder"], ["folder/c.txt"]])
 def test_large_input_is_found_again_from_any_folder(tmp_path: Path, sources: list[str]) -> None:
     (tmp_path / "folder").mkdir()
