@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rlm.core.budget import Budget, LimitUse
     from rlm.core.errors import (
         AuthenticationError,
+        BlockingCallError,
         BudgetExceededError,
         ConfigurationError,
         ContextError,
@@ -70,6 +71,7 @@ _HOMES = {
     "rlm.core.budget": ("Budget", "LimitUse"),
     "rlm.core.errors": (
         "AuthenticationError",
+        "BlockingCallError",
         "BudgetExceededError",
         "ConfigurationError",
         "ContextError",
@@ -120,6 +122,7 @@ __all__ = [
     "RLM",
     "RLM_REPL",
     "AuthenticationError",
+    "BlockingCallError",
     "Budget",
     "BudgetExceededError",
     "CallRecord",

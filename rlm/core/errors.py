@@ -2,6 +2,7 @@
 
     RLMError
     ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key
+    │   ├── BlockingCallError       a call that waits for the engine, on the engine's own thread
     │   └── MissingExtraError       an optional package is not installed
     ├── ContextError                the caller: the input cannot be read or decoded
     ├── ModelError                  the provider, or what it sent
@@ -55,6 +56,16 @@ class RLMError(Exception):
 
 class ConfigurationError(RLMError):
     """An argument, a model name or the environment is not usable as it stands."""
+
+
+class BlockingCallError(ConfigurationError):
+    """A blocking call from a sink or a model, on the engine's own thread: it would wait for itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A sink or a model must not block the engine's thread, which this call would wait for. "
+            "Await arun(), aresume(), areplay() or aclose() in a task, or call from another thread."
+        )
 
 
 class MissingExtraError(ConfigurationError):

@@ -30,7 +30,7 @@ class RunHandle:
             RLMError: there is no answer; RunCancelledError after ``cancel``.
             TimeoutError: it has not ended within ``timeout_s``. It goes on.
         """
-        return self._future.result(timeout_s)
+        return BACKGROUND.result(self._future, timeout_s)
 
     @property
     def run_id(self) -> RunId:

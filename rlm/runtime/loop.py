@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
+from rlm.core.errors import BlockingCallError
+
 T = TypeVar("T")
 
 STOP_SECONDS = 5.0  # how long the end of the process waits for runs to let go of workers and connections
@@ -43,7 +45,13 @@ class BackgroundLoop:
         """Runs ``work`` to its end from a thread that may block.
 
         Ctrl-C stops the work there, lets it end its cells and calls, and is raised here after that.
+
+        Raises:
+            BlockingCallError: this is the loop's own thread.
         """
+        if self.owns_current_thread():
+            work.close()
+            raise BlockingCallError
         ended = threading.Event()
 
         async def tracked() -> T:
@@ -60,13 +68,24 @@ class BackgroundLoop:
             ended.wait(STOP_SECONDS)
             raise
 
+    def result(self, future: Future[T], timeout_s: float | None = None) -> T:
+        """Waits for a future that ``submit`` returned. Ctrl-C does not stop the work.
+
+        Raises:
+            BlockingCallError: this is the loop's own thread, and the work has not ended.
+            TimeoutError: the work has not ended within ``timeout_s``; it continues.
+        """
+        if self.owns_current_thread() and not future.done():
+            raise BlockingCallError
+        return future.result(timeout_s)
+
     def at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Has ``close`` awaited on the loop when the process ends."""
         self._closers.append(close)
 
     def owns_current_thread(self) -> bool:
-        """Whether the caller runs on the loop itself, where waiting for it would never end."""
-        return self._thread is threading.current_thread()
+        """Whether the caller runs on the loop's thread, where waiting for the loop would deadlock."""
+        return self._pid == os.getpid() and self._thread is threading.current_thread()
 
     async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()

@@ -319,20 +319,6 @@ def test_a_broken_sink_does_not_end_a_run(caplog: pytest.LogCaptureFixture) -> N
     assert "a sink failed" in caplog.text
 
 
-def test_run_on_the_engines_own_thread_is_refused() -> None:
-    seen: list[str] = []
-
-    class Asking:
-        def emit(self, event: object) -> None:
-            try:
-                rlm.RLM("gpt-4o", api_key="x").run("q", "c")
-            except rlm.ConfigurationError as error:
-                seen.append(str(error))
-
-    run(["FINAL(1)"], sinks=[Asking()])
-    assert "arun" in seen[0]
-
-
 @pytest.mark.parametrize(
     "options",
     [
