@@ -5,7 +5,8 @@
     result = rlm.ask("Who is the captain of the Pequod?", open("moby-dick.txt").read())
     print(result.answer, result.usage.total, result.cost_usd)
 
-Everything in ``__all__`` is public and stays. Names load when they are first used, so that importing this package costs nothing.
+Everything in ``__all__`` is public and stays; ``rlm.errors`` has the errors. Names load on first use, so that importing this
+package is free.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlm.api import RLM, ask
     from rlm.core.budget import Budget, LimitUse
-    from rlm.core.errors import (
+    from rlm.core.estimates import Estimate
+    from rlm.core.messages import Message, Reply, Request, Task, Usage
+    from rlm.core.result import Result
+    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
+    from rlm.core.usage import Spend, UsageReport
+    from rlm.errors import (
         AuthenticationError,
         BlockingCallError,
         BudgetExceededError,
@@ -49,12 +55,7 @@ if TYPE_CHECKING:
         TruncatedReplyError,
         UnknownRunError,
     )
-    from rlm.core.estimates import Estimate
-    from rlm.core.messages import Message, Reply, Request, Task, Usage
-    from rlm.core.result import Result
-    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
-    from rlm.core.usage import Spend, UsageReport
-    from rlm.options import DefaultModels, default_models
+    from rlm.models.defaults import DefaultModels, default_models
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
     from rlm.report.page import report_html
@@ -67,41 +68,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "rlm.api": ("RLM", "ask"),
-    "rlm.options": ("DefaultModels", "default_models"),
+    "rlm.models.defaults": ("DefaultModels", "default_models"),
     "rlm.core.budget": ("Budget", "LimitUse"),
-    "rlm.core.errors": (
-        "AuthenticationError",
-        "BlockingCallError",
-        "BudgetExceededError",
-        "ConfigurationError",
-        "ContextError",
-        "DivergenceError",
-        "EmptyReplyError",
-        "IncompleteRecordError",
-        "InvalidTransition",
-        "MalformedReplyError",
-        "MissingExtraError",
-        "ModelError",
-        "ModelNotFoundError",
-        "ModelTimeoutError",
-        "NoAnswerError",
-        "OutOfCreditError",
-        "PromptTooLongError",
-        "ProtocolViolationError",
-        "ProviderUnavailableError",
-        "ProviderUnreachableError",
-        "RLMError",
-        "RateLimitedError",
-        "RefusalError",
-        "RequestRejectedError",
-        "RunCancelledError",
-        "SandboxDiedError",
-        "SandboxError",
-        "SandboxUnavailableError",
-        "StoreError",
-        "TruncatedReplyError",
-        "UnknownRunError",
-    ),
     "rlm.core.estimates": ("Estimate",),
     "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
     "rlm.core.result": ("Result",),
@@ -116,6 +84,7 @@ _HOMES = {
     "rlm.rlm_repl": ("RLM_REPL",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""The module of each public name that is not an error."""
 
 __all__ = [
     "DEFAULT_STORE",
@@ -182,9 +151,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module 'rlm' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
+    value = getattr(import_module(_HOME_OF.get(name, "rlm.errors")), name)
     globals()[name] = value
     return value
 

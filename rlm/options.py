@@ -1,121 +1,478 @@
-"""What a caller chose, and what holds where nothing was chosen: models by depth, prompts, and whether the choices can be used."""
+"""The options of a run, each declared once: default, unit, range, help, flag, and place in the record.
 
-from __future__ import annotations
+``RLM(**options)``, the command line, the record of a run and what ``rlm resume`` restores are read off ``Options``. A new option
+needs one field here and one line in ``OptionsDict``; tests compare the two.
+
+The annotations are evaluated on purpose: the command line reads its types from them. The file is long because it is a table.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, fields
+from operator import not_
+from pathlib import Path
+from typing import Any, TypedDict, get_args
 
 from rlm.core.budget import Budget
 from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
+from rlm.core.messages import JsonValue
+from rlm.core.option import Bounds, Flag, check_choice, declarations, option
 from rlm.engine.calling.prefix_warmup import WarmRule
-from rlm.ports import Model
+from rlm.ports import Model, Sink
 from rlm.prompts import FAMILIES, PromptFamily, choose_family
+from rlm.store.location import DEFAULT_STORE
 
-EMBEDDED_MODEL = "plan:map_reduce"
-EMBEDDED_SUB_MODEL = "local:smollm2"
+POSITIVE = Bounds(above=0)
+AT_LEAST_1 = Bounds(least=1, whole=True)
+NOT_NEGATIVE = Bounds(least=0, whole=True)
 
-# Where None stands for no limit, it is none of these.
-_POSITIVE = (
-    "concurrency", "call_timeout_s", "cell_seconds", "memory_mb", "observation_chars", "max_iterations",
-    "requests_per_minute", "tokens_per_minute",
-)  # fmt: skip
-_NOT_NEGATIVE = ("max_depth", "retries")
-_CHOICES = {"cut_replies": get_args(CutRule), "warm_prefixes": get_args(WarmRule)}
+MODELS, LIMITS, CALLS, CELLS, PROMPTS, RECORD = "Models", "Limits", "Calls", "Cells", "Prompts", "Record"
+"""Headings of flags."""
 
-
-@dataclass(frozen=True, slots=True)
-class DefaultModels:
-    """The models used when the caller names none. ``note`` says in one line which, and why."""
-
-    model: str
-    sub_model: str
-    note: str
+CUSTOM_PROMPT = "custom"
+"""The recorded prompt of a run whose prompt was a function."""
 
 
-def default_models(env: Mapping[str, str] | None = None) -> DefaultModels:
-    """What to use when no model is named: ``RLM_MODEL``, else the provider whose key is set, else the embedded default."""
-    env = os.environ if env is None else env
-    if named := env.get("RLM_MODEL"):
-        sub_model = env.get("RLM_SUB_MODEL") or (EMBEDDED_SUB_MODEL if named.startswith("plan:") else named)
-        return DefaultModels(named, sub_model, f"using {named} and {sub_model} (RLM_MODEL, RLM_SUB_MODEL)")
-    for key, model, sub_model in (
-        ("OPENAI_API_KEY", "openai:gpt-4o", "openai:gpt-4o-mini"),
-        ("OPENAI_BASE_URL", "openai:gpt-4o", "openai:gpt-4o-mini"),
-        ("ANTHROPIC_API_KEY", "anthropic:claude-sonnet-4-5", "anthropic:claude-haiku-4-5"),
-    ):
-        if env.get(key):
-            return DefaultModels(
-                model, sub_model, f"no model named: using {model} and {sub_model}, because {key} is set"
-            )
-    return DefaultModels(
-        EMBEDDED_MODEL,
-        EMBEDDED_SUB_MODEL,
-        "no model configured: using the embedded 135M model (local:smollm2) with a fixed plan. It finds sentences that "
-        "answer simple questions; it cannot reason, count or summarise. Name a better one with --model or RLM_MODEL.",
-    )
+def parse_prices(entries: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Prices from texts of the form ``MODEL=IN,OUT``, with up to four figures."""
+    prices: dict[str, tuple[float, ...]] = {}
+    for entry in entries:
+        model, _, figures = entry.rpartition("=")
+        try:
+            prices[model] = tuple(float(figure) for figure in figures.split(","))
+        except ValueError:
+            model = ""
+        if not model:
+            raise ConfigurationError(f"`--price` must be MODEL=IN,OUT in dollars for a million tokens; got {entry!r}.")
+    return prices
 
 
-def name_models(
-    model: str | Model | None, sub_model: str | Model | None, models: Sequence[str | Model] | None
-) -> list[str | Model]:
-    """The models by depth, as the caller named them."""
-    if models is not None:
-        if model is not None or sub_model is not None:
-            raise ConfigurationError("Give either models=[...], one for each depth, or model= and sub_model=.")
-        if not models:
-            raise ConfigurationError("models=[] is empty: name at least the root's model.")
-        return list(models)
-    if model is None:
-        defaults = default_models()
-        return [defaults.model, sub_model or defaults.sub_model]
-    if sub_model is None and isinstance(model, str) and model.startswith("plan:"):
-        raise ConfigurationError(f"{model} is a program, not a model to ask: name the model it asks with sub_model=.")
-    return [model] if sub_model is None else [model, sub_model]
+def parse_store(name: str | None) -> str | None:
+    """The store of a text in which "none" stands for no store."""
+    return DEFAULT_STORE if name is None else None if name == "none" else name
 
 
-def choose_prompt(prompt: str | PromptFamily | None) -> Callable[[str], PromptFamily]:
-    if prompt is None:
-        return choose_family
-    if isinstance(prompt, str):
-        if prompt not in FAMILIES:
-            raise ConfigurationError(f"prompt={prompt!r} is not a prompt family. Known: {', '.join(sorted(FAMILIES))}.")
-        family = FAMILIES[prompt]
-    else:
-        family = prompt
-    return lambda _: family
-
-
-def check_options(options: Mapping[str, object]) -> None:
-    """Whether the arguments of ``RLM`` can be used, by their names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of ``rlm.RLM``, checked.
 
     Raises:
-        ConfigurationError: one cannot.
+        ConfigurationError: an option cannot be used.
     """
-    for name in (*_POSITIVE, *_NOT_NEGATIVE):
-        value = options[name]
-        if isinstance(value, int | float) and (value < 0 or (value == 0 and name in _POSITIVE)):
-            rule = "more than 0" if name in _POSITIVE else "0 or more"
-            raise ConfigurationError(f"{name}={value} must be {rule}.")
-    for name, known in _CHOICES.items():
-        check_choice(name, options[name], known)
+
+    model: str | Model | None = option(
+        None,
+        "The root's model: provider:model, or a bare OpenAI name.\n"
+        "Also ``local:...``, ``plan:...``, or any object that fits ``rlm.Model``. None uses ``default_models()``.",
+        group=MODELS,
+        flag=Flag("--model", short="-m", type=str | None),
+        unrecorded="recorded under `models`, by the name that was opened",
+    )
+    sub_model: str | Model | None = option(
+        None,
+        "The model of all deeper levels; the root's if not given.",
+        group=MODELS,
+        flag=Flag("--sub-model", type=str | None),
+        unrecorded="recorded under `models`",
+    )
+    models: Sequence[str | Model] | None = option(
+        None,
+        "One model for each depth, the last for all deeper levels; instead of ``model`` and ``sub_model``.",
+        group=MODELS,
+        python_only="--model and --sub-model cover the command line",
+    )
+    max_depth: int = option(
+        1,
+        "Levels of model calls below the root: 1 plain sub-calls, 2 and more nested RLMs, 0 none.",
+        group=LIMITS,
+        unit="levels",
+        bounds=NOT_NEGATIVE,
+        flag=Flag("--depth", metavar="LEVELS"),
+    )
+    max_iterations: int = option(
+        20,
+        "Turns of each node. After the last one, the node is asked for its answer.",
+        group=LIMITS,
+        unit="turns",
+        bounds=AT_LEAST_1,
+        flag=Flag("--max-iterations", metavar="TURNS"),
+        changeable=True,
+    )
+    budget: Budget | None = option(
+        None,
+        "Limits of the whole run, see ``rlm.Budget``. Its ``iterations`` override ``max_iterations``.",
+        group=LIMITS,
+        flag=(
+            Flag(
+                "--budget",
+                "Dollars for the whole run. At this or any other limit, the root answers with what it has.",
+                float | None,
+                part="usd",
+                bounds=POSITIVE,
+                metavar="DOLLARS",
+            ),
+            Flag(
+                "--max-calls",
+                "Model calls of the whole run.",
+                int | None,
+                part="calls",
+                bounds=AT_LEAST_1,
+                metavar="CALLS",
+            ),
+            Flag(
+                "--max-tokens-total",
+                "Tokens of the whole run, prompts and replies together.",
+                int | None,
+                part="tokens",
+                bounds=AT_LEAST_1,
+                metavar="TOKENS",
+            ),
+            Flag(
+                "--timeout",
+                "Seconds for the whole run; for a resumed run, from now on.",
+                float | None,
+                part="seconds",
+                bounds=POSITIVE,
+                metavar="SECONDS",
+            ),
+        ),
+        encode=lambda budget: (budget or Budget()).limits,
+        decode=lambda limits: Budget(**limits),
+        changeable=True,
+    )
+    sandbox: str = option(
+        "auto",
+        "Isolation level of model-written code; auto is the strongest that works on this machine.",
+        group=CELLS,
+        flag=Flag("--sandbox", metavar="LEVEL"),
+    )
+    sandbox_packages: Sequence[str] = option(
+        (),
+        'Packages that cells can import besides the standard library, for instance ``("numpy", "pandas")``.\n'
+        "They must be installed on this machine, and are imported before the sandbox is closed.",
+        group=CELLS,
+        flag=Flag(
+            "--sandbox-package",
+            "A package that cells can import besides the standard library; can be repeated.",
+            list[str] | None,
+            tuple,
+            metavar="PACKAGE",
+        ),
+        encode=list,
+        decode=tuple,
+    )
+    concurrency: int = option(
+        64,
+        "Calls to one model in flight at once, over the whole tree.",
+        group=CALLS,
+        unit="calls",
+        bounds=AT_LEAST_1,
+        flag=Flag("--concurrency", metavar="CALLS"),
+        changeable=True,
+    )
+    requests_per_minute: float | None = option(
+        None,
+        "The provider's limit on requests to one model; calls of a run are spaced out to respect it.",
+        group=CALLS,
+        unit="requests a minute",
+        bounds=POSITIVE,
+        flag=Flag("--requests-per-minute", metavar="REQUESTS"),
+        changeable=True,
+    )
+    tokens_per_minute: float | None = option(
+        None,
+        "The provider's limit on tokens of one model, respected in the same way.",
+        group=CALLS,
+        unit="tokens a minute",
+        bounds=POSITIVE,
+        flag=Flag("--tokens-per-minute", metavar="TOKENS"),
+        changeable=True,
+    )
+    retries: int = option(
+        5,
+        "Further attempts at a call after a transient failure.",
+        group=CALLS,
+        unit="attempts",
+        bounds=NOT_NEGATIVE,
+        flag=Flag("--retries", metavar="ATTEMPTS"),
+        changeable=True,
+    )
+    call_timeout_s: float = option(
+        600.0,
+        "Seconds for one attempt at one call.",
+        group=CALLS,
+        unit="seconds",
+        bounds=POSITIVE,
+        flag=Flag("--call-timeout", metavar="SECONDS"),
+        changeable=True,
+    )
+    cell_seconds: float = option(
+        120.0,
+        "Wall time of one cell; waits for sub-calls do not count.",
+        group=CELLS,
+        unit="seconds",
+        bounds=POSITIVE,
+        flag=Flag("--cell-seconds", metavar="SECONDS"),
+    )
+    memory_mb: int = option(
+        2048,
+        "Memory of one REPL.",
+        group=CELLS,
+        unit="MiB",
+        bounds=AT_LEAST_1,
+        flag=Flag("--memory-mb", metavar="MIB"),
+    )
+    observation_chars: int = option(
+        16_000,
+        "Characters of output that a model is shown after each turn.",
+        group=PROMPTS,
+        unit="characters",
+        bounds=AT_LEAST_1,
+        flag=Flag("--observation-chars", metavar="CHARACTERS"),
+    )
+    cut_replies: CutRule = option(
+        "invented",
+        "The end of a turn whose reply continues after its cells.\n"
+        '``"invented"``: before output that the model cannot have seen; several cells in a row are executed. '
+        '``"first_cell"``: after the first cell. ``"never"``: replies are taken whole. The first two stream the '
+        "replies of nodes if the provider can, and start cells as soon as the end is known.",
+        group=PROMPTS,
+        choices=get_args(CutRule),
+        flag=Flag("--cut-replies"),
+    )
+    warm_prefixes: WarmRule = option(
+        "auto",
+        "Send one call of a batch with a long shared prefix first, to fill the provider's prefix cache.\n"
+        'The others follow when that call begins to answer. ``"auto"``: if the model is known to cache prefixes, or has reported '
+        "cached tokens in this run.",
+        group=CALLS,
+        choices=get_args(WarmRule),
+        flag=Flag("--warm-prefixes"),
+    )
+    temperature: float | None = option(
+        None,
+        "Sampling temperature of every call; the provider's default if not given.",
+        group=PROMPTS,
+        bounds=Bounds(least=0),
+        flag=Flag("--temperature"),
+    )
+    max_output_tokens: int | None = option(
+        None,
+        "Tokens of one reply at most; the provider's default if not given.",
+        group=PROMPTS,
+        unit="tokens",
+        bounds=AT_LEAST_1,
+        flag=Flag("--max-output-tokens", metavar="TOKENS"),
+    )
+    prompt: str | PromptFamily | None = option(
+        None,
+        f"The prompt family: {', '.join(sorted(FAMILIES))}; chosen by the root's model if not given.\n"
+        "Or a function from ``PromptFacts`` to the system message.",
+        group=PROMPTS,
+        flag=Flag("--prompt", type=str | None, metavar="FAMILY"),
+        encode=lambda prompt: prompt if isinstance(prompt, str | None) else CUSTOM_PROMPT,
+    )
+    prefetch: bool = option(
+        True,
+        "Send calls of sequential code ahead of time.\n"
+        "A loop over ``llm_query`` then takes as long as a batch, as far as no answer decides what is asked next. Needs the "
+        'sandbox level "strict".',
+        group=CELLS,
+        flag=Flag("--no-prefetch", "Do not send calls of sequential code ahead of time.", read=not_),
+    )
+    setup_code: str | None = option(
+        None,
+        "Python code that runs in every REPL before its first cell.",
+        group=CELLS,
+        flag=Flag("--setup-code", metavar="CODE"),
+    )
+    prices: Mapping[str, tuple[float, ...]] | None = option(
+        None,
+        "``{model: (input, output)}`` in dollars for a million tokens, in place of published prices.\n"
+        "A third and fourth figure are cached input and cache writes, if they differ.",
+        group=LIMITS,
+        flag=Flag(
+            "--price",
+            "Dollars for a million tokens, in place of a published price; can be repeated.",
+            list[str] | None,
+            parse_prices,
+            metavar="MODEL=IN,OUT",
+        ),
+        encode=lambda prices: None if prices is None else {model: list(figures) for model, figures in prices.items()},
+        decode=lambda prices: None if prices is None else {model: tuple(figures) for model, figures in prices.items()},
+        changeable=True,
+    )
+    sinks: Sequence[Sink] = option(
+        (),
+        "Receivers of every event of every run, on the engine's thread; they must not block.",
+        group=RECORD,
+        python_only="an object; the command line has its own views",
+        unrecorded="objects of one process",
+    )
+    api_key: str | None = option(
+        None,
+        "The key for the root's provider and all models of that provider; from the environment if None.",
+        group=MODELS,
+        python_only="other users of the machine can read command lines; set OPENAI_API_KEY or its like",
+        unrecorded="a secret",
+    )
+    base_url: str | None = option(
+        None,
+        "Address of an OpenAI-compatible endpoint, for the models of the root's provider.",
+        group=MODELS,
+        flag=Flag("--base-url", metavar="URL"),
+        changeable=True,
+    )
+    window_tokens: int | None = option(
+        None,
+        "Tokens of prompt and reply together, for models that the built-in table does not list.",
+        group=MODELS,
+        unit="tokens",
+        bounds=AT_LEAST_1,
+        flag=Flag("--window-tokens", metavar="TOKENS"),
+    )
+    store: str | Path | None = option(
+        DEFAULT_STORE,
+        'The store of runs, which can then be inspected, resumed and replayed: a path, ``"memory"``, or None for no store.\n'
+        '``"default"``: RLM_STORE, otherwise a file among the user\'s data.',
+        group=RECORD,
+        flag=Flag(
+            "--store",
+            'The store of runs: a path, "memory" or "none". RLM_STORE, otherwise the file among your data, if not given.',
+            str | None,
+            parse_store,
+            metavar="PATH",
+        ),
+        unrecorded="the record is in it",
+    )
+    store_texts: bool = option(
+        True,
+        "Store texts. If False, hashes and numbers only; such a run cannot be resumed.",
+        group=RECORD,
+        flag=Flag("--no-store-texts", "Store hashes and numbers only; such a run cannot be resumed.", read=not_),
+        unrecorded="the store has a column for it, and resumes no run without texts",
+    )
+    cache: bool = option(
+        False,
+        "Reuse answers to leaf calls of earlier runs that asked exactly the same, the same number of times.",
+        group=RECORD,
+        flag=Flag("--cache"),
+    )
+
+    def __post_init__(self) -> None:
+        for name, declared in DECLARED.items():
+            value = getattr(self, name)
+            if value is not None or DEFAULTS[name] is not None:
+                declared.check(name, value)
+        check_budget(self.budget)
+        if isinstance(self.prompt, str):
+            check_choice("prompt", self.prompt, sorted(FAMILIES))
+        if isinstance(self.sandbox_packages, str):
+            raise ConfigurationError(
+                f"`sandbox_packages` must be a list of names; got {self.sandbox_packages!r}. Put it in brackets."
+            )
+
+    def recorded(self, models: Sequence[Model]) -> dict[str, JsonValue]:
+        """The options as the record of a run stores them. ``models`` are those that were opened."""
+        values: dict[str, JsonValue] = {}
+        for name, declared in DECLARED.items():
+            if not declared.unrecorded:
+                value = getattr(self, name)
+                values[name] = declared.encode(value) if declared.encode else value
+        return values | {
+            "models": [model.name for model in models],
+            "windows": [model.window_tokens for model in models],
+        }
+
+    def choose_family(self) -> Callable[[str], PromptFamily]:
+        """The rule from a model's name to its prompt family."""
+        if self.prompt is None:
+            return choose_family
+        family = FAMILIES[self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return lambda _: family
+
+    def secrets(self) -> list[str]:
+        """Texts that the store must never contain."""
+        keys = [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
+        return [key for key in (self.api_key, *keys) if key]
 
 
-def check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    """Raises ConfigurationError when a value is none of those that are known."""
-    if value not in known:
-        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(known)}.")
+class OptionsDict(TypedDict, total=False):
+    """The keyword arguments of ``rlm.RLM``, for type checkers. A test compares it with ``Options``."""
+
+    sub_model: str | Model | None
+    models: Sequence[str | Model] | None
+    max_depth: int
+    max_iterations: int
+    budget: Budget | None
+    sandbox: str
+    sandbox_packages: Sequence[str]
+    concurrency: int
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    retries: int
+    call_timeout_s: float
+    cell_seconds: float
+    memory_mb: int
+    observation_chars: int
+    cut_replies: CutRule
+    warm_prefixes: WarmRule
+    temperature: float | None
+    max_output_tokens: int | None
+    prompt: str | PromptFamily | None
+    prefetch: bool
+    setup_code: str | None
+    prices: Mapping[str, tuple[float, ...]] | None
+    sinks: Sequence[Sink]
+    api_key: str | None
+    base_url: str | None
+    window_tokens: int | None
+    store: str | Path | None
+    store_texts: bool
+    cache: bool
+
+
+DECLARED = declarations(Options)
+"""The declarations by name, in their order."""
+
+DEFAULTS: dict[str, Any] = {declared.name: declared.default for declared in fields(Options)}
+TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(Options)}
+
+
+def restore_options(record: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """The options of a recorded run, as arguments of ``RLM``. What the record lacks has its default.
+
+    Raises:
+        ConfigurationError: the run's prompt was a function.
+    """
+    if record.get("prompt") == CUSTOM_PROMPT:
+        raise ConfigurationError("The run's prompt is a function of the program that made it: call resume() there.")
+    given: dict[str, Any] = {}
+    for name, declared in DECLARED.items():
+        if not declared.unrecorded and name in record:
+            given[name] = declared.decode(record[name]) if declared.decode else record[name]
+    return given
 
 
 def check_budget(budget: object) -> None:
-    """Raises ConfigurationError when it is none."""
+    """Raises ConfigurationError if ``budget`` is not a Budget."""
     if budget is not None and not isinstance(budget, Budget):
-        raise ConfigurationError(f"budget={budget!r} is no Budget: give rlm.Budget(calls=..., usd=...).")
+        raise ConfigurationError(f"`budget` must be a Budget; got {budget!r}. Give rlm.Budget(calls=..., usd=...).")
 
 
-def check_query(query: object) -> None:
-    """Raises ConfigurationError when it is no text."""
-    if query is not None and not isinstance(query, str):
-        raise ConfigurationError(f"the question is a {type(query).__name__}; it must be text, or None.")
+def make_options(model: str | Model | None, given: OptionsDict) -> Options:
+    """The options from the arguments of ``RLM``.
+
+    Raises:
+        TypeError: there is no option of a name.
+        ConfigurationError: an option cannot be used.
+    """
+    for name in given:
+        if name not in DECLARED:
+            import difflib  # noqa: PLC0415  for this message only
+
+            near = difflib.get_close_matches(name, DECLARED, 1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise TypeError(f"RLM() has no option `{name}`.{hint}")
+    return Options(model=model, **given)

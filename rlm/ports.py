@@ -18,6 +18,7 @@ from rlm.core.errors import ModelError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import NodeId, RunId
 from rlm.core.messages import JsonValue, Reply, Request
+from rlm.core.question import Question
 from rlm.core.repl_spec import ReplSpec, ReplVariables
 from rlm.core.runs import ContextInfo, RunInfo
 from rlm.core.subcalls import Subcall, SubcallOutcome
@@ -195,7 +196,7 @@ class Sink(Protocol):
 class Record(Protocol):
     """Opens the journal of one run."""
 
-    async def begin(self, question: str, context: PlainValue) -> Journal | None:
+    async def begin(self, question: Question) -> Journal | None:
         """Awaited once, before the first event. None: nothing is stored.
 
         Raises:

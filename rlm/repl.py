@@ -1,4 +1,4 @@
-"""``REPLEnv``: one REPL to put code into by hand. The same confined worker, sub-calls and limits as in a run."""
+"""``REPLEnv``: a REPL for code that you write yourself, with the confined worker, sub-calls and limits of a run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rlm.api import RLM
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.question import Question
 from rlm.core.repl_spec import ReplVariables
 from rlm.engine.run import Run
 from rlm.ports import Model, Repl
@@ -27,14 +28,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class REPLResult:
-    """What came of some code.
+    """The outcome of a piece of code.
 
     Attributes:
-        stdout: what it printed, and the value of a last expression.
-        stderr: what it wrote there, and the traceback of an exception.
-        locals: the variables that code has defined so far: plain data as it is, other objects as their text.
+        stdout: its printed output, and the value of a last expression.
+        stderr: its error output, and the traceback of an exception.
+        locals: the variables defined so far; objects other than plain data as text.
         execution_time: seconds, sub-calls included.
-        answer: what it gave with FINAL, else None.
+        answer: the value given to FINAL, or None.
     """
 
     stdout: str
@@ -51,18 +52,18 @@ class REPLEnv:
         recursive_model: the model of sub-calls.
         context_json: the context as list or dict.
         context_str: the context as text; at most one of the two.
-        depth: where this REPL stands.
+        depth: the depth of this REPL.
         max_depth: as for ``RLM_REPL``: a sub-call becomes an RLM of its own if ``depth + 1 < max_depth``.
-        enable_logging: tell on stderr what happens.
+        enable_logging: log events to stderr.
         parent_rlm_class: the class of nested RLMs: ``RLM_REPL``, or any class with its constructor and ``completion``. Without
             it, all sub-calls are plain model calls.
-        setup_code: runs before the first code.
+        setup_code: code that runs first.
         api_key, base_url, sandbox: as for ``rlm.RLM``.
 
     Use it as a context manager, or ``close()`` it: it holds a process.
     """
 
-    def __init__(  # noqa: PLR0917  the order is fixed by its users
+    def __init__(  # noqa: PLR0917  the order is part of the public API
         self,
         recursive_model: str = "gpt-4o-mini",
         context_json: PlainValue = None,
@@ -78,7 +79,7 @@ class REPLEnv:
         sandbox: str = "auto",
     ) -> None:
         if context_json is not None and context_str is not None:
-            raise ConfigurationError("Give context_json or context_str, not both: there is one `context`.")
+            raise ConfigurationError("`context_json` must not be combined with `context_str`: there is one `context`.")
         model: str | Model = recursive_model
         levels = min(max_depth, depth + 1) if parent_rlm_class is None else max_depth
         if parent_rlm_class is not None and depth + 1 < max_depth and not _is_native(parent_rlm_class):
@@ -101,16 +102,16 @@ class REPLEnv:
         self._context = context_str if context_str is not None else context_json
         self._open = ExitStack()
         sinks = [self._open.enter_context(PlainView(sys.stderr))] if enable_logging else []
-        self._run: Run = self._engine.prepare(depth=depth, sinks=sinks)
+        self._run: Run = self._engine.prepare(Question("", self._context, depth=depth), sinks)
         self._repl: Repl | None = None
         self._cells = 0
         self._lock = threading.Lock()
 
     def code_execution(self, code: str) -> REPLResult:
-        """Runs some code in this REPL; variables stay for the next.
+        """Executes code in this REPL; its variables remain for later code.
 
         Raises:
-            RLMError: the machinery failed. An exception in the code is not an error: it is in ``stderr``.
+            RLMError: the sandbox or a provider failed. An exception in the code is not raised: see ``stderr``.
         """
         with self._lock:
             self._cells += 1
@@ -135,10 +136,10 @@ class REPLEnv:
         self.close()
 
     async def _execute(self, cell: Cell) -> tuple[CellResult, ReplVariables]:
-        job = self._run.root_job("", self._context)
+        job = self._run.root_job()
         if self._repl is None:
             self._run.recorder.start()
-            self._run.begin("", self._context)
+            self._run.begin()
             self._repl = await self._run.tree.open(job)
         result = await self._run.tree.execute(job, self._repl, cell)
         return result, await self._repl.variables()
@@ -154,7 +155,7 @@ class REPLEnv:
 
 
 class CompletionModel:
-    """Any object with ``completion(context, query=None) -> str``, as a model. Its calls are counted, its tokens unknown."""
+    """A model from any object with ``completion(context, query=None) -> str``. Its calls count; its tokens are unknown."""
 
     window_tokens = 1_000_000
 
@@ -171,13 +172,13 @@ class CompletionModel:
 
 
 async def _in_own_thread(work: Callable[[], T]) -> T:
-    """Runs blocking work in a new thread: a pool of fixed size would deadlock where such work is nested."""
+    """Runs blocking work in a new thread: a pool of fixed size would deadlock on nested work."""
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001  handed over to whoever waits
+        except BaseException as error:  # noqa: BLE001  raised by the awaiting task
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -19,25 +19,25 @@ from rlm.views.plain import PlainView
 CostLine: TypeAlias = dict[str, int | float | None]
 
 
-class RLM_REPL:  # noqa: N801  the name is fixed by its users
+class RLM_REPL:  # noqa: N801  the name is part of the public API
     """Answers questions over inputs of any size through a Python REPL and recursive model calls.
 
     Args:
         model: the root's model.
         recursive_model: the model of all sub-calls, at every depth.
         max_iterations: turns of each node.
-        depth: where the root stands; 0 for an outermost run.
-        max_depth: levels of model calls below depth 0. 1: sub-calls are plain model calls; 2 and more: nested RLMs.
-        enable_logging: tell on stderr what happens.
-        track_costs: keep totals for ``cost_summary()``.
-        api_key: for the provider; the environment when None.
+        depth: the root's depth; 0 for an outermost run.
+        max_depth: levels of model calls below depth 0: 1 for plain sub-calls, 2 and more for nested RLMs.
+        enable_logging: log events to stderr.
+        track_costs: accumulate totals for ``cost_summary()``.
+        api_key: the provider's key; from the environment if None.
         sandbox, base_url, budget: as for ``rlm.RLM``. The budget is each completion's.
 
     Raises:
         ConfigurationError: an argument cannot be used.
     """
 
-    def __init__(  # noqa: PLR0917  the order is fixed by its users
+    def __init__(  # noqa: PLR0917  the order is part of the public API
         self,
         model: str = "gpt-4o",
         recursive_model: str = "gpt-4o-mini",
@@ -53,13 +53,13 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
         budget: Budget | None = None,
     ) -> None:
         if depth < 0 or depth > max_depth:
-            raise ConfigurationError(f"depth={depth} must be from 0 to max_depth={max_depth}.")
+            raise ConfigurationError(f"`depth` must be from 0 to `max_depth`={max_depth}; got {depth}.")
         self.depth = depth
         self.max_depth = max_depth
         self.enable_logging = enable_logging
         self.track_costs = track_costs
         self.engine = RLM(
-            # An RLM at depth 1 is somebody's sub-call: depths above it are never asked.
+            # An RLM at depth 1 is a sub-call of another program: models above its depth are never asked.
             models=[*[model] * (depth + 1), recursive_model],
             max_depth=max_depth,
             max_iterations=max_iterations,
@@ -77,13 +77,13 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
 
         Args:
             context: str, list of str, list of messages, or dict.
-            query: the question; None when ``context`` itself holds it.
+            query: the question; None if ``context`` itself contains it.
 
         Returns:
             The answer as text. ``last_result`` holds it as a value, with status, usage and tree.
 
         Raises:
-            RLMError: when there is no answer. Errors are never returned as text.
+            RLMError: there is no answer. Errors are never returned as text.
         """
         with ExitStack() as stack:
             sinks = [stack.enter_context(PlainView(sys.stderr))] if self.enable_logging else []
@@ -100,14 +100,14 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
 
         Returns:
             ``{"calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "cost_usd",
-            "unpriced_calls", "by_model": {name: the same}, "by_depth": {depth: the same}}``. ``cost_usd`` is None where a
+            "unpriced_calls", "by_model": {name: the same}, "by_depth": {depth: the same}}``. ``cost_usd`` is None if a
             call has no known price.
 
         Raises:
             ConfigurationError: with ``track_costs=False``.
         """
         if not self.track_costs:
-            raise ConfigurationError("Costs are not tracked: make the object with track_costs=True.")
+            raise ConfigurationError("`track_costs` must be True for cost_summary(); got False.")
         with self._lock:
             spent = self._spent
         return {
@@ -117,7 +117,7 @@ class RLM_REPL:  # noqa: N801  the name is fixed by its users
         }
 
     def reset(self) -> None:
-        """Forgets totals and the last result."""
+        """Clears totals and the last result."""
         with self._lock:
             self._spent = UsageReport()
             self.last_result = None

@@ -1,1 +1,1 @@
-"""The command ``rlm``. Each command has a file of its own, loaded only when it is called."""
+"""The command ``rlm``. Each command has a file of its own, loaded when it is called."""

@@ -1,4 +1,4 @@
-"""``rlm debug``: a prompt in a node's REPL as it was after one of its turns, rebuilt from the record. Asks no model."""
+"""``rlm debug``: a prompt in a node's REPL after one of its turns, rebuilt from the record. Asks no model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 from rlm.cli.exits import Exit, complain
-from rlm.cli.records import engine_of, find_context, open_store
+from rlm.cli.flags import EncodingFlag, StoreFlag
+from rlm.cli.records import find_context, open_replay, open_store
 from rlm.core.cells import Cell
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import CellExecuted
@@ -18,25 +19,21 @@ from rlm.views.escape import safe_text
 FIRST_NUMBER = 9001  # of the cells typed here, far from recorded ones
 
 
-class Left(Exception):
-    """The person at the prompt has left."""
+class PromptClosed(Exception):
+    """The user has closed the prompt."""
 
 
-def debug(run: str = "last", /, *files: str, at: str, encoding: str = "utf-8", store: str | None = None) -> int:
-    """Open a prompt in the rebuilt REPL of a recorded node, as it was after one of its turns.
+def debug(run: str = "last", /, *files: str, at: str, encoding: EncodingFlag = "utf-8", store: StoreFlag = None) -> int:
+    """Open a prompt in the rebuilt REPL of a recorded node, after one of its turns.
 
     Parameters
     ----------
     run
-        The run's id or a beginning of it; the newest if not given.
+        The run's id or a prefix of it; the newest if not given.
     files
-        The input again, where it was too large to be kept and is no longer where it was.
+        The input, if it was too large to be stored and has moved.
     at
         NODE/TURN, for instance 0/2: the root after its second turn. rlm show names the nodes.
-    encoding
-        Of the files.
-    store
-        The store; RLM_STORE, else the file among your data, if not given.
     """
     opened = open_store(store)
     info = opened.find(run)
@@ -48,20 +45,20 @@ def debug(run: str = "last", /, *files: str, at: str, encoding: str = "utf-8", s
     ]
     if not cells:
         raise ConfigurationError(
-            f"run {info.id} has no finished cell at {at!r}: give NODE/TURN, see rlm show {info.id}"
+            f"run {info.id} has no finished cell at {at!r}: `--at` must be NODE/TURN, see rlm show {info.id}"
         )
     last = cells[-1]
 
     async def watch(where: NodeId, cell: Cell, repl: Repl) -> None:
         if where == node and cell == last:
             await _converse(repl, cell, at)
-            raise Left
+            raise PromptClosed
 
     context = find_context(opened, info, files, encoding)
-    with engine_of(info, store, live=False) as engine:
+    with open_replay(info, store) as engine:
         try:
             engine.replay(info.id, context, watch=watch)
-        except Left:
+        except PromptClosed:
             return Exit.COMPLETE
     complain(f"{at} was not reached")
     return Exit.FAILED

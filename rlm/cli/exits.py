@@ -1,7 +1,4 @@
-"""What the process's exit status means, and how an error is put to a person: one line, no traceback.
-
-``RLM_DEBUG=1`` shows the traceback. Answers never pass through here.
-"""
+"""Exit statuses, and errors as one line on stderr without a traceback. ``RLM_DEBUG=1`` shows the traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from rlm.core.events import Status
 from rlm.views.escape import one_line
 
 MAX_ERROR_CHARS = 600
-"""Of a message: providers put whole HTML pages in theirs."""
+"""The length of a message: providers send whole HTML pages."""
 
 
 class Exit(IntEnum):
@@ -42,13 +39,13 @@ Exit status:
   0    complete answer
   1    the run failed: model, provider or sandbox
   2    wrong usage, configuration or input
-  3    partial answer, printed all the same: a limit was met
+  3    partial answer, printed: a limit was met
   4    no answer
   130  interrupted"""
 
 
 def exit_for_status(status: Status) -> Exit:
-    """The exit status of a run that gave a result."""
+    """The exit status of a run with a result."""
     match status:
         case "complete":
             return Exit.COMPLETE
@@ -61,7 +58,7 @@ def exit_for_status(status: Status) -> Exit:
 
 
 def exit_for_error(error: BaseException) -> Exit:
-    """The exit status of a run, or of its preparation, that raised."""
+    """The exit status of a run, or of its preparation, that raised an error."""
     match error:
         case ConfigurationError() | ContextError() | UnknownRunError() | IncompleteRecordError():
             return Exit.USAGE
@@ -74,7 +71,7 @@ def exit_for_error(error: BaseException) -> Exit:
 
 
 def describe_error(error: BaseException) -> str:
-    """The error in one line, with its class name where the message was not written for people."""
+    """The error in one line, with its class name if it is not an error of this package."""
     message = one_line(str(error), MAX_ERROR_CHARS)
     if isinstance(error, RLMError) and message:
         return message
@@ -82,7 +79,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def complain(message: str, error: BaseException | None = None) -> None:
-    """Writes one line to stderr, where there is one; before it the traceback when RLM_DEBUG is set."""
+    """Writes one line to stderr, if it is open; after the traceback, if RLM_DEBUG is set."""
     if sys.stderr is None:
         return
     try:
@@ -90,5 +87,5 @@ def complain(message: str, error: BaseException | None = None) -> None:
             traceback.print_exception(error)
         sys.stderr.write(f"rlm: {message}\n")
         sys.stderr.flush()
-    except OSError:  # nobody reads stderr any more: the exit status still tells
+    except OSError:  # stderr has no reader left: the exit status remains
         return

@@ -1,10 +1,11 @@
-"""``rlm export``: a recorded run as a file: its events line by line, or one HTML page."""
+"""``rlm export``: a recorded run as one HTML page, or its events as JSON lines."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from rlm.cli.exits import Exit
+from rlm.cli.flags import StoreFlag
 from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.report.page import event_lines, page_of_events
@@ -15,18 +16,16 @@ def export(
     /,
     *,
     format: Literal["jsonl", "html"] = "html",  # noqa: A002  the option's name
-    store: str | None = None,
+    store: StoreFlag = None,
 ) -> int:
     """Write a recorded run to standard output.
 
     Parameters
     ----------
     run
-        The run's id or a beginning of it; the newest if not given.
+        The run's id or a prefix of it; the newest if not given.
     format
         html: one self-contained page with tree, timeline, cells and calls. jsonl: every event as a line of JSON.
-    store
-        The store; RLM_STORE, else the file among your data, if not given.
     """
     opened = open_store(store)
     info = opened.find(run)

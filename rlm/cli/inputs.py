@@ -1,7 +1,7 @@
-"""From what stands on the command line to a run's context: files, folders and standard input, decoded strictly.
+"""Reads a run's context from files, folders and standard input, decoded strictly.
 
-One file gives its text; several, or a folder, give a dict from path to text. Nothing is left out in silence: what a
-folder holds and is not text is counted in ``Inputs.notes``. It knows nothing of models or of the engine.
+One file becomes its text; several, or a folder, become a dict from path to text. Skipped files of a folder are counted in
+``Inputs.notes``. This module knows neither models nor the engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STDIN_NAMES = frozenset({"-", STDIN_PATH})
 STDIN_KEY = "standard input"
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
-"""Besides hidden ones: made by machines, and larger than what a person wrote beside them."""
+"""Generated folders, skipped like hidden ones."""
 
 _MAGIC = (
     b"%PDF-",
@@ -40,14 +40,14 @@ _MAGIC = (
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\b\x1b")
 _HEAD_BYTES = 8192
 _MAX_CONTROL_SHARE = 0.05
-"""Text holds few control characters; compressed data of any format holds about one byte in ten."""
+"""The share of control characters in text is low; in compressed data it is about a tenth."""
 
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 @dataclass(slots=True)
 class Inputs:
-    """What was read. ``notes`` are for the person: one line each, fit for a terminal; ``sources`` are its paths."""
+    """A context, with its paths (``sources``), and lines for the user that are safe on a terminal (``notes``)."""
 
     context: Context
     notes: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Inputs:
 
 @dataclass(slots=True)
 class _Folder:
-    """What became of a folder's files."""
+    """The files of a folder, by their treatment."""
 
     path: Path
     texts: dict[str, str] = field(default_factory=dict)
@@ -65,24 +65,24 @@ class _Folder:
 
     def note(self) -> str:
         size = sum(len(text) for text in self.texts.values())
-        told = f"{one_line(str(self.path))}: {len(self.texts):,} text files, {size:,} characters"
-        left_out = []
+        summary = f"{one_line(str(self.path))}: {len(self.texts):,} text files, {size:,} characters"
+        skipped = []
         if self.binary:
-            named = ", ".join(one_line(name, 60) for name in self.binary[:3])
-            left_out.append(f"{len(self.binary):,} not text ({named}{', ...' if len(self.binary) > 3 else ''})")
+            examples = ", ".join(one_line(name, 60) for name in self.binary[:3])
+            skipped.append(f"{len(self.binary):,} not text ({examples}{', ...' if len(self.binary) > 3 else ''})")
         if self.hidden:
-            left_out.append(f"{self.hidden:,} hidden or generated")
-        return f"{told}; left out: {', '.join(left_out)}" if left_out else told
+            skipped.append(f"{self.hidden:,} hidden or generated")
+        return f"{summary}; skipped: {', '.join(skipped)}" if skipped else summary
 
 
 def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str = "utf-8", folder: str = "") -> Inputs:
-    """Reads what the sources name.
+    """Reads files, folders and standard input.
 
     Args:
-        sources: paths of files and folders; ``-`` is standard input. None given means standard input.
-        stdin: where standard input is read from; None when it is a terminal or closed.
-        encoding: of every file.
-        folder: from which relative paths lead; the current one when empty. Texts are named as the sources are.
+        sources: paths of files and folders; ``-``, or no path at all, is standard input.
+        stdin: the standard input; None if it is a terminal or closed.
+        encoding: the encoding of every file.
+        folder: the base of relative paths; the current folder if empty. It does not appear in the names of texts.
 
     Raises:
         ContextError: a source cannot be read or decoded, or all of them are empty.
@@ -105,14 +105,14 @@ def read_inputs(sources: Sequence[str], stdin: BinaryIO | None, *, encoding: str
             texts[STDIN_KEY] = _read_stdin(stdin, encoding)
         elif path.is_dir():
             has_folder = True
-            found = _read_folder(path, Path(source), encoding)
-            notes.append(found.note())
-            texts.update(found.texts)
+            contents = _read_folder(path, Path(source), encoding)
+            notes.append(contents.note())
+            texts.update(contents.texts)
         else:
             texts[source] = _decode(_read_file(path), source, encoding)
     if not any(text.strip() for text in texts.values()):
-        named = ", ".join(one_line(name) for name in texts) or ", ".join(notes)
-        raise ContextError(f"no text in {named}: there is nothing to ask about")
+        names = ", ".join(one_line(name) for name in texts) or ", ".join(notes)
+        raise ContextError(f"no text in {names}: there is nothing to ask about")
     if len(texts) == 1 and not has_folder:
         return Inputs(next(iter(texts.values())), notes, sources)
     return Inputs(texts, notes, sources)
@@ -124,13 +124,13 @@ def _known_encoding(name: str) -> str:
     except (LookupError, ValueError):
         raise ConfigurationError(f"unknown encoding {one_line(name)!r}; try utf-8, latin-1, cp1252 or utf-16") from None
     if not info._is_text_encoding:
-        raise ConfigurationError(f"{one_line(name)!r} is no text encoding; try utf-8, latin-1, cp1252 or utf-16")
+        raise ConfigurationError(f"{one_line(name)!r} is not a text encoding; try utf-8, latin-1, cp1252 or utf-16")
     return info.name
 
 
 def _read_stdin(stdin: BinaryIO | None, encoding: str) -> str:
     if stdin is None:
-        raise ConfigurationError("'-' means standard input, and nothing is piped into it")
+        raise ConfigurationError("'-' means standard input, but nothing is piped into it")
     try:
         return _decode(stdin.read(), STDIN_KEY, encoding)
     except OSError as error:
@@ -156,14 +156,14 @@ def _decode(data: bytes, name: str, encoding: str) -> str:
 def _advice(data: bytes) -> str:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return f"It begins like {encoding}: try --encoding {encoding}"
+            return f"It looks like {encoding}: try --encoding {encoding}"
     if data.startswith(_MAGIC) or b"\0" in data[:_HEAD_BYTES]:
         return "It does not look like text; convert it to text first"
     return "Name its encoding, for instance --encoding cp1252"
 
 
 def _read_folder(path: Path, shown: Path, encoding: str) -> _Folder:
-    """``shown`` takes the place of the folder's path in the names of its files."""
+    """The files of a folder. ``shown`` replaces its path in their names."""
     folder = _Folder(shown)
     for file in _walk(folder, path):
         data, name = _read_file(file), str(shown / file.relative_to(path))
@@ -175,7 +175,7 @@ def _read_folder(path: Path, shown: Path, encoding: str) -> _Folder:
 
 
 def _walk(folder: _Folder, path: Path) -> Iterator[Path]:
-    """Regular files below, in the order of their paths. Links to folders are not followed: they may lead in a circle."""
+    """Regular files below, in the order of their paths. Links to folders are not followed: they can form a cycle."""
 
     def fail(error: OSError) -> None:
         raise ContextError(f"cannot read {one_line(str(error.filename))}: {error.strerror}") from error
@@ -195,7 +195,7 @@ def _walk(folder: _Folder, path: Path) -> Iterator[Path]:
 def _is_regular(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # a link to nowhere
+    except OSError:  # a broken link
         return False
 
 

@@ -1,4 +1,4 @@
-"""The entry of the command ``rlm``: finds the command, and turns whatever happens into one line and an exit status.
+"""The entry point of ``rlm``: dispatches to a command, and turns any error into one line and an exit status.
 
 Commands are named by import string and loaded when called: add a line here and a file beside this one.
 """
@@ -38,7 +38,7 @@ app.command(
 )
 app.command("rlm.cli.runs:app", name="runs", help="List recorded runs; rlm runs prune deletes them.")
 app.command("rlm.cli.show:show", name="show", help="Show one recorded run: its tree, cells, calls and costs.")
-app.command("rlm.cli.resume:resume", name="resume", help="Take up a recorded run where it ended, without paying twice.")
+app.command("rlm.cli.resume:resume", name="resume", help="Resume a recorded run; recorded answers are not paid again.")
 app.command("rlm.cli.replay:replay", name="replay", help="Execute a recorded run again without any model, and compare.")
 app.command("rlm.cli.export:export", name="export", help="Write a recorded run as one HTML page, or as JSON lines.")
 app.command(
@@ -48,19 +48,19 @@ app.command("rlm.cli.eval:app", name="eval", help="Compare ways of answering on 
 app.command(
     "rlm.cli.doctor:doctor",
     name="doctor",
-    help="Try this machine's isolation with every escape probe, and say what is configured.",
+    help="Test the isolation of this machine with every escape probe, and show its configuration.",
 )
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, or the terminal was closed. It unwinds as a second Ctrl-C does, so that the cursor is given back."""
+    """SIGTERM, or a closed terminal. It unwinds like a second Ctrl-C, so that the cursor is restored."""
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        tokens: the command line without the program's name; None takes the process's own.
+        tokens: the command line without the program's name; the process's own if None.
 
     Returns:
         The exit status, see ``rlm.cli.exits``.
@@ -70,7 +70,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
             signal.signal(name, _terminate)
     given = sys.argv[1:] if tokens is None else tokens
     try:
-        # A lone "-" would be taken for an option.
+        # The parser would read a lone "-" as an option.
         code = app([STDIN_PATH if word == "-" else word for word in given])
     except CycloptsError as error:
         complain(f"error: {one_line(str(error), 300)} (see: rlm {_command_of(given)}--help)", error)
@@ -84,8 +84,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         forget_stdout()
         return Exit.COMPLETE
-    except Exception as error:  # noqa: BLE001  (the last border: a person gets one line, a developer sets RLM_DEBUG)
-        complain(f"error: {describe_error(error)} (RLM_DEBUG=1 shows where)", error)
+    except Exception as error:  # noqa: BLE001  (a user gets one line; a developer sets RLM_DEBUG)
+        complain(f"error: {describe_error(error)} (RLM_DEBUG=1 shows the traceback)", error)
         return exit_for_error(error)
     return code if isinstance(code, int) else Exit.COMPLETE
 

@@ -1,7 +1,6 @@
-"""What goes to stdout: the answer, or one JSON object. Only here is stdout written to.
+"""Writes to stdout: the answer, or one JSON object. No other module writes there.
 
-An answer that goes to a terminal is cleaned of everything that could act on it; one that goes to a pipe or a file is
-written as it is.
+On a terminal, an answer is stripped of control sequences. Into a pipe or a file, it is written unchanged.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from rlm.views.escape import safe_text
 
 
 class OutputError(Exception):
-    """The answer could not be written: the disk is full, stdout is closed. A reader that went away is no error."""
+    """The answer could not be written: the disk is full, or stdout is closed. A closed pipe is not an error."""
 
 
 def write_answer(answer: PlainValue, stdout: TextIO | None) -> None:
-    """Writes text as it is and data as JSON; a newline ends it.
+    """Writes text unchanged and data as JSON, followed by a newline.
 
     Raises:
-        OutputError: the answer did not get out.
+        OutputError: the answer could not be written.
     """
     text = answer if isinstance(answer, str) else json.dumps(to_json(answer), ensure_ascii=False, indent=2)
     if stdout is not None and stdout.isatty():
@@ -41,22 +40,22 @@ def write_json(report: Mapping[str, JsonValue], stdout: TextIO | None) -> None:
     """Writes one JSON object, on one line, in ASCII.
 
     Raises:
-        OutputError: the object did not get out.
+        OutputError: the object could not be written.
     """
     _write(json.dumps(report) + "\n", stdout)
 
 
 def write_text(text: str, stdout: TextIO | None) -> None:
-    """Writes text as it is.
+    """Writes text unchanged.
 
     Raises:
-        OutputError: it did not get out.
+        OutputError: it could not be written.
     """
     _write(text, stdout)
 
 
 def put(text: str) -> None:
-    """Writes text as it is to standard output. Where that fails, the command is over, and says why."""
+    """Writes text unchanged to standard output; on failure, exits with the reason."""
     try:
         write_text(text, sys.stdout)
     except OutputError as error:
@@ -93,25 +92,26 @@ def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonVa
     }
 
 
-def describe_estimate(found: Estimate, models: tuple[str, ...]) -> str:
+def describe_estimate(estimate: Estimate, models: tuple[str, ...]) -> str:
     """The lines of ``rlm ask --estimate``."""
 
-    def line(name: str, each: Range) -> str:
-        cost = "no price known" if each.usd is None else f"${each.usd:.4f}"
-        return f"{name:<6}{each.calls:>7,} calls  {each.tokens:>13,} tokens  {cost}"
+    def line(name: str, bound: Range) -> str:
+        cost = "no price known" if bound.usd is None else f"${bound.usd:.4f}"
+        return f"{name:<6}{bound.calls:>7,} calls  {bound.tokens:>13,} tokens  {cost}"
 
     return "\n".join(
         [
-            f"input {found.size_bytes:,} bytes, about {found.size_tokens:,} tokens; in {found.pieces:,} pieces for sub-calls",
+            f"input {estimate.size_bytes:,} bytes, about {estimate.size_tokens:,} tokens, "
+            f"{estimate.pieces:,} pieces for sub-calls",
             f"models {', '.join(dict.fromkeys(models))}",
-            f"{line('low', found.low)}  (code alone finds the answer)",
-            f"{line('high', found.high)}  (every byte is read once by sub-calls)",
+            f"{line('low', estimate.low)}  (code alone finds the answer)",
+            f"{line('high', estimate.high)}  (every byte is read once by sub-calls)",
         ]
     )
 
 
 def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
-    """The JSON object where there is no result: the same keys, all empty but the status and the error."""
+    """The JSON object of a failure without a result: the same keys, all null except the status and the error."""
     return {
         "answer": None,
         "status": status,
@@ -146,7 +146,7 @@ def _write(text: str, stdout: TextIO | None) -> None:
     if stdout is None:
         raise OutputError("stdout is closed")
     try:
-        # Bytes, so that what the locale cannot say (or a lone surrogate) never loses the answer.
+        # Bytes: a character outside the locale's encoding, or a lone surrogate, must not lose the answer.
         encoding = (stdout.encoding or "utf-8") if stdout.isatty() else "utf-8"
         stdout.flush()
         stdout.buffer.write(text.encode(encoding, "backslashreplace"))
@@ -159,13 +159,13 @@ def _write(text: str, stdout: TextIO | None) -> None:
 
 
 def _forget_stdout(stdout: TextIO) -> None:
-    """Points stdout at nothing, so that the interpreter's own flush at exit does not complain a second time."""
+    """Redirects stdout to the null device, so that the interpreter's flush at exit does not fail again."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, stdout.fileno())
     os.close(nothing)
 
 
 def forget_stdout() -> None:
-    """For a reader that went away while help was printed."""
+    """Redirects stdout to the null device, after its reader closed the pipe."""
     if sys.stdout is not None:
         _forget_stdout(sys.stdout)

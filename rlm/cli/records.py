@@ -1,10 +1,11 @@
-"""What the commands on recorded runs share: opening the store, finding a run, making an engine as it was."""
+"""Shared by the commands on recorded runs: opens the store, finds a run, and makes an engine with its options."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import rlm
 from rlm.cli.inputs import STDIN_NAMES, STDIN_PATH, read_inputs
@@ -12,22 +13,22 @@ from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
 from rlm.core.runs import RunInfo
-from rlm.ports import Model, Sink, Store
-from rlm.runtime.journaling import DEFAULT_STORE, KEPT_OPTIONS, Records
-
-
-def choose_store(named: str | None) -> str | None:
-    """What ``--store`` means: the default one where it is not given, no store for "none"."""
-    return DEFAULT_STORE if named is None else None if named == "none" else named
+from rlm.options import parse_store, restore_options
+from rlm.ports import Sink, Store
+from rlm.runtime.journaling import Records
 
 
 def open_store(store: str | None) -> Store:
-    """Raises StoreError: there is none, or it cannot be opened."""
-    return Records(choose_store(store)).need_store()
+    """The store that ``--store`` names.
+
+    Raises:
+        StoreError: there is no store, or it cannot be opened.
+    """
+    return Records(parse_store(store)).need_store()
 
 
 class RecordedModel:
-    """Stands for a model in a replay, where none is asked."""
+    """The placeholder of a model in a replay, which asks none."""
 
     def __init__(self, name: str, window_tokens: int) -> None:
         self.name = name
@@ -35,66 +36,77 @@ class RecordedModel:
 
     async def ask(self, request: Request) -> Reply:
         """Raises IncompleteRecordError."""
-        raise IncompleteRecordError(f"{self.name} is not asked in a replay")
+        raise IncompleteRecordError(f"the record lacks a reply of {self.name}, and a replay asks no model")
 
     async def aclose(self) -> None:
-        """Reservations nothing."""
+        """Nothing to release."""
 
 
-def engine_of(
-    info: RunInfo, store: str | None, *, live: bool, sinks: Sequence[Sink] = (), **changed: object
+def open_recorded(
+    info: RunInfo, store: str | None, changed: Mapping[str, Any] | None = None, *, sinks: Sequence[Sink] = ()
 ) -> rlm.RLM:
-    """An engine with the options of a recorded run. ``live``: its models are opened, else only named.
+    """An engine with the options of a recorded run, for its resumption.
+
+    Args:
+        changed: options from the command line that override recorded ones; prices are added to the recorded ones.
 
     Raises:
-        ConfigurationError: the run was made by a program, with things of its own that no command line can name.
+        ConfigurationError: the run needs objects of the program that made it.
+        StoreError: its options are not readable.
     """
-    options = info.options
-    prompt = options.get("prompt")
-    if prompt == "custom":
-        raise ConfigurationError(
-            f"run {info.id} had a prompt that is a function: use RLM(...).resume() in that program"
-        )
-    names, windows = options.get("models"), options.get("windows")
-    if not isinstance(names, list) or not isinstance(windows, list):
-        raise StoreError(f"the options of run {info.id} are not readable")
-    models: list[str | Model] = (
-        [*names] if live else [RecordedModel(*each) for each in zip(names, windows, strict=True)]
-    )
-    given: dict[str, object] = {name: options[name] for name in KEPT_OPTIONS if name in options}
-    if live:
-        given |= {name: options.get(name) for name in ("base_url", "window_tokens", "cache") if options.get(name)}
-    given |= {name: value for name, value in changed.items() if value is not None}
-    return rlm.RLM(
-        models=models,
-        store=choose_store(store),
-        budget=recorded_budget(info) if live else rlm.Budget(),
-        prompt=prompt if isinstance(prompt, str) else None,
-        sinks=sinks,
-        **given,  # type: ignore[arg-type]
-    )
+    options = _restored(info)
+    changed = dict(changed or {})
+    if "prices" in changed:
+        changed["prices"] = {**(options.get("prices") or {}), **changed["prices"]}
+    return rlm.RLM(**{**options, **changed}, store=parse_store(store), sinks=sinks)
+
+
+def open_replay(info: RunInfo, store: str | None) -> rlm.RLM:
+    """An engine with the options of a recorded run, but no limits and no models, for its replay. Raises as ``open_recorded``."""
+    options = _restored(info)
+    windows = info.options.get("windows")
+    if not isinstance(windows, list) or len(windows) != len(options["models"]):
+        raise _unreadable(info)
+    models = [RecordedModel(str(name), int(window)) for name, window in zip(options["models"], windows, strict=True)]
+    return rlm.RLM(**{**options, "models": models, "budget": None, "cache": False}, store=parse_store(store))
 
 
 def recorded_budget(info: RunInfo) -> rlm.Budget:
-    """The limits that a run began with."""
+    """The limits that a run started with."""
     budget = info.options.get("budget")
     return rlm.Budget(**budget) if isinstance(budget, dict) else rlm.Budget()
 
 
 def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:
-    """The context to give again: None where it was kept; else read from the files named now, or from those named then.
+    """The context of a run that was not stored, read from ``files`` or from the recorded files. None if it was stored.
 
     Raises:
-        IncompleteRecordError: it was not kept, and nobody says where it is.
+        IncompleteRecordError: it was not stored, and its files are unknown or have moved.
         ContextError: the files cannot be read.
     """
     if files:
         stdin = sys.stdin.buffer if STDIN_NAMES.intersection(files) and sys.stdin is not None else None
         return read_inputs(files, stdin, encoding=encoding).context
-    known = info.context
-    if known.data is not None:
+    recorded = info.context
+    if recorded.data is not None:
         return None
-    sources = known.sources or (known.path or "").split("\n")  # an older record has the path alone
-    if all(source not in ("", STDIN_PATH) and Path(known.folder, source).exists() for source in sources):
-        return read_inputs(sources, None, encoding=encoding, folder=known.folder).context
+    sources = recorded.sources or (recorded.path or "").split("\n")  # an older record has the path alone
+    if all(source not in ("", STDIN_PATH) and Path(recorded.folder, source).exists() for source in sources):
+        return read_inputs(sources, None, encoding=encoding, folder=recorded.folder).context
     return store.context(info)
+
+
+def _restored(info: RunInfo) -> dict[str, Any]:
+    try:
+        options = restore_options(info.options)
+    except ConfigurationError:
+        raise
+    except (TypeError, ValueError, AttributeError):
+        raise _unreadable(info) from None
+    if not isinstance(options.get("models"), list):
+        raise _unreadable(info)
+    return options
+
+
+def _unreadable(info: RunInfo) -> StoreError:
+    return StoreError(f"the recorded options of run {info.id} are not readable")

@@ -1,14 +1,12 @@
-"""``rlm resume``: takes up a run that was killed, stopped, failed or met a limit. What was answered is not paid again."""
+"""``rlm resume``: continues a run that was killed, stopped, failed or met a limit. Recorded answers are not paid again."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
-from cyclopts.validators import Number
+from typing import Any, Literal
 
 import rlm
-from rlm.cli.records import engine_of, find_context, open_store, recorded_budget
+from rlm.cli.flags import EncodingFlag, JsonFlag, QuietFlag, StoreFlag, read_flags, with_flags
+from rlm.cli.records import find_context, open_recorded, open_store, recorded_budget
 from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError
@@ -16,68 +14,42 @@ from rlm.core.runs import RunInfo
 from rlm.ports import Store
 
 
+@with_flags(changes_only=True)
 def resume(
     run: str | None = None,
     /,
     *files: str,
-    budget: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
-    max_calls: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    max_tokens_total: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    timeout: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
-    max_iterations: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    concurrency: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    base_url: str | None = None,
     on_divergence: Literal["stop", "pay"] = "stop",
-    encoding: str = "utf-8",
-    store: str | None = None,
-    json_output: Annotated[bool, Parameter(name="--json", show_default=False)] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False)] = False,
+    encoding: EncodingFlag = "utf-8",
+    store: StoreFlag = None,
+    json_output: JsonFlag = False,
+    quiet: QuietFlag = False,
+    **given: Any,
 ) -> int:
-    """Take up a recorded run where it ended; what was answered is not paid for again.
+    """Resume a recorded run, with its options; recorded answers are not paid again.
+
+    A run that met a limit continues if a flag raises one; its other limits stay. Limits include what the run has already
+    spent.
 
     Parameters
     ----------
     run
-        The run's id or a beginning of it, or last; if not given, the newest that was killed, stopped or failed, or met a limit.
+        The run's id or a prefix of it, or last; if not given, the newest that was killed, stopped or failed, or met a limit.
     files
-        The input again, where it was too large to be kept and is no longer where it was.
-    budget
-        Dollars the whole run may spend, what it has spent included. With this or one of the next four, a run goes on that
-        ended because a limit was met; its other limits stay.
-    max_calls
-        Model calls the whole run may make.
-    max_tokens_total
-        Tokens the whole run may use.
-    timeout
-        Seconds that it may take from now on.
-    max_iterations
-        Turns a node may take.
-    concurrency
-        Model calls in flight at most.
-    base_url
-        Address of an OpenAI-compatible endpoint, if another than before.
+        The input, if it was too large to be stored and has moved.
     on_divergence
-        What happens when a cell does something else than it did: stop, or go on and pay where it differs.
-    encoding
-        Of the files.
-    store
-        The store; RLM_STORE, else the file among your data, if not given.
+        The reaction to a cell that diverges from its recording: stop, or pay for the calls that differ.
     json_output
         Print one JSON object.
-    quiet
-        Nothing on stderr but errors.
     """
     try:
         opened = open_store(store)
         info = opened.find(run) if run is not None else _newest_open(opened)
         context = find_context(opened, info, files, encoding)
         view = None if quiet else choose_view()
-        changed = {"concurrency": concurrency, "base_url": base_url, "max_iterations": max_iterations}
-        limits = Budget(
-            usd=budget, calls=max_calls, tokens=max_tokens_total, seconds=timeout, iterations=max_iterations
-        )
-        raised = None if limits == Budget() else recorded_budget(info).updated(limits)
-        engine = engine_of(info, store, live=True, sinks=[view] if view else [], **changed)
+        changed = read_flags(given)
+        raised = _raised_budget(info, changed)
+        engine = open_recorded(info, store, changed, sinks=[view] if view else [])
     except RLMError as error:
         return report_failure(error, (), json_output=json_output)
 
@@ -88,7 +60,13 @@ def resume(
         return drive(engine, view, start, json_output=json_output, quiet=quiet)
 
 
+def _raised_budget(info: RunInfo, changed: dict[str, Any]) -> Budget | None:
+    """The recorded limits with those of the command line, which are taken out of ``changed``; None if it names none."""
+    limits = changed.pop("budget", Budget()).updated(Budget(iterations=changed.get("max_iterations")))
+    return None if limits == Budget() else recorded_budget(info).updated(limits)
+
+
 def _newest_open(store: Store) -> RunInfo:
-    """The newest run that has not come to its end; the newest of all where there is none."""
-    found = (info for info in store.runs() if info.status != "complete" and not info.is_running)
-    return next(found, None) or store.find("last")
+    """The newest run that is not complete; the newest of all if every run is."""
+    unfinished = (info for info in store.runs() if info.status != "complete" and not info.is_running)
+    return next(unfinished, None) or store.find("last")

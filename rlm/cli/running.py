@@ -1,10 +1,11 @@
-"""A run from the command line, new or taken up: watched while it goes on, stopped by Ctrl-C, reported when it has ended.
+"""A run from the command line, new or resumed: shown while it proceeds, stopped by Ctrl-C, reported at its end.
 
-The answer goes to stdout, everything else to stderr, and what came of the run becomes an exit status.
+The answer goes to stdout, everything else to stderr; the outcome becomes the exit status.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -13,6 +14,7 @@ from rich.console import Console
 
 import rlm
 from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
+from rlm.cli.flags import raising_flag
 from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
 from rlm.core.errors import RLMError, RunCancelledError
 from rlm.core.result import Result
@@ -22,20 +24,12 @@ from rlm.views.live import LiveView
 from rlm.views.plain import PlainView
 
 CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer
-LIMIT_OPTIONS = {
-    "usd": " --budget DOLLARS",
-    "tokens": " --max-tokens-total TOKENS",
-    "calls": " --max-calls CALLS",
-    "seconds": " --timeout SECONDS",
-    "iterations": " --max-iterations TURNS",
-}
-"""What raises a limit that was met."""
 
 
 def drive(
     engine: rlm.RLM, view: ThreadedView | None, start: Callable[[], rlm.RunHandle], *, json_output: bool, quiet: bool
 ) -> int:
-    """Runs under the view and reports after it, so that the answer never lands in the middle of a tree."""
+    """Runs under the view and reports after it, so that the answer never appears in the middle of a tree."""
     watching: AbstractContextManager[object] = view or nullcontext()
     handle: rlm.RunHandle | None = None
     try:
@@ -47,39 +41,42 @@ def drive(
             run_id = None if handle is None else handle.run_id
             write_json({**describe_failure("interrupted", "cancelled"), "run_id": run_id}, sys.stdout)
         if handle is not None and not quiet:
-            _tell_how_to_go_on(engine, handle.run_id)
+            _print_resume_command(engine, handle.run_id)
         raise
     except RLMError as error:
         code = report_failure(error, engine.model_names, json_output=json_output)
         if handle is not None and error.result is not None and not quiet:
-            _tell_how_to_go_on(engine, handle.run_id, getattr(error, "limit", None))
+            _print_resume_command(engine, handle.run_id, getattr(error, "limit", None))
         return code
     code = report(result, engine.model_names, json_output=json_output, quiet=quiet)
     if result.status != "complete" and not quiet:
-        _tell_how_to_go_on(engine, result.run_id, result.limit)
+        _print_resume_command(engine, result.run_id, result.limit)
     return code
 
 
-def _tell_how_to_go_on(engine: rlm.RLM, run: str, limit: str | None = None) -> None:
-    """What was paid for is not lost, and a person has to know."""
-    if engine.can_resume:
-        complain(f"to go on without paying twice: rlm resume {run}{LIMIT_OPTIONS.get(limit or '', '')}")
+def _print_resume_command(engine: rlm.RLM, run: str, limit: str | None = None) -> None:
+    """Prints the command that continues the run, with the flag that raises the limit it met."""
+    if not engine.can_resume:
+        return
+    place = engine.options.store
+    store = "" if place in (None, rlm.DEFAULT_STORE) else f" --store {shlex.quote(str(place))}"
+    complain(f"to continue without paying twice: rlm resume {run}{store}{raising_flag(limit or '')}")
 
 
 def _wait(handle: rlm.RunHandle) -> Result:
-    """The run's result. Ctrl-C once: finish with what is there; twice, or a signal that ends the process: stop now."""
+    """The run's result. The first Ctrl-C finishes the run; a second one, or a signal that ends the process, cancels it."""
     try:
         return handle.result()
     except KeyboardInterrupt as first:
         if type(first) is not KeyboardInterrupt:
             _cancel(handle)
             raise
-        complain("finishing with what there is; Ctrl-C again stops at once")
+        complain("finishing with what the run has; Ctrl-C again stops at once")
         handle.finish()
     try:
         return handle.result()
     except RunCancelledError:
-        raise KeyboardInterrupt from None  # there was nothing yet to finish with
+        raise KeyboardInterrupt from None  # the run had nothing to answer from
     except KeyboardInterrupt:
         _cancel(handle)
         raise
@@ -92,7 +89,7 @@ def _cancel(handle: rlm.RunHandle) -> None:
 
 
 def choose_view() -> ThreadedView | None:
-    """The live tree on a terminal that can move its cursor, lines elsewhere, nothing where stderr is closed."""
+    """The live tree on a terminal that can move its cursor, lines otherwise, nothing if stderr is closed."""
     if sys.stderr is None:
         return None
     console = Console(stderr=True)
@@ -102,10 +99,11 @@ def choose_view() -> ThreadedView | None:
 
 
 def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
+    """Prints a result. Returns the exit status."""
     code = exit_for_status(result.status)
     if result.status == "partial" and not quiet:
-        why = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
-        complain(f"partial answer after {format_seconds(result.elapsed_s)}: {why}{_describe_undone(result)}")
+        cause = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
+        complain(f"partial answer after {format_seconds(result.elapsed_s)}: {cause}{_describe_undone(result)}")
     if result.error:
         complain(f"error: {result.error}")
     try:
@@ -122,8 +120,8 @@ def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet:
 def _describe_undone(result: Result) -> str:
     undone = result.unfinished
     parts = [
-        f"{plural(count, what)} {how}"
-        for count, what, how in (
+        f"{plural(count, noun)} {verb}"
+        for count, noun, verb in (
             (undone.refused_calls, "call", "refused"),
             (undone.cancelled_calls, "call", "cut off"),
             (len(undone.nodes), "node", "not finished"),
@@ -135,6 +133,7 @@ def _describe_undone(result: Result) -> str:
 
 
 def report_failure(error: RLMError, models: tuple[str, ...], *, json_output: bool) -> int:
+    """Prints the error of a run, or of its preparation. Returns the exit status."""
     code = exit_for_error(error)
     complain(f"error: {describe_error(error)}", error)
     if json_output:
@@ -143,6 +142,6 @@ def report_failure(error: RLMError, models: tuple[str, ...], *, json_output: boo
         report = describe_result(error.result, models) if error.result else describe_failure(line, status)
         try:
             write_json({**report, "error": line}, sys.stdout)
-        except OutputError as lost:
-            complain(f"error: {lost}")
+        except OutputError as failure:
+            complain(f"error: {failure}")
     return code

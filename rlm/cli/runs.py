@@ -1,4 +1,4 @@
-"""``rlm runs``: what is on record, and deleting it."""
+"""``rlm runs``: lists and deletes recorded runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from rlm.cli.exits import Exit, complain
+from rlm.cli.flags import JsonFlag, StoreFlag
 from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.core.runs import RunInfo
@@ -24,25 +25,23 @@ DAY_S = 86_400
 def runs(
     *,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
-    store: str | None = None,
-    json_output: Annotated[bool, Parameter(name="--json", show_default=False, negative="")] = False,
+    store: StoreFlag = None,
+    json_output: JsonFlag = False,
 ) -> int:
     """List recorded runs, the newest first.
 
     Parameters
     ----------
     limit
-        How many at most.
-    store
-        The store to look into; RLM_STORE, else the file among your data, if not given.
+        The number of runs at most.
     json_output
         Print one JSON object a line.
     """
-    found = open_store(store).runs()
-    lines = [(json.dumps(_as_json(info)) if json_output else _as_line(info)) + "\n" for info in found[:limit]]
+    recorded = open_store(store).runs()
+    lines = [(json.dumps(_as_json(info)) if json_output else _as_line(info)) + "\n" for info in recorded[:limit]]
     put("".join(lines))
-    if not found:
-        complain("no runs are on record")
+    if not recorded:
+        complain("the store has no runs")
     return Exit.COMPLETE
 
 
@@ -51,21 +50,19 @@ def prune(
     *,
     keep: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
     older_than: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
-    store: str | None = None,
+    store: StoreFlag = None,
 ) -> int:
-    """Delete runs that have ended or were killed, and give their room back.
+    """Delete runs that have ended or were killed, and free their space.
 
     Parameters
     ----------
     keep
-        Keep so many of the newest.
+        The number of newest runs to keep.
     older_than
-        Delete only what is older than so many days.
-    store
-        The store; RLM_STORE, else the file among your data, if not given.
+        Delete only runs that are older than this number of days.
     """
     if keep is None and older_than is None:
-        complain("error: say what to delete: --keep N, --older-than DAYS, or both")
+        complain("error: give --keep N, --older-than DAYS, or both")
         return Exit.USAGE
     opened = open_store(store)
     latest = time.time() - (older_than or 0) * DAY_S
@@ -77,6 +74,7 @@ def prune(
 
 
 def status_of(info: RunInfo) -> str:
+    """The status of a run: running or killed, if it has not ended."""
     return info.status or ("running" if info.is_running else "killed")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rlm.cli.exits import Exit
+from rlm.cli.flags import StoreFlag
 from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
@@ -17,7 +18,7 @@ from rlm.core.usage import sum_usage
 from rlm.views.escape import one_line, safe_text
 from rlm.views.formatting import format_cost, format_count, format_seconds, plural
 
-MAX_LINES = 12  # of code or output, unless everything is asked for
+MAX_LINES = 12  # of code or output, without --full
 
 
 def show(
@@ -25,18 +26,16 @@ def show(
     /,
     *,
     full: Annotated[bool, Parameter(show_default=False)] = False,
-    store: str | None = None,
+    store: StoreFlag = None,
 ) -> int:
     """Show one recorded run: its tree, cells, calls and costs.
 
     Parameters
     ----------
     run
-        The run's id or a beginning of it; the newest if not given.
+        The run's id or a prefix of it; the newest if not given.
     full
-        Show all calls, and code, output, prompts and replies whole.
-    store
-        The store; RLM_STORE, else the file among your data, if not given.
+        Show all calls, and complete code, output, prompts and replies.
     """
     opened = open_store(store)
     info = opened.find(run)
@@ -51,27 +50,27 @@ def show(
         f"question: {one_line(info.question, 200)}",
     ]
     if tree.root is not None:
-        lines += TreePrinter(full=full).tell_node(tree.root)
+        lines += TreePrinter(full=full).print_node(tree.root)
     put("\n".join(lines) + "\n")
     return Exit.COMPLETE
 
 
 class TreePrinter:
-    """Tells a tree in lines that are fit for a terminal. Unless ``full``, long texts and lists are cut; no failure is."""
+    """Prints a tree as lines that are safe on a terminal. Unless ``full``, long texts and lists are cut, but not failures."""
 
     def __init__(self, *, full: bool) -> None:
         self._full = full
 
-    def tell_node(self, node: NodeRecord) -> list[str]:
+    def print_node(self, node: NodeRecord) -> list[str]:
         pad = "  " * node.depth
         took = f", {format_seconds(node.ended_s - node.started_s)}" if node.ended_s is not None else ""
         status = "superseded" if node.superseded else node.status or "open"
         about = self._line(node.question, 100)
         lines = [f"{pad}node {one_line(node.id, 400)} ({one_line(node.model, 100)}): {status}{took}; {about}"]
         for turn, calls in node.calls_by_turn():
-            lines += self._tell_turn(node, turn, calls, pad + "  ")
+            lines += self._print_turn(node, turn, calls, pad + "  ")
         for child in node.children:
-            lines += self.tell_node(child)
+            lines += self.print_node(child)
         if node.status in ("complete", "partial"):
             answer = str(node.answer)
             whole = self._full and "\n" in answer
@@ -81,31 +80,31 @@ class TreePrinter:
             lines.append(f"{pad}  {self._line(node.error, 200)}")
         return lines
 
-    def _tell_turn(self, node: NodeRecord, turn: CallRecord, calls: list[CallRecord], pad: str) -> list[str]:
-        lines = self._tell_summaries([call for call in calls if call.cell is None and call.turn == turn.turn], pad)
+    def _print_turn(self, node: NodeRecord, turn: CallRecord, calls: list[CallRecord], pad: str) -> list[str]:
+        lines = self._print_summaries([call for call in calls if call.cell is None and call.turn == turn.turn], pad)
         lines += [f"{pad}turn {turn.turn}: {describe_call(turn)}", *self._texts_of(turn, pad)]
-        told: set[int | None] = {None}
+        printed: set[int | None] = {None}
         if not turn.superseded:
             for cell, result in node.cells:
                 if cell.turn == turn.turn:
                     end = f"{result.end}, {format_seconds(result.elapsed_s)}"
-                    lines += self._tell_cell(node, cell, end, result.shown, calls, pad + "  ")
-                    told.add(cell.number)
+                    lines += self._print_cell(node, cell, end, result.shown, calls, pad + "  ")
+                    printed.add(cell.number)
             if (cut := node.open_cell) is not None and cut.turn == turn.turn:
-                lines += self._tell_cell(node, cut, "has not ended", "", calls, pad + "  ")
-                told.add(cut.number)
-        lines += self._tell_calls([call for call in calls if call.cell not in told], pad + "    ")
-        return lines + self._tell_summaries(
+                lines += self._print_cell(node, cut, "has not ended", "", calls, pad + "  ")
+                printed.add(cut.number)
+        lines += self._print_calls([call for call in calls if call.cell not in printed], pad + "    ")
+        return lines + self._print_summaries(
             [call for call in calls if call.cell is None and call.turn != turn.turn], pad
         )
 
-    def _tell_summaries(self, calls: list[CallRecord], pad: str) -> list[str]:
+    def _print_summaries(self, calls: list[CallRecord], pad: str) -> list[str]:
         lines: list[str] = []
         for call in calls:
             lines += [f"{pad}summary of the turns before: {describe_call(call)}", *self._texts_of(call, pad)]
         return lines
 
-    def _tell_cell(  # noqa: PLR0917  a cell, and what there is to tell of it
+    def _print_cell(  # noqa: PLR0917
         self, node: NodeRecord, cell: Cell, end: str, shown: str, calls: list[CallRecord], pad: str
     ) -> list[str]:
         refused = node.refused_in(cell)
@@ -113,12 +112,12 @@ class TreePrinter:
             f"{pad}cell {cell.name}: {end}",
             *self._block(cell.code, pad + "  > "),
             *self._block(shown, pad + "    "),
-            *self._tell_calls([call for call in calls if call.cell == cell.number], pad + "  "),
+            *self._print_calls([call for call in calls if call.cell == cell.number], pad + "  "),
             *([f"{pad}  {plural(len(refused), 'sub-call')} refused: {self._line(refused[0], 120)}"] if refused else []),
         ]
 
-    def _tell_calls(self, calls: list[CallRecord], pad: str) -> list[str]:
-        """Those that failed are always told."""
+    def _print_calls(self, calls: list[CallRecord], pad: str) -> list[str]:
+        """The first calls, and all that failed."""
         shown = calls if self._full else [call for at, call in enumerate(calls) if at < MAX_LINES or call.error]
         lines: list[str] = []
         for call in shown:
@@ -129,7 +128,7 @@ class TreePrinter:
         return lines
 
     def _texts_of(self, call: CallRecord, pad: str) -> list[str]:
-        """What was asked and replied: only where everything is told."""
+        """The prompt and the reply, with ``full`` only."""
         if not self._full:
             return []
         return [*self._block(call.prompt, pad + "  < "), *self._block(call.reply or "", pad + "  | ")]
@@ -145,8 +144,8 @@ class TreePrinter:
 
 
 def describe_call(call: CallRecord) -> str:
-    """Its time, tokens and cost, or why it failed."""
-    again = " (superseded when the run was taken up)" if call.superseded else ""
+    """The time, tokens and cost of a call, or its error."""
+    again = " (superseded when the run was resumed)" if call.superseded else ""
     if call.error is not None:
         return one_line(call.error, 120) + again
     if call.ended_s is None:

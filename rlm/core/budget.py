@@ -1,15 +1,12 @@
-"""The limits of a run, and what is counted against them. Pure arithmetic; ``core/ledger.py`` keeps the books."""
+"""The limits of a run, and amounts to compare with them. Pure arithmetic; ``core/ledger.py`` does the accounting."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from rlm.core.errors import ConfigurationError
-
-LimitName: TypeAlias = Literal["usd", "tokens", "calls", "seconds", "iterations", "depth", "stopped"]
-"""Which limit was met. ``stopped`` is the caller's own: he asked to finish with what there is."""
 
 NANOS_PER_USD = 1_000_000_000  # dollars are counted in whole billionths, so that sums of any order are exact
 
@@ -20,16 +17,19 @@ _LEAST = {"usd": 0.0, "tokens": 1, "calls": 1, "seconds": 0.0, "iterations": 1, 
 class Budget:
     """The limits of one run, for its whole tree. None: no limit of that kind.
 
-    A call is sent only when the most it can cost fits into what is left, and what one last turn of the root costs is held
-    back from the start: so nothing is overspent, and a run that meets a limit still answers with what it has.
+    A call is sent only if its worst case fits into the remaining budget, so nothing is overspent. One last turn of the root
+    is reserved from the start, so a run that meets a limit still answers with what it has.
 
     Attributes:
         usd: dollars, at the dated price of each model. Needs known prices.
-        tokens: of all prompts and replies together, cached ones included.
+        tokens: tokens of all prompts and replies together, cached ones included.
         calls: model calls, turns and leaf calls together, at all depths.
         seconds: wall-clock time of the whole run.
         iterations: turns of each node, in place of ``max_iterations``.
         depth: levels of model calls below the root.
+
+    Raises:
+        ConfigurationError: a limit is out of range.
     """
 
     usd: float | None = None
@@ -46,27 +46,27 @@ class Budget:
                 continue
             positive = name in ("usd", "seconds")
             if not math.isfinite(value) or value < least or (positive and value <= 0):
-                rule = "more than 0" if positive else f"at least {least}"
-                raise ConfigurationError(f"Budget({name}={value}): must be {rule}, or None for no limit.")
+                rule = "more than 0" if positive else f"{least} or more"
+                raise ConfigurationError(f"`{name}` of a Budget must be {rule}, or None for no limit; got {value!r}.")
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Those that there are, by name."""
+        """The limits that are set, by name."""
         return {name: limit for name, limit in asdict(self).items() if limit is not None}
 
     def updated(self, other: Budget) -> Budget:
-        """The limits of ``other``, and of kinds that it does not limit those there are."""
+        """The limits of ``other``, completed by those of this budget."""
         return replace(self, **other.limits)
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the size of a call matters, and not only that it is made."""
+        """True if the size of a call matters, and not only the number of calls."""
         return self.usd is not None or self.tokens is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What calls cost, or may cost at most."""
+    """The cost of calls, or a bound on it."""
 
     calls: int = 0
     tokens: int = 0
@@ -84,16 +84,17 @@ class Amounts:
 
 
 def nanos_of(usd: float) -> int:
-    """Dollars as whole billionths, rounded up: what is counted is never less than what was paid."""
+    """Dollars as whole billionths, rounded up: the count is never less than the payment."""
     return math.ceil(usd * NANOS_PER_USD - 1e-3)
 
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """How far one limit was used. ``allowed`` and ``left`` are None where there is none.
+    """The use of one limit.
 
-    ``assumed`` is the part of ``used`` that no provider reported: calls that were cut off after they were sent are counted with
-    the most they can have cost.
+    Attributes:
+        allowed, left: None if there is no such limit.
+        assumed: the part of ``used`` that no provider reported. A call that was cut off after it was sent counts with its bound.
     """
 
     used: float
@@ -104,16 +105,18 @@ class LimitUse:
 
 @dataclass(frozen=True, slots=True)
 class CallSizes:
-    """How large calls may be under a budget that counts tokens, where the caller has not said so himself.
+    """The sizes of calls under a budget that counts tokens, unless the caller has set them.
 
-    ``observation_bytes``: what the root's last turn can show of its cells' output at least.
+    Attributes:
+        output_tokens: the token limit of a reply.
+        observation_bytes: the output of cells that the root's last turn can show at least.
     """
 
     output_tokens: int
     observation_bytes: int
 
 
-# From what a turn comfortably needs down to what still holds a short program or answer.
+# From a comfortable turn down to one that still fits a short program or answer.
 SIZE_STEPS = (CallSizes(4_096, 4_000), CallSizes(2_048, 3_000), CallSizes(1_024, 2_000), CallSizes(512, 1_500))
-# Of a budget, what the root's first turn and the last one held back may take together at most, so that there is work to pay.
+# The share of a budget that the root's first turn and its reserved last turn can take together, so that some is left for work.
 FRAME_SHARE = 0.25

@@ -1,4 +1,6 @@
-"""The one error tree, sorted by whose fault it is. Every error says what to do next.
+"""The error tree, sorted by cause: the caller, the provider, the sandbox, the store. Public as ``rlm.errors``.
+
+Every message says what to do next.
 
     RLMError
     ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key
@@ -25,12 +27,12 @@
     │   └── ProtocolViolationError  a worker sent what no honest worker sends
     ├── StoreError                  the journal cannot be opened, written or read
     │   ├── UnknownRunError         the store has no run of this id
-    │   └── IncompleteRecordError   the run is there, but what is needed of it was not kept
-    ├── DivergenceError             a cell that was run again did not do what it had done
+    │   └── IncompleteRecordError   the run's texts or context were not stored
+    ├── DivergenceError             a re-executed cell differs from its recording
     ├── BudgetExceededError         a limit of the run was met
     ├── NoAnswerError               the run ended without an answer
-    ├── RunCancelledError           somebody stopped the run
-    └── InvalidTransition           ours: the node's table has no such entry; please report it
+    ├── RunCancelledError           the caller cancelled the run
+    └── InvalidTransition           a defect of this package; please report it
 
 An exception raised by model-written code is output, not an error of this tree.
 """
@@ -48,14 +50,14 @@ class RLMError(Exception):
     """Base of every error this package raises.
 
     Attributes:
-        result: what the run had reached when it failed (usage, tree, run id), where a run had started.
+        result: usage, tree and id of the run when it failed; None if no run had started.
     """
 
     result: Result | None = None
 
 
 class ConfigurationError(RLMError):
-    """An argument, a model name or the environment is not usable as it stands."""
+    """An argument, a model name or the environment is not usable."""
 
 
 class BlockingCallError(ConfigurationError):
@@ -86,12 +88,12 @@ class ModelError(RLMError):
 
     Attributes:
         model: the model's full name, ``provider:model``.
-        status: the HTTP status, where there was one.
-        retry_after_s: seconds the provider asked us to wait, where it did.
-        retryable: whether the same call may succeed later (a class fact, see the tree above).
-        ends_run: whether no other call of the run can succeed either (a class fact).
-        usage: what the failed call still cost (a reply that was cut, refused or empty is billed), where it was reported.
-        reached: False where the request certainly did not get to the provider.
+        status: the HTTP status, if there was a response.
+        retry_after_s: seconds that the provider asked to wait, if it did.
+        retryable: True if the same call can succeed later. Fixed for each class.
+        ends_run: True if no other call of the run can succeed either. Fixed for each class.
+        usage: the reported usage of the failed call: a reply that was cut, refused or empty is billed.
+        reached: False if the request certainly did not reach the provider.
     """
 
     retryable = False
@@ -114,19 +116,19 @@ class ModelError(RLMError):
 
 
 class AuthenticationError(ModelError):
-    """The provider does not accept the key, or the key may not use this model."""
+    """The provider does not accept the key, or does not allow it to use this model."""
 
     ends_run = True
 
 
 class ModelNotFoundError(ModelError):
-    """The provider does not know a model of this name."""
+    """The provider has no model of this name."""
 
     ends_run = True
 
 
 class RequestRejectedError(ModelError):
-    """The provider refuses this request (HTTP 400 and its kin); sending it again will not help."""
+    """The provider refuses this request (HTTP 400 and similar); a retry will not help."""
 
 
 class PromptTooLongError(RequestRejectedError):
@@ -134,7 +136,7 @@ class PromptTooLongError(RequestRejectedError):
 
 
 class OutOfCreditError(ModelError):
-    """The account behind the key has no credit or quota left (HTTP 402, or a 429 that waiting does not cure)."""
+    """The account of the key has no credit or quota left (HTTP 402, or a 429 that does not pass)."""
 
     ends_run = True
 
@@ -152,13 +154,13 @@ class ProviderUnavailableError(ModelError):
 
 
 class ProviderUnreachableError(ModelError):
-    """No connection could be made, or it broke before the reply was whole."""
+    """No connection could be made, or it broke before the reply was complete."""
 
     retryable = True
 
 
 class ModelTimeoutError(ModelError):
-    """No whole reply within the time allowed for one call."""
+    """No complete reply within the timeout of one call."""
 
     retryable = True
 
@@ -170,13 +172,13 @@ class EmptyReplyError(ModelError):
 
 
 class MalformedReplyError(ModelError):
-    """The reply is not what the protocol, or the schema asked for, says it must be."""
+    """The reply violates the protocol, or the requested schema."""
 
     retryable = True
 
 
 class TruncatedReplyError(ModelError):
-    """The reply was cut by its token limit; ``text`` is what arrived."""
+    """The reply was cut by its token limit; ``text`` is the part that arrived."""
 
     def __init__(self, message: str, *, text: str = "", model: str = "") -> None:
         super().__init__(message, model=model)
@@ -200,11 +202,11 @@ class SandboxDiedError(SandboxError):
 
 
 class ProtocolViolationError(SandboxError):
-    """A worker sent a frame that no honest worker sends; it was ended."""
+    """A worker sent a malformed or forbidden frame, and was killed."""
 
 
 class StoreError(RLMError):
-    """The store of runs cannot be opened, written or read; what was written before is whole."""
+    """The store of runs cannot be opened, written or read. Earlier writes are intact."""
 
 
 class UnknownRunError(StoreError):
@@ -212,22 +214,22 @@ class UnknownRunError(StoreError):
 
 
 class IncompleteRecordError(StoreError):
-    """The run cannot be executed again: its texts or its context were not kept, or the one given is another."""
+    """The run cannot be executed again: its texts or context were not stored, or another context was given."""
 
 
 class DivergenceError(RLMError):
-    """A cell that was executed again did something else than the journal says.
+    """A re-executed cell, or its turn, differs from its recording.
 
     Attributes:
-        node, turn, cell: where. ``cell`` is 0 when it is what the model was asked that differs.
-        difference: what differed, in one line.
+        node, turn, cell: the place. ``cell`` is 0 if the prompt of the turn differs.
+        difference: the difference, in one line.
     """
 
     def __init__(self, node: str, turn: int, cell: int, difference: str) -> None:
         place = f"node {node}, cell {turn}.{cell}" if cell else f"node {node}, turn {turn}"
         super().__init__(
-            f"{place} did not do again what the journal says: {difference}. Code that depends on more than its input "
-            "cannot be repeated; resume with on_divergence='pay' to ask again, and pay again, where it differs."
+            f"{place} differs from its recording: {difference}. Code that depends on more than its input "
+            "cannot be repeated. Resume with on_divergence='pay' to repeat, and pay, the calls that differ."
         )
         self.node = node
         self.turn = turn
@@ -239,7 +241,7 @@ class BudgetExceededError(RLMError):
     """A limit of the run was met.
 
     Attributes:
-        limit: which one, for instance ``"iterations"``, ``"calls"`` or ``"usd"``.
+        limit: its name, for instance ``"iterations"``, ``"calls"`` or ``"usd"``.
     """
 
     def __init__(self, message: str, *, limit: str) -> None:
@@ -248,10 +250,10 @@ class BudgetExceededError(RLMError):
 
 
 class NoAnswerError(RLMError):
-    """The run ended and no answer had been given.
+    """The run ended without an answer.
 
     Attributes:
-        limit: which limit made its last turn the last, if one did.
+        limit: the limit that ended it, if one did.
     """
 
     def __init__(self, message: str, limit: str | None = None) -> None:
@@ -260,8 +262,8 @@ class NoAnswerError(RLMError):
 
 
 class RunCancelledError(RLMError):
-    """The run was stopped from outside before it had an answer."""
+    """The run was cancelled before it had an answer."""
 
 
 class InvalidTransition(RLMError):
-    """A node was handed an event that its state does not allow: a fault of this package, please report it."""
+    """A node received an event that its state does not allow: a defect of this package, please report it."""

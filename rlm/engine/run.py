@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
-from rlm.core.cells import PlainValue
 from rlm.core.describe import describe_context
 from rlm.core.errors import BudgetExceededError, NoAnswerError, RLMError, RunCancelledError, StoreError
 from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
+from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
 from rlm.engine.calling.call import CallServices
@@ -37,7 +37,6 @@ class RunSetup:
     """Everything a run is made of.
 
     Attributes:
-        depth: where its root stands: 0, unless an outer tree asked for this run.
         record: where its events are kept; None keeps nothing.
         past: what an earlier process has done of it, from the journal.
         reopened: it goes on with other limits than it had met.
@@ -47,13 +46,13 @@ class RunSetup:
     """
 
     id: RunId
+    question: Question
     settings: TreeSettings
     sandbox: Sandbox
     scheduler: Scheduler
     price_of: PriceOf
     budget: Budget = Budget()
     sinks: Sequence[Sink] = ()
-    depth: int = 0
     record: Record | None = None
     past: Sequence[AnyEvent] = ()
     reopened: bool = False
@@ -94,14 +93,15 @@ class Run:
     def id(self) -> RunId:
         return self._setup.id
 
-    def root_job(self, question: str, context: PlainValue) -> NodeJob:
+    def root_job(self) -> NodeJob:
         """The root node."""
-        setup = self._setup
-        return NodeJob(ROOT, setup.depth, question, context, setup.settings.model_at(setup.depth))
+        question = self._setup.question
+        model = self._setup.settings.model_at(question.depth)
+        return NodeJob(ROOT, question.depth, question.query, question.context, model)
 
-    def begin(self, question: str, context: PlainValue) -> None:
+    def begin(self) -> None:
         """Emits the run's first event, or takes up what there is of it."""
-        settings = self._setup.settings
+        settings, question = self._setup.settings, self._setup.question
         if self._setup.past and self._setup.policy.purpose == "run":
             self._resume.restore(self._setup.past)
             if self._setup.reopened:
@@ -111,14 +111,14 @@ class Run:
         self.recorder.emit(
             RunStarted,
             ROOT,
-            question=question,
-            context=describe_context(context),
+            question=question.query,
+            context=describe_context(question.context),
             models=tuple(model.name for model in settings.models),
             max_depth=settings.max_depth,
             sandbox=self._setup.sandbox.level,
         )
 
-    async def answer(self, question: str, context: PlainValue) -> Result:
+    async def answer(self) -> Result:
         """Runs the whole tree.
 
         Raises:
@@ -128,17 +128,17 @@ class Run:
         """
         self.recorder.start()
         record = self._setup.record
-        journal = self.recorder.journal = None if record is None else await record.begin(question, context)
+        journal = self.recorder.journal = None if record is None else await record.begin(self._setup.question)
         try:
-            return await self._answer(question, context)
+            return await self._answer()
         finally:
             if journal is not None:
                 journal.end()
 
-    async def _answer(self, question: str, context: PlainValue) -> Result:
-        self.begin(question, context)
+    async def _answer(self) -> Result:
+        self.begin()
         try:
-            finish = await self._drive_in_time(self.root_job(question, context))
+            finish = await self._drive_in_time(self.root_job())
             if finish.error:
                 raise finish.error
             await self._rests.end(LAST_WORDS_S if self._deadline is None else min(LAST_WORDS_S, self._deadline.left_s))

@@ -1,36 +1,62 @@
-"""A run under way, as its caller holds it: a handle to wait for it or stop it, a stream of its events."""
+"""The handle of a run: its result, its events, and the means to stop it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass, field
 
-from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.result import Result
 from rlm.engine.run import Run
-from rlm.ports import Sink
 from rlm.runtime.loop import BACKGROUND
 
 
 class RunHandle:
-    """A run under way. Its methods may be called from any thread."""
+    """A started run: ``run.result()``, ``await run``, ``async for event in run``, ``run.finish()``, ``run.cancel()``.
 
-    def __init__(self, run: Run, query: str, context: PlainValue) -> None:
+    Its methods can be called from any thread, and awaited on any event loop. Cancelling a task that awaits the run cancels the
+    run, and so does leaving a loop over its events early.
+    """
+
+    def __init__(self, run: Run, log: EventLog) -> None:
+        """``log`` is one of the run's sinks."""
         self._run = run
-        self._future = BACKGROUND.submit(run.answer(query, context))
+        self._log = log
+        self._future: Future[Result] = BACKGROUND.submit(run.answer())
+        self._future.add_done_callback(log.end)
 
     def result(self, timeout_s: float | None = None) -> Result:
-        """Waits for the run's end.
+        """Waits for the result. Ctrl-C does not stop the run.
 
         Raises:
             RLMError: there is no answer; RunCancelledError after ``cancel``.
-            TimeoutError: it has not ended within ``timeout_s``. It goes on.
+            TimeoutError: the run has not ended within ``timeout_s``; it continues.
         """
         return BACKGROUND.result(self._future, timeout_s)
+
+    def __await__(self) -> Generator[None, None, Result]:
+        return asyncio.wrap_future(self._future).__await__()
+
+    async def events(self) -> AsyncGenerator[AnyEvent, None]:
+        """The events of the run in order, from its first one.
+
+        Raises:
+            RLMError: after the last event, if there is no answer.
+        """
+        try:
+            async for event in self._log.read():
+                yield event
+            await asyncio.wrap_future(self._future)
+        finally:
+            self._future.cancel()
+
+    def __aiter__(self) -> AsyncIterator[AnyEvent]:
+        return self.events()
 
     @property
     def run_id(self) -> RunId:
@@ -41,64 +67,101 @@ class RunHandle:
         return self._future.done()
 
     def finish(self) -> None:
-        """Has the run answer with what it has: calls, cells and children end at once, and the root gets its last turn.
+        """Ends calls, cells and children at once; the root answers in one last turn with what the run has.
 
-        The result is partial, its limit ``"stopped"``. A run whose root has not replied yet has nothing to answer from; it is
-        cancelled.
+        The result is partial, its limit ``"stopped"``. If the root has not replied yet, the run is cancelled.
         """
         BACKGROUND.call(self._run.finish)
 
     def cancel(self) -> None:
-        """Stops the run: its cells, calls and children end within a second, nothing more is spent."""
+        """Stops the run: its cells, calls and children end within a second, and nothing more is spent."""
         BACKGROUND.call(self._run.cancel)
 
 
 class Stream:
-    """The events of one run, in order, for one ``async for`` loop. Leaving the loop early cancels the run.
+    """A run that starts with the loop over its events: ``async for event in stream``, then ``stream.result``.
 
-    ``result`` is there once the loop has ended; a run without an answer raises its error from the loop, after its last event.
+    ``RLM.start`` returns the same run as a handle.
     """
 
-    def __init__(self, start: Callable[[Sink], Future[Result]]) -> None:
+    def __init__(self, start: Callable[[], RunHandle]) -> None:
         self._start = start
         self._result: Result | None = None
 
     @property
     def result(self) -> Result:
-        """What the run gave.
+        """The result of the run.
 
         Raises:
             ConfigurationError: the run has not ended.
         """
         if self._result is None:
-            raise ConfigurationError("Stream.result is there when the loop over its events has ended.")
+            raise ConfigurationError("`Stream.result` is available after the loop over the events has ended.")
         return self._result
 
     async def __aiter__(self) -> AsyncIterator[AnyEvent]:
-        sink = _QueueSink(asyncio.get_running_loop())
-        future = self._start(sink)
-        future.add_done_callback(sink.end)
-        try:
-            while (event := await sink.queue.get()) is not None:
+        run = self._start()
+        async with aclosing(run.events()) as events:
+            async for event in events:
                 yield event
-            self._result = await asyncio.wrap_future(future)
-        finally:
-            future.cancel()
+        self._result = run.result()
 
 
-class _QueueSink:
-    """Hands events over from the engine's thread to another loop."""
+class EventLog:
+    """A sink that retains the events of one run for readers on other event loops."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.queue: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
+    def __init__(self) -> None:
+        self._events: list[AnyEvent] = []
+        self._ended = False
+        self._readers: set[_Reader] = set()
 
     def emit(self, event: AnyEvent) -> None:
-        self._put(event)
+        self._events.append(event)
+        if self._readers:
+            self._wake()
 
     def end(self, _: object) -> None:
-        self._put(None)
+        """Ends all readers after the last event."""
+        self._ended = True
+        self._wake()
 
-    def _put(self, item: AnyEvent | None) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.queue.put_nowait, item)
+    async def read(self) -> AsyncIterator[AnyEvent]:
+        """All events, from the first one to the end of the run."""
+        reader, position = _Reader(asyncio.get_running_loop()), 0
+        self._readers.add(reader)
+        try:
+            while True:
+                # Before the check, so that an event between check and wait wakes this reader.
+                reader.arm()
+                ended = self._ended
+                if position == len(self._events):
+                    if ended:
+                        return
+                    await reader.more.wait()
+                while position < len(self._events):
+                    yield self._events[position]
+                    position += 1
+        finally:
+            self._readers.discard(reader)
+
+    def _wake(self) -> None:
+        for reader in tuple(self._readers):
+            reader.wake()
+
+
+@dataclass(eq=False, slots=True)
+class _Reader:
+    """One loop over events. Events that arrive while it is busy wake it once."""
+
+    loop: asyncio.AbstractEventLoop
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: bool = False
+
+    def arm(self) -> None:
+        self.more.clear()
+        self.waiting = True
+
+    def wake(self) -> None:
+        if self.waiting and not self.loop.is_closed():
+            self.waiting = False
+            self.loop.call_soon_threadsafe(self.more.set)

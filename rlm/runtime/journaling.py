@@ -22,26 +22,18 @@ from rlm.core.errors import IncompleteRecordError, StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Reply, Request, Usage
+from rlm.core.question import Question
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
 from rlm.ports import Journal, Model, Store
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.values import NotPlain, dump, load
 from rlm.store.digests import digest_context
+from rlm.store.location import DEFAULT_STORE as DEFAULT_STORE
 from rlm.store.location import MEMORY, default_location
 from rlm.store.memory import MemoryStore
 from rlm.store.store import SqliteStore
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_STORE = "default"
-"""``store="default"``: ``RLM_STORE``, or a file in the user's data folder. If it cannot be opened, a run continues without."""
-
-KEPT_OPTIONS = (
-    "max_depth", "max_iterations", "sandbox", "sandbox_packages", "concurrency", "requests_per_minute", "tokens_per_minute",
-    "retries", "call_timeout_s", "cell_seconds", "memory_mb", "observation_chars", "cut_replies", "warm_prefixes",
-    "temperature", "max_output_tokens", "setup_code", "prefetch", "prices",
-)  # fmt: skip
-"""Arguments of ``RLM`` that are stored with a run, and apply again when it is resumed."""
 
 
 class Stores:
@@ -169,17 +161,15 @@ class Record:
         records: Records,
         run: RunId,
         options: Mapping[str, JsonValue],
-        sources: Sequence[str] = (),
         *,
         past: PastRun | None = None,
     ) -> None:
         self._records = records
         self._run = run
         self._options = options
-        self._sources = sources
         self._past = past
 
-    async def begin(self, question: str, context: PlainValue) -> Journal | None:
+    async def begin(self, question: Question) -> Journal | None:
         """The run's journal. If the default store fails, the run continues without one."""
         records = self._records
         try:
@@ -190,9 +180,9 @@ class Record:
                 return await asyncio.to_thread(
                     store.resume_run, self._run, self._options, revision=self._past.revision, secrets=records.secrets
                 )
-            info, large = describe(context, self._sources)
+            info, large = describe(question.context, question.sources)
             journal = store.begin_run(
-                self._run, question, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
+                self._run, question.query, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
             )
         except StoreError as error:
             if records.place != DEFAULT_STORE or self._past is not None:
@@ -201,7 +191,7 @@ class Record:
             return None
         if large:  # hashing a gigabyte takes a second: beside the first call, not before it
             note = threading.Thread(
-                target=_note_digest, args=(store, self._run, context, info), name="rlm-digest", daemon=True
+                target=_note_digest, args=(store, self._run, question.context, info), name="rlm-digest", daemon=True
             )
             note.start()
         return journal

@@ -1,7 +1,7 @@
-"""The one event loop that all runs of a process share, in a thread of its own.
+"""The event loop that all runs of a process share, in a thread of its own.
 
-So the same engine serves scripts, threads, notebooks and programs with a loop of their own, and connections and workers
-always live on the loop they were made on. A process that forks gets a new loop; the old one's things stay with the parent.
+The same engine serves scripts, threads, notebooks and programs with an event loop of their own. Connections and workers stay
+on the loop that created them. A forked child starts a new loop, and the old one belongs to the parent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rlm.core.errors import BlockingCallError
 
 T = TypeVar("T")
 
-STOP_SECONDS = 5.0  # how long the end of the process waits for runs to let go of workers and connections
+STOP_SECONDS = 5.0  # at the end of the process, for runs to release workers and connections
 
 
 class BackgroundLoop:
@@ -38,13 +38,13 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(self._noted(work), self._running())
 
     def call(self, act: Callable[[], None]) -> None:
-        """Has ``act`` called on the loop, soon."""
+        """Schedules ``act`` on the loop."""
         self._running().call_soon_threadsafe(act)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs ``work`` to its end from a thread that may block.
+        """Runs ``work`` to its end, blocking this thread.
 
-        Ctrl-C stops the work there, lets it end its cells and calls, and is raised here after that.
+        Ctrl-C cancels the work, waits until it has ended its cells and calls, and is then raised.
 
         Raises:
             BlockingCallError: this is the loop's own thread.
@@ -80,11 +80,11 @@ class BackgroundLoop:
         return future.result(timeout_s)
 
     def at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Has ``close`` awaited on the loop when the process ends."""
+        """Registers ``close`` to be awaited on the loop at the end of the process."""
         self._closers.append(close)
 
     def owns_current_thread(self) -> bool:
-        """Whether the caller runs on the loop's thread, where waiting for the loop would deadlock."""
+        """True on the loop's own thread, which would deadlock if it waited for the loop."""
         return self._pid == os.getpid() and self._thread is threading.current_thread()
 
     async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
@@ -109,9 +109,7 @@ class BackgroundLoop:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None or self._pid != os.getpid() or not thread.is_alive():
             return
-        with contextlib.suppress(
-            TimeoutError, CancelledError, KeyboardInterrupt
-        ):  # whoever is in a hurry: it is the end
+        with contextlib.suppress(TimeoutError, CancelledError, KeyboardInterrupt):  # the process ends in any case
             asyncio.run_coroutine_threadsafe(self._finish(), loop).result(STOP_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(STOP_SECONDS)
@@ -119,7 +117,7 @@ class BackgroundLoop:
             loop.close()
 
     async def _finish(self) -> None:
-        """Stops what was submitted, which ends its own cells and calls; then closes what they shared."""
+        """Cancels the submitted work, which ends its cells and calls; then closes the shared resources."""
         work = [task for task in self._work if task is not None]
         for task in work:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What all ``RLM`` objects of a process share: models opened by name, and sandboxes. Closed at the end of the process."""
+"""Models opened by name and sandboxes, shared by all ``RLM`` objects of a process and closed at its end."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rlm.sandbox.sandbox import WorkerSandbox
 
 
 class Resources:
-    """What all objects of the process share: models opened by name, and sandboxes.
+    """The shared models and sandboxes of a process.
 
-    One client for each provider, key and address keeps connections alive between runs, however many ``RLM`` objects come and
-    go; and the end of the process closes it, whether or not they were closed.
+    One client for each provider, key and address keeps connections alive between runs and between ``RLM`` objects. The end of
+    the process closes it, even if those objects were not closed.
     """
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Begins anew, in a forked child: what the parent shares lives on the parent's loop and stays with it."""
+        """Drops everything in a forked child: the parent's models and sandboxes belong to the parent's event loop."""
         self._lock = threading.Lock()
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
@@ -34,22 +34,22 @@ class Resources:
     def open_all(
         self, named: Sequence[str | Model], api_key: str | None, base_url: str | None, window_tokens: int | None
     ) -> list[Model]:
-        """The models of these names, and those that the caller made himself.
+        """The models of these names, beside model objects of the caller.
 
-        Key and address are those of the first name's provider: they belong to one, and must not be shown to another.
+        Key and address belong to the provider of the first name, and are not sent to any other.
         """
         first, models = first_provider(named), list[Model]()
-        for each in named:
-            if isinstance(each, str):
-                key, url = (api_key, base_url) if parse_model_name(each).provider == first else (None, None)
-                models.append(self.open(each, key, url, window_tokens))
+        for model in named:
+            if isinstance(model, str):
+                key, url = (api_key, base_url) if parse_model_name(model).provider == first else (None, None)
+                models.append(self.open(model, key, url, window_tokens))
             else:
-                models.append(each)
+                models.append(model)
         return models
 
     def open(self, name: str, api_key: str | None, base_url: str | None, window_tokens: int | None) -> Model:
-        """The model of this name; each ``open`` is matched by one ``release``, or by the end of the process."""
-        # The environment decides keys and addresses too, and may change between two calls (tests, notebooks).
+        """The model of this name. Match each ``open`` by one ``release``, or by the end of the process."""
+        # Keys and addresses also come from the environment, which can change between two calls (tests, notebooks).
         env = {name: value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_BASE_URL"))}
         key = (name, api_key, base_url, window_tokens, frozenset(env.items()))
         fresh = open_model(name, api_key=api_key, base_url=base_url, window_tokens=window_tokens)
@@ -59,7 +59,7 @@ class Resources:
             return model
 
     async def release(self, model: Model) -> None:
-        """One user less; the last one closes it. A model that the caller made himself is left alone."""
+        """Removes one user; the last one closes the model. Model objects of the caller are not closed."""
         with self._lock:
             self._users[id(model)] -= 1
             left = self._users[id(model)]
@@ -70,7 +70,7 @@ class Resources:
         await model.aclose()
 
     def sandbox(self, name: str, packages: tuple[str, ...] = ()) -> Sandbox:
-        """The one sandbox of this name and these packages: its REPLs are apart from each other, whoever uses them."""
+        """The sandbox of this name with these packages. Its REPLs are isolated from each other."""
         with self._lock:
             key = (name, packages)
             if key not in self._sandboxes:
@@ -78,7 +78,7 @@ class Resources:
             return self._sandboxes[key]
 
     async def aclose(self) -> None:
-        """Closes everything, at the end of the process."""
+        """Closes everything at the end of the process."""
         for model in list(self._models.values()):
             await model.aclose()
         for sandbox in list(self._sandboxes.values()):
@@ -86,7 +86,8 @@ class Resources:
 
 
 def first_provider(named: Sequence[str | Model]) -> str | None:
-    return next((parse_model_name(each).provider for each in named if isinstance(each, str)), None)
+    """The provider of the first model given by name."""
+    return next((parse_model_name(model).provider for model in named if isinstance(model, str)), None)
 
 
 SHARED = Resources()

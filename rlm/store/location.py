@@ -9,6 +9,9 @@ from pathlib import Path
 VARIABLE = "RLM_STORE"
 MEMORY = "memory"  # in place of a path: a store that ends with the process
 
+DEFAULT_STORE = "default"
+"""``store="default"``: see ``default_location``. If that store fails, a run continues without one."""
+
 
 def default_location(env: Mapping[str, str] | None = None) -> str | None:
     """``RLM_STORE`` (a path, "memory", or "none" for no store), or ``rlm/runs.db`` in ``XDG_DATA_HOME``."""

@@ -1,1 +1,1 @@
-"""Kept for programs that import ``rlm.utils.prompts``."""
+"""Compatibility names for programs that import ``rlm.utils.prompts``."""

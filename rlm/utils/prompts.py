@@ -1,4 +1,4 @@
-"""The prompts under the names that older programs import. The texts themselves live in ``rlm.prompts``."""
+"""Compatibility names of the prompts in ``rlm.prompts``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ REPL_SYSTEM_PROMPT = default_family(
         observation_chars=16_000,
     )
 )
-"""The system message of a root at ``max_depth=1``: which functions exist, how large a sub-prompt may be, how to answer."""
+"""The system message of a root at ``max_depth=1``."""
 
 
 def build_system_prompt(facts: PromptFacts | None = None, *, model: str = "") -> list[dict[str, str]]:
-    """The conversation's first message, in the shape of chat APIs, for a model by its name."""
+    """The first message of a conversation in the format of chat APIs, for a model by its name."""
     text = choose_family(model)(facts) if facts else REPL_SYSTEM_PROMPT
     return [{"role": "system", "content": text}]
 

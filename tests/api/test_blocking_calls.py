@@ -39,7 +39,7 @@ def test_blocking_call_from_a_sink_is_refused(call: str) -> None:
     assert "arun()" in refused[0]
 
 
-async def test_a_run_is_replayed_and_closed_from_any_loop() -> None:
+async def test_replay_and_close_work_from_any_loop() -> None:
     engine = rlm.RLM(ScriptedModel(lambda _: ANSWER), store="memory")
     first = await engine.arun("q", "c")
     assert (await engine.areplay(first.run_id)).answer == 1

@@ -42,7 +42,7 @@ def engine(server: ScriptedServer, **options: object) -> rlm.RLM:
 
 
 def program(*turns: str, leaf: Script | Answer = "leaf", last: str = "FINAL_VAR(found)") -> Script:
-    """The root writes ``turns`` and, when it is told to answer now, ``last``; nodes below write the second turn at once."""
+    """The root writes ``turns`` and, when it is asked to answer now, ``last``; nodes below write the second turn at once."""
 
     def answer(call: ChatCall) -> Answer:
         if not call.is_root:
@@ -106,7 +106,7 @@ for number in range(30):
 
 @pytest.mark.parametrize("prefetch", [True, False])
 @pytest.mark.parametrize("catch", [True, False])
-def test_calls_count_as_refused_that_code_came_to_however_many_were_asked_ahead(prefetch: bool, catch: bool) -> None:
+def test_prefetches_beyond_the_cell_are_not_refused(prefetch: bool, catch: bool) -> None:
     code = LOOP
     if catch:
         code = (
@@ -120,7 +120,7 @@ def test_calls_count_as_refused_that_code_came_to_however_many_were_asked_ahead(
     assert result.unfinished.refused_calls == (20 if catch else 1)  # in the place of a turn came the last one
 
 
-def test_a_run_is_whole_when_only_calls_were_refused_that_nobody_came_to() -> None:
+def test_run_is_complete_if_only_prefetches_were_refused() -> None:
     many = "[llm_query(f'item {n}') for n in range(30)]"
     code = f"first = llm_query('first')\nfound = {many} if first != 'leaf' else ['none']"
     ahead = f"try:\n    llm_query('fail')\n    found = {many}\nexcept LLMQueryError:\n    found = 'gave up'"
@@ -133,7 +133,7 @@ def test_a_run_is_whole_when_only_calls_were_refused_that_nobody_came_to() -> No
         assert (result.status, result.answer, result.unfinished.refused_calls) == ("complete", answer, 0)
 
 
-def test_a_refused_call_counts_though_later_ones_that_were_asked_ahead_are_not_decided() -> None:
+def test_refused_call_counts_before_later_prefetches_end() -> None:
     """The large one is refused at once, and ends the cell, while the small ones behind it are under way."""
     sizes = "[50, 50, 40_000, 50, 50, 50]"
     code = f"found = []\nfor size in {sizes}:\n    found.append(llm_query('word ' * size))"
@@ -164,7 +164,7 @@ def test_in_the_middle_of_a_batch(limit: str, budget: rlm.Budget) -> None:
 def test_three_levels_down_by_calls() -> None:
     """Nodes below keep what their own last turn needs, so they answer with what they have, and so does the root.
 
-    The 21 nodes take two turns each at most, whoever comes first: of 60 calls 18 are left for leaves, which want 64.
+    The 21 nodes take two turns each at most, in any order: of 60 calls 18 are left for leaves, which want 64.
     """
 
     def answer(call: ChatCall) -> Answer:
@@ -192,7 +192,7 @@ def test_the_deadline_in_a_cell(code: str, found: list[int]) -> None:
     assert result.elapsed_s < 5
 
 
-def test_the_deadline_in_a_cell_that_must_be_killed() -> None:
+def test_deadline_kills_a_stubborn_cell() -> None:
     script = program(cell(STUBBORN), last="FINAL(1, 2, 3 were seen)")
     result, server = run(script, budget=rlm.Budget(seconds=8))
     check_partial(result, server, "seconds")
@@ -215,7 +215,7 @@ def test_the_deadline_three_levels_down_with_everything_hanging() -> None:
     assert len(result.unfinished.nodes) == 2 + 4
 
 
-def test_a_deadline_that_no_model_can_meet_is_a_typed_error_in_time() -> None:
+def test_deadline_before_any_reply_is_typed_error() -> None:
     began = time.monotonic()
     with (
         ScriptedServer.in_thread(lambda _: ScriptedReply(hang=True)) as server,
@@ -229,7 +229,7 @@ def test_a_deadline_that_no_model_can_meet_is_a_typed_error_in_time() -> None:
     assert raised.value.result.limit == "seconds"
 
 
-def test_a_user_who_finishes_gets_what_there_is_and_one_who_cancels_nothing() -> None:
+def test_finish_gives_partial_answer_and_cancel_none() -> None:
     with ScriptedServer.in_thread(program(cell(WAIT))) as server, engine(server) as shared:
         for act in ("finish", "cancel"):
             calls = len(server.calls)
@@ -250,7 +250,7 @@ def test_a_user_who_finishes_gets_what_there_is_and_one_who_cancels_nothing() ->
         wait_until(lambda: server.in_flight == 0)  # no connection is left
 
 
-def test_a_budget_too_small_for_one_turn_and_an_answer_spends_nothing() -> None:
+def test_budget_below_turn_and_answer_spends_nothing() -> None:
     with (
         ScriptedServer.in_thread("FINAL(1)") as server,
         engine(server, budget=rlm.Budget(usd=0.001)) as shared,
@@ -271,7 +271,7 @@ def test_dollars_need_prices() -> None:
     assert result.used["usd"].used == pytest.approx(result.cost_usd)
 
 
-def test_a_prompt_that_cannot_fit_is_not_sent_and_the_model_sees_both_sizes() -> None:
+def test_oversized_prompt_is_refused_with_both_sizes() -> None:
     code = "try:\n    llm_query('word ' * 400_000)\nexcept LLMQueryError as error:\n    FINAL(str(error))"
     result, server = run(program(cell(code)))
     assert "2,000,000 characters" in str(result.answer)
@@ -279,7 +279,7 @@ def test_a_prompt_that_cannot_fit_is_not_sent_and_the_model_sees_both_sizes() ->
     assert len(server.calls) == 1
 
 
-def test_code_can_ask_what_is_left_and_the_model_is_told_when_it_becomes_scarce() -> None:
+def test_budget_function_and_notice_show_remainder() -> None:
     code = "first = budget()\nllm_query_batch(['x'] * 12)\nprint(first, budget())"
     result, server = run(program(cell(code), cell("FINAL(first)")), budget=rlm.Budget(calls=16), max_iterations=9)
     assert result.answer == {"usd": None, "tokens": None, "calls": 14, "seconds": None, "iterations": 8}

@@ -8,28 +8,69 @@ import sys
 import pytest
 
 import rlm
+import rlm.errors
 
 PROMISED = {
+    "AuthenticationError",
+    "BlockingCallError",
+    "Budget",
+    "BudgetExceededError",
+    "CallRecord",
+    "ConfigurationError",
+    "ContextError",
+    "DEFAULT_STORE",
+    "DefaultModels",
+    "DivergenceError",
+    "EmptyReplyError",
+    "Estimate",
+    "IncompleteRecordError",
+    "InvalidTransition",
+    "LimitUse",
+    "MalformedReplyError",
+    "Message",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "ModelNotFoundError",
+    "ModelTimeoutError",
+    "NoAnswerError",
+    "NodeRecord",
+    "OutOfCreditError",
+    "PromptFacts",
+    "PromptTooLongError",
+    "ProtocolViolationError",
+    "ProviderUnavailableError",
+    "ProviderUnreachableError",
     "RLM",
+    "RLMError",
     "RLM_REPL",
+    "RateLimitedError",
+    "RefusalError",
+    "Reply",
+    "Request",
+    "RequestRejectedError",
+    "Result",
+    "RunCancelledError",
+    "RunHandle",
+    "SandboxDiedError",
+    "SandboxError",
+    "SandboxUnavailableError",
+    "Sink",
+    "Spend",
+    "StoreError",
+    "Stream",
+    "Task",
+    "TruncatedReplyError",
+    "Unfinished",
+    "UnknownRunError",
+    "Usage",
+    "UsageReport",
+    "__version__",
     "ask",
     "default_models",
-    "Budget",
-    "Result",
-    "Stream",
-    "Model",
-    "Sink",
-    "Message",
-    "Request",
-    "Reply",
-    "Task",
-    "Usage",
-    "RLMError",
-    "ConfigurationError",
-    "ModelError",
-    "SandboxError",
-    "NoAnswerError",
+    "report_html",
 }
+"""Names can be added, and never removed."""
 
 
 def test_promised_names_are_there() -> None:
@@ -40,7 +81,9 @@ def test_promised_names_are_there() -> None:
 
 def test_every_error_of_the_tree_is_public() -> None:
     errors = {cls.__name__ for cls in _descendants(rlm.RLMError) if cls.__module__ == "rlm.core.errors"}
+    assert errors == set(rlm.errors.__all__)
     assert errors <= set(rlm.__all__)
+    assert rlm.errors.UnknownRunError is rlm.UnknownRunError
 
 
 def test_unknown_names_are_refused() -> None:
@@ -55,7 +98,4 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def _descendants(cls: type[Exception]) -> set[type[Exception]]:
-    found = {cls}
-    for child in cls.__subclasses__():
-        found |= _descendants(child)
-    return found
+    return {cls}.union(*map(_descendants, cls.__subclasses__()))

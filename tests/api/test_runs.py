@@ -29,7 +29,7 @@ def run(turns: list[Answer], context: object = "text", *, leaf: Any = "leaf", **
 
 
 def observation(result: rlm.Result, turn: int) -> str:
-    """What the root was shown before its turn."""
+    """The prompt of the root's turn."""
     assert result.tree is not None
     return result.tree.turns[turn - 1].prompt
 
@@ -58,13 +58,13 @@ def test_contexts_arrive_as_they_are(context: object, code: str, answer: object)
         ("kept = 1\nwhile True: pass", "time limit"),
     ],
 )
-def test_what_a_cell_does_to_itself_is_told_and_its_variables_stay(code: str, told: str) -> None:
+def test_failed_cell_is_shown_and_variables_remain(code: str, told: str) -> None:
     result = run([cell(code), cell("FINAL(kept)")], cell_seconds=1.0)
     assert told in observation(result, 2)
     assert result.answer == 1
 
 
-def test_a_process_that_ends_is_replaced_with_the_variables_it_had_and_the_model_is_told() -> None:
+def test_dead_process_is_replaced_with_its_variables() -> None:
     result = run(
         [cell("x = 1"), cell("import os; os._exit(1)"), cell("FINAL([context, 'x' in globals()])")], "still here"
     )
@@ -78,7 +78,7 @@ def test_classes_and_dataclasses_work_over_several_cells() -> None:
     assert run([cell(first), cell(second)]).answer == 8
 
 
-def test_failed_calls_keep_their_place_and_never_look_like_answers() -> None:
+def test_failed_calls_stay_in_place_as_failures() -> None:
     def leaf(call: ChatCall) -> Answer:
         return ScriptedReply("no", status=400) if "3" in call.prompt else f"fine {call.prompt}"
 
@@ -110,9 +110,7 @@ def test_a_failed_single_call_raises_in_the_cell() -> None:
         (ScriptedReply(hang=True), rlm.ModelTimeoutError),
     ],
 )
-def test_what_goes_wrong_at_the_root_is_a_typed_error_and_no_answer(
-    reply: ScriptedReply, error: type[rlm.RLMError]
-) -> None:
+def test_root_failure_is_typed_error_without_answer(reply: ScriptedReply, error: type[rlm.RLMError]) -> None:
     with pytest.raises(error) as caught:
         run([reply], call_timeout_s=0.5)
     assert caught.value.result is not None
@@ -126,7 +124,7 @@ def test_an_unreachable_host_says_so() -> None:
 
 
 @pytest.mark.parametrize("max_depth", [1, 2])
-def test_a_refused_key_in_a_sub_call_ends_the_run(max_depth: int) -> None:
+def test_refused_key_in_sub_call_ends_run(max_depth: int) -> None:
     def answer(call: ChatCall) -> Answer:
         if call.model == "gpt-4o":
             return cell("r = llm_query_batch(['a', 'b'])\nFINAL(r)")
@@ -172,7 +170,7 @@ def test_all_query_functions_recurse_alike(ask: str) -> None:
         assert engine(server, max_depth=1).run("q", "c").answer != ["child of leaf"]
 
 
-def test_recursive_false_makes_a_plain_call_and_true_at_the_limit_is_an_error() -> None:
+def test_recursive_option_is_respected_within_max_depth() -> None:
     at_limit = "try:\n    llm_query('x', recursive=True)\nexcept LLMQueryError as e:\n    b = str(e)"
     first = f"a = llm_query('x', recursive=False)\n{at_limit}"
 
@@ -190,7 +188,7 @@ def test_recursive_false_makes_a_plain_call_and_true_at_the_limit_is_an_error() 
     assert "max_depth" in answer_at_limit[1]
 
 
-def test_a_child_gets_its_prompt_as_context_or_what_is_given_apart() -> None:
+def test_child_context_is_prompt_or_given_context() -> None:
     def answer(call: ChatCall) -> Answer:
         if call.model == "gpt-4o":
             return cell("FINAL([llm_query('one'), llm_query('how many?', context=[1, 2, 3])])")
@@ -228,7 +226,7 @@ def test_usage_is_what_the_server_counted() -> None:
     assert result.cost_usd > 0
 
 
-def test_the_answer_is_partial_when_the_turns_are_used_up() -> None:
+def test_answer_is_partial_after_last_turn() -> None:
     result = run([cell("x = 1"), cell("x += 1"), "FINAL_VAR(x)"], max_iterations=2)
     assert (result.answer, result.status, result.limit) == (2, "partial", "iterations")
 
@@ -244,7 +242,7 @@ def test_a_budget_of_calls_holds_and_still_answers() -> None:
     assert (result.answer, result.status, result.limit) == (10, "partial", "calls")
 
 
-def test_fifty_runs_from_threads_do_not_mix() -> None:
+def test_fifty_runs_from_threads_stay_separate() -> None:
     code = "for i in range(20):\n    print(context)\nr = llm_query_batch([context + str(i) for i in range(5)])"
 
     def leaf(call: ChatCall) -> Answer:
@@ -266,7 +264,7 @@ def test_fifty_runs_from_threads_do_not_mix() -> None:
         assert shared.cost_summary()["calls"] == 50 * 7
 
 
-async def test_fifty_runs_at_once_in_one_loop_do_not_mix() -> None:
+async def test_fifty_runs_in_one_loop_stay_separate() -> None:
     turns: list[Answer] = [cell("print(context)\nr = await llm_query_batch_async([context] * 3)\nFINAL(r)")]
     async with ScriptedServer(script(turns, lambda call: call.prompt)) as server:
         shared = engine(server)
@@ -275,7 +273,7 @@ async def test_fifty_runs_at_once_in_one_loop_do_not_mix() -> None:
     assert len({result.run_id for result in results}) == 50
 
 
-async def test_run_works_inside_a_running_loop_and_arun_can_be_cancelled() -> None:
+async def test_run_works_inside_loop_and_arun_cancels() -> None:
     with ScriptedServer.in_thread(script([cell("while True: pass")])) as server:
         shared = engine(server)
         task = asyncio.create_task(shared.arun("q", "c"))
@@ -298,7 +296,7 @@ async def test_stream_gives_every_event_and_the_result() -> None:
     assert stream.result.answer == "done"
 
 
-async def test_a_stream_that_is_left_early_stops_its_run() -> None:
+async def test_leaving_a_stream_early_cancels_run() -> None:
     def slow(call: ChatCall) -> Answer:
         return ScriptedReply("FINAL(late)", latency_s=30)
 
@@ -353,14 +351,14 @@ def test_nothing_is_left_when_runs_have_ended() -> None:
     assert threading.active_count() <= before + 1
 
 
-def test_packages_that_were_asked_for_can_be_imported_and_others_cannot() -> None:
+def test_only_requested_packages_can_be_imported() -> None:
     code = "import yarl\ntry:\n    import aiohttp\nexcept ImportError:\n    FINAL(yarl.URL('http://a/b').path)"
     assert run([cell(code)], sandbox_packages=["yarl"]).answer == "/b"
     with pytest.raises(rlm.ConfigurationError, match="no_such_package"):
         run([cell("pass")], sandbox_packages=["no_such_package"])
 
 
-def test_a_run_that_goes_on_when_its_engine_is_closed_has_its_models() -> None:
+def test_closed_engine_leaves_models_to_running_runs() -> None:
     closed = threading.Event()
 
     def answer(request: rlm.Request) -> str:

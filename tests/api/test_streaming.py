@@ -1,5 +1,4 @@
-"""Replies of nodes that are heard while they arrive: cells start early, inventions never count, the books are exact. Real
-sockets, real workers."""
+"""Streamed replies of nodes: cells start early, inventions never count, the accounting is exact. Real sockets and workers."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ def check_books(result: rlm.Result, server: ScriptedServer) -> None:
     assert sum((call.usage for node in result.tree.walk() for call in node.calls), rlm.Usage()) == counted
 
 
-def test_a_cell_starts_while_its_reply_still_arrives_and_what_it_invented_is_not_heard() -> None:
+def test_cell_starts_during_reply_and_invention_is_cut() -> None:
     result, server, events = play([slowly(ASKING + INVENTION), cell("FINAL(x)")])
     root, leaf, second = server.calls
     assert result.answer == "seven"
@@ -85,7 +84,7 @@ def test_a_cell_starts_while_its_reply_still_arrives_and_what_it_invented_is_not
 
 
 @pytest.mark.parametrize("streams", [True, False])
-def test_the_same_turn_whether_it_is_streamed_or_not(streams: bool) -> None:
+def test_streamed_and_whole_replies_give_same_turn(streams: bool) -> None:
     reply = slowly(ASKING + INVENTION, 0.0) if streams else ScriptedReply(ASKING + INVENTION, stream=None)
     result, server, _ = play([reply, cell("FINAL(x)")])
     assert result.answer == "seven"
@@ -93,14 +92,14 @@ def test_the_same_turn_whether_it_is_streamed_or_not(streams: bool) -> None:
     check_books(result, server)
 
 
-def test_cells_in_a_row_are_one_turn_and_an_answer_after_them_counts() -> None:
+def test_consecutive_cells_and_answer_are_one_turn() -> None:
     text = "First:\n```repl\na = 1\n```\nThen:\n```repl\na += 1\n```\nFINAL_VAR(a)"
     result, server, _ = play([ScriptedReply(text, stream=StreamShape(pieces=list(text)))])
     assert (result.answer, len(server.calls)) == (2, 1)
     check_books(result, server)
 
 
-def test_one_cell_a_turn_where_that_is_asked_for() -> None:
+def test_first_cell_rule_ends_the_turn() -> None:
     text = "```repl\na = 1\n```\n```repl\na += 1\n```\nFINAL_VAR(a)"
     result, server, _ = play(
         [ScriptedReply(text, stream=StreamShape(pieces=list(text))), cell("FINAL(a)")], cut_replies="first_cell"
@@ -110,7 +109,7 @@ def test_one_cell_a_turn_where_that_is_asked_for() -> None:
     check_books(result, server)
 
 
-def test_whole_replies_where_that_is_asked_for() -> None:
+def test_never_rule_takes_whole_replies() -> None:
     result, server, _ = play([slowly(ASKING + INVENTION)], cut_replies="never")
     assert result.answer == "42"
     assert "stream" not in server.calls[0].body
@@ -126,7 +125,7 @@ def test_leaf_calls_are_not_streamed() -> None:
 @pytest.mark.parametrize(
     "shape", [{"break_after": 1}, {"garbage_after": 1}, {"reason": False, "done": False, "usage": False}]
 )
-def test_a_stream_that_breaks_in_the_middle_is_asked_again_and_half_of_it_never_counts(
+def test_broken_stream_is_retried_and_half_dropped(
     shape: dict[str, object],
 ) -> None:
     attempts: list[int] = []
@@ -144,7 +143,7 @@ def test_a_stream_that_breaks_in_the_middle_is_asked_again_and_half_of_it_never_
         assert len(server.calls) == 2
 
 
-def test_a_stream_that_breaks_for_good_is_a_typed_error() -> None:
+def test_repeatedly_broken_stream_is_a_typed_error() -> None:
     with pytest.raises(errors.ProviderUnreachableError):
         play([slowly("```repl\nFINAL('half')\n```", 0.0, break_after=1)], retries=0)
 
@@ -152,7 +151,7 @@ def test_a_stream_that_breaks_for_good_is_a_typed_error() -> None:
 BUDGET = rlm.Budget(tokens=100_000)
 
 
-def test_a_rest_that_breaks_off_costs_what_it_can_have_cost_and_no_second_attempt() -> None:
+def test_stream_broken_after_cut_costs_its_bound() -> None:
     reply = slowly(ASKING + INVENTION, 0.5, break_after=12)
     result, server, events = play([reply, cell("FINAL(x)")], budget=BUDGET)
     assert result.answer == "seven"
@@ -164,7 +163,7 @@ def test_a_rest_that_breaks_off_costs_what_it_can_have_cost_and_no_second_attemp
     assert result.used["tokens"].assumed == bill.assumed_tokens
 
 
-def test_a_run_that_ends_waits_for_its_bill() -> None:
+def test_finished_run_waits_for_stream_usage() -> None:
     result, server, _ = play([slowly("```repl\nFINAL('early')\n```" + INVENTION, 0.6)], budget=BUDGET)
     assert result.answer == "early"
     assert server.calls[0].ended_s is not None
@@ -173,7 +172,7 @@ def test_a_run_that_ends_waits_for_its_bill() -> None:
     assert result.used["tokens"].assumed == 0
 
 
-def test_a_run_that_is_cancelled_breaks_its_streams_off() -> None:
+def test_cancelled_run_closes_its_streams() -> None:
     def hang(_: ChatCall) -> Answer:
         return ScriptedReply(hang=True)
 
@@ -209,7 +208,7 @@ rlm.RLM("gpt-4o", api_key="x", base_url=sys.argv[1], store=sys.argv[2], sinks=(K
 """
 
 
-def test_a_bill_that_a_killed_process_never_saw_is_assumed_when_the_run_is_taken_up(tmp_path: Path) -> None:
+def test_resumed_run_assumes_unreported_usage(tmp_path: Path) -> None:
     events = Events()
     with ScriptedServer.in_thread(script([slowly(ASKING + INVENTION, 0.6), cell("FINAL(x)")], "seven")) as server:
         place = tmp_path / "runs.db"

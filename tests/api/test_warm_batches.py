@@ -1,4 +1,4 @@
-"""Batches with a shared beginning, over real sockets: what the server's prefix cache gave, and that nobody waited for long."""
+"""Batches with a shared prefix, over real sockets: the hits in the prefix cache, and the waiting time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_without_it_all_pay() -> None:
     assert [call.usage.cached_tokens for call in calls] == [0] * 20
 
 
-def test_an_unknown_server_that_reports_cached_tokens_is_known_from_then_on() -> None:
+def test_reported_cached_tokens_enable_prefix_warmup() -> None:
     calls, _, _ = play(BATCH * 3, "auto", prefetch=False)  # else all three leave before anything is known
     assert ["stream" in call.body for call in calls[:20]] == [False] * 20
     third = calls[40:]
@@ -73,7 +73,7 @@ def test_anthropics_marks_stand_where_the_shared_part_ends() -> None:
     assert all(call.usage.cached_tokens > 1500 and not call.usage.cache_write_tokens for call in calls[1:])
 
 
-def test_a_warm_call_that_fails_costs_the_others_nothing() -> None:
+def test_failed_warmup_call_leaves_others_unaffected() -> None:
     def fail_first(call: ChatCall) -> Answer:
         return ScriptedReply("no", status=400) if call.prompt.endswith("Item 0") else "ok"
 

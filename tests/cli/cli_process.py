@@ -24,7 +24,7 @@ WAIT_S = 60
 
 
 def environment(server: ScriptedServer | None = None, **more: str) -> dict[str, str]:
-    """What a child process gets: nothing of ours but the path, and the server as its OpenAI."""
+    """The environment of a child process: the path, and the server as its OpenAI."""
     env = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),

@@ -42,7 +42,7 @@ def test_quiet_leaves_stderr_empty() -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-def test_json_is_one_object_with_what_the_run_took() -> None:
+def test_json_is_one_object_with_usage() -> None:
     with serving(root_writes(cell("FINAL({'towns': ['Ulm'], 'n': len(context)})"))) as server:
         ended = rlm("ask", "Which?", "-", "--json", "-q", *MODEL, server=server, stdin=b"abc")
     assert ended.returncode == 0
@@ -59,7 +59,7 @@ def test_json_is_one_object_with_what_the_run_took() -> None:
     assert report["limit"] is None
 
 
-def test_several_files_and_folders_are_a_dict_by_path(tmp_path: Path) -> None:
+def test_files_and_folders_become_dict_by_path(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "b.md").write_text("bee")
     (tmp_path / "docs" / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
@@ -68,7 +68,7 @@ def test_several_files_and_folders_are_a_dict_by_path(tmp_path: Path) -> None:
         ended = rlm("ask", "q", "a.txt", "docs", *MODEL, server=server, cwd=tmp_path)
     assert ended.returncode == 0
     assert json.loads(ended.stdout) == [["a.txt", "ay"], ["docs/b.md", "bee"]]
-    assert "docs: 1 text files, 3 characters; left out: 1 not text (docs/logo.png)" in ended.stderr.decode()
+    assert "docs: 1 text files, 3 characters; skipped: 1 not text (docs/logo.png)" in ended.stderr.decode()
 
 
 def test_a_partial_answer_is_printed_with_status_3() -> None:
@@ -96,7 +96,7 @@ def test_no_answer_is_status_4() -> None:
         (ScriptedReply("no such model", status=404, error_code="model_not_found"), "gpt-4o"),
     ],
 )
-def test_a_provider_that_refuses_is_status_1_and_one_line(reply: ScriptedReply, told: str) -> None:
+def test_provider_refusal_is_status_1_and_one_line(reply: ScriptedReply, told: str) -> None:
     with serving(lambda _: reply) as server:
         ended = rlm("ask", "q", "-", "--quiet", *MODEL, server=server, stdin=b"text")
     assert (ended.returncode, ended.stdout) == (1, b"")
@@ -106,7 +106,7 @@ def test_a_provider_that_refuses_is_status_1_and_one_line(reply: ScriptedReply, 
     assert "Traceback" not in lines[0]
 
 
-def test_escape_sequences_of_models_go_through_a_pipe_and_not_into_the_log() -> None:
+def test_escape_sequences_pass_pipes_but_not_logs() -> None:
     evil = "\x1b]0;owned\x07\x1b[2Jtext\u202e"
     with serving(root_writes(cell(f"raise ValueError({evil!r})"), cell(f"FINAL({evil!r})"))) as server:
         ended = rlm("ask", evil, "-", *MODEL, server=server, stdin=b"text")
@@ -115,7 +115,7 @@ def test_escape_sequences_of_models_go_through_a_pipe_and_not_into_the_log() -> 
     assert not set(ended.stderr) & {0x1B, 0x07}
 
 
-def test_a_live_tree_is_drawn_on_a_terminal_and_the_answer_follows_it(tmp_path: Path) -> None:
+def test_live_tree_precedes_answer_on_terminals(tmp_path: Path) -> None:
     book = tmp_path / "book.txt"
     book.write_text("Call me Ishmael. " * 20)
     with (
@@ -148,7 +148,7 @@ def test_no_model_can_act_on_the_terminal() -> None:
     assert set(re.findall(r"\x1b\[[0-9;?]*([A-Za-z])", shown)) <= set("mAKlh")
 
 
-def test_ctrl_c_twice_on_a_terminal_ends_the_run_and_gives_the_cursor_back() -> None:
+def test_second_ctrl_c_cancels_and_restores_cursor() -> None:
     def answer(call: ChatCall) -> str | ScriptedReply:
         return cell("llm_query('wait')") if call.is_root and call.turn == 1 else ScriptedReply(hang=True)
 
@@ -220,7 +220,7 @@ def test_signals_end_the_run_with_their_status(
         assert b"the user asked to finish" in err
 
 
-def test_a_reader_of_the_answer_that_left_is_no_error() -> None:
+def test_closed_pipe_of_answer_succeeds() -> None:
     with serving(root_writes(cell("FINAL('x' * 1_000_000)"))) as server:
         command = f'{sys.executable} -m rlm ask q {__file__} -q --model gpt-4o | head -c 3; echo " ${{PIPESTATUS[0]}}"'
         ended = subprocess.run(
@@ -230,7 +230,7 @@ def test_a_reader_of_the_answer_that_left_is_no_error() -> None:
     assert ended.stderr == b""
 
 
-def test_an_answer_that_cannot_be_written_is_status_1() -> None:
+def test_unwritable_answer_is_status_1() -> None:
     with serving(root_writes(cell("FINAL('lost')"))) as server, Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "rlm", "ask", "q", __file__, "-q", *MODEL],

@@ -19,7 +19,7 @@ def collecting(call: ChatCall) -> str:
     return cell(COLLECT) if call.turn == 1 else "FINAL_VAR(found)"
 
 
-def test_a_budget_in_dollars_holds_and_gives_a_partial_answer() -> None:
+def test_dollar_budget_holds_with_partial_answer() -> None:
     with serving(collecting) as server:
         ended = rlm("ask", "q", "-", "--budget", "0.50", "--json", *DEAR, server=server, stdin=b"text")
     report = json.loads(ended.stdout)
@@ -61,7 +61,7 @@ def test_an_estimate_spends_nothing(tmp_path: Path) -> None:
     assert estimate["high"]["usd"] > 2.0
 
 
-def test_prices_that_are_none_are_told() -> None:
+def test_malformed_price_is_refused() -> None:
     for price in ("gpt-4o", "gpt-4o=cheap", "=1,2"):
         ended = rlm("ask", "q", "-", "--price", price, stdin=b"text")
         assert ended.returncode == 2

@@ -14,7 +14,7 @@ from cli_process import ROOT, environment, rlm
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], []])
-def test_help_goes_to_stdout_and_explains_the_exit_status(arguments: list[str]) -> None:
+def test_help_on_stdout_explains_exit_statuses(arguments: list[str]) -> None:
     ended = rlm(*arguments)
     assert ended.returncode == 0
     assert b"130  interrupted" in ended.stdout
@@ -44,7 +44,7 @@ def test_help_is_quick() -> None:
     assert min(took) < 1.0  # 0.2 s on an idle machine; the rest is head-room
 
 
-def test_help_loads_neither_the_engine_nor_an_http_client() -> None:
+def test_help_loads_no_engine_or_http_client() -> None:
     code = (
         "import sys; from rlm.cli.main import main; main(['ask', '--help']); "
         "print([name for name in ('aiohttp', 'genai_prices', 'rlm.api', 'asyncio') if name in sys.modules])"
@@ -82,21 +82,21 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], told: str) -
     assert told in lines[0]
 
 
-def test_a_file_where_the_question_belongs_is_pointed_out(tmp_path: Path) -> None:
+def test_file_in_place_of_question_is_reported(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     ended = rlm("ask", "notes.txt", "What is it?", cwd=tmp_path)
     assert ended.returncode == 2
-    assert b"the question comes first" in ended.stderr
+    assert b"the question must come first" in ended.stderr
 
 
-def test_a_bad_byte_is_named_with_its_file_and_offset(tmp_path: Path) -> None:
+def test_bad_byte_is_reported_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     ended = rlm("ask", "q", "latin.txt", cwd=tmp_path)
     assert ended.returncode == 2
     assert b"latin.txt is not utf-8: byte 0xe9 at offset 3. Name its encoding" in ended.stderr
 
 
-def test_with_json_an_error_of_input_is_one_json_object() -> None:
+def test_json_input_error_is_one_object() -> None:
     ended = rlm("ask", "q", "/no/such/file", "--json")
     assert ended.returncode == 2
     report = json.loads(ended.stdout)
@@ -116,7 +116,7 @@ def test_a_traceback_is_shown_on_request_only() -> None:
     assert b"Traceback" in rlm("ask", "q", "/no/such/file", env={"RLM_DEBUG": "1"}).stderr
 
 
-def test_without_input_on_a_terminal_it_says_what_to_do() -> None:
+def test_missing_input_on_terminal_explains_usage() -> None:
     reader, writer = os.openpty()
     ended = subprocess.run(
         [sys.executable, "-m", "rlm", "ask", "q"],
@@ -133,7 +133,7 @@ def test_without_input_on_a_terminal_it_says_what_to_do() -> None:
     assert b"nothing to read" in ended.stderr
 
 
-def test_a_reader_of_help_that_leaves_early_is_no_error() -> None:
+def test_closed_pipe_of_help_succeeds() -> None:
     command = f"{sys.executable} -m rlm ask --help | head -c 1; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(
         ["bash", "-c", command], capture_output=True, env=environment(), cwd=ROOT, timeout=60, check=True

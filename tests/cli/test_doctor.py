@@ -17,7 +17,7 @@ def doctor(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
 
 
-def test_the_probes_run_at_the_strongest_level_and_nothing_is_reached() -> None:
+def test_no_probe_reaches_anything_at_strongest_level() -> None:
     shown = doctor("--json")
     report = json.loads(shown.stdout)
     assert shown.returncode == 0, [probe for probe in report["probes"] if probe["verdict"] == "reached"]
@@ -26,15 +26,13 @@ def test_the_probes_run_at_the_strongest_level_and_nothing_is_reached() -> None:
     assert {probe["verdict"] for probe in report["probes"]} <= {"held", "harmless", "not run"}
 
 
-def test_a_level_that_does_not_exist_is_a_usage_error() -> None:
+def test_unknown_level_is_a_usage_error() -> None:
     shown = doctor("--sandbox", "titanium")
     assert shown.returncode == 2
     assert "strict" in shown.stderr
 
 
-def test_another_distribution_with_a_package_of_this_name_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conflicting_distribution_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "other_rlm-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-rlm\nVersion: 1.0\n")

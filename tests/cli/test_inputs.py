@@ -18,7 +18,7 @@ def test_one_file_is_its_text(tmp_path: Path) -> None:
     assert read_inputs([str(file)], None).context == "Grüße\r\nzwei\n"
 
 
-def test_several_files_are_a_dict_by_path_in_the_order_given(tmp_path: Path) -> None:
+def test_several_files_become_dict_in_given_order(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).write_text(name.upper())
     sources = [str(tmp_path / "b"), str(tmp_path / "a"), str(tmp_path / "b")]
@@ -27,7 +27,7 @@ def test_several_files_are_a_dict_by_path_in_the_order_given(tmp_path: Path) -> 
     assert list(context.items()) == [(sources[0], "B"), (sources[1], "A")]
 
 
-def test_a_folder_gives_its_text_files_and_says_what_was_left_out(tmp_path: Path) -> None:
+def test_folder_gives_text_files_and_skipped_names(tmp_path: Path) -> None:
     (tmp_path / "sub" / "deep").mkdir(parents=True)
     (tmp_path / ".git").mkdir()
     (tmp_path / "__pycache__").mkdir()
@@ -50,7 +50,7 @@ def test_a_folder_gives_its_text_files_and_says_what_was_left_out(tmp_path: Path
     assert "3 hidden or generated" in inputs.notes[0]
 
 
-def test_a_folder_with_one_file_is_a_dict_all_the_same(tmp_path: Path) -> None:
+def test_folder_with_one_file_is_still_dict(tmp_path: Path) -> None:
     (tmp_path / "only.txt").write_text("text")
     assert read_inputs([str(tmp_path)], None).context == {str(tmp_path / "only.txt"): "text"}
 
@@ -65,7 +65,7 @@ def test_standard_input_is_read_when_piped(sources: list[str]) -> None:
     assert read_inputs(sources, io.BytesIO(b"piped")).context == "piped"
 
 
-def test_standard_input_beside_files_is_one_document_of_several(tmp_path: Path) -> None:
+def test_standard_input_joins_files_in_dict(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("A")
     context = read_inputs(["-", str(tmp_path / "a")], io.BytesIO(b"piped")).context
     assert context == {STDIN_KEY: "piped", str(tmp_path / "a"): "A"}
@@ -89,7 +89,7 @@ def test_empty_input_is_an_error() -> None:
         read_inputs(["-"], io.BytesIO(b" \n"))
 
 
-def test_a_byte_that_is_not_the_encoding_is_named_with_its_place(tmp_path: Path) -> None:
+def test_undecodable_byte_is_reported_with_place(tmp_path: Path) -> None:
     file = tmp_path / "latin.txt"
     file.write_bytes(b"0123456789 caf\xe9 au lait")
     with pytest.raises(ContextError, match=r"latin\.txt is not utf-8: byte 0xe9 at offset 14\. .*--encoding cp1252"):
@@ -97,7 +97,7 @@ def test_a_byte_that_is_not_the_encoding_is_named_with_its_place(tmp_path: Path)
     assert read_inputs([str(file)], None, encoding="latin-1").context == "0123456789 café au lait"
 
 
-def test_a_folder_does_not_swallow_text_in_another_encoding(tmp_path: Path) -> None:
+def test_folder_rejects_text_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("déjà vu".encode("latin-1"))
     with pytest.raises(ContextError, match="offset 1"):
         read_inputs([str(tmp_path)], None)
@@ -118,7 +118,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     assert read_inputs([str(file)], None).context == "text"
 
 
-def test_a_named_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+def test_named_binary_file_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     with pytest.raises(ContextError, match="does not look like text"):
@@ -131,7 +131,7 @@ def test_an_unknown_encoding_is_an_error_of_usage(encoding: str) -> None:
         read_inputs(["-"], io.BytesIO(b"x"), encoding=encoding)
 
 
-def test_a_missing_file_is_named_without_its_control_characters(tmp_path: Path) -> None:
+def test_missing_file_is_named_without_control_characters(tmp_path: Path) -> None:
     with pytest.raises(ContextError, match=r"cannot read .*no such thing: No such file"):
         read_inputs([str(tmp_path / "no \x1b[31msuch thing")], None)
     with pytest.raises(ContextError, match="null"):

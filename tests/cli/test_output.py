@@ -1,4 +1,4 @@
-"""What reaches stdout: as it is through a pipe, harmless on a terminal, and never lost in silence."""
+"""Output on stdout: unchanged through a pipe, harmless on a terminal, and never lost in silence."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def piped(answer: object) -> bytes:
         ("", b"\n"),
     ],
 )
-def test_through_a_pipe_text_goes_as_it_is_and_data_as_json(answer: object, written: bytes) -> None:
+def test_pipe_receives_plain_text_and_json_data(answer: object, written: bytes) -> None:
     assert piped(answer) == written
 
 
-def test_on_a_terminal_nothing_in_the_answer_can_act() -> None:
+def test_terminal_receives_no_control_sequences() -> None:
     reader, writer = pty.openpty()
     with os.fdopen(writer, "w", encoding="utf-8") as terminal:
         write_answer("\x1b]0;owned\x07one\n\ttwo \x1b[2J\u202ethree", terminal)
@@ -55,7 +55,7 @@ def test_on_a_terminal_nothing_in_the_answer_can_act() -> None:
     assert "\x1b" not in shown
 
 
-def test_a_full_disk_is_an_error_and_a_reader_that_left_is_none(tmp_path: Path) -> None:
+def test_full_disk_fails_and_closed_pipe_succeeds(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No space left"), Path("/dev/full").open("w") as full:
         write_answer("lost", full)
     reader, writer = os.pipe()
@@ -96,7 +96,7 @@ def result(**changes: object) -> Result:
     return Result(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_the_json_of_a_run_holds_what_it_took() -> None:
+def test_json_of_a_run_reports_usage() -> None:
     raw = io.BytesIO()
     stdout = io.TextIOWrapper(raw, encoding="utf-8")
     write_json(describe_result(result(), ("openai:m",)), stdout)
@@ -116,5 +116,5 @@ def test_an_unknown_price_is_null() -> None:
     assert describe_result(unpriced, ())["cost_usd"] is None
 
 
-def test_a_failure_has_the_same_keys_as_a_result() -> None:
+def test_failure_has_the_keys_of_results() -> None:
     assert describe_failure("X: why", "failed").keys() == describe_result(result(), ()).keys()

@@ -30,7 +30,7 @@ def answer(call: ChatCall) -> str:
 
 
 class Stubborn:
-    """Answers as the others do, but never the second turn, until it is told to."""
+    """Answers as the others do, but never the second turn, until ``hangs`` is False."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
 Recorded = tuple[dict[str, str], ScriptedServer]
 
 
-def test_a_killed_run_is_taken_up_and_nothing_is_paid_twice(tmp_path: Path) -> None:
+def test_killed_run_resumes_without_paying_twice(tmp_path: Path) -> None:
     script = Stubborn()
     (tmp_path / "input.txt").write_text("some text")
     with serving(script) as server:
@@ -86,7 +86,7 @@ def test_a_killed_run_is_taken_up_and_nothing_is_paid_twice(tmp_path: Path) -> N
         assert (again.stdout, len(script.asked)) == (ANSWER, paid)
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_prints_the_resume_command(tmp_path: Path) -> None:
     script = Stubborn()
     with serving(script) as server:
         env = {"RLM_STORE": str(tmp_path / "runs.db")}
@@ -109,13 +109,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
             time.sleep(0.3)
         _, told = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert b"to go on without paying twice: rlm resume 20" in told
+        assert b"to continue without paying twice: rlm resume 20" in told
         script.hangs = False
         ended = rlm("resume", server=server, env=env)
         assert (ended.returncode, ended.stdout) == (0, ANSWER), ended.stderr
 
 
-def test_resume_takes_the_newest_run_that_has_not_come_to_its_end(tmp_path: Path) -> None:
+def test_resume_selects_newest_unfinished_run(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     with serving(answer) as server:
         rlm("ask", "-m", "openai:m", "--max-calls", "4", "First?", server=server, stdin=TEXT, env=env)
@@ -127,7 +127,7 @@ def test_resume_takes_the_newest_run_that_has_not_come_to_its_end(tmp_path: Path
         assert rlm("resume", "last", server=server, env=env).stdout == ANSWER  # the newest of all, which is complete
 
 
-def test_ctrl_c_has_a_run_that_was_taken_up_answer_with_what_it_has(tmp_path: Path) -> None:
+def test_ctrl_c_finishes_resumed_run_with_partial_answer(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def script(call: ChatCall) -> str | ScriptedReply:
@@ -155,11 +155,11 @@ def test_ctrl_c_has_a_run_that_was_taken_up_answer_with_what_it_has(tmp_path: Pa
             resumed.send_signal(signal.SIGINT)
             answer, told = resumed.communicate(timeout=30)
     assert (resumed.returncode, answer) == (3, b"what there is\n"), told
-    assert b"finishing with what there is" in told
-    assert b"to go on without paying twice: rlm resume 20" in told
+    assert b"finishing with what the run has" in told
+    assert b"to continue without paying twice: rlm resume 20" in told
 
 
-def test_a_limit_that_was_met_names_the_option_that_raises_it(tmp_path: Path) -> None:
+def test_met_limit_names_its_raising_flag(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     with serving(answer) as server:
         first = rlm("ask", "-m", "openai:m", "--max-calls", "4", "What?", server=server, stdin=TEXT, env=env)
@@ -189,7 +189,7 @@ def test_printed_resume_command_keeps_prices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sources", [["a.txt", "b.txt"], ["folder"], ["folder/c.txt"]])
-def test_large_input_is_found_again_from_any_folder(tmp_path: Path, sources: list[str]) -> None:
+def test_large_input_is_reread_from_any_folder(tmp_path: Path, sources: list[str]) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("a.txt", "b.txt", "folder/c.txt", "folder/d.txt"):
         (tmp_path / name).write_text(name * 200_000)
@@ -213,7 +213,7 @@ def test_large_standard_input_is_given_again(tmp_path: Path) -> None:
     assert rlm("replay", "last", "-", stdin=large, env=env).returncode == 0
 
 
-def test_a_run_that_failed_is_replayed_to_the_same_failure(tmp_path: Path) -> None:
+def test_failed_run_replays_to_same_failure(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
 
     def fails(call: ChatCall) -> str | ScriptedReply:
@@ -228,7 +228,7 @@ def test_a_run_that_failed_is_replayed_to_the_same_failure(tmp_path: Path) -> No
     assert b"failed with AuthenticationError" in replayed.stderr
 
 
-def test_the_prompt_of_debug_is_there_after_a_cell_that_ended_its_process(tmp_path: Path) -> None:
+def test_debug_prompt_opens_after_dead_process(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     codes = ("kept = 41", "import os\nos._exit(1)", "FINAL(kept)")
     with serving(lambda call: cell(codes[call.turn - 1])) as server:
@@ -307,7 +307,7 @@ def test_without_texts_and_with_the_cache(tmp_path: Path) -> None:
     assert b"without its texts" in refused.stderr
 
 
-def test_prune_deletes_what_it_is_told(tmp_path: Path) -> None:
+def test_prune_deletes_the_selected_runs(tmp_path: Path) -> None:
     env = {"RLM_STORE": str(tmp_path / "runs.db")}
     with serving(lambda _: "FINAL(yes)") as server:
         for _ in range(3):

@@ -41,7 +41,7 @@ def show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Show:
 BATCH = "x = llm_query_batch([f'part {i}' for i in range(20)])"
 
 
-def test_a_failed_call_is_told_however_many_there_are(show: Show) -> None:
+def test_failed_call_is_always_shown(show: Show) -> None:
     shown = show(BATCH, "FINAL(1)")
     assert "call 0/1.1.16: RequestRejectedError: refused: part 15" in shown
     assert "... 7 more calls (--full)" in shown

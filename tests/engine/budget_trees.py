@@ -21,6 +21,7 @@ from rlm.core.errors import (
 )
 from rlm.core.ids import RunId
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
@@ -167,6 +168,7 @@ class World:
         self.run = Run(
             RunSetup(
                 id=RunId("r"),
+                question=Question("q", "context"),
                 settings=TreeSettings(
                     self.models,
                     lambda _: default_family,
@@ -227,7 +229,7 @@ class World:
             if delay is not None:
                 loop.call_later(delay, act)
         try:
-            return await self.run.answer("q", "context")
+            return await self.run.answer()
         except RLMError as error:
             return error
 

@@ -6,6 +6,7 @@ from rlm.core.bounds import text_bytes
 from rlm.core.budget import Budget
 from rlm.core.ids import RunId
 from rlm.core.messages import Request, Usage
+from rlm.core.question import Question
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.prompts import default_family
@@ -37,6 +38,7 @@ def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
     run = Run(
         RunSetup(
             id=RunId("r"),
+            question=Question("q", "context"),
             settings=settings,
             sandbox=ScriptedSandbox({"work()": work}),
             scheduler=Dispatcher(),
@@ -44,7 +46,7 @@ def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
             budget=Budget(usd=5.0),
         )
     )
-    result = clock.run(run.answer("q", "context"))
+    result = clock.run(run.answer())
     assert (result.answer, result.status) == (list(range(20)), "complete")
     sizes = [sum(text_bytes(m.content) for m in request.messages) // 4 for request in model.requests]
     assert max(sizes) < WINDOW

@@ -10,6 +10,7 @@ from rlm.core.errors import DivergenceError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import Request
+from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.engine.replay.ordering import END_GRACE_S
 from rlm.engine.replay.policy import OnDivergence, ReplayPolicy
@@ -53,6 +54,7 @@ def execute(
     run = Run(
         RunSetup(
             id=RunId("r"),
+            question=Question("q", "context"),
             settings=TreeSettings([model], lambda _: default_family, max_depth=1, max_turns=5, observation_chars=3_000),
             sandbox=ScriptedSandbox({"work()": work}),
             scheduler=Dispatcher(),
@@ -62,7 +64,7 @@ def execute(
             policy=ReplayPolicy(on_divergence=on_divergence),
         )
     )
-    return clock.run(run.answer("q", "context")), sink.events
+    return clock.run(run.answer()), sink.events
 
 
 def test_waiting_cell_diverges_after_its_grace() -> None:

@@ -101,7 +101,7 @@ def test_a_program_that_moves_keeps_its_store(tmp_path: Path, when: str) -> None
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", MOVES, when], cwd=tmp_path, env=env, check=False)
     assert list((tmp_path / "in").iterdir()) == []
-    runs = rlm.RLM(ScriptedModel([]), store=tmp_path / "runs.db")._records.need_store().runs()
+    runs = rlm.RLM(ScriptedModel([]), store=tmp_path / "runs.db")._parts.records.need_store().runs()
     assert [info.status for info in runs] == ["complete"] * (2 if when == "before" else 1)
 
 
@@ -236,10 +236,10 @@ def test_refused_calls_are_counted_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (lambda engine: engine.run(3, "x"), "the question is a int"),
-        (lambda _: rlm.RLM(ScriptedModel([]), budget=5), "is no Budget"),  # type: ignore[arg-type]
-        (lambda engine: engine.resume("last", budget=5), "is no Budget"),
-        (lambda engine: engine.resume("last", on_divergence="maybe"), "none of stop, pay"),
+        (lambda engine: engine.run(3, "x"), "must be text or None; got int"),
+        (lambda _: rlm.RLM(ScriptedModel([]), budget=5), "must be a Budget"),  # type: ignore[arg-type]
+        (lambda engine: engine.resume("last", budget=5), "must be a Budget"),
+        (lambda engine: engine.resume("last", on_divergence="maybe"), "must be one of stop, pay"),
         (lambda _: rlm.report_html("last"), "takes a Result"),  # type: ignore[arg-type]
     ],
 )

@@ -103,5 +103,5 @@ def test_run_interrupted_repeatedly_reaches_its_answer(tmp_path: Path, seed: int
         assert result.answer == whole
     again = engine(program, store)
     assert again.replay("last").answer == result.answer
-    root = check_folds(again._records.need_store().events(result.run_id))
+    root = check_folds(again._parts.records.need_store().events(result.run_id))
     assert outcomes(root) == outcomes(result.tree)  # the record gives the tree that the last process had

@@ -440,7 +440,7 @@ def test_limits_that_a_run_was_taken_up_with_are_those_it_has(tmp_path: Path) ->
     with pytest.raises(rlm.RunCancelledError):
         handle.result()
     run.resume("last", budget=rlm.Budget(calls=50))
-    options = run._records.need_store().find("last").options
+    options = run._parts.records.need_store().find("last").options
     assert options["budget"] == {"calls": 50}
     assert options["models"] == ["scripted:root"]
 
@@ -625,7 +625,7 @@ def test_several_processes_write_one_store_that_none_of_them_made(tmp_path: Path
         _, told = writer.communicate(timeout=60)
         assert writer.returncode == 0, told
     run, model = engine(cells("FINAL(0)"), place)
-    runs = run._records.need_store().runs()
+    runs = run._parts.records.need_store().runs()
     assert len(runs) == 16
     for info in runs:
         assert run.replay(info.id).answer == [f"<{info.question[2:]} {i}>" for i in range(20)]
@@ -673,7 +673,7 @@ def test_a_complete_run_is_what_it_was_whatever_budget_it_is_given(tmp_path: Pat
         again, model = engine(cells("FINAL(0)"), tmp_path / "runs.db", budget=rlm.Budget(calls=1))
         assert again.resume("last", budget=rlm.Budget(calls=calls)).answer == "<x>"
         assert model.requests == []
-        assert again._records.need_store().find("last").status == "complete"
+        assert again._parts.records.need_store().find("last").status == "complete"
 
 
 def test_where_a_repl_cannot_be_rebuilt_nothing_is_left_in_it(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_calls_omitted_by_paid_divergence_are_superseded(tmp_path: Path) -> None
     assert outline(tree) == ["0@1 []", "0@2! []", "0@3! []", "0@2 ['0/2.1.1']", "0@3 []", "1.1", "2.1", "3.1"]
     assert [(node.id, node.superseded) for node in tree.children] == [("0/1.1.1", False), ("0/1.1.2", True)]
     assert all(call.superseded for call in tree.children[1].calls)
-    check_folds(engine._records.need_store().events(result.run_id))
+    check_folds(engine._parts.records.need_store().events(result.run_id))
 
 
 def test_page_draws_each_cell_and_call_once(tmp_path: Path) -> None:

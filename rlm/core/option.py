@@ -1,0 +1,152 @@
+"""The declaration of one option: its help, unit, bounds, flags, and its place in the record of a run.
+
+It knows neither the options themselves (``rlm/options.py``) nor any command-line library.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from inspect import Parameter, Signature
+from typing import Any
+
+from rlm.core.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The range of a number: at least ``least``, or more than ``above``. ``whole`` allows integers only."""
+
+    least: float | None = None
+    above: float | None = None
+    whole: bool = False
+
+    def check(self, name: str, value: object) -> None:
+        """Raises ConfigurationError if ``value`` is outside the range."""
+        if self.contains(value):
+            return
+        kind = "an integer" if self.whole else "a number"
+        rule = f"{self.least:g} or more" if self.least is not None else f"more than {self.above or 0:g}"
+        raise ConfigurationError(f"`{name}` must be {kind}, {rule}; got {value!r}.")
+
+    def contains(self, value: Any) -> bool:
+        try:
+            number = operator.index(value) if self.whole else float(value)
+        except (TypeError, ValueError):
+            return False
+        if isinstance(value, str) or math.isnan(number):
+            return False
+        return (self.least is None or number >= self.least) and (self.above is None or number > self.above)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A command-line flag that sets an option, or one part of it.
+
+    Attributes:
+        name: for instance ``--depth``.
+        help: the option's own summary if empty.
+        type: the type of its value on the command line; the option's own if None.
+        read: converts that value to the option's.
+        part: the field of the option that it sets, for instance ``usd`` of a budget.
+        bounds: the option's own if None.
+        short: a second name of one letter.
+        metavar: the name of its value in help and in printed commands.
+    """
+
+    name: str
+    help: str = ""
+    type: Any = None
+    read: Callable[[Any], object] | None = None
+    part: str = ""
+    bounds: Bounds | None = None
+    short: str = ""
+    metavar: str = ""
+
+    @property
+    def identifier(self) -> str:
+        return self.name.lstrip("-").replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """The declaration of one option of ``rlm.RLM``.
+
+    Attributes:
+        help: a summary sentence, then details.
+        group: the heading of its flags.
+        flags: its command-line flags.
+        python_only: the reason for having no flag.
+        unrecorded: the reason for its absence from the record of a run.
+        encode, decode: convert its value to JSON and back.
+        changeable: ``rlm resume`` accepts another value.
+    """
+
+    help: str
+    group: str
+    unit: str = ""
+    bounds: Bounds | None = None
+    choices: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    python_only: str = ""
+    unrecorded: str = ""
+    encode: Callable[[Any], Any] | None = None
+    decode: Callable[[Any], Any] | None = None
+    changeable: bool = False
+
+    @property
+    def summary(self) -> str:
+        return self.help.partition("\n")[0]
+
+    def check(self, name: str, value: object) -> None:
+        """Checks a value that is not None. Raises ConfigurationError."""
+        if self.bounds is not None:
+            self.bounds.check(name, value)
+        if self.choices:
+            check_choice(name, value, self.choices)
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002  the attribute's name
+    *,
+    flag: Flag | Sequence[Flag] = (),
+    **declared: Any,
+) -> Any:
+    """A dataclass field that carries the declaration of an option."""
+    flags = (flag,) if isinstance(flag, Flag) else tuple(flag)
+    declaration = Option(help=help, flags=flags, **declared)
+    return field(default=default, metadata={"option": declaration})
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises ConfigurationError if ``value`` is not one of ``choices``."""
+    if value not in choices:
+        raise ConfigurationError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}.")
+
+
+def declarations(options: type) -> dict[str, Option]:
+    """The declarations of a dataclass of options, by name and in order."""
+    return {declared.name: declared.metadata["option"] for declared in fields(options)}
+
+
+def describe_options(options: type) -> str:
+    """The ``Args:`` entries of a docstring, one for each option."""
+    lines = []
+    for declared in fields(options):
+        unit, default = declared.metadata["option"].unit, declared.default
+        notes = [*([unit] if unit else []), *([f"default {default!r}"] if default is not None else [])]
+        text = declared.metadata["option"].help.replace("\n", "\n            ")
+        lines.append(f"        {declared.name}: {text}" + (f" ({', '.join(notes)})" if notes else ""))
+    return "\n".join(lines)
+
+
+def options_signature(options: type) -> Signature:
+    """The signature of a callable with these options, for ``help`` and editors. The first one can be positional."""
+    parameters = [
+        Parameter(declared.name, Parameter.KEYWORD_ONLY, default=declared.default, annotation=declared.type)
+        for declared in fields(options)
+    ]
+    return Signature([parameters[0].replace(kind=Parameter.POSITIONAL_OR_KEYWORD), *parameters[1:]])

@@ -1,0 +1,39 @@
+"""The question of a run, with the input that it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlm.core.cells import PlainValue
+from rlm.core.errors import ConfigurationError
+from rlm.prompts import DEFAULT_QUESTION
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query over a context.
+
+    Attributes:
+        query: the text of the question. ``Question.of`` fills it in if the context itself holds the question.
+        context: str, list of str, list of messages, dict, or other plain data.
+        sources: the files that the context was read from; recorded, so that a resumed run can read them again.
+        depth: the root's depth: 0, unless an outer tree asks this question.
+    """
+
+    query: str
+    context: PlainValue = None
+    sources: tuple[str, ...] = ()
+    depth: int = 0
+
+    @classmethod
+    def of(
+        cls, query: str | None, context: PlainValue = None, *, sources: tuple[str, ...] = (), depth: int = 0
+    ) -> Question:
+        """A question as callers of the public API ask it.
+
+        Raises:
+            ConfigurationError: ``query`` is neither text nor None.
+        """
+        if query is not None and not isinstance(query, str):
+            raise ConfigurationError(f"`query` must be text or None; got {type(query).__name__}.")
+        return cls(query or DEFAULT_QUESTION, context, sources, depth)

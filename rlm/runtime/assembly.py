@@ -1,0 +1,206 @@
+"""Assembles runs: opens what ``Options`` name, and joins engine, scheduler, sandbox and store.
+
+It decides nothing about how a run proceeds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar, get_args
+
+from rlm.core.budget import Budget
+from rlm.core.cells import PlainValue
+from rlm.core.errors import ConfigurationError, IncompleteRecordError
+from rlm.core.estimates import Estimate, estimate_run
+from rlm.core.events import AnyEvent, NodeStarted, RunFinished, RunStarted
+from rlm.core.history import History
+from rlm.core.ids import RunId
+from rlm.core.option import check_choice
+from rlm.core.question import Question
+from rlm.core.repl_spec import ReplLimits
+from rlm.engine.replay.policy import CellWatch, OnDivergence, ReplayPolicy
+from rlm.engine.run import Run, RunSetup
+from rlm.engine.settings import TreeSettings
+from rlm.models.defaults import name_models
+from rlm.models.prices import PriceList
+from rlm.options import Options, check_budget
+from rlm.ports import Sink
+from rlm.prompts import DEFAULT_QUESTION
+from rlm.runtime.journaling import LeafCache, PastRun, Record, Records
+from rlm.runtime.resources import SHARED, first_provider
+from rlm.scheduler.dispatcher import Dispatcher
+from rlm.scheduler.retries import RetryPolicy
+
+T = TypeVar("T")
+
+
+class Assembly:
+    """The parts that all runs of one ``RLM`` object share. ``models`` are empty once it is closed."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._sandbox = (options.sandbox, tuple(options.sandbox_packages))
+        # A missing isolation level is an error now, not in the first run. It is tried while the models are opened.
+        opening = _in_thread(lambda: SHARED.sandbox(*self._sandbox))
+        self._prices = PriceList(options.prices)
+        self._budget = options.budget or Budget()
+        named = name_models(options.model, options.sub_model, options.models)
+        self.models = SHARED.open_all(named, options.api_key, options.base_url, options.window_tokens)
+        self._settings = self._make_settings()
+        self._scheduler = partial(
+            Dispatcher,
+            concurrency=options.concurrency,
+            call_timeout_s=options.call_timeout_s,
+            policy=RetryPolicy(retries=options.retries),
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+        )
+        self.records = Records(options.store, options.store_texts, options.secrets())
+        self._cache_scope = f"{first_provider(named)}\0{options.base_url or ''}" if options.cache else None
+        self._recorded = options.recorded(self.models)
+        opening.result()
+        # Published prices take a moment to load: beside the first call, not after its reply.
+        names = tuple(model.name for model in self.models)
+        threading.Thread(target=self._prices.preload, args=(names,), name="rlm-prices", daemon=True).start()
+
+    def _make_settings(self) -> TreeSettings:
+        options, depth = self._options, self._budget.depth
+        return TreeSettings(
+            models=tuple(self.models),  # runs in progress keep them when this object is closed
+            family_of=options.choose_family(),
+            # The budget of a resumed run cannot make it deeper: its nodes have already been shown their depth.
+            max_depth=options.max_depth if depth is None else min(options.max_depth, depth),
+            max_turns=options.max_iterations,
+            observation_chars=options.observation_chars,
+            limits=ReplLimits(
+                cell_seconds=options.cell_seconds,
+                memory_mb=options.memory_mb,
+                prefetch_ahead=options.concurrency if options.prefetch else 0,
+            ),
+            temperature=options.temperature,
+            max_output_tokens=options.max_output_tokens,
+            setup_code=options.setup_code,
+            cut_replies=options.cut_replies,
+            warm_prefixes=options.warm_prefixes,
+        )
+
+    def new_run(self, question: Question, sinks: Sequence[Sink] = ()) -> Run:
+        """A new run, not started."""
+        run = new_run_id()
+        return Run(self._setup(run, question, sinks, self._budget, Record(self.records, run, self._recorded)))
+
+    async def resume(
+        self,
+        run_id: str,
+        context: PlainValue,
+        budget: Budget | None,
+        on_divergence: OnDivergence,
+        sinks: Sequence[Sink] = (),
+    ) -> Run:
+        """A recorded run, ready to continue. See ``RLM.aresume``."""
+        check_choice("on_divergence", on_divergence, get_args(OnDivergence))
+        check_budget(budget)
+        past = await self.records.recall(run_id, context)
+        if not past.events:
+            raise IncompleteRecordError(f"Run {past.info.id} was killed before any of it was stored: ask again.")
+        last = past.events[-1]
+        # A run that its caller stopped continues without a larger budget.
+        raised = budget is not None or (isinstance(last, RunFinished) and last.limit == "stopped")
+        # Executing it again can change nothing, unless differences are paid for.
+        status = past.info.status
+        over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not raised))
+        changed = {} if budget is None else {"budget": budget.limits}
+        record = None if over else Record(self.records, past.info.id, changed, past=past)
+        budget = Budget() if over else budget or self._budget
+        setup = self._setup(past.info.id, recorded_question(past), sinks, budget, record, past.events)
+        return Run(replace(setup, reopened=raised and not over, policy=ReplayPolicy(on_divergence=on_divergence)))
+
+    async def replay(
+        self, run_id: str, context: PlainValue, watch: CellWatch | None, sinks: Sequence[Sink] = ()
+    ) -> Run:
+        """A recorded run, ready to be replayed. See ``RLM.replay``."""
+        past = await self.records.recall(run_id, context)
+        setup = self._setup(past.info.id, recorded_question(past), sinks, Budget(), None, past.events)
+        return Run(replace(setup, policy=ReplayPolicy(History(keep_all=True), "replay", watch=watch)))
+
+    def _setup(  # noqa: PLR0917
+        self,
+        run: RunId,
+        question: Question,
+        sinks: Sequence[Sink],
+        budget: Budget,
+        record: Record | None,
+        past: Sequence[AnyEvent] = (),
+    ) -> RunSetup:
+        if not self.models:
+            raise ConfigurationError("This RLM was closed: make a new one.")
+        return RunSetup(
+            id=run,
+            question=question,
+            settings=self._settings.within(budget),
+            sandbox=SHARED.sandbox(*self._sandbox),
+            scheduler=self._scheduler(),
+            price_of=self._prices.cost_usd,
+            budget=budget,
+            sinks=(*self._options.sinks, *sinks),
+            record=record,
+            past=past,
+            epoch_s=time.time() - (past[-1].at_s if past else 0.0),
+            cache=self._cache(),
+        )
+
+    def _cache(self) -> LeafCache | None:
+        if self._cache_scope is None:
+            return None
+        store = self.records.store()
+        return None if store is None else LeafCache(store, self._cache_scope)
+
+    def estimate(self, context: PlainValue) -> Estimate:
+        """The expected size and cost of a run. See ``RLM.estimate``."""
+        settings = self._settings.within(self._budget)
+        return estimate_run(
+            context,
+            root=settings.model_at(0).name,
+            leaf=settings.model_at(max(1, settings.max_depth)).name,
+            leaf_prompt_chars=settings.sub_prompt_chars(max(0, settings.max_depth - 1)),
+            max_depth=settings.max_depth,
+            price_of=self._prices.cost_usd,
+        )
+
+    async def close(self) -> None:
+        """Releases the models that were opened by name. Runs in progress are not affected until their models close."""
+        models, self.models = self.models, []
+        for model in models:
+            await SHARED.release(model)
+
+
+def new_run_id() -> RunId:
+    """A run id that sorts by time."""
+    return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
+
+
+def recorded_question(past: PastRun) -> Question:
+    """The question of a recorded run."""
+    query = next((event.question for event in past.events if isinstance(event, RunStarted)), DEFAULT_QUESTION)
+    depth = next((event.depth for event in past.events if isinstance(event, NodeStarted)), 0)
+    return Question(query, past.context, depth=depth)
+
+
+def _in_thread(work: Callable[[], T]) -> Future[T]:
+    """Starts ``work`` in a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  raised by the reader of the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rlm-begin", daemon=True).start()
+    return future
