@@ -1,0 +1,1 @@
+"""Documents: reads files of many formats into text that knows its places."""

@@ -1,0 +1,125 @@
+"""Decoding of text files: byte order mark, declared encoding, UTF-8, then a detector. Never wrong in silence."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from .result import Builder, ConversionError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_DECLARED = re.compile(rb"""(?:charset\s*=\s*["']?|encoding\s*=\s*["']|coding[:=]\s*)([A-Za-z0-9_.:-]{2,40})""")
+_SAMPLE_BYTES = 65_536
+
+
+def decode(data: bytes, document: Builder | None = None, *, declared: str = "") -> str:
+    """Text of ``data``. A guessed encoding is noted on ``document``.
+
+    Raises:
+        ConversionError: no encoding fits.
+    """
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return _strict(data, name, document)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        cut_end = error.reason == "unexpected end of data" and len(data) - error.start < 4
+        if cut_end:
+            if document is not None:
+                document.note("the file ends inside a UTF-8 character; its last bytes are left out")
+            return data[: error.start].decode("utf-8")
+    match = _DECLARED.search(data[:2048])
+    for name in (declared, match.group(1).decode("ascii") if match else "", _utf16_without_mark(data)):
+        if name and _is_text_codec(name):
+            try:
+                text = data.decode(name)
+            except UnicodeDecodeError:
+                continue
+            _note(document, name)
+            return text
+    name = detect(data)
+    text = _strict(data, name, None)
+    _note(document, name)
+    return text
+
+
+def _note(document: Builder | None, name: str) -> None:
+    if document is not None:
+        document.note(f"decoded as {codecs.lookup(name).name}")
+
+
+def _is_text_codec(name: str) -> bool:
+    try:
+        return codecs.lookup(name)._is_text_encoding  # noqa: SLF001
+    except (LookupError, ValueError):
+        return False
+
+
+def _strict(data: bytes, name: str, document: Builder | None) -> str:
+    try:
+        return data.decode(name)
+    except UnicodeDecodeError:
+        if document is not None:
+            document.note(f"bytes that are not {name} are shown as \ufffd")
+        return data.decode(name, "replace")
+
+
+def _utf16_without_mark(data: bytes) -> str:
+    sample = data[:2000]
+    if len(sample) < 4 or len(data) % 2:
+        return ""
+    odd, even = sample[1::2].count(0), sample[0::2].count(0)
+    if odd > 0.4 * len(sample) / 2 and even < odd / 4:
+        return "utf-16-le"
+    return "utf-16-be" if even > 0.4 * len(sample) / 2 and odd < even / 4 else ""
+
+
+def detect(data: bytes) -> str:
+    """The most likely encoding of bytes that are not UTF-8, by ``charset-normalizer``; cp1252 where that is missing.
+
+    Raises:
+        ConversionError: the bytes do not look like text.
+    """
+    sample = _sample(data)
+    try:
+        from charset_normalizer import from_bytes  # noqa: PLC0415  optional, and slow to import
+    except ImportError:
+        return "cp1252" if _decodes(sample, "cp1252") else "latin-1"
+    best = from_bytes(sample, steps=8, chunk_size=512).best()
+    if best is None:
+        raise ConversionError("the encoding is unknown; name it with encoding=")
+    # Short Western texts fit many code pages equally well; the most common one wins.
+    if best.encoding in ("cp1250", "cp1252", "latin_1", "iso8859_15", "cp1254", "cp1257", "mac_roman", "cp437", "cp850", "hp_roman8"):
+        likely = _western(sample)
+        return likely or best.encoding
+    return best.encoding
+
+
+def _western(sample: bytes) -> str:
+    if not _decodes(sample, "cp1252"):
+        return ""
+    text = sample.decode("cp1252")
+    high = [sign for sign in text if ord(sign) > 127]
+    letters = sum(sign in "äöüÄÖÜßéèêëàâáíìîïóòôúùûñçåæøÉÈÀÇÑÅÆØ€“”‘’–—…£§°«»®©·½²³µ±×\xa0" for sign in high)
+    return "cp1252" if high and letters >= 0.8 * len(high) else ""
+
+
+def _decodes(data: bytes, name: str) -> bool:
+    try:
+        data.decode(name)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _sample(data: bytes) -> bytes:
+    """Start of the file, and the surroundings of bytes beyond ASCII, which may come late."""
+    sample = data[:_SAMPLE_BYTES]
+    if not sample.isascii():
+        return sample
+    lines = [line for line in data[_SAMPLE_BYTES : 64 * _SAMPLE_BYTES].split(b"\n") if not line.isascii()]
+    return b"\n".join(lines[:500])[:_SAMPLE_BYTES] or sample

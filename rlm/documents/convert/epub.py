@@ -1,0 +1,52 @@
+"""Books (epub): chapters in reading order, each a place."""
+
+from __future__ import annotations
+
+import posixpath
+from urllib.parse import unquote
+
+from .encodings import decode
+from .html import page_text
+from .packages import Package
+from .result import Builder, ConversionError, Output
+
+
+def convert(data: bytes, path: str, output: Output) -> None:
+    """Adds the document of an epub file to ``output``."""
+    package = Package(data, output)
+    container = package.xml("META-INF/container.xml")
+    rootfile = next(container.iter("rootfile"), None)
+    if rootfile is None:
+        raise ConversionError("the container names no package document")
+    name = rootfile.get("full-path", "")
+    root, folder = package.xml(name), posixpath.dirname(name)
+    encrypted = _encrypted_parts(package)
+    items = {item.get("id", ""): item for item in root.iter("item")}
+    document = Builder(path, "epub")
+    for tag in ("title", "creator", "language", "publisher", "date"):
+        for item in root.iter(tag):
+            if item.text and item.text.strip():
+                document.line(f"{tag.title()}: {' '.join(item.text.split())}")
+    document.line()
+    chapters = 0
+    for reference in root.iter("itemref"):
+        item = items.get(reference.get("idref", ""))
+        target = "" if item is None else posixpath.normpath(posixpath.join(folder, unquote(item.get("href", ""))))
+        if target not in package or item is None or "html" not in item.get("media-type", "html"):
+            continue
+        if target in encrypted:
+            raise ConversionError("encrypted (digital rights management)")
+        text, _ = page_text(decode(package.read(target)))
+        if text.strip():
+            chapters += 1
+            document.place(f"chapter {chapters}")
+            document.line(text)
+    document.pages = chapters
+    output.add(document)
+
+
+def _encrypted_parts(package: Package) -> frozenset[str]:
+    """Parts that need a key. Obfuscated fonts are listed in the same file, and are not read anyway."""
+    root = package.optional_xml("META-INF/encryption.xml")
+    references = root.iter("CipherReference") if root is not None else ()
+    return frozenset(unquote(item.get("URI", "")) for item in references)

@@ -1,0 +1,152 @@
+"""Result of a conversion as plain data, and the builder that format modules write to.
+
+A result crosses the sandbox border, so it holds only dicts, lists, strings and numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Plain: TypeAlias = dict[str, Any]
+
+
+class ConversionError(Exception):
+    """The file cannot be converted; the message is shown to the user as the reason."""
+
+
+class LimitError(ConversionError):
+    """The file exceeds a limit on size, members or nesting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds for one source file, including everything packed inside it.
+
+    Attributes:
+        text_chars: characters of text of all documents together.
+        unpacked_bytes: decompressed bytes of all members together.
+        members: files of an archive, or parts of a package such as docx.
+        depth: archives inside archives.
+        pages: pages of a PDF that are read.
+        rows: rows of one table that are read.
+    """
+
+    text_chars: int = 200_000_000
+    unpacked_bytes: int = 1_000_000_000
+    members: int = 20_000
+    depth: int = 3
+    pages: int = 20_000
+    rows: int = 2_000_000
+
+
+@dataclass(slots=True)
+class Table:
+    """One table with a header row. ``rows`` hold str, int, float, bool or None."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def plain(self) -> Plain:
+        return {"name": self.name, "columns": list(self.columns), "rows": [list(row) for row in self.rows]}
+
+
+@dataclass(slots=True)
+class Builder:
+    """Text of one document, with the places that its offsets belong to.
+
+    Attributes:
+        path: name of the document; members of an archive carry the archive's name before ``!/``.
+        kind: format, for instance "pdf".
+    """
+
+    path: str
+    kind: str
+    notes: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pages: int | None = None
+    _parts: list[str] = field(default_factory=list)
+    _places: list[tuple[int, str]] = field(default_factory=list)
+    _length: int = 0
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    def place(self, label: str) -> None:
+        """Starts a place, for instance "p. 3"; following text belongs to it."""
+        self._places.append((self._length, label))
+
+    def write(self, text: str) -> None:
+        self._parts.append(text)
+        self._length += len(text)
+
+    def line(self, text: str = "") -> None:
+        self.write(text + "\n")
+
+    def note(self, text: str) -> None:
+        """Records a fact for the user, once: a skipped page, hidden rows, a guessed encoding."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def plain(self) -> Plain:
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "text": "".join(self._parts),
+            "places": [list(place) for place in self._places],
+            "notes": self.notes,
+            "tables": [table.plain() for table in self.tables],
+            "pages": self.pages,
+        }
+
+
+@dataclass(slots=True)
+class Output:
+    """All documents that one source file yields, and what was left out of it."""
+
+    limits: Limits
+    documents: list[Builder] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    _unpacked: int = 0
+    _members: int = 0
+
+    def add(self, document: Builder) -> None:
+        self.documents.append(document)
+        if sum(item.length for item in self.documents) > self.limits.text_chars:
+            raise LimitError(f"more than {self.limits.text_chars:,} characters of text")
+
+    def skip(self, path: str, reason: str) -> None:
+        self.left_out.append((path, reason))
+
+    def charge(self, unpacked_bytes: int, members: int = 0) -> None:
+        """Counts decompressed bytes and members.
+
+        Raises:
+            LimitError: the file unpacks to more than the limits allow.
+        """
+        self._unpacked += unpacked_bytes
+        self._members += members
+        if self._unpacked > self.limits.unpacked_bytes:
+            raise LimitError(f"unpacks to more than {self.limits.unpacked_bytes:,} bytes")
+        if self._members > self.limits.members:
+            raise LimitError(f"holds more than {self.limits.members:,} files")
+
+    def plain(self) -> Plain:
+        return {
+            "documents": [document.plain() for document in self.documents],
+            "left_out": [list(item) for item in self.left_out],
+        }
+
+
+def markdown_table(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first row is the header. Cells are made one line."""
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [" ".join(str(cell).split()).replace("|", "\\|") for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+        if number == 0:
+            lines.append("|" + " --- |" * len(cells))
+    return "\n".join(lines)
