@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections import deque
 
 from rlm.core.cells import PlainValue
-from rlm.sandbox.shared_memory import SharedContext, can_share, is_file, share_context
+from rlm.core.file_bytes import FileBytes
+from rlm.sandbox.shared_memory import Header, SharedContext, can_share, is_file, share_context
 
 MIN_SHARED_BYTES = 64 * 1024
 """Size below which sending a copy over the socket is faster than a memory file."""
@@ -31,6 +33,8 @@ class ContextPool:
         """
         if isinstance(value, SharedContext):
             return value
+        if isinstance(value, FileBytes):
+            return SharedContext(os.dup(value.descriptor), Header("plain", value.size, length=value.size, kind="b"))
         if not can_share() or not _is_large(value):
             return None
         if type(value) is not str:  # it can change between two uses

@@ -45,6 +45,8 @@ _KINDS = {
     ".h": "code", ".cpp": "code", ".java": "code", ".go": "code", ".rs": "code", ".rb": "code", ".sh": "code", ".sql": "code",
     ".css": "code", ".log": "log",
 }  # fmt: skip
+TEXT_KINDS = frozenset({"text", *_KINDS.values()})
+"""Formats that are only decoded."""
 _HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _MAIL_START = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{0,60}:[ \t].*\r?\n(?:[ \t].*\r?\n)*){2,}")
 _MAIL_NAMES = re.compile(rb"^(?:from|to|subject|date|received|message-id|return-path):", re.IGNORECASE | re.MULTILINE)
@@ -85,8 +87,12 @@ def _add(data: bytes, path: str, output: Output, encoding: str = "") -> None:
         output.skip(path, f"damaged: {type(error).__name__}: {str(error)[:200]}")
 
 
-def find_kind(data: bytes, path: str) -> str:
-    """The format, from the first bytes, and from the name's ending where the bytes are text.
+def find_kind(data: bytes, path: str, size: int | None = None) -> str:
+    """The format, from the first bytes, and from the name's ending if the bytes are text.
+
+    Args:
+        data: the file's bytes, or only its first 8,192; ZIP and compound files are then "container".
+        size: of the whole file, when ``data`` is its head.
 
     Raises:
         ConversionError: the format is not read; the message names it.
@@ -97,10 +103,11 @@ def find_kind(data: bytes, path: str) -> str:
         raise ConversionError("empty file")
     if b"%PDF-" in head[:1024]:
         return "pdf"
+    whole = size is None or size == len(data)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip_kind(data, ending)
+        return _zip_kind(data, ending) if whole else "container"
     if head.startswith(COMPOUND_MAGIC):
-        return _compound_kind(data, ending)
+        return _compound_kind(data, ending) if whole else "container"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
         return "compressed"
     if head[257:262] == b"ustar":
@@ -180,8 +187,6 @@ def _attach(data: bytes, path: str, output: Output) -> None:
 _CONVERTERS: dict[str, Callable[[bytes, str, Output], None]] = {
     "pdf": pdf.convert, "docx": docx.convert, "pptx": pptx.convert, "xlsx": xlsx.convert, "epub": epub.convert,
     "ipynb": notebook.convert, "sqlite": sqlite.convert, "rtf": rtf.convert, "parquet": legacy.convert_parquet,
-    "csv": delimited.convert,
-    "tsv": lambda data, path, output: delimited.convert(data, path, output, tab=True),
     "xls": lambda data, path, output: legacy.convert_workbook(data, path, output, "xls"),
     "xlsb": lambda data, path, output: legacy.convert_workbook(data, path, output, "xlsb"),
     "odt": lambda data, path, output: odf.convert(data, path, output, "odt"),
@@ -200,9 +205,11 @@ def _run(kind: str, data: bytes, path: str, output: Output, encoding: str) -> No
     converter = _CONVERTERS.get(kind)
     if converter is not None:
         converter(data, path, output)
+    elif kind in ("csv", "tsv"):
+        delimited.convert(data, path, output, tab=kind == "tsv", encoding=encoding)
     elif kind == "html":
         document = Builder(path, "html")
         html.convert(decode(data, document, declared=encoding), path, output)
         output.documents[-1].notes.extend(document.notes)
     else:
-        structured.convert(data, path, output, kind)
+        structured.convert(data, path, output, kind, encoding)

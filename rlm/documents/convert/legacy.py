@@ -7,8 +7,8 @@ import io
 from typing import Any
 
 from .odf import write_sheet
-from .result import Builder, ConversionError, Output, Table
-from .tables import write_rows
+from .result import Builder, ConversionError, Output
+from .tables import write_table
 
 
 def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
@@ -49,8 +49,7 @@ def convert_parquet(data: bytes, path: str, output: Output) -> None:
     document = Builder(path, "parquet")
     if table.num_rows > output.limits.rows:
         document.note(f"only the first {output.limits.rows:,} rows are read")
-    write_rows(document, [columns, *rows], "table", 0)
-    document.tables.append(Table(path.rpartition("/")[2], columns, rows))
+    write_table(document, path.rpartition("/")[2], [columns, *rows], "table", 0)
     output.add(document)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .packages import Element, Package
-from .result import Builder, ConversionError, Output, Table, markdown_table
-from .tables import header_and_rows, write_rows
+from .result import Builder, ConversionError, Output, markdown_table
+from .tables import write_table
 
 _MAX_REPEATS = 1_000
 
@@ -166,11 +166,8 @@ def _cell(cell: Element, reader: _Reader) -> Any:
 
 
 def write_sheet(document: Builder, name: str, rows: list[list[Any]], marks: str = "") -> None:
-    """Writes one sheet as a place, as CSV-like lines, and as a table."""
+    """Writes one sheet as a place and as a table."""
     document.place(f"sheet {name}")
     document.line(f"## {name}{marks}")
-    write_rows(document, rows, f"sheet {name}")
-    columns, body = header_and_rows(rows)
-    if columns:
-        document.tables.append(Table(name, columns, body))
+    write_table(document, name, rows, f"sheet {name}")
     document.line()

@@ -43,14 +43,35 @@ class Limits:
 
 @dataclass(slots=True)
 class Table:
-    """One table with a header row. ``rows`` hold str, int, float, bool or None."""
+    """A table whose rows stand in the text of its document as delimited lines.
+
+    Attributes:
+        columns, types: names, and one of ``tables.TYPES`` for each.
+        rows: number of rows below the header.
+        start, end: offsets of its lines.
+        skip: records before the first row.
+    """
 
     name: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    types: Sequence[str]
+    rows: int
+    start: int
+    end: int
+    skip: int
+    delimiter: str = ","
 
     def plain(self) -> Plain:
-        return {"name": self.name, "columns": list(self.columns), "rows": [list(row) for row in self.rows]}
+        return {
+            "name": self.name,
+            "columns": list(self.columns),
+            "types": list(self.types),
+            "rows": self.rows,
+            "start": self.start,
+            "end": self.end,
+            "skip": self.skip,
+            "delimiter": self.delimiter,
+        }
 
 
 @dataclass(slots=True)

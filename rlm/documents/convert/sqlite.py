@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from .result import Builder, ConversionError, Output, Table
-from .tables import write_rows
+from .result import Builder, ConversionError, Output
+from .tables import write_table
 
 _STEPS = 200_000_000
 
@@ -52,6 +52,5 @@ def _add_table(connection: sqlite3.Connection, name: str, document: Builder, out
         document.note(f"table {name}: only the first {output.limits.rows:,} rows are read")
     document.place(f"table {name}")
     document.line(f"## {name}")
-    write_rows(document, [columns, *rows], f"table {name}", 0)
+    write_table(document, name, [columns, *rows], f"table {name}", 0)
     document.line()
-    document.tables.append(Table(name, columns, rows))

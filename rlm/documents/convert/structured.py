@@ -8,10 +8,10 @@ from .result import Builder, Output
 _PLACE_LINES = 100
 
 
-def convert(data: bytes, path: str, output: Output, kind: str) -> None:
+def convert(data: bytes, path: str, output: Output, kind: str, encoding: str = "") -> None:
     """Adds a text file to ``output``; every hundredth line starts a place."""
     document = Builder(path, kind)
-    text = decode(data, document)
+    text = decode(data, document, declared=encoding)
     start = count = 0
     while True:
         end = start

@@ -1,15 +1,28 @@
-"""Rows as text and as tables: shared by spreadsheets, CSV, Parquet and SQLite."""
+"""Rows as delimited lines, and the table that they form: shared by spreadsheets, CSV, Parquet and SQLite."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from .result import Builder
+from .result import Builder, Table
+
+TYPES = ("integer", "real", "text", "money", "percent", "decimal comma")
+"""Types of columns. Cells of "money", "percent" and "decimal comma" are numbers once their signs are removed."""
 
 _PLACE_ROWS = 100  # a place for each hundred rows is fine enough to cite and small enough to keep
+_SAMPLE_ROWS = 5_000
+_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})")
+_REAL = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?")
+_PERCENT = re.compile(r"[+-]?\d+(?:\.\d+)?\s?%")
+_MONEY = re.compile(
+    r"[+-]?\(?(?:[$€£¥₹₽₩]|[A-Z]{3}|Fr\.?)?\s?[+-]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?\s?(?:[$€£¥₹₽₩]|[A-Z]{3})?\)?"
+)
+_LEADING_ZERO = re.compile(r"[+-]?0\d+")
 
 
 def show(value: Any) -> str:
@@ -25,34 +38,63 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def write_rows(document: Builder, rows: Sequence[Sequence[Any]], label: str, first_row: int = 1) -> None:
-    """Writes rows as CSV lines; every hundredth row starts a place such as "sheet Prices, row 101"."""
-    for start in range(0, len(rows), _PLACE_ROWS):
-        if start:
-            document.place(f"{label}, row {start + first_row}")
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerows([show(value) for value in row] for row in rows[start : start + _PLACE_ROWS])
-        document.write(buffer.getvalue())
+def write_table(document: Builder, name: str, rows: Sequence[Sequence[Any]], label: str, first_row: int = 1) -> None:
+    """Writes rows as CSV lines, and records them as a table.
 
-
-def header_and_rows(rows: Sequence[Sequence[Any]]) -> tuple[list[str], list[Sequence[Any]]]:
-    """Column names and the rows below them.
-
-    The first row with the most text is the header if all of its cells are text and differ; otherwise columns are
-    called "A", "B", and so on.
+    Args:
+        rows: the header, if there is one, is the first of the full rows.
+        label: of the places; every hundredth row starts one, for instance "sheet Prices, row 101".
+        first_row: number of the first row.
     """
-    filled = [row for row in rows if any(value not in (None, "") for value in row)]
-    if not filled:
-        return [], []
-    width = max(len(row) for row in filled)
-    for start, row in enumerate(filled[:20]):
-        names = [show(value).strip() for value in row]
-        if len(row) == width or start == 0:
-            texts = all(isinstance(value, str) for value in row)
-            if len(row) == width and texts and all(names) and len(set(names)) == len(names):
-                return names, filled[start + 1 :]
-    return [column_letter(number) for number in range(width)], list(filled)
+    start = document.length
+    shown = [[show(value) for value in row] for row in rows]
+    for at in range(0, len(shown), _PLACE_ROWS):
+        if at:
+            document.place(f"{label}, row {at + first_row}")
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(shown[at : at + _PLACE_ROWS])
+        document.write(buffer.getvalue())
+    add_table(document, name, shown, start)
+
+
+def add_table(document: Builder, name: str, rows: Sequence[Sequence[str]], start: int, delimiter: str = ",") -> None:
+    """Records rows that were written from offset ``start`` on as a table, if they are one."""
+    columns, skip = find_header(rows)
+    if not columns:
+        return
+    body = [row for row in rows[skip:] if any(row)]
+    types = [column_type([row[at] for row in body[:_SAMPLE_ROWS] if at < len(row)]) for at in range(len(columns))]
+    document.tables.append(Table(name, columns, types, len(body), start, document.length, skip, delimiter))
+
+
+def find_header(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
+    """Column names, and the number of records before the first row below them.
+
+    The header is the first of the widest rows, if its cells are filled, differ, and are not numbers. Otherwise columns
+    are called "A", "B", and so on.
+    """
+    width = max((len(row) for row in rows[:_SAMPLE_ROWS]), default=0)
+    if not width or not any(any(row) for row in rows):
+        return [], 0
+    for number, row in enumerate(rows[:20]):
+        names = [" ".join(cell.split()) for cell in row]
+        if len(row) == width and all(names) and len({name.lower() for name in names}) == width:
+            if not any(_REAL.fullmatch(name) for name in names):
+                return names, number + 1
+        if sum(map(bool, row)) == width:
+            break
+    return [column_letter(number) for number in range(width)], 0
+
+
+def column_type(cells: Sequence[str]) -> str:
+    """Type of a column: the narrowest of ``TYPES`` that fits all of its filled cells."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if not filled or any(_LEADING_ZERO.fullmatch(cell) for cell in filled):
+        return "text"
+    for name, pattern in (("integer", _INTEGER), ("real", _REAL), ("percent", _PERCENT), ("decimal comma", _COMMA), ("money", _MONEY)):
+        if all(map(pattern.fullmatch, filled)):
+            return name
+    return "text"
 
 
 def column_letter(number: int) -> str:

@@ -1,0 +1,13 @@
+"""Bytes of an open file as the context of a REPL, mapped there and never copied by the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """The first ``size`` bytes of the file behind ``descriptor``, which stays the caller's to close."""
+
+    descriptor: int
+    size: int
