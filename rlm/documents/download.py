@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from urllib.parse import urljoin, urlsplit
@@ -65,7 +64,7 @@ async def download(address: str, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, 
     try:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=True) as session:
             return await _follow(session, address, host, max_bytes)
-    except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         raise ContextError(f"cannot fetch {_shown(address)}: {error or type(error).__name__}") from error
 
 

@@ -212,5 +212,7 @@ async def _fetch(file: SourceFile) -> tuple[bytes, str]:
     path = file.address.partition("?")[0].partition("#")[0]
     if "." in Path(path.rpartition("/")[2]).suffix:
         return data, path
-    ending = {"text/html": ".html", "application/json": ".json", "text/csv": ".csv", "text/markdown": ".md"}.get(content_type, "")
+    ending = {"text/html": ".html", "application/json": ".json", "text/csv": ".csv", "text/markdown": ".md"}.get(
+        content_type, ""
+    )
     return data, path + ending

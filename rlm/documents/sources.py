@@ -138,7 +138,18 @@ class _Finder:
         address = source.removeprefix("git+")
         target = tempfile.TemporaryDirectory(prefix="rlm-clone-")
         self._listing.clones.append(target)
-        command = ["git", "-c", "protocol.ext.allow=never", "clone", "--quiet", "--depth", "1", "--", address, target.name]
+        command = [
+            "git",
+            "-c",
+            "protocol.ext.allow=never",
+            "clone",
+            "--quiet",
+            "--depth",
+            "1",
+            "--",
+            address,
+            target.name,
+        ]
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
         try:
             done = subprocess.run(  # noqa: S603

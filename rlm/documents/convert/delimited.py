@@ -23,7 +23,9 @@ def convert(data: bytes, path: str, output: Output, *, tab: bool = False, encodi
     csv.field_size_limit(10_000_000)
     rows: list[list[str]] = []
     try:
-        rows.extend(itertools.islice(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), output.limits.rows))
+        rows.extend(
+            itertools.islice(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), output.limits.rows)
+        )
     except csv.Error as error:
         document.note(f"the table is incomplete after row {len(rows):,}: {error}")
     _write(document, text)

@@ -121,7 +121,7 @@ def find_kind(data: bytes, path: str, size: int | None = None) -> str:
             if name == "parquet":
                 return name
             raise ConversionError(f"not text: {name}")
-    if head.startswith(_IMAGES) and not _looks_text(head) or head[8:12] == b"WEBP":
+    if (head.startswith(_IMAGES) and not _looks_text(head)) or head[8:12] == b"WEBP":
         raise ConversionError("not text: an image")
     if not _looks_text(head):
         raise ConversionError("not text: an unknown binary format")

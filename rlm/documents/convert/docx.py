@@ -83,7 +83,16 @@ class _Reader:
                 yield from self._paragraph(child)
             elif child.tag == "tbl":
                 yield self._table(child)
-            elif child.tag in ("sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag", "AlternateContent", "Choice"):
+            elif child.tag in (
+                "sdt",
+                "sdtContent",
+                "ins",
+                "moveTo",
+                "customXml",
+                "smartTag",
+                "AlternateContent",
+                "Choice",
+            ):
                 self._accepted += child.tag in ("ins", "moveTo")
                 yield from self._blocks(child)
 
@@ -151,7 +160,12 @@ class _Reader:
                 properties = cell.find("tcPr")
                 merge = None if properties is None else properties.find("vMerge")
                 text = " ".join(" ".join(self._blocks(cell)).split())
-                if merge is not None and merge.get("val", "continue") == "continue" and rows and len(cells) < len(rows[-1]):
+                if (
+                    merge is not None
+                    and merge.get("val", "continue") == "continue"
+                    and rows
+                    and len(cells) < len(rows[-1])
+                ):
                     text = rows[-1][len(cells)]
                 span = _value(properties, "gridSpan")
                 cells.extend([text] * (min(int(span), 100) if span.isdigit() else 1))

@@ -54,7 +54,7 @@ def _note(document: Builder | None, name: str) -> None:
 
 def _is_text_codec(name: str) -> bool:
     try:
-        return codecs.lookup(name)._is_text_encoding  # noqa: SLF001
+        return codecs.lookup(name)._is_text_encoding
     except (LookupError, ValueError):
         return False
 
@@ -93,7 +93,18 @@ def detect(data: bytes) -> str:
     if best is None:
         raise ConversionError("the encoding is unknown; name it with encoding=")
     # Short Western texts fit many code pages equally well; the most common one wins.
-    if best.encoding in ("cp1250", "cp1252", "latin_1", "iso8859_15", "cp1254", "cp1257", "mac_roman", "cp437", "cp850", "hp_roman8"):
+    if best.encoding in (
+        "cp1250",
+        "cp1252",
+        "latin_1",
+        "iso8859_15",
+        "cp1254",
+        "cp1257",
+        "mac_roman",
+        "cp437",
+        "cp850",
+        "hp_roman8",
+    ):
         likely = _western(sample)
         return likely or best.encoding
     return best.encoding

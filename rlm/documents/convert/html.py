@@ -7,8 +7,25 @@ from html.parser import HTMLParser
 
 from .result import Builder, Output, markdown_table
 
-_HIDDEN = frozenset({"script", "style", "template", "noscript", "head", "svg", "math", "iframe", "object", "canvas", "select", "datalist"})
-_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
+_HIDDEN = frozenset(
+    {
+        "script",
+        "style",
+        "template",
+        "noscript",
+        "head",
+        "svg",
+        "math",
+        "iframe",
+        "object",
+        "canvas",
+        "select",
+        "datalist",
+    }
+)
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 _BLOCKS = frozenset(
     {"p", "div", "section", "article", "main", "header", "footer", "nav", "aside", "blockquote", "figure", "figcaption", "form",
      "fieldset", "details", "summary", "dl", "dt", "dd", "ul", "ol", "address", "hgroup", "caption", "pre", "li", "body", "html"}
@@ -17,6 +34,8 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _INVISIBLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _MAX_DEPTH = 3_000
 _MAX_SPAN = 50
+_MAX_TAG_CHARS = 20_000
+_DATA_ADDRESS = re.compile(r"data:[\w/+.;=-]{1,200},[A-Za-z0-9+/=%_-]+")
 
 
 class _Table:
@@ -206,10 +225,24 @@ def _span(value: str | None) -> int:
 def page_text(markup: str) -> tuple[str, str]:
     """The visible text of a page and its title."""
     reader = PageReader()
-    for start in range(0, len(markup), 1 << 16):
-        reader.feed(markup[start : start + (1 << 16)])
+    reader.feed(_bound_tags(markup))  # at once: the parser scans an open construct again for every piece
     reader.close()
     return reader.text(), " ".join(reader.title.split())
+
+
+def _bound_tags(markup: str) -> str:
+    """Escapes ``<`` of tags that have no end near by: the parser searches for their end again and again."""
+    markup = _DATA_ADDRESS.sub("data:", markup)
+    parts, done, end = [], 0, -1
+    for match in re.finditer("<", markup):
+        start = match.start()
+        if end < start:
+            end = markup.find(">", start)
+            end = len(markup) + _MAX_TAG_CHARS if end < 0 else end
+        if end - start > _MAX_TAG_CHARS:
+            parts += markup[done:start], "&lt;"
+            done = start + 1
+    return "".join(parts) + markup[done:]
 
 
 def convert(markup: str, path: str, output: Output) -> None:

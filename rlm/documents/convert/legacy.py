@@ -20,7 +20,7 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
         sheets = [(name, workbook.get_sheet_by_name(name).to_python()) for name in workbook.sheet_names]
-    except Exception as error:  # noqa: BLE001  a Rust library with errors of its own
+    except Exception as error:
         reason = str(error)
         if "password" in reason.lower() or "encrypt" in reason.lower():
             raise ConversionError("protected with a password") from error
@@ -41,7 +41,7 @@ def convert_parquet(data: bytes, path: str, output: Output) -> None:
         raise ConversionError("Parquet needs pyarrow; install it with: pip install pyarrow") from None
     try:
         table = parquet.read_table(io.BytesIO(data), use_threads=False)
-    except Exception as error:  # noqa: BLE001  a C++ library with errors of its own
+    except Exception as error:
         raise ConversionError(f"damaged Parquet file: {str(error)[:200]}") from error
     columns = [str(name) for name in table.column_names]
     cut = table.slice(0, output.limits.rows)

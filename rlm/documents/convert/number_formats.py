@@ -84,7 +84,7 @@ def _date_formatter(code: str, *, from_1904: bool) -> Formatter:
     elapsed = re.search(r"\[[hms]+\]", code)
     has_date = bool(re.search(r"[yd]", code)) or ("m" in code and not re.search(r"[hs]", code))
     has_time = bool(re.search(r"[hs]", code))
-    epoch = datetime.datetime(1904, 1, 1) if from_1904 else datetime.datetime(1899, 12, 30)  # noqa: DTZ001
+    epoch = datetime.datetime(1904, 1, 1) if from_1904 else datetime.datetime(1899, 12, 30)
 
     def show(number: float) -> object:
         if elapsed:
@@ -98,7 +98,11 @@ def _date_formatter(code: str, *, from_1904: bool) -> Formatter:
         if not from_1904 and number < 60 and has_date:
             moment += datetime.timedelta(days=1)  # Excel counts a 29 February 1900
         if has_date and has_time:
-            return moment.strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00") if "s" not in code else moment.strftime("%Y-%m-%d %H:%M:%S")
+            return (
+                moment.strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00")
+                if "s" not in code
+                else moment.strftime("%Y-%m-%d %H:%M:%S")
+            )
         return moment.strftime("%Y-%m-%d") if has_date else moment.strftime("%H:%M:%S" if "s" in code else "%H:%M")
 
     return show

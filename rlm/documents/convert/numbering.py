@@ -69,7 +69,11 @@ def _read_level(level: Element) -> tuple[int, tuple[str, str, int]]:
         return default if child is None else child.get("val", default)
 
     start = value("start", "1")
-    return int(level.get("ilvl", "0")), (value("numFmt", "decimal"), value("lvlText", ""), int(start) if start.isdigit() else 1)
+    return int(level.get("ilvl", "0")), (
+        value("numFmt", "decimal"),
+        value("lvlText", ""),
+        int(start) if start.isdigit() else 1,
+    )
 
 
 def _format(number: int, form: str) -> str:

@@ -98,7 +98,9 @@ class _Reader:
             elif tag == "line-break":
                 parts.append("\n")
             elif tag == "note":
-                label = "".join(child.find("note-citation").itertext()) if child.find("note-citation") is not None else "*"
+                label = (
+                    "".join(child.find("note-citation").itertext()) if child.find("note-citation") is not None else "*"
+                )
                 kind = "Endnote" if child.get("note-class") == "endnote" else "Footnote"
                 body = child.find("note-body")
                 text = " ".join(" ".join(self.blocks(body)).split()) if body is not None else ""
@@ -109,7 +111,9 @@ class _Reader:
                 self._notes.append(f"[Comment] {text}")
             elif tag == "a":
                 text, target = self._inline(child), child.get("href", "")
-                parts.append(f"[{text}]({target})" if target.startswith(("http", "mailto:")) and target != text else text)
+                parts.append(
+                    f"[{text}]({target})" if target.startswith(("http", "mailto:")) and target != text else text
+                )
             elif tag not in ("annotation-end", "change", "change-start", "change-end", "tracked-changes"):
                 parts.append(self._inline(child))
             parts.append(child.tail or "")

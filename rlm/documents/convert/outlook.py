@@ -41,7 +41,9 @@ def _add(file: CompoundFile, folder: str, path: str, output: Output, attach: Att
         document.line(f"Date: {date}")
     document.line()
     document.line(_body(file, folder).strip())
-    folders = sorted({name[len(folder) :].split("/")[0] for name in file.streams if name.startswith(f"{folder}__attach")})
+    folders = sorted(
+        {name[len(folder) :].split("/")[0] for name in file.streams if name.startswith(f"{folder}__attach")}
+    )
     attachments: list[tuple[str, str]] = []
     for item in folders[:_MAX_ATTACHMENTS]:
         inside = f"{folder}{item}/"
@@ -80,7 +82,9 @@ def _date(file: CompoundFile, folder: str) -> str:
         if tag in (0x0E060040, 0x00390040):
             ticks = struct.unpack_from("<Q", properties, start + 8)[0]
             try:
-                moment = datetime.datetime(1601, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=ticks // 10)
+                moment = datetime.datetime(1601, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
+                    microseconds=ticks // 10
+                )
             except OverflowError:
                 return ""
             return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

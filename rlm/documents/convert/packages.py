@@ -61,7 +61,14 @@ class Package:
                     if total > MIN_BOMB_BYTES and total > MAX_RATIO * max(info.compress_size, 1):
                         raise LimitError(f"{name} is a decompression bomb")
                     pieces.append(piece)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zipfile.LargeZipFile,
+            OSError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise ConversionError(f"damaged part {name}: {error}") from error
         except Exception as error:  # zlib.error, lzma errors
             if isinstance(error, ConversionError):

@@ -14,6 +14,7 @@ _LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl",
 _HYPHEN = re.compile(r"(\w)(?:[\u00ad\u2010\ufffe\u0002]|-)\r?\n(?=[a-zà-öø-ÿα-ωа-я])")
 _MIN_REPEATS = 3
 _EDGE_LINES = 2
+_MAX_EDGE_CHARS = 200
 
 
 def convert(data: bytes, path: str, output: Output) -> None:
@@ -45,6 +46,8 @@ def convert(data: bytes, path: str, output: Output) -> None:
     finally:
         pdf.close()
     document.pages = count
+    if not any(page.strip() for page in pages):
+        raise ConversionError(f"no text on its {count:,} page{'s' * (count != 1)} (a scan or images)")
     if read < count:
         document.note(f"only the first {read:,} of {count:,} pages are read")
     _write_pages(document, pages)
@@ -63,7 +66,8 @@ def _write_pages(document: Builder, pages: list[str]) -> None:
         if number in scans:
             document.line(f"[Page {number} has no text: a scan or an image]")
         else:
-            body = "\n".join(line for at, line in enumerate(page) if not _is_repeated(line, at, len(page), repeated))
+            left_out = {at for at, edge in _edges(page) if edge in repeated} if repeated else set()
+            body = "\n".join(line for at, line in enumerate(page) if at not in left_out)
             document.line(_join_hyphens(body).strip())
         document.line()
     if scans:
@@ -104,19 +108,22 @@ def _join_hyphens(text: str) -> str:
     return _HYPHEN.sub(r"\1", text).replace("\u00ad\n", "").replace("\u00ad", "")
 
 
-def _edge(line: str) -> str:
-    """A line with its numbers left out: page numbers differ in otherwise equal headers."""
-    return re.sub(r"\d+", "#", " ".join(line.split()))
+def _edges(page: list[str]) -> list[tuple[int, str]]:
+    """Lines at the top and bottom of a page, by number, in the form in which they repeat.
+
+    Numbers are left out of the outermost lines: page numbers differ in otherwise equal headers.
+    """
+    filled = [(at, " ".join(line.split())) for at, line in enumerate(page) if line.strip()]
+    near = {at: line for at, line in (*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]) if len(line) < _MAX_EDGE_CHARS}
+    for at, line in filled[:1] + filled[-1:]:
+        if at in near:
+            near[at] = re.sub(r"\d+", "#", line)
+    return list(near.items())
 
 
 def _repeated_edges(pages: list[list[str]]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for page in pages:
-        filled = [line for line in page if line.strip()]
-        counts.update({_edge(line) for line in (*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]) if len(line) < 200})
+    if len(pages) < _MIN_REPEATS:
+        return {}
+    counts = Counter(edge for page in pages for edge in {edge for _, edge in _edges(page)})
     least = max(_MIN_REPEATS, len(pages) // 2)
-    return {edge: count for edge, count in counts.items() if count >= least and len(pages) >= _MIN_REPEATS}
-
-
-def _is_repeated(line: str, at: int, length: int, repeated: dict[str, int]) -> bool:
-    return bool(repeated) and (at <= _EDGE_LINES or at >= length - _EDGE_LINES - 1) and _edge(line) in repeated
+    return {edge: count for edge, count in counts.items() if count >= least}

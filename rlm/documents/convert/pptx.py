@@ -14,7 +14,9 @@ _UNREAD = frozenset({"sldNum", "dt", "ftr"})
 def convert(data: bytes, path: str, output: Output) -> None:
     """Adds the document of a pptx file to ``output``; every slide is a place."""
     package = Package(data, output)
-    main = next((target for what, target in package.relations("").values() if what == "officeDocument"), "ppt/presentation.xml")
+    main = next(
+        (target for what, target in package.relations("").values() if what == "officeDocument"), "ppt/presentation.xml"
+    )
     relations = package.relations(main)
     root = package.xml(main)
     document = Builder(path, "pptx")

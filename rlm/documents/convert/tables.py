@@ -91,7 +91,13 @@ def column_type(cells: Sequence[str]) -> str:
     filled = [cell.strip() for cell in cells if cell.strip()]
     if not filled or any(_LEADING_ZERO.fullmatch(cell) for cell in filled):
         return "text"
-    for name, pattern in (("integer", _INTEGER), ("real", _REAL), ("percent", _PERCENT), ("decimal comma", _COMMA), ("money", _MONEY)):
+    for name, pattern in (
+        ("integer", _INTEGER),
+        ("real", _REAL),
+        ("percent", _PERCENT),
+        ("decimal comma", _COMMA),
+        ("money", _MONEY),
+    ):
         if all(map(pattern.fullmatch, filled)):
             return name
     return "text"

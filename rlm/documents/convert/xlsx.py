@@ -18,7 +18,9 @@ _REFERENCE = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 def convert(data: bytes, path: str, output: Output) -> None:
     """Adds the document of a workbook to ``output``; every sheet is a place and a table."""
     package = Package(data, output)
-    main = next((target for what, target in package.relations("").values() if what == "officeDocument"), "xl/workbook.xml")
+    main = next(
+        (target for what, target in package.relations("").values() if what == "officeDocument"), "xl/workbook.xml"
+    )
     relations = package.relations(main)
     workbook = package.xml(main)
     properties = workbook.find("workbookPr")
@@ -207,7 +209,10 @@ class _SheetReader:
                 row[column] = value
             grid.append(row)
             before = number
-        left = min((next((at for at, value in enumerate(row) if value is not None), _MAX_COLUMNS) for row in grid if row), default=0)
+        left = min(
+            (next((at for at, value in enumerate(row) if value is not None), _MAX_COLUMNS) for row in grid if row),
+            default=0,
+        )
         return [row[left:] for row in grid]
 
     def _fill(self, merge: str) -> None:
