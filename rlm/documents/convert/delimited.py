@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 
 from .encodings import decode
 from .result import Builder, Output
-from .tables import add_table
+from .tables import SAMPLE_ROWS, add_table
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _PLACE_ROWS = 100

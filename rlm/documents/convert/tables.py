@@ -14,7 +14,7 @@ TYPES = ("integer", "real", "text", "money", "percent", "decimal comma")
 """Types of columns. Cells of "money", "percent" and "decimal comma" are numbers once their signs are removed."""
 
 _PLACE_ROWS = 100  # a place for each hundred rows is fine enough to cite and small enough to keep
-_SAMPLE_ROWS = 5_000
+SAMPLE_ROWS = 5_000
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})")
 _REAL = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?")
@@ -57,14 +57,27 @@ def write_table(document: Builder, name: str, rows: Sequence[Sequence[Any]], lab
     add_table(document, name, shown, start)
 
 
-def add_table(document: Builder, name: str, rows: Sequence[Sequence[str]], start: int, delimiter: str = ",") -> None:
-    """Records rows that were written from offset ``start`` on as a table, if they are one."""
+def add_table(
+    document: Builder,
+    name: str,
+    rows: Sequence[Sequence[str]],
+    start: int,
+    delimiter: str = ",",
+    *,
+    further_rows: int = 0,
+) -> None:
+    """Records rows that were written from offset ``start`` on as a table, if they are one.
+
+    ``further_rows`` counts rows that follow those of ``rows``.
+    """
     columns, skip = find_header(rows)
     if not columns:
         return
     body = [row for row in rows[skip:] if any(row)]
-    types = [column_type([row[at] for row in body[:_SAMPLE_ROWS] if at < len(row)]) for at in range(len(columns))]
-    document.tables.append(Table(name, columns, types, len(body), start, document.length, skip, delimiter))
+    types = [column_type([row[at] for row in body[:SAMPLE_ROWS] if at < len(row)]) for at in range(len(columns))]
+    document.tables.append(
+        Table(name, columns, types, len(body) + further_rows, start, document.length, skip, delimiter)
+    )
 
 
 def find_header(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
@@ -73,7 +86,7 @@ def find_header(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
     The header is the first of the widest rows, if its cells are filled, differ, and are not numbers. Otherwise columns
     are called "A", "B", and so on.
     """
-    width = max((len(row) for row in rows[:_SAMPLE_ROWS]), default=0)
+    width = max((len(row) for row in rows[:SAMPLE_ROWS]), default=0)
     if not width or not any(any(row) for row in rows):
         return [], 0
     for number, row in enumerate(rows[:20]):
