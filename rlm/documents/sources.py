@@ -5,6 +5,7 @@ Nothing is parsed here. Unreadable files and broken links become reasons; they n
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -49,13 +50,19 @@ class SourceFile:
 class Listing:
     """All files of some sources, in order, and what was left out.
 
-    ``clones`` are temporary folders of cloned repositories, removed when the listing is no longer referenced.
+    A context manager: leaving it removes the temporary folders of cloned repositories.
     """
 
     files: list[SourceFile] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     ignored: int = 0
-    clones: list[tempfile.TemporaryDirectory[str]] = field(default_factory=list)
+    clones: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clones.close()
 
 
 def list_files(
@@ -82,6 +89,14 @@ def list_files(
     """
     listing = Listing()
     finder = _Finder(listing, NameFilter(include, exclude), no_ignore=no_ignore, base=folder)
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(listing)
+        _find_all(finder, listing, sources, stdin)
+        undo.pop_all()
+    return listing
+
+
+def _find_all(finder: _Finder, listing: Listing, sources: Sequence[Source], stdin: BinaryIO | None) -> None:
     for source in dict.fromkeys(os.fspath(item) for item in sources):
         if source in (STDIN, "/dev/stdin"):
             listing.files.append(_stdin_file(stdin))
@@ -91,7 +106,6 @@ def list_files(
             listing.files.append(SourceFile(source, address=source))
         else:
             finder.add(source)
-    return listing
 
 
 def _stdin_file(stdin: BinaryIO | None) -> SourceFile:
@@ -136,8 +150,7 @@ class _Finder:
     def clone(self, source: str) -> None:
         """Clones the newest state of a repository into a temporary folder and lists its files."""
         address = source.removeprefix("git+")
-        target = tempfile.TemporaryDirectory(prefix="rlm-clone-")
-        self._listing.clones.append(target)
+        target = self._listing.clones.enter_context(tempfile.TemporaryDirectory(prefix="rlm-clone-"))
         command = [
             "git",
             "-c",
@@ -148,7 +161,7 @@ class _Finder:
             "1",
             "--",
             address,
-            target.name,
+            target,
         ]
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
         try:
@@ -161,7 +174,7 @@ class _Finder:
             raise ContextError(f"cannot clone {address}: no end within {_CLONE_SECONDS} s") from None
         if done.returncode:
             raise ContextError(f"cannot clone {address}: {done.stderr.strip()[:500]}")
-        self._add_folder(Path(target.name), address.rstrip("/").rpartition("/")[2].removesuffix(".git"))
+        self._add_folder(Path(target), address.rstrip("/").rpartition("/")[2].removesuffix(".git"))
 
     def _add_folder(self, root: Path, shown: str) -> None:
         rules = IgnoreRules() if self._no_ignore else IgnoreRules.above(root)
