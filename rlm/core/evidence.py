@@ -13,6 +13,8 @@ WINDOW_CHARS = 32
 """Length of the pieces by which a prompt is aligned with a source; shorter matches are not counted."""
 _MAX_WINDOWS = 1_000_000
 _MIN_STRIDE = 8
+_MAX_SPLIT_WORDS = 2  # words of a quote that a line end can cut apart in the source
+_MAX_TRIES = 40
 _SPACE = "[\\s\u00a0\u2007\u202f]"
 _HYPHEN = "[-\u00ad\u2010\u2011]"
 _ALIKE = {
@@ -66,9 +68,9 @@ def find_quote(quote: str, texts: Mapping[str, str], path: str | None = None) ->
         if start >= 0:
             return name, start, start + len(wanted), True
     pattern = _loose_pattern(wanted)
-    anchors = sorted(re.findall(r"\w+", wanted), key=len, reverse=True)[:3]
+    words = list(dict.fromkeys(re.findall(r"\w+", wanted)))
     for name in order:
-        found = _find_loose(pattern, anchors, len(wanted), texts[name])
+        found = _find_loose(pattern, words, len(wanted), texts[name])
         if found is not None:
             return name, *found, False
     return None
@@ -83,19 +85,25 @@ def _loose_pattern(quote: str) -> re.Pattern[str]:
     return re.compile(f"{_SPACE}+".join(loose))
 
 
-def _find_loose(pattern: re.Pattern[str], anchors: Sequence[str], length: int, text: str) -> tuple[int, int] | None:
-    """Tries the pattern only near occurrences of the quote's longest words."""
+def _find_loose(pattern: re.Pattern[str], words: Sequence[str], length: int, text: str) -> tuple[int, int] | None:
+    """Tries the pattern near occurrences of the quote's rarest word, where most of its other words stand as well."""
+    counts = {word: text.count(word) for word in words}
+    present = [word for word in words if counts[word]]
+    if not present or len(words) - len(present) > _MAX_SPLIT_WORDS:
+        return None
+    rarest = min(present, key=lambda word: counts[word])
     reach = 2 * length + 200
-    for anchor in anchors or ("",):
-        tried = 0
-        at = text.find(anchor)
-        while at >= 0 and tried < 1_000:
-            start = max(at - reach, 0)
-            match = pattern.search(text, start, min(at + reach, len(text)))
+    tries = 0
+    at = text.find(rarest)
+    while at >= 0 and tries < _MAX_TRIES:
+        start, end = max(at - reach, 0), min(at + reach, len(text))
+        window = text[start:end]
+        if all(word in window for word in present):
+            tries += 1
+            match = pattern.search(text, start, end)
             if match is not None:
                 return match.span()
-            tried += 1
-            at = text.find(anchor, at + reach if tried > 100 else at + 1)
+        at = text.find(rarest, at + (reach if tries > _MAX_TRIES // 2 else 1))
     return None
 
 
