@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
+from .columns import column_text
 from .result import Builder, ConversionError, Output
 
 INSTALL = 'PDF needs pypdfium2; install it with: pip install "rlm-arbor[docs]"'
@@ -83,7 +84,7 @@ def _page_text(pdf: Any, number: int) -> str:
     try:
         text_page = page.get_textpage()
         try:
-            text: str = text_page.get_text_range()
+            text: str = column_text(text_page, page.get_width()) or text_page.get_text_range()
         finally:
             text_page.close()
     except Exception as error:  # noqa: BLE001
