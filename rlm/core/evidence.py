@@ -61,7 +61,7 @@ def find_quote(quote: str, texts: Mapping[str, str], path: str | None = None) ->
     wanted = quote.strip().strip("\u2026").removeprefix("...").removesuffix("...").strip()
     if not wanted:
         return None
-    order = [path] if path in texts else []
+    order = [path] if path is not None and path in texts else []
     order += [name for name in texts if name != path]
     for name in order:
         start = texts[name].find(wanted)
@@ -86,7 +86,7 @@ def _loose_pattern(quote: str) -> re.Pattern[str]:
 
 
 def _find_loose(pattern: re.Pattern[str], words: Sequence[str], length: int, text: str) -> tuple[int, int] | None:
-    """Tries the pattern near occurrences of the quote's rarest word, where most of its other words stand as well."""
+    """Tries the pattern near occurrences of the quote's rarest word that have its other words near by."""
     counts = {word: text.count(word) for word in words}
     present = [word for word in words if counts[word]]
     if not present or len(words) - len(present) > _MAX_SPLIT_WORDS:
@@ -149,7 +149,7 @@ class Coverage:
         return tuple(item.path for item in self.documents if not item.ranges and item.chars)
 
     def summary(self) -> str:
-        """One line, for instance "read 98 % of 12 files; not opened: b.pdf"."""
+        """One line such as "read 98 % of 12 files" and the files that were not opened."""
         count = len(self.documents)
         line = f"read {_percent(self.share)} of {count:,} file{'' if count == 1 else 's'}"
         unopened = self.unopened

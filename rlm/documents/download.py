@@ -65,7 +65,7 @@ async def download(address: str, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, 
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=True) as session:
             return await _follow(session, address, host, max_bytes)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-        raise ContextError(f"cannot fetch {_shown(address)}: {error or type(error).__name__}") from error
+        raise ContextError(f"cannot fetch {_shown(address)}: {str(error) or type(error).__name__}") from error
 
 
 async def _follow(session: aiohttp.ClientSession, address: str, named_host: str, max_bytes: int) -> tuple[bytes, str]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rlm.core.cells import Cell, ReplLimits, ReplSpec, Subcall, SubcallOutcome
+from rlm.core.cells import Cell
 from rlm.core.errors import ContextError, SandboxError
 from rlm.core.file_bytes import FileBytes
+from rlm.core.repl_spec import ReplLimits, ReplSpec
+from rlm.core.subcalls import Subcall, SubcallOutcome
 from rlm.documents.cache import ConversionCache
 from rlm.documents.convert.dispatch import TEXT_KINDS, convert, find_kind
 from rlm.documents.convert.result import ConversionError, Limits
@@ -203,11 +205,14 @@ def _convert_text(opened: BinaryIO, name: str, limits: Limits, encoding: str) ->
 
 def _digest(opened: BinaryIO) -> str:
     opened.seek(0)
-    return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while piece := opened.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 async def _fetch(file: SourceFile) -> tuple[bytes, str]:
-    """Bytes of an address, with an ending that tells the format where the address has none."""
+    """Bytes of an address, with an ending for the format if the address has none."""
     data, content_type = await download(file.address)
     path = file.address.partition("?")[0].partition("#")[0]
     if "." in Path(path.rpartition("/")[2]).suffix:

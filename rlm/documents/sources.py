@@ -140,7 +140,11 @@ class _Finder:
             raise ContextError(f"cannot read {source}: it is a device or a socket")
 
     def _add_pattern(self, pattern: str) -> bool:
-        found = sorted(glob.glob(pattern, root_dir=self._base or None, recursive=True, include_hidden=self._no_ignore))
+        found = sorted(
+            glob.glob(  # noqa: PTH207  pathlib cannot skip hidden files
+                pattern, root_dir=self._base or None, recursive=True, include_hidden=self._no_ignore
+            )
+        )
         for name in found:
             path = Path(self._base, name)
             if path.is_file() and self._names.accepts(Path(name).as_posix()):

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 Plain = Mapping[str, Any]
@@ -175,7 +176,7 @@ def document_from(item: Plain, size_bytes: int) -> Document:
     if not isinstance(text, str):
         raise TypeError("text must be a string")
     places = tuple(Place(_offset(start, text), str(label)[:300]) for start, label in item["places"])
-    if any(first.start > second.start for first, second in zip(places, places[1:], strict=False)):
+    if any(first.start > second.start for first, second in pairwise(places)):
         raise ValueError("places must be in order")
     pages = item["pages"]
     return Document(

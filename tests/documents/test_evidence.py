@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rlm.core.evidence import WINDOW_CHARS, CoverageMeter, find_quote, measure_coverage
 
-WORDS = "harbour contract supplier delivery penalty invoice seventeen clause annex governing liability notice".split()
+WORDS = ["harbour", "contract", "supplier", "delivery", "penalty", "invoice", "seventeen", "clause", "annex", "governing",
+         "liability", "notice"]  # fmt: skip
 
 
 def prose(seed: int, lines: int) -> str:

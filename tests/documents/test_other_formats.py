@@ -78,7 +78,8 @@ def test_embedded_data_addresses_do_not_hide_text() -> None:
 def test_mail_has_headers_body_and_attachments() -> None:
     data = (
         b"From: =?utf-8?q?J=C3=BCrgen?= <j@x.org>\r\nTo: a@b.c\r\nSubject: Offer\r\nMIME-Version: 1.0\r\n"
-        b'Content-Type: multipart/mixed; boundary="B"\r\n\r\n--B\r\nContent-Type: text/plain; charset=latin-1\r\n\r\nGr\xfc\xdfe\r\n'
+        b'Content-Type: multipart/mixed; boundary="B"\r\n\r\n--B\r\nContent-Type: text/plain; charset=latin-1\r\n'
+        b"\r\nGr\xfc\xdfe\r\n"
         b'--B\r\nContent-Type: text/csv\r\nContent-Disposition: attachment; filename="p.csv"\r\n\r\na,b\r\n1,2\r\n--B--\r\n'
     )
     mail, table = convert(data, "m.eml")["documents"]
@@ -95,7 +96,8 @@ def test_mailbox_yields_every_message() -> None:
 
 
 def test_slides_keep_titles_tables_and_speaker_notes() -> None:
-    shape = '<p:sp><p:nvSpPr><p:nvPr><p:ph type="{0}"/></p:nvPr></p:nvSpPr><p:txBody><a:p><a:r><a:t>{1}</a:t></a:r></a:p></p:txBody></p:sp>'
+    shape = '<p:sp><p:nvSpPr><p:nvPr><p:ph type="{0}"/></p:nvPr></p:nvSpPr>'
+    shape += "<p:txBody><a:p><a:r><a:t>{1}</a:t></a:r></a:p></p:txBody></p:sp>"
     names = 'xmlns:p="p" xmlns:a="a" xmlns:r="r"'
     data = zipped(
         {
@@ -163,6 +165,22 @@ def test_text_in_any_encoding_arrives_intact(encoding: str) -> None:
     assert only_document(text.encode(encoding), "t.txt")["text"] == text
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Договор поставки заключён между сторонами на срок до пяти лет.\n"),
+        ("cp932", "契約は五年間有効であり、価格は固定されています。\n"),
+        ("gb18030", "合同自签订之日起生效，有效期为五年，价格不得变更。\n"),
+        ("euc_kr", "계약은 오 년 동안 유효하며 가격은 고정되어 있습니다.\n"),
+        ("cp1253", "Η σύμβαση ισχύει για πέντε χρόνια και η τιμή είναι σταθερή.\n"),
+    ],
+)  # fmt: skip
+def test_other_scripts_are_detected_and_noted(encoding: str, text: str) -> None:
+    document = only_document((text * 8).encode(encoding), "t.txt")
+    assert document["text"] == text * 8
+    assert document["notes"][0].startswith("decoded as ")
+
+
 def test_cut_utf8_at_the_end_is_noted() -> None:
     document = only_document(b"abc \xc3", "t.txt")
     assert document["text"] == "abc "
@@ -228,9 +246,11 @@ def test_many_members_stop_at_the_limit() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "empty file"), (b"\x89PNG\r\n\x1a\n" + bytes(50), "not text: an image"), (b"\x7fELF" + bytes(50), "not text: program"),
+        (b"", "empty file"), (b"\x89PNG\r\n\x1a\n" + bytes(50), "not text: an image"),
+        (b"\x7fELF" + bytes(50), "not text: program"),
         (bytes(range(256)) * 20, "not text: an unknown binary format"), (b"PK\x03\x04" + bytes(100), "damaged ZIP structure"),
-        (b"SQLite format 3\0" + bytes(500), "not a readable SQLite database"), (b"\x1f\x8b\x08" + bytes(30), "damaged compressed data"),
+        (b"SQLite format 3\0" + bytes(500), "not a readable SQLite database"),
+        (b"\x1f\x8b\x08" + bytes(30), "damaged compressed data"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "damaged compound file"), (b"Rar!\x1a\x07" + bytes(50), "rar archive"),
     ],
 )  # fmt: skip

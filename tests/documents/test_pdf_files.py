@@ -55,7 +55,9 @@ def test_pages_beyond_the_limit_are_noted() -> None:
 
 
 def test_columns_written_across_are_read_downwards() -> None:
-    lines = [(72, 740, "A title that runs over the whole width of the page, from left to right, above both of the columns")]
+    lines = [
+        (72, 740, "A title that runs over the whole width of the page, from left to right, above both of the columns")
+    ]
     for at in range(8):
         lines.append((72, 700 - 20 * at, f"left column line {at} with some more words"))
         lines.append((320, 700 - 20 * at, f"right column line {at} with more words"))
@@ -65,7 +67,9 @@ def test_columns_written_across_are_read_downwards() -> None:
 
 
 def test_table_rows_are_not_taken_for_columns() -> None:
-    lines = [place for at in range(12) for place in ((72, 700 - 20 * at, f"Item {at}"), (330, 700 - 20 * at, f"{at}.50"))]
+    lines = [
+        place for at in range(12) for place in ((72, 700 - 20 * at, f"Item {at}"), (330, 700 - 20 * at, f"{at}.50"))
+    ]
     text = only_document(pdf([text_lines(lines)]), "a.pdf")["text"]
     assert text.index("0.50") < text.index("Item 1")
 

@@ -68,8 +68,10 @@ def test_notes_comments_headers_and_boxes_are_read() -> None:
         "<w:r><w:pict><w:txbxContent><w:p><w:r><w:t>boxed</w:t></w:r></w:p></w:txbxContent></w:pict></w:r></w:p>"
     )
     parts = {
-        "footnotes": '<w:footnotes><w:footnote w:id="2"><w:p><w:r><w:t>see page nine</w:t></w:r></w:p></w:footnote></w:footnotes>',
-        "comments": '<w:comments><w:comment w:id="0" w:author="Eve"><w:p><w:r><w:t>really?</w:t></w:r></w:p></w:comment></w:comments>',
+        "footnotes": '<w:footnotes><w:footnote w:id="2">'
+        "<w:p><w:r><w:t>see page nine</w:t></w:r></w:p></w:footnote></w:footnotes>",
+        "comments": '<w:comments><w:comment w:id="0" w:author="Eve">'
+        "<w:p><w:r><w:t>really?</w:t></w:r></w:p></w:comment></w:comments>",
         "header1": "<w:hdr><w:p><w:r><w:t>Confidential</w:t></w:r></w:p></w:hdr>",
         "footer1": "<w:ftr><w:p><w:r><w:t>ACME Ltd</w:t></w:r></w:p></w:ftr>",
     }

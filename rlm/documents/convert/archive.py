@@ -10,7 +10,7 @@ import posixpath
 import tarfile
 import zlib
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 from .packages import CHUNK, MAX_RATIO, MIN_BOMB_BYTES, Package
 from .result import ConversionError, LimitError, Output
@@ -19,7 +19,15 @@ Add = Callable[[bytes, str, Output], None]
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, ValueError)
 
 
+_COMPRESSED: dict[bytes, tuple[str, Callable[[IO[bytes]], Any]]] = {
+    b"\x1f\x8b": (".gz", lambda file: gzip.GzipFile(fileobj=file)),
+    b"BZh": (".bz2", bz2.BZ2File),
+    b"\xfd7zXZ": (".xz", lzma.LZMAFile),
+}
+
+
 def convert_zip(data: bytes, path: str, output: Output, add: Add) -> None:
+    """Passes every member of a ZIP archive to ``add``."""
     package = Package(data, output)
     for info in package.infos():
         if info.is_dir():
@@ -40,6 +48,7 @@ def convert_zip(data: bytes, path: str, output: Output, add: Add) -> None:
 
 
 def convert_tar(data: bytes, path: str, output: Output, add: Add) -> None:
+    """Passes every regular file of a tar archive to ``add``; links and devices are left out."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
@@ -58,16 +67,10 @@ def convert_tar(data: bytes, path: str, output: Output, add: Add) -> None:
 
 
 def convert_compressed(data: bytes, path: str, output: Output, add: Add) -> None:
-    """A compressed file; a tar archive inside is converted as an archive."""
+    """Passes the content of a compressed file to ``add``; a tar archive inside is read as an archive."""
     inner = posixpath.basename(path.removesuffix("!/"))
-    opened: IO[bytes]
-    if data.startswith(b"\x1f\x8b"):
-        opened, ending = gzip.GzipFile(fileobj=io.BytesIO(data)), ".gz"
-    elif data.startswith(b"BZh"):
-        opened, ending = bz2.BZ2File(io.BytesIO(data)), ".bz2"
-    else:
-        opened, ending = lzma.LZMAFile(io.BytesIO(data)), ".xz"
-    with opened:
+    ending, opener = next((form for magic, form in _COMPRESSED.items() if data.startswith(magic)))
+    with opener(io.BytesIO(data)) as opened:
         content = _read(opened, len(data), path, output)
     if _is_tar(content):
         convert_tar(content, path, output, add)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -43,7 +44,7 @@ def reading_order(rects: list[Rect], width: float) -> list[int] | None:
         return None
     if min(median(rect[2] - rect[0] for rect in column) for column in (left, right)) < _MIN_WIDTH * width:
         return None
-    changes = sum(one * other < 0 for one, other in zip(sides, sides[1:], strict=False))
+    changes = sum(one * other < 0 for one, other in pairwise(sides))
     if changes < _MAX_CHANGES * len(rects):
         return None
     spanning = sorted((rect[3] for rect, side in zip(rects, sides, strict=True) if side == 0), reverse=True)

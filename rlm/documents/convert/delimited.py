@@ -22,15 +22,16 @@ def convert(data: bytes, path: str, output: Output, *, tab: bool = False, encodi
     if delimiter != ("\t" if tab else ","):
         document.note(f"delimiter: {_DELIMITERS[delimiter]}")
     csv.field_size_limit(10_000_000)
-    rows: list[list[str]] = []
+    sample: list[list[str]] = []
+    further = 0
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        rows.extend(
-            itertools.islice(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), output.limits.rows)
-        )
+        sample.extend(itertools.islice(reader, SAMPLE_ROWS))
+        further = sum(1 for row in reader if row)
     except csv.Error as error:
-        document.note(f"the table is incomplete after row {len(rows):,}: {error}")
+        document.note(f"the table is incomplete near line {reader.line_num:,}: {error}")
     _write(document, text)
-    add_table(document, path.rpartition("/")[2], rows, 0, delimiter)
+    add_table(document, path.rpartition("/")[2], sample, 0, delimiter, further_rows=further)
     for table in document.tables:
         if "decimal comma" in table.types:
             document.note("decimal comma in numbers")

@@ -35,7 +35,11 @@ _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0
 _BINARY = {
     b"\x7fELF": "program", b"MZ": "program", b"7z\xbc\xaf": "7z archive (not read)", b"Rar!": "rar archive (not read)",
     b"\x28\xb5/\xfd": "zstd file (not read)", b"OggS": "audio", b"ID3": "audio", b"fLaC": "audio", b"\x1aE\xdf\xa3": "video",
-    b"\xca\xfe\xba\xbe": "program", b"wOFF": "font", b"wOF2": "font", b"OTTO": "font", b"\0asm": "program", b"PAR1": "parquet",
+    b"\xca\xfe\xba\xbe": "program", b"wOFF": "font", b"wOF2": "font", b"OTTO": "font", b"\0asm": "program",
+}  # fmt: skip
+_MAGIC = {
+    b"\x1f\x8b": "compressed", b"BZh": "compressed", b"\xfd7zXZ": "compressed", b"SQLite format 3\0": "sqlite", b"{\\rtf": "rtf",
+    b"PAR1": "parquet",
 }  # fmt: skip
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\b\x1b")
 _MAX_CONTROL_SHARE = 0.05
@@ -101,31 +105,27 @@ def find_kind(data: bytes, path: str, size: int | None = None) -> str:
     head = data[:_HEAD_BYTES]
     if not data:
         raise ConversionError("empty file")
+    whole = size is None or size == len(data)
     if b"%PDF-" in head[:1024]:
         return "pdf"
-    whole = size is None or size == len(data)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip_kind(data, ending) if whole else "container"
     if head.startswith(COMPOUND_MAGIC):
         return _compound_kind(data, ending) if whole else "container"
-    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return "compressed"
     if head[257:262] == b"ustar":
         return "tar"
-    if head.startswith(b"SQLite format 3\0"):
-        return "sqlite"
-    if head.startswith(b"{\\rtf"):
-        return "rtf"
-    for magic, name in _BINARY.items():
-        if head.startswith(magic) and not (magic == b"MZ" and _looks_text(head)):
-            if name == "parquet":
-                return name
-            raise ConversionError(f"not text: {name}")
-    if (head.startswith(_IMAGES) and not _looks_text(head)) or head[8:12] == b"WEBP":
-        raise ConversionError("not text: an image")
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
     if not _looks_text(head):
-        raise ConversionError("not text: an unknown binary format")
+        raise ConversionError(f"not text: {_name_binary(head)}")
     return _text_kind(head, ending)
+
+
+def _name_binary(head: bytes) -> str:
+    if head.startswith(_IMAGES) or head[8:12] == b"WEBP":
+        return "an image"
+    return next((name for magic, name in _BINARY.items() if head.startswith(magic)), "an unknown binary format")
 
 
 def _text_kind(head: bytes, ending: str) -> str:
@@ -150,7 +150,7 @@ def _zip_kind(data: bytes, ending: str) -> str:
     if "mimetype" in names:
         kind = Package(data, Output(Limits())).read("mimetype")[:100].decode("ascii", "replace").strip()
         for word, name in (("epub", "epub"), ("text", "odt"), ("spreadsheet", "ods"), ("presentation", "odp")):
-            if kind.endswith(word) or kind.endswith(f"{word}+zip") or kind.endswith(f"{word}-template"):
+            if kind.endswith((word, f"{word}+zip", f"{word}-template")):
                 return name
     return ending[1:] if ending in (".docx", ".pptx", ".xlsx", ".epub", ".odt", ".ods", ".odp") else "zip"
 

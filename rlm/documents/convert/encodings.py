@@ -13,6 +13,7 @@ _MARKS = (
 )  # fmt: skip
 _DECLARED = re.compile(rb"""(?:charset\s*=\s*["']?|encoding\s*=\s*["']|coding[:=]\s*)([A-Za-z0-9_.:-]{2,40})""")
 _SAMPLE_BYTES = 65_536
+_WESTERN = frozenset("äöüÄÖÜßéèêëàâáíìîïóòôúùûñçåæøÉÈÀÇÑÅÆØ€“”‘’–—…£§°«»®©·½²³µ±×\xa0")
 
 
 def decode(data: bytes, document: Builder | None = None, *, declared: str = "") -> str:
@@ -79,44 +80,36 @@ def _utf16_without_mark(data: bytes) -> str:
 
 
 def detect(data: bytes) -> str:
-    """The most likely encoding of bytes that are not UTF-8, by ``charset-normalizer``; cp1252 where that is missing.
+    """The most likely encoding of bytes that are not UTF-8, by ``charset-normalizer``; cp1252 if that is not installed.
 
     Raises:
         ConversionError: the bytes do not look like text.
     """
     sample = _sample(data)
+    if _looks_western(sample):
+        return "cp1252"
     try:
-        from charset_normalizer import from_bytes  # noqa: PLC0415  optional, and slow to import
+        from charset_normalizer import from_bytes
     except ImportError:
         return "cp1252" if _decodes(sample, "cp1252") else "latin-1"
     best = from_bytes(sample, steps=8, chunk_size=512).best()
     if best is None:
         raise ConversionError("the encoding is unknown; name it with encoding=")
-    # Short Western texts fit many code pages equally well; the most common one wins.
-    if best.encoding in (
-        "cp1250",
-        "cp1252",
-        "latin_1",
-        "iso8859_15",
-        "cp1254",
-        "cp1257",
-        "mac_roman",
-        "cp437",
-        "cp850",
-        "hp_roman8",
-    ):
-        likely = _western(sample)
-        return likely or best.encoding
     return best.encoding
 
 
-def _western(sample: bytes) -> str:
+def _looks_western(sample: bytes) -> bool:
+    """True for mostly ASCII text whose other bytes are Western letters and signs in cp1252.
+
+    Short texts of this kind fit many code pages; text in other scripts holds far more bytes beyond ASCII.
+    """
     if not _decodes(sample, "cp1252"):
-        return ""
+        return False
     text = sample.decode("cp1252")
     high = [sign for sign in text if ord(sign) > 127]
-    letters = sum(sign in "äöüÄÖÜßéèêëàâáíìîïóòôúùûñçåæøÉÈÀÇÑÅÆØ€“”‘’–—…£§°«»®©·½²³µ±×\xa0" for sign in high)
-    return "cp1252" if high and letters >= 0.8 * len(high) else ""
+    letters = sum(map(str.isalpha, text))
+    western = sum(sign in _WESTERN for sign in high)
+    return bool(high) and western >= 0.8 * len(high) and len(high) <= max(0.3 * letters, 3)
 
 
 def _decodes(data: bytes, name: str) -> bool:
@@ -128,7 +121,7 @@ def _decodes(data: bytes, name: str) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """Start of the file, and the surroundings of bytes beyond ASCII, which may come late."""
+    """Start of the file, and the surroundings of bytes beyond ASCII, which can come late."""
     sample = data[:_SAMPLE_BYTES]
     if not sample.isascii():
         return sample

@@ -30,9 +30,11 @@ def convert(data: bytes, path: str, output: Output) -> None:
     document.line()
     chapters = 0
     for reference in root.iter("itemref"):
-        item = items.get(reference.get("idref", ""))
-        target = "" if item is None else posixpath.normpath(posixpath.join(folder, unquote(item.get("href", ""))))
-        if target not in package or item is None or "html" not in item.get("media-type", "html"):
+        chapter = items.get(reference.get("idref", ""))
+        if chapter is None or "html" not in chapter.get("media-type", "html"):
+            continue
+        target = posixpath.normpath(posixpath.join(folder, unquote(chapter.get("href", ""))))
+        if target not in package:
             continue
         if target in encrypted:
             raise ConversionError("encrypted (digital rights management)")

@@ -85,44 +85,50 @@ class PageReader(HTMLParser):
         if tag in _HEADINGS:
             self._break(2)
             self._write("#" * _HEADINGS[tag] + " ")
-        elif tag == "br":
-            self._write("\n")
-        elif tag == "hr":
-            self._break(2)
-        elif tag == "li":
-            self._break(1)
-            number = self._lists[-1] if self._lists else None
-            self._write("  " * max(len(self._lists) - 1, 0) + ("- " if number is None else f"{number}. "))
-            if self._lists and number is not None:
-                self._lists[-1] = number + 1
-        elif tag in ("ul", "ol"):
+        elif tag in ("ul", "ol", "li"):
+            self._open_list(tag, attributes)
+        elif tag in ("table", "tr", "td", "th"):
+            self._open_table(tag, attributes)
+        elif tag in ("br", "img", "a"):
+            self._open_inline(tag, attributes)
+        elif tag in ("pre", "hr") or tag in _BLOCKS:
+            self._break(1 if tag in ("div", "dt", "dd", "section") else 2)
+            self._pre += tag == "pre"
+
+    def _open_list(self, tag: str, attributes: dict[str, str | None]) -> None:
+        if tag != "li":
             self._break(1 if self._lists else 2)
             first = attributes.get("start") or "1"
             self._lists.append(None if tag == "ul" else int(first) if first.isdigit() and len(first) < 9 else 1)
-        elif tag == "pre":
+            return
+        self._break(1)
+        number = self._lists[-1] if self._lists else None
+        self._write("  " * max(len(self._lists) - 1, 0) + ("- " if number is None else f"{number}. "))
+        if number is not None:
+            self._lists[-1] = number + 1
+
+    def _open_table(self, tag: str, attributes: dict[str, str | None]) -> None:
+        if tag == "table":
             self._break(2)
-            self._pre += 1
-        elif tag == "img":
+            self._tables.append(_Table())
+        elif self._tables:
+            self._close_cell()
+            table = self._tables[-1]
+            if tag == "tr" or not table.rows:
+                table.rows.append([])
+            if tag != "tr":
+                table.cell = len(self._parts)
+                table.span = (_span(attributes.get("colspan")), _span(attributes.get("rowspan")))
+
+    def _open_inline(self, tag: str, attributes: dict[str, str | None]) -> None:
+        if tag == "br":
+            self._write("\n")
+        elif tag == "a":
+            self._link.append((attributes.get("href") or "", len(self._parts)))
+        else:
             described = " ".join((attributes.get("alt") or "").split())
             if described:
                 self._write(f"[Image: {described}]")
-        elif tag == "a":
-            self._link.append((attributes.get("href") or "", len(self._parts)))
-        elif tag == "table":
-            self._break(2)
-            self._tables.append(_Table())
-        elif tag in ("td", "th", "tr") and self._tables:
-            self._close_cell()
-            table = self._tables[-1]
-            if tag == "tr":
-                table.rows.append([])
-            else:
-                if not table.rows:
-                    table.rows.append([])
-                table.cell = len(self._parts)
-                table.span = (_span(attributes.get("colspan")), _span(attributes.get("rowspan")))
-        elif tag in _BLOCKS:
-            self._break(1 if tag in ("div", "dt", "dd", "section") else 2)
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "title":
@@ -233,7 +239,8 @@ def page_text(markup: str) -> tuple[str, str]:
 def _bound_tags(markup: str) -> str:
     """Escapes ``<`` of tags that have no end near by: the parser searches for their end again and again."""
     markup = _DATA_ADDRESS.sub("data:", markup)
-    parts, done, end = [], 0, -1
+    parts: list[str] = []
+    done, end = 0, -1
     for match in re.finditer("<", markup):
         start = match.start()
         if end < start:

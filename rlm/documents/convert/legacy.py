@@ -14,7 +14,7 @@ from .tables import write_table
 def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
     """Adds the document of an xls or xlsb workbook to ``output``."""
     try:
-        from python_calamine import CalamineWorkbook  # noqa: PLC0415  optional
+        from python_calamine import CalamineWorkbook
     except ImportError:
         raise ConversionError(f'{kind} needs python-calamine; install it with: pip install "rlm-arbor[docs]"') from None
     try:
@@ -36,7 +36,7 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
 def convert_parquet(data: bytes, path: str, output: Output) -> None:
     """Adds the document of a Parquet file to ``output``."""
     try:
-        import pyarrow.parquet as parquet  # type: ignore[import-not-found]  # noqa: PLC0415, PLR0402  optional
+        import pyarrow.parquet as parquet  # type: ignore[import-not-found]  # noqa: PLR0402  optional
     except ImportError:
         raise ConversionError("Parquet needs pyarrow; install it with: pip install pyarrow") from None
     try:

@@ -6,7 +6,7 @@ import email
 import email.policy
 import re
 from collections.abc import Callable, Iterator
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 
 from .encodings import decode
 from .html import page_text
@@ -80,11 +80,11 @@ def _body(message: EmailMessage) -> str:
     return page_text(text)[0] if part.get_content_subtype() == "html" else text
 
 
-def _text(part: EmailMessage) -> str:
+def _text(part: MIMEPart) -> str:
     return decode(_payload(part), declared=part.get_content_charset() or "")
 
 
-def _payload(part: EmailMessage) -> bytes:
+def _payload(part: MIMEPart) -> bytes:
     try:
         if part.get_content_type() == "message/rfc822":
             inner = part.get_payload(0)
@@ -95,9 +95,9 @@ def _payload(part: EmailMessage) -> bytes:
     return payload if isinstance(payload, bytes) else b""
 
 
-def _attachments(message: EmailMessage) -> Iterator[EmailMessage]:
+def _attachments(message: EmailMessage) -> Iterator[MIMEPart]:
     for part in message.walk():
         if part.is_multipart() and part.get_content_type() != "message/rfc822":
             continue
-        if isinstance(part, EmailMessage) and (part.get_content_disposition() == "attachment" or part.get_filename()):
+        if part.get_content_disposition() == "attachment" or part.get_filename():
             yield part

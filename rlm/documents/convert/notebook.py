@@ -47,7 +47,8 @@ def _outputs(outputs: Any) -> Iterator[str]:
         if item.get("output_type") == "error":
             yield f"{item.get('ename', '')}: {item.get('evalue', '')}"
             continue
-        data = item.get("data") if isinstance(item.get("data"), dict) else item
+        inner = item.get("data")
+        data = inner if isinstance(inner, dict) else item
         if "text/plain" in data or "text" in item:
             text = _text(data.get("text/plain") or item.get("text"))
         elif "text/html" in data:

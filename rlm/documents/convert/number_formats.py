@@ -21,7 +21,7 @@ _CURRENCY = re.compile(r"\[\$([^\]-]*)(?:-[^\]]*)?\]|([$€£¥₹₽₩])")
 
 
 def read_formats(styles: Element | None, *, from_1904: bool) -> list[Formatter | None]:
-    """One formatter for each cell style; None where a number is shown as it is."""
+    """One formatter for each cell style; None for numbers shown as they are."""
     custom: dict[int, str] = {}
     numbers = None if styles is None else styles.find("numFmts")
     for item in numbers if numbers is not None else ():
@@ -43,7 +43,7 @@ def _int(text: str | None) -> int:
 
 
 def make_formatter(code: str, *, from_1904: bool = False) -> Formatter | None:
-    """The formatter of a format code such as ``#,##0.00 "EUR"``; None where it changes nothing."""
+    """The formatter of a format code such as ``#,##0.00 "EUR"``; None if it changes nothing."""
     section = _sections(code)[0] if code else ""
     if not section or section.lower() in ("general", "@"):
         return None

@@ -43,7 +43,7 @@ class Numbering:
         self._abstract[key] = abstract
 
     def next_label(self, list_id: str, depth: int) -> str:
-        """Label of the next paragraph of a list, with indentation by depth; a bullet where the list is unknown."""
+        """Label of the next paragraph of a list, with indentation by depth; a bullet if the list is unknown."""
         abstract = self._abstract.get(list_id, "")
         levels = self._levels.get(abstract, {})
         form, text, start = levels.get(depth, ("bullet", "", 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .packages import Element, Package
+from .packages import Element, Package, text_of
 from .result import Builder, ConversionError, Output, markdown_table
 from .tables import write_table
 
@@ -98,9 +98,8 @@ class _Reader:
             elif tag == "line-break":
                 parts.append("\n")
             elif tag == "note":
-                label = (
-                    "".join(child.find("note-citation").itertext()) if child.find("note-citation") is not None else "*"
-                )
+                citation = child.find("note-citation")
+                label = "*" if citation is None else text_of(citation)
                 kind = "Endnote" if child.get("note-class") == "endnote" else "Footnote"
                 body = child.find("note-body")
                 text = " ".join(" ".join(self.blocks(body)).split()) if body is not None else ""

@@ -1,4 +1,4 @@
-"""PDF by pypdfium2: text in reading order, with pages as places; scans, passwords and repeated headers are reported."""
+"""PDF files by pypdfium2. Pages are places; scans, passwords and repeated headers are reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def convert(data: bytes, path: str, output: Output) -> None:
     A page without text is reported as a scan; its place holds a marker and no text.
     """
     try:
-        import pypdfium2 as pdfium  # noqa: PLC0415  optional
+        import pypdfium2 as pdfium
     except ImportError:
         raise ConversionError(INSTALL) from None
     try:

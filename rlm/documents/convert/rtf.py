@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field, replace
 
 from .result import Builder, Output
 
@@ -11,13 +12,16 @@ _TOKEN = re.compile(
 )
 _DESTINATIONS = frozenset(
     {"fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "themedata", "datastore", "listtable", "listoverridetable",
-     "rsidtbl", "generator", "xmlnstbl", "latentstyles", "colorschememapping", "fldinst", "filetbl", "revtbl", "bkmkstart", "bkmkend"}
+     "rsidtbl", "generator", "xmlnstbl", "latentstyles", "colorschememapping", "fldinst", "filetbl", "revtbl", "bkmkstart",
+     "bkmkend"}
 )  # fmt: skip
 _WORDS = {"par": "\n", "line": "\n", "sect": "\n", "page": "\n", "tab": "\t", "cell": " | ", "row": "\n", "emdash": "—",
-          "endash": "–", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•", "nestcell": " | "}  # fmt: skip
+          "endash": "–", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•",
+          "nestcell": " | "}  # fmt: skip
 _STORIES = {"footnote": "Footnote", "header": "Header", "footer": "Footer", "annotation": "Comment", "headerl": "Header",
             "headerr": "Header", "headerf": "Header", "footerl": "Footer", "footerr": "Footer", "footerf": "Footer"}  # fmt: skip
 _MAX_DEPTH = 10_000
+_SYMBOLS = {"~": "\xa0", "-": "", "_": "-", "\\": "\\", "{": "{", "}": "}"}
 
 
 def convert(data: bytes, path: str, output: Output) -> None:
@@ -29,68 +33,96 @@ def convert(data: bytes, path: str, output: Output) -> None:
 
 def rtf_text(source: str) -> str:
     """Text of RTF source. Footnotes, headers, footers and comments follow at the end."""
-    parts: list[str] = []
-    stories: list[str] = []
-    target = parts
-    stack: list[tuple[bool, int, list[str], str]] = []
-    ignored, skip, pending, code_page, story = False, 1, 0, "cp1252", ""
-    pending_bytes = bytearray()
-
-    def flush() -> None:
-        if pending_bytes:
-            target.append(bytes(pending_bytes).decode(code_page, "replace"))
-            pending_bytes.clear()
-
+    reader = _Reader()
     for match in _TOKEN.finditer(source):
+        reader.read(match)
+    return reader.text()
+
+
+@dataclass(slots=True)
+class _Group:
+    """State of a brace group: what is inside it is ignored, or is a story of its own."""
+
+    ignored: bool = False
+    fallback_chars: int = 1
+    story: str = ""
+    target: list[str] = field(default_factory=list)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._main: list[str] = []
+        self._stories: list[str] = []
+        self._group = _Group(target=self._main)
+        self._stack: list[_Group] = []
+        self._code_page = "cp1252"
+        self._bytes = bytearray()
+        self._skip = 0  # characters that repeat a Unicode character for old readers
+
+    def text(self) -> str:
+        self._flush()
+        joined = "".join(self._main).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return "\n".join([joined, *self._stories])
+
+    def read(self, match: re.Match[str]) -> None:
         word, number, hexadecimal, symbol, brace, text = match.groups()
         if not hexadecimal:
-            flush()
-        if brace == "{":
-            if len(stack) < _MAX_DEPTH:
-                stack.append((ignored, skip, target, story))
-        elif brace == "}":
-            if stack:
-                old_story, old_target = story, target
-                ignored, skip, target, story = stack.pop()
-                if old_story and old_target is not target:
-                    inner = " ".join("".join(old_target).split())
-                    if inner:
-                        stories.append(f"[{_STORIES[old_story]}] {inner}")
-            pending = 0
-        elif symbol == "*":
-            ignored = True
+            self._flush()
+        if brace:
+            self._open() if brace == "{" else self._close()
         elif word is not None:
-            name = word.lower()
-            if name in _STORIES:
-                story, target, ignored = name, [], False
-            elif name in _DESTINATIONS:
-                ignored = True
-            elif name == "ansicpg" and number:
-                code_page = _code_page(number)
-            elif name == "uc" and number:
-                skip = max(0, min(int(number), 10))
-            elif name == "u" and number and not ignored:
-                value = int(number) % 65_536
-                target.append(chr(value))
-                pending = skip
-            elif not ignored and name in _WORDS:
-                target.append(_WORDS[name])
-        elif ignored:
-            continue
+            self._word(word.lower(), number)
+        elif symbol == "*":
+            self._group.ignored = True
+        elif not self._group.ignored:
+            self._characters(hexadecimal, symbol, text)
+
+    def _open(self) -> None:
+        if len(self._stack) < _MAX_DEPTH:
+            self._stack.append(self._group)
+            self._group = replace(self._group, story="")
+
+    def _close(self) -> None:
+        self._skip = 0
+        if not self._stack:
+            return
+        closed, self._group = self._group, self._stack.pop()
+        inner = " ".join("".join(closed.target).split()) if closed.story else ""
+        if inner:
+            self._stories.append(f"[{_STORIES[closed.story]}] {inner}")
+
+    def _word(self, name: str, number: str | None) -> None:
+        group = self._group
+        if name in _STORIES:
+            group.story, group.target, group.ignored = name, [], False
+        elif name in _DESTINATIONS:
+            group.ignored = True
+        elif name == "ansicpg" and number:
+            self._code_page = _code_page(number)
+        elif name == "uc" and number:
+            group.fallback_chars = max(0, min(int(number), 10))
+        elif name == "u" and number and not group.ignored:
+            group.target.append(chr(int(number) % 65_536))
+            self._skip = group.fallback_chars
+        elif name in _WORDS and not group.ignored:
+            group.target.append(_WORDS[name])
+
+    def _characters(self, hexadecimal: str | None, symbol: str | None, text: str | None) -> None:
+        if hexadecimal and self._skip:
+            self._skip -= 1
         elif hexadecimal:
-            if pending:
-                pending -= 1
-            else:
-                pending_bytes.append(int(hexadecimal, 16))
+            self._bytes.append(int(hexadecimal, 16))
         elif symbol:
-            target.append({"~": "\xa0", "-": "", "_": "-"}.get(symbol, symbol if symbol in "\\{}" else ""))
+            self._group.target.append(_SYMBOLS.get(symbol, ""))
         elif text:
-            if pending:
-                text, pending = text[pending:], max(0, pending - len(text))
-            target.append(text)
-    flush()
-    joined = "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "\n".join([joined, *stories])
+            skipped = min(self._skip, len(text))
+            self._skip -= skipped
+            self._group.target.append(text[skipped:])
+
+    def _flush(self) -> None:
+        if self._bytes:
+            self._group.target.append(bytes(self._bytes).decode(self._code_page, "replace"))
+            self._bytes.clear()
 
 
 def _code_page(number: str) -> str:

@@ -91,9 +91,9 @@ def find_header(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
         return [], 0
     for number, row in enumerate(rows[:20]):
         names = [" ".join(cell.split()) for cell in row]
-        if len(row) == width and all(names) and len({name.lower() for name in names}) == width:
-            if not any(_REAL.fullmatch(name) for name in names):
-                return names, number + 1
+        differ = len({name.lower() for name in names}) == width
+        if len(row) == width and all(names) and differ and not any(map(_REAL.fullmatch, names)):
+            return names, number + 1
         if sum(map(bool, row)) == width:
             break
     return [column_letter(number) for number in range(width)], 0

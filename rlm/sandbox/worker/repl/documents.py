@@ -28,7 +28,7 @@ _COMMON = frozenset(
 
 
 class Hit(str):
-    """One place of the input; as text it reads "path, place: excerpt"."""
+    """One place of the input. As text it reads "path, place: excerpt"."""
 
     path: str
     place: str
@@ -36,7 +36,7 @@ class Hit(str):
     end: int
     text: str
 
-    __slots__ = ("path", "place", "start", "end", "text")
+    __slots__ = ("end", "path", "place", "start", "text")
 
     @classmethod
     def at(cls, source: Source, start: int, end: int, text: str) -> Hit:
@@ -240,7 +240,7 @@ class Library:
             )
             database.execute(f"CREATE TABLE {_quoted(name)} ({columns})")
             marks = ", ".join("?" * len(item["columns"]))
-            database.executemany(f"INSERT INTO {_quoted(name)} VALUES ({marks})", self._rows(name))
+            database.executemany(f"INSERT INTO {_quoted(name)} VALUES ({marks})", self._rows(name))  # noqa: S608  quoted
         database.execute("COMMIT")
         self._database = database
         return database
@@ -352,7 +352,8 @@ def _read_decimal_comma(cell: str) -> float | str | None:
 
 
 _READERS = {
-    "integer": _read_integer, "real": _read_real, "money": _read_money, "percent": _read_percent, "decimal comma": _read_decimal_comma,
+    "integer": _read_integer, "real": _read_real, "money": _read_money, "percent": _read_percent,
+    "decimal comma": _read_decimal_comma,
 }  # fmt: skip
 
 
