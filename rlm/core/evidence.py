@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 WINDOW_CHARS = 32
 """Length of the pieces by which a prompt is aligned with a source; shorter matches are not counted."""
 _MAX_WINDOWS = 1_000_000
 _MIN_STRIDE = 8
+_SURE_CHARS = 256  # a match of this length is not compared with others
 _MAX_SPLIT_WORDS = 2  # words of a quote that a line end can cut apart in the source
 _MAX_TRIES = 40
 _SPACE = "[\\s\u00a0\u2007\u202f]"
@@ -166,6 +168,15 @@ def _percent(share: float) -> str:
     return f"{min(int(share * 100), 99) if share < 1 else 100} %"
 
 
+class _Match(NamedTuple):
+    """A piece of a sent text, from ``begin`` to ``end``, that stands in a source at ``start``."""
+
+    begin: int
+    end: int
+    number: int
+    start: int
+
+
 @dataclass(slots=True)
 class CoverageMeter:
     """Finds which parts of some sources stand in texts that were sent.
@@ -199,23 +210,34 @@ class CoverageMeter:
     def add(self, text: str) -> None:
         """Counts everything of the sources that stands in ``text``."""
         self._add_short_sources(text)
-        at, last = 0, len(text) - WINDOW_CHARS
+        at, done, last = 0, 0, len(text) - WINDOW_CHARS
         known = self._index.get
-        done = 0
+        best: _Match | None = None  # a short match, until a longer one is found or it is passed
         while at <= last:
             found = known(hash(text[at : at + WINDOW_CHARS]))
-            if found is None:
-                at += 1
-                continue
-            number, start = found
-            source = self._sources[number]
-            if source[start : start + WINDOW_CHARS] != text[at : at + WINDOW_CHARS]:
-                at += 1
-                continue
-            before = _equal_before(text, at, source, start, min(at - done, self.stride + WINDOW_CHARS))
-            after = WINDOW_CHARS + _equal_after(text, at + WINDOW_CHARS, source, start + WINDOW_CHARS)
-            self._ranges[number].append((start - before, start + after))
-            at = done = at + after
+            match = None if found is None else self._match(text, at, done, *found)
+            if match is not None and (best is None or match.end - match.begin > best.end - best.begin):
+                if best is not None and match.begin >= best.end:
+                    self._count(best)
+                best = match
+            at += 1
+            if best is not None and (at >= best.end or best.end - best.begin >= _SURE_CHARS):
+                self._count(best)
+                at, done, best = max(at, best.end), best.end, None
+        if best is not None:
+            self._count(best)
+
+    def _match(self, text: str, at: int, done: int, number: int, start: int) -> _Match | None:
+        """The longest equal piece around a window; None if only the hashes are equal."""
+        source = self._sources[number]
+        if source[start : start + WINDOW_CHARS] != text[at : at + WINDOW_CHARS]:
+            return None
+        before = _equal_before(text, at, source, start, min(at - done, self.stride + WINDOW_CHARS))
+        after = WINDOW_CHARS + _equal_after(text, at + WINDOW_CHARS, source, start + WINDOW_CHARS)
+        return _Match(at - before, at + after, number, start - before)
+
+    def _count(self, match: _Match) -> None:
+        self._ranges[match.number].append((match.start, match.start + match.end - match.begin))
 
     def _add_short_sources(self, text: str) -> None:
         """Counts sources that are too short for an index entry and stand in the text as a whole."""
