@@ -56,12 +56,21 @@ if TYPE_CHECKING:
         UnknownRunError,
     )
     from rlm.models.defaults import DefaultModels, default_models
+    from rlm.core.estimates import Estimate
+    from rlm.core.evidence import Citation, Coverage
+    from rlm.core.messages import Message, Reply, Request, Task, Usage
+    from rlm.core.result import Result
+    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
+    from rlm.core.usage import Spend, UsageReport
+    from rlm.documents.values import Document, Documents
+    from rlm.options import DefaultModels, default_models
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
     from rlm.report.page import report_html
     from rlm.rlm_repl import RLM_REPL
     from rlm.runtime.handles import RunHandle, Stream
     from rlm.runtime.journaling import DEFAULT_STORE
+    from rlm.runtime.reading import load
     from rlm.runtime.stored_runs import StoredRuns, open_store
 
 __version__ = "0.1.0"
@@ -71,6 +80,9 @@ _HOMES = {
     "rlm.models.defaults": ("DefaultModels", "default_models"),
     "rlm.core.budget": ("Budget", "LimitUse"),
     "rlm.core.estimates": ("Estimate",),
+    "rlm.core.evidence": ("Citation", "Coverage"),
+    "rlm.documents.values": ("Document", "Documents"),
+    "rlm.runtime.reading": ("load",),
     "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
     "rlm.core.result": ("Result",),
     "rlm.core.tree": ("CallRecord", "NodeRecord", "Unfinished"),
@@ -95,10 +107,14 @@ __all__ = [
     "Budget",
     "BudgetExceededError",
     "CallRecord",
+    "Citation",
     "ConfigurationError",
     "ContextError",
+    "Coverage",
     "DefaultModels",
     "DivergenceError",
+    "Document",
+    "Documents",
     "EmptyReplyError",
     "Estimate",
     "IncompleteRecordError",
@@ -145,6 +161,7 @@ __all__ = [
     "__version__",
     "ask",
     "default_models",
+    "load",
     "open_store",
     "report_html",
 ]
