@@ -1,4 +1,4 @@
-"""Functions that cells call on the input: grep, search, where, tables and SQL."""
+"""Functions that cells call on the input: search by pattern and by words, places, tables and SQL."""
 
 from __future__ import annotations
 
