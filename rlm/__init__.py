@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from rlm.api import RLM, ask
     from rlm.core.budget import Budget, LimitUse
     from rlm.core.estimates import Estimate
+    from rlm.core.evidence import Citation, Coverage
     from rlm.core.messages import Message, Reply, Request, Task, Usage
     from rlm.core.result import Result
     from rlm.core.tree import CallRecord, NodeRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
+    from rlm.documents.values import Document, Documents
     from rlm.errors import (
         AuthenticationError,
         BlockingCallError,
@@ -56,14 +58,6 @@ if TYPE_CHECKING:
         UnknownRunError,
     )
     from rlm.models.defaults import DefaultModels, default_models
-    from rlm.core.estimates import Estimate
-    from rlm.core.evidence import Citation, Coverage
-    from rlm.core.messages import Message, Reply, Request, Task, Usage
-    from rlm.core.result import Result
-    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
-    from rlm.core.usage import Spend, UsageReport
-    from rlm.documents.values import Document, Documents
-    from rlm.options import DefaultModels, default_models
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts
     from rlm.report.page import report_html
