@@ -1,7 +1,7 @@
 """The ports: the whole architecture on one page. The engine knows these Protocols and nothing behind them.
 
-engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply, heard as it comes where it streams
-       ──> Scheduler  slots, deadlines and retries around a Model
+engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply, streamed if it can
+       ──> Scheduler  decides when an attempt is sent, and whether a failed one is retried
        ──> Sandbox    opens REPLs, each a confined process that executes cells
        ──> Sink       is told every event, in order: views, totals
        ──> Journal    stores every event, so that a run can be resumed and replayed
@@ -55,18 +55,17 @@ class Model(Protocol):
 
 
 OnText = Callable[[str], bool]
-"""Is told each piece of a reply's text as it arrives; True says that no more of it is needed."""
+"""Receives each piece of a reply's text as it arrives. Returns True once it needs no more."""
 
 
 class StreamingModel(Model, Protocol):
-    """A model that can be heard while it speaks."""
+    """A model that can stream its reply."""
 
-    async def stream(self, request: Request, hear: OnText) -> Reply:
-        """As ``ask``, with ``hear`` told every piece of the text; none where the reply comes in one.
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """Make one attempt, passing each piece of text to ``on_text``. A reply that does not stream passes none.
 
-        Once ``hear`` has said that it needs no more, what still comes is read for the usage at its end alone, or not at all where
-        the usage so far is exact; the reply's text may end there. A stream that breaks off is an error even then: nobody
-        reported what it costs.
+        After ``on_text`` has returned True, the rest is read only for the usage at its end. It is not read if the usage so far
+        is exact. The reply's text can then end early. A stream that breaks off is an error even then: its cost is unknown.
 
         Raises:
             ModelError: as ``ask``.
@@ -75,48 +74,42 @@ class StreamingModel(Model, Protocol):
 
 
 def can_stream(model: Model) -> TypeGuard[StreamingModel]:
-    """For each of thousands of calls, which is why ``isinstance`` does not look through a Protocol here."""
+    """Return True if the model has ``stream``. Cheaper than ``isinstance`` with a Protocol, for thousands of calls."""
     return hasattr(model, "stream")
 
 
-class CallObserver(Protocol):
-    """Is told what becomes of one call on its way, and may hold up an attempt or forbid it."""
+class Slot(Protocol):
+    """The place of one attempt among a model's calls in flight. The engine reports the outcome, then releases it."""
 
-    @property
-    def decided(self) -> bool:
-        """Whether enough of a reply was heard: the call is not made again, whatever becomes of the rest."""
+    def succeeded(self, reply: Reply) -> None:
+        """Record the attempt's reply."""
         ...
 
-    def listen(self) -> OnText | None:
-        """What hears the next attempt's reply while it arrives; None where nobody needs it before it is whole."""
-        ...
+    def failed(self, error: ModelError, attempt: int) -> float | None:
+        """Record the attempt's failure. Attempts count from 1.
 
-    async def admit(self, attempt: int) -> None:
-        """Is awaited before an attempt, outside its slot and its deadline.
-
-        Raises:
-            RLMError: the attempt must not be made.
+        Returns:
+            The delay before the next attempt in seconds, or None if the call is not retried.
         """
         ...
 
-    def sent(self, attempt: int) -> None:
-        """An attempt leaves; they count from 1."""
-        ...
-
-    def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
-        """An attempt failed and another follows after ``delay_s``."""
+    def release(self) -> None:
+        """Return the slot. Call it exactly once."""
         ...
 
 
 class Scheduler(Protocol):
-    """Sends a run's calls to their models: when they may leave, for how long, how often."""
+    """Decides when a run's attempts are sent and which failures are retried. It never calls a model.
 
-    async def ask(self, model: Model, request: Request, *, node: NodeId, observer: CallObserver) -> Reply:
-        """A whole reply, after as many attempts as are worth it.
+    Attributes:
+        call_timeout_s: for one attempt, from sending it to the complete reply.
+    """
 
-        Raises:
-            ModelError: the last attempt's.
-        """
+    @property
+    def call_timeout_s(self) -> float: ...
+
+    async def acquire(self, model: Model, request: Request, node: NodeId) -> Slot:
+        """Wait until an attempt can be sent."""
         ...
 
 

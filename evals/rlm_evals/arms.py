@@ -23,13 +23,13 @@ from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, ModelError, RLMError
 from rlm.core.ids import ROOT
-from rlm.core.messages import JsonValue, Message, Request, Usage
+from rlm.core.messages import JsonValue, Message, Reply, Request, Usage
 from rlm.core.result import Result
 from rlm.models.prices import PriceList
 from rlm.models.registry import open_model
 from rlm.ports import Model
-from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
+from rlm.scheduler.scheduler import RunScheduler
 from rlm_evals.item import Item
 from rlm_evals.labels import Labelling, measure_labels
 from rlm_evals.reference.leaf import ReferenceLeaf
@@ -292,9 +292,8 @@ class DirectArm:
         self._terms = terms
         self._prices = PriceList(dict(terms.prices))
         self.models = (model.name,)
-        self._scheduler = Dispatcher(
+        self._scheduler = RunScheduler(
             concurrency=terms.concurrency,
-            call_timeout_s=terms.seconds + GRACE_S,  # the item's own limit applies first
             policy=RetryPolicy(retries=terms.retries),
         )
 
@@ -308,7 +307,7 @@ class DirectArm:
         seconds = self._terms.seconds
         try:
             async with asyncio.timeout(seconds):
-                reply = await self._scheduler.ask(self._model, request, node=ROOT, observer=_Unobserved())
+                reply = await self._ask(request)
         except TimeoutError:
             return _failure("Timeout", f"no answer within {seconds:g} s", None, item, began)
         except ModelError as error:
@@ -321,21 +320,28 @@ class DirectArm:
         cost = reply.cost_usd if reply.cost_usd is not None else self._prices.cost_usd(self._model.name, reply.usage)
         return Outcome(reply.text, "complete", reply.usage, cost, time.monotonic() - began)
 
+    async def _ask(self, request: Request) -> Reply:
+        """Make attempts as the engine does, without a budget and events. The item's time limit is the only one.
+
+        Raises:
+            ModelError: the last attempt's.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            slot = await self._scheduler.acquire(self._model, request, ROOT)
+            try:
+                reply = await self._model.ask(request)
+            except ModelError as error:
+                delay_s = slot.failed(error, attempt)
+                if delay_s is None:
+                    raise
+            else:
+                slot.succeeded(reply)
+                return reply
+            finally:
+                slot.release()
+            await asyncio.sleep(delay_s)
+
     async def aclose(self) -> None:
         await self._model.aclose()
-
-
-class _Unobserved:
-    decided = False
-
-    def listen(self) -> None:
-        return None
-
-    async def admit(self, attempt: int) -> None:
-        pass
-
-    def sent(self, attempt: int) -> None:
-        pass
-
-    def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
-        pass

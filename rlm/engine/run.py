@@ -17,9 +17,10 @@ from rlm.core.ledger import Ledger
 from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
+from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import CallServices
-from rlm.engine.calling.caller import Caller, CountingCache
-from rlm.engine.calling.streaming import LAST_WORDS_S
+from rlm.engine.calling.caller import Caller
+from rlm.engine.calling.streaming import DRAIN_TIMEOUT_S
 from rlm.engine.driver.nodes import Tree
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.policy import ReplayPolicy
@@ -34,14 +35,14 @@ from rlm.ports import AnswerCache, Record, Sandbox, Scheduler, Sink
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """Everything a run is made of.
+    """Everything a run consists of.
 
     Attributes:
-        record: where its events are kept; None keeps nothing.
-        past: what an earlier process has done of it, from the journal.
-        reopened: it goes on with other limits than it had met.
-        policy: how that is done again; its history is made from ``past``.
-        epoch_s: the time of day at its beginning, which its cells see; 0 leaves them the real clock.
+        record: stores its events; None stores nothing.
+        past: the events of an earlier process, from the journal, for a resumed run.
+        reopened: the run resumes with other limits than those that ended it.
+        policy: the replay policy for ``past``, whose history is built from it.
+        epoch_s: the time of day at its start, as its cells see it; 0 leaves them the real clock.
         cache: answers of leaf calls in earlier runs.
     """
 
@@ -62,7 +63,7 @@ class RunSetup:
 
 
 class Run:
-    """``tree`` drives its nodes; ``recorder`` holds what has happened so far."""
+    """One run. ``tree`` drives its nodes; ``recorder`` holds its events so far."""
 
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
@@ -74,14 +75,14 @@ class Run:
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
         self.ledger = Ledger(budget)
-        self.holds = Reservations(self.ledger, self.stop)
+        self.reservations = Reservations(self.ledger, self.stop)
         meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
-        till = CallServices(self.holds, meter, self.recorder)
+        services = CallServices(self.reservations, meter, self.recorder)
         cache = None if setup.cache is None else CountingCache(setup.cache, setup.past)
-        caller = Caller(setup.scheduler, till, cache)
-        self._resume = Resume(till, settings.models, counts_tokens=budget.counts_tokens)
-        self._rests = caller.rests
+        caller = Caller(setup.scheduler, services, cache)
+        self._resume = Resume(services, settings.models, counts_tokens=budget.counts_tokens)
+        self._drain = caller.drain
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         self._remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, self._remaining)
@@ -100,7 +101,7 @@ class Run:
         return NodeJob(ROOT, question.depth, question.query, question.context, model)
 
     def begin(self) -> None:
-        """Emits the run's first event, or takes up what there is of it."""
+        """Emit the run's first event, or recall the events of the process that it resumes."""
         settings, question = self._setup.settings, self._setup.question
         if self._setup.past and self._setup.policy.purpose == "run":
             self._resume.restore(self._setup.past)
@@ -119,12 +120,12 @@ class Run:
         )
 
     async def answer(self) -> Result:
-        """Runs the whole tree.
+        """Run the whole tree.
 
         Raises:
-            RLMError: when there is no answer; its ``result`` says what the run had reached.
-            RunCancelledError: it was stopped by ``cancel``.
-            asyncio.CancelledError: its task was cancelled.
+            RLMError: there is no answer. Its ``result`` holds what the run reached.
+            RunCancelledError: ``cancel`` was called.
+            asyncio.CancelledError: the task was cancelled.
         """
         self.recorder.start()
         record = self._setup.record
@@ -141,46 +142,47 @@ class Run:
             finish = await self._drive_in_time(self.root_job())
             if finish.error:
                 raise finish.error
-            await self._rests.end(LAST_WORDS_S if self._deadline is None else min(LAST_WORDS_S, self._deadline.left_s))
+            deadline = self._deadline
+            await self._drain.finish(DRAIN_TIMEOUT_S if deadline is None else min(DRAIN_TIMEOUT_S, deadline.left_s))
         except BaseException as error:
-            await self._rests.end(patience_s=0.0)
-            ended = error
+            await self._drain.finish(timeout_s=0.0)
+            raised = error
             if self._cancelled and isinstance(error, asyncio.CancelledError):
-                ended = RunCancelledError(
+                raised = RunCancelledError(
                     "The run was cancelled before it had an answer. Its result holds what it reached."
                 )
-            stopped = isinstance(ended, asyncio.CancelledError | RunCancelledError)
-            result = self._end("cancelled" if stopped else "failed", None, ended)
-            with contextlib.suppress(StoreError):  # the error that is under way says more
+            cancelled = isinstance(raised, asyncio.CancelledError | RunCancelledError)
+            result = self._end("cancelled" if cancelled else "failed", None, raised)
+            with contextlib.suppress(StoreError):  # the error being raised says more
                 self.recorder.flush()
-            if isinstance(ended, RLMError):
-                ended.result = result
-            if ended is not error:
-                raise ended from None
+            if isinstance(raised, RLMError):
+                raised.result = result
+            if raised is not error:
+                raise raised from None
             raise
         result = self._end("partial" if finish.limit else "complete", finish, None)
         self.recorder.flush()
         return result
 
     def finish(self) -> None:
-        """Has the run answer with what it has; one that has nothing yet to answer from is cancelled. On the run's loop."""
+        """Make the run answer with what it has, or cancel it if it has nothing yet. To be called on the run's loop."""
         root = self.recorder.tree.root
         if root is None or not any(call.reply is not None for call in root.turns):
             self.cancel()
         else:
-            self.stop.throw("stopped")
+            self.stop.trigger("stopped")
 
     def cancel(self) -> None:
-        """Stops the run now: cells, calls and children end, and ``answer`` raises RunCancelledError. On the run's loop."""
+        """Cancel cells, calls and children; ``answer`` raises RunCancelledError. To be called on the run's loop."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()
 
     async def _drive_in_time(self, job: NodeJob) -> Finish:
-        """Drives the root; at the deadline everything still under way is cancelled, whatever it is.
+        """Drive the root, and cancel everything at the time limit.
 
         Raises:
-            BudgetExceededError: the deadline passed before there was an answer.
+            BudgetExceededError: the time limit passed before there was an answer.
         """
         self._task = asyncio.current_task()
         if self._cancelled:
@@ -193,7 +195,7 @@ class Run:
                 return await self.tree.drive(job)
         except TimeoutError:
             raise BudgetExceededError(
-                f"The limit of {seconds:g} s was met before the model had answered. Allow more with Budget(seconds=...).",
+                f"The limit of {seconds:g} s was met before the model answered. Allow more with Budget(seconds=...).",
                 limit="seconds",
             ) from None
         finally:
@@ -207,8 +209,8 @@ class Run:
         limit = finish.limit if finish else None
         if limit is None and isinstance(error, BudgetExceededError | NoAnswerError):
             limit = error.limit
-        told = f"{type(error).__name__}: {error}" if error else None
-        recorder.emit(RunFinished, ROOT, status=status, answer=answer, error=told, limit=limit)
+        message = f"{type(error).__name__}: {error}" if error else None
+        recorder.emit(RunFinished, ROOT, status=status, answer=answer, error=message, limit=limit)
         return Result(
             answer=answer,
             status=status,
@@ -218,14 +220,14 @@ class Run:
             elapsed_s=recorder.at_s,
             sandbox=self._setup.sandbox.level,
             limit=limit,
-            error=told,
+            error=message,
             used=self._uses(),
-            unfinished=find_unfinished(recorder.tree.root, self.holds.refused_calls),
+            unfinished=find_unfinished(recorder.tree.root, self.reservations.refused_calls),
         )
 
     def _uses(self) -> dict[str, LimitUse]:
         elapsed, allowed = self.recorder.at_s, self._setup.budget.seconds
         if allowed is not None and self._setup.past and self._setup.policy.purpose == "run":
-            allowed += self._setup.past[-1].at_s  # the seconds of a run that is taken up count from then on
+            allowed += self._setup.past[-1].at_s  # the time limit of a resumed run counts from its resumption
         left = None if allowed is None else max(0.0, allowed - elapsed)
         return {**self.ledger.uses(), "seconds": LimitUse(elapsed, allowed, left)}

@@ -1,4 +1,4 @@
-"""What holds for a whole tree, and what one node of it is to do."""
+"""The settings shared by all nodes of a run, and the job of a single node."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model
 from rlm.prompts import PromptFamily
 
-# What a prompt's tokens may hold on average: 3 characters is on the safe side for prose and code in Latin script.
-CHARS_PER_TOKEN = 3
-# Part of a model's window that is left for its reply.
-REPLY_SHARE = 0.15
+CHARS_PER_TOKEN = 3  # fewer than prose and code in Latin script have
+REPLY_SHARE = 0.15  # of a model's window, left for its reply
 
 
 @dataclass(frozen=True, slots=True)
 class TreeSettings:
-    """What holds for every node of a run.
+    """The settings of every node of a run.
 
     Attributes:
         models: the model of each depth; the last entry serves all deeper levels.
         family_of: chooses the prompt family for a model's name.
-        cut_replies: where a node's reply ends that goes on after its cells.
-        warm_prefixes: whether batches whose prompts share a long beginning send one call first.
-        max_open_repls: how many nodes of one depth may have a REPL at once.
+        cut_replies: the rule by which a node's reply ends after its cells.
+        warm_prefixes: the rule by which a batch with a long shared prefix sends one call first.
+        max_open_repls: nodes of one depth that can have a REPL at once.
     """
 
     models: Sequence[Model]
@@ -46,22 +44,23 @@ class TreeSettings:
     warm_prefixes: WarmRule = "auto"
 
     def within(self, budget: Budget) -> TreeSettings:
-        """The same, no deeper than a budget allows and with as many turns as it does."""
+        """These settings with the depth and the turns that a budget allows."""
         depth = self.max_depth if budget.depth is None else min(self.max_depth, budget.depth)
         return replace(self, max_depth=depth, max_turns=budget.iterations or self.max_turns)
 
     def model_at(self, depth: int) -> Model:
+        """The model of a depth."""
         return self.models[min(depth, len(self.models) - 1)]
 
     def sub_prompt_chars(self, depth: int) -> int:
-        """How many characters a sub-prompt of a node at this depth may have."""
+        """Longest sub-prompt of a node at this depth, in characters."""
         window = self.model_at(depth + 1).window_tokens
         return int(window * (1 - REPLY_SHARE)) * CHARS_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
 class NodeJob:
-    """One node to be driven: where it stands and what it is asked."""
+    """One node to be driven: its place in the tree and its question."""
 
     id: NodeId
     depth: int

@@ -34,8 +34,8 @@ from rlm.ports import Sink
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.runtime.journaling import LeafCache, PastRun, Record, Records
 from rlm.runtime.resources import SHARED, first_provider
-from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
+from rlm.scheduler.scheduler import RunScheduler
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Assembly:
         self.models = SHARED.open_all(named, options.api_key, options.base_url, options.window_tokens)
         self._settings = self._make_settings()
         self._scheduler = partial(
-            Dispatcher,
+            RunScheduler,
             concurrency=options.concurrency,
             call_timeout_s=options.call_timeout_s,
             policy=RetryPolicy(retries=options.retries),

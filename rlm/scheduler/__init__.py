@@ -1,1 +1,1 @@
-"""When a call may leave: slots shared fairly by the nodes of a run, and retries that hold none."""
+"""Scheduling decisions: slots shared fairly by the nodes of a run, pace, and retries."""

@@ -1,4 +1,4 @@
-"""Whether a failed call is worth another attempt, and when. Decides; never waits."""
+"""Retry decisions: which failures are worth another attempt, and after which delay. Decides only: never waits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from rlm.core.errors import (
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``retries`` attempts may follow the first one; ``odd_reply_retries`` where a whole but unusable reply came.
+    """Limits on retries and their delays.
 
-    Delays double from ``first_delay_s`` up to ``max_delay_s``; a provider's Retry-After counts up to ``max_retry_after_s``,
-    and beyond it the call fails instead of waiting.
+    Attributes:
+        retries: attempts that can follow the first one.
+        odd_reply_retries: the same, after a complete but unusable reply.
+        first_delay_s: before the first retry. Delays double from here.
+        max_delay_s: the longest delay without a Retry-After.
+        max_retry_after_s: a call whose provider asks for a longer delay fails instead of waiting.
     """
 
     retries: int = 5
@@ -30,7 +34,12 @@ class RetryPolicy:
 
 
 def plan_retry(error: ModelError, attempt: int, policy: RetryPolicy, jitter: float) -> float | None:
-    """Seconds until the next attempt, or None to give up. ``attempt`` counts from 1; ``jitter`` is from 0 to 1."""
+    """Delay before the next attempt in seconds, or None to give up.
+
+    Args:
+        attempt: the attempt that failed, counted from 1.
+        jitter: from 0 to 1.
+    """
     odd_reply = isinstance(error, EmptyReplyError | MalformedReplyError)
     allowed = min(policy.retries, policy.odd_reply_retries) if odd_reply else policy.retries
     if not error.retryable or attempt > allowed:
@@ -39,12 +48,12 @@ def plan_retry(error: ModelError, attempt: int, policy: RetryPolicy, jitter: flo
         if error.retry_after_s > policy.max_retry_after_s:
             return None
         return error.retry_after_s + jitter * min(1.0, policy.first_delay_s)
-    delay = min(policy.max_delay_s, policy.first_delay_s * 2.0 ** (attempt - 1))
-    return delay * (0.5 + jitter / 2)
+    delay_s = min(policy.max_delay_s, policy.first_delay_s * 2.0 ** (attempt - 1))
+    return delay_s * (0.5 + jitter / 2)
 
 
 def is_pushback(error: ModelError) -> bool:
-    """Whether a failure says that fewer calls should be in flight."""
+    """Return True if the provider asks for fewer calls in flight."""
     return isinstance(error, RateLimitedError | ModelTimeoutError) or (
         isinstance(error, ProviderUnavailableError) and error.status in (503, 529)
     )

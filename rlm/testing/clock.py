@@ -4,7 +4,7 @@ A test that waits an hour takes a millisecond and always ends the same way. Ever
 ``loop.time()``, ``asyncio.sleep``, ``asyncio.timeout``, ``loop.call_later``. The loop asks its selector to wait exactly when no
 callback is ready, so that is the moment to advance the clock.
 
-Real sockets and processes are served, but virtual time does not wait for them: while one is awaited and any timer is set, the
+Real sockets and processes are served, but virtual time does not wait for them. While one is awaited and any timer is set, the
 timer fires first. Tests of real I/O belong on the real clock.
 """
 

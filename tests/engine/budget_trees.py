@@ -26,8 +26,8 @@ from rlm.core.result import Result
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.prompts import default_family
-from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
+from rlm.scheduler.scheduler import RunScheduler
 from rlm.testing import ScriptedCell, ScriptedSandbox, VirtualClock
 
 CELL = "```repl\nrun()\n```"
@@ -179,7 +179,7 @@ class World:
                     max_open_repls=4,
                 ),
                 sandbox=self.sandbox,
-                scheduler=Dispatcher(
+                scheduler=RunScheduler(
                     concurrency=draw.choice((1, 8, 64)),
                     call_timeout_s=call_timeout_s,
                     policy=RetryPolicy(retries=2),

@@ -10,7 +10,7 @@ from rlm.core.question import Question
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.prompts import default_family
-from rlm.scheduler.dispatcher import Dispatcher
+from rlm.scheduler.scheduler import RunScheduler
 from rlm.testing import ScriptedCell, ScriptedModel, ScriptedSandbox, VirtualClock
 
 WINDOW = 6_000
@@ -41,7 +41,7 @@ def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
             question=Question("q", "context"),
             settings=settings,
             sandbox=ScriptedSandbox({"work()": work}),
-            scheduler=Dispatcher(),
+            scheduler=RunScheduler(),
             price_of=lambda _, usage: usage.total_tokens * 1e-6,
             budget=Budget(usd=5.0),
         )

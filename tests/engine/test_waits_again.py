@@ -17,7 +17,7 @@ from rlm.engine.replay.policy import OnDivergence, ReplayPolicy
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
 from rlm.prompts import default_family
-from rlm.scheduler.dispatcher import Dispatcher
+from rlm.scheduler.scheduler import RunScheduler
 from rlm.testing import ScriptedCell, ScriptedModel, ScriptedSandbox, VirtualClock
 
 
@@ -57,7 +57,7 @@ def execute(
             question=Question("q", "context"),
             settings=TreeSettings([model], lambda _: default_family, max_depth=1, max_turns=5, observation_chars=3_000),
             sandbox=ScriptedSandbox({"work()": work}),
-            scheduler=Dispatcher(),
+            scheduler=RunScheduler(),
             price_of=lambda *_: None,
             sinks=[sink],
             past=past,

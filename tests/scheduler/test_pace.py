@@ -1,4 +1,4 @@
-"""Limits a minute, in virtual time."""
+"""Limits on requests and tokens a minute."""
 
 from __future__ import annotations
 
@@ -6,90 +6,77 @@ import asyncio
 
 import pytest
 
-from rlm.core.errors import ModelError
-from rlm.core.ids import NodeId
+from rlm.core.ids import ROOT
 from rlm.core.messages import Message, Reply, Request, Usage
-from rlm.scheduler.dispatcher import Dispatcher
-from rlm.scheduler.pace import Pace
-from rlm.testing import VirtualClock
+from rlm.scheduler.pace import Pace, Pacer, estimate_tokens
+from rlm.scheduler.scheduler import RunScheduler
+from rlm.testing import ScriptedModel, VirtualClock
 
-ROOT = NodeId("0")
+MODEL = ScriptedModel([])
 
 
-class Meter:
-    """A model that notes when calls came, and reports ``tokens`` for each."""
+def times_of(calls: int, *, tokens: int = 10, chars: int = 4, **limits: float) -> list[float]:
+    """Times at which the scheduler sends calls of half a second that use ``tokens`` each."""
+    scheduler = RunScheduler(**limits)  # type: ignore[arg-type]
+    request = Request((Message("user", "x" * chars),), max_output_tokens=tokens)
+    sent: list[float] = []
 
-    name = "scripted:meter"
-    window_tokens = 1_000
-
-    def __init__(self, clock: VirtualClock, tokens: int = 10) -> None:
-        self._clock = clock
-        self._tokens = tokens
-        self.came_at: list[float] = []
-
-    async def ask(self, request: Request) -> Reply:
-        self.came_at.append(self._clock.now())
+    async def call() -> None:
+        slot = await scheduler.acquire(MODEL, request, ROOT)
+        sent.append(asyncio.get_running_loop().time())
         await asyncio.sleep(0.5)
-        return Reply("ok", Usage(1, self._tokens // 2, output_tokens=self._tokens - self._tokens // 2), self.name)
-
-    async def aclose(self) -> None:
-        pass
-
-
-class Silent:
-    decided = False
-
-    def listen(self) -> None: ...
-
-    async def admit(self, attempt: int) -> None: ...
-
-    def sent(self, attempt: int) -> None: ...
-
-    def retried(self, attempt: int, delay_s: float, error: ModelError) -> None: ...
-
-
-def ask_many(calls: int, tokens: int = 10, chars: int = 4, **limits: float) -> list[float]:
-    """When each of the calls reached the model."""
-    clock = VirtualClock()
-    meter = Meter(clock, tokens)
+        slot.succeeded(Reply("ok", Usage(1, tokens // 2, output_tokens=tokens - tokens // 2), MODEL.name))
+        slot.release()
 
     async def main() -> None:
-        dispatcher = Dispatcher(**limits)  # type: ignore[arg-type]
-        request = Request((Message("user", "x" * chars),), max_output_tokens=tokens)
-        await asyncio.gather(*(dispatcher.ask(meter, request, node=ROOT, observer=Silent()) for _ in range(calls)))
+        await asyncio.gather(*(call() for _ in range(calls)))
 
-    clock.run(main())
-    return sorted(meter.came_at)
+    VirtualClock().run(main())
+    return sorted(sent)
 
 
 def most_in_a_minute(times: list[float]) -> int:
     return max(sum(start <= other < start + 60 for other in times) for start in times)
 
 
-def test_requests_a_minute_are_kept_and_used() -> None:
-    times = ask_many(200, requests_per_minute=60)
+def test_requests_a_minute_are_used_and_not_exceeded() -> None:
+    times = times_of(200, requests_per_minute=60)
     assert most_in_a_minute(times) <= 61
     assert times[-1] == pytest.approx(199, abs=1)
 
 
-def test_tokens_a_minute_are_kept_and_corrected_by_what_was_used() -> None:
-    """20 tokens each were feared and 10 used: the calls come as fast as 10 allow once that is known."""
-    times = ask_many(60, tokens=10, chars=36, tokens_per_minute=100)
+def test_token_estimates_are_corrected_by_usage() -> None:
+    """Calls estimated at 20 tokens use 10. Once that is known, they are sent as fast as 10 tokens allow."""
+    times = times_of(60, tokens=10, chars=36, tokens_per_minute=100)
     assert times[-1] < 60 * 20 / 100 * 60
     assert most_in_a_minute(times[20:]) <= 12
 
 
-def test_without_limits_all_leave_at_once() -> None:
-    assert ask_many(50) == [0.0] * 50
+def test_calls_without_limits_leave_at_once() -> None:
+    assert times_of(50) == [0.0] * 50
 
 
-def test_a_quiet_hour_earns_no_more_than_a_burst() -> None:
+def test_each_model_has_its_own_pace() -> None:
+    pacer = Pacer(60, None)
+    request = Request((Message("user", "q"),))
+    assert [pacer.reserve("a", request, 0.0) for _ in range(3)] == [0, 1, 2]
+    assert pacer.reserve("b", request, 0.0) == 0
+
+
+def test_stricter_of_two_limits_counts() -> None:
+    request = Request((Message("user", "q"),), max_output_tokens=99)
+    pacer = Pacer(6_000, 6_000)
+    assert estimate_tokens(request) == 100
+    assert [pacer.reserve("a", request, 0.0) for _ in range(3)] == [0, 1, 2]
+
+
+def test_quiet_hour_earns_no_more_than_a_burst() -> None:
     pace = Pace(60)
     assert pace.reserve(1, 3600) == 0
     assert [pace.reserve(1, 3600) for _ in range(3)] == [1, 2, 3]
 
 
-def test_one_call_larger_than_a_burst_leaves_at_once_and_is_paid_for_by_the_next() -> None:
+def test_call_above_a_burst_delays_the_next() -> None:
     pace = Pace(60)
     assert pace.reserve(30, 0) == 0
     assert pace.reserve(1, 0) == 30

@@ -11,7 +11,7 @@ import pytest
 from rlm.testing.clock import VirtualClock
 
 
-def test_hours_pass_at_once_and_sleepers_wake_in_order() -> None:
+def test_hours_pass_at_once_and_in_order() -> None:
     clock = VirtualClock(start_s=100.0)
     woken: list[tuple[str, float]] = []
 

@@ -1,7 +1,4 @@
-"""One model call on its way: where it stands, what holds its place in the budget, and its events.
-
-It must not know when a call is made, nor what becomes of its reply.
-"""
+"""One model call: its state, its settlement and its events. Knows neither when attempts are made nor what the reply means."""
 
 from __future__ import annotations
 
@@ -19,38 +16,38 @@ from rlm.engine.calling.streaming import FirstText, TurnStream
 from rlm.engine.recorder import Recorder
 from rlm.engine.spending.meter import Meter
 from rlm.engine.spending.reservations import Reservations
-from rlm.ports import Model, OnText
+from rlm.ports import Model
 
 
 @dataclass(frozen=True, slots=True)
 class CallServices:
-    """What the calls of one run are paid from, measured with, and told to."""
+    """Budget, meter and event recorder, shared by a run's calls."""
 
-    holds: Reservations
+    reservations: Reservations
     meter: Meter
     recorder: Recorder
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """Implements CallObserver: pays for the call attempt by attempt, and turns what the scheduler tells of it into events.
+    """One call, over all its attempts. Every attempt is reserved at its worst case, and then settled:
 
-    An attempt that was turned away costs nothing; one that failed with a bill costs that; one that was sent and then cut off
-    (a timeout, a broken connection, a cancellation) counts with its whole hold, because nobody says what it cost.
+    - as free, if it was never sent or the provider turned it away;
+    - as billed, if its usage was reported;
+    - as assumed at its whole reservation, if it was sent and then cut off (a timeout, a broken connection, a cancellation).
 
-    Thousands wait at once, and everything that each of them holds is what the garbage collector walks through: so there is one
-    object for all of it.
+    Thousands of calls wait at once, and the garbage collector walks through everything they hold. So each is a single object.
 
     Attributes:
-        need: what it asks of the budget, and every further attempt again.
-        cell, batch, key: of a leaf call, as in ``CallStarted``.
-        limit: what makes a turn a node's last one.
-        hearing: who hears the reply while it arrives.
-        hold: what is held for it now.
-        started: the event that it began with.
+        need: the budget that each attempt reserves.
+        cell, batch, key, prefetched: of a leaf call, as in ``CallStarted``.
+        limit: the limit that makes a turn the node's last one.
+        listener: reads the reply while it streams.
+        hold: the reservation of the current attempt.
+        started: the call's first event.
     """
 
-    till: CallServices
+    services: CallServices
     model: Model
     request: Request
     need: Need
@@ -62,16 +59,30 @@ class Call:
     key: str = ""
     limit: str | None = None
     prefetched: bool = False
-    hearing: TurnStream | FirstText | None = None
+    listener: TurnStream | FirstText | None = None
     hold: Hold | None = None
     started: CallStarted = field(init=False)
     _in_flight: bool = False
     _billed: bool = False
 
-    # What becomes of the call as a whole.
+    @property
+    def is_accepted(self) -> bool:
+        """True once a streamed reply was accepted before its end: the call is not retried, even if the stream breaks off."""
+        return self.listener is not None and self.listener.accepted
 
-    def begin(self) -> None:
-        recorder, request = self.till.recorder, self.request
+    # The steps of a call, in order.
+
+    async def reserve(self) -> None:
+        """Reserve the worst case of the next attempt.
+
+        Raises:
+            BudgetExceededError: it does not fit the budget, and no call in flight could free enough.
+        """
+        self.hold = await self.services.reservations.reserve(self.need)
+
+    def start(self) -> None:
+        """Emit the call's first event, and have its worst case on record soon."""
+        recorder, request = self.services.recorder, self.request
         self.started = recorder.emit(
             CallStarted,
             self.node,
@@ -87,11 +98,42 @@ class Call:
             limit=self.limit,
             prefetched=self.prefetched,
         )
-        recorder.flush_soon()  # what it may cost
+        recorder.flush_soon()
 
-    def reply(self, reply: Reply, cost_usd: float | None, *, cached: bool = False, billed: bool = True) -> None:
-        """Tells of a reply."""
-        recorder, started = self.till.recorder, self.started
+    def send(self, attempt: int) -> None:
+        """Mark the attempt as sent. Attempts count from 1."""
+        self._in_flight = True
+        self.services.recorder.emit(CallSent, self.node, call=self.id, attempt=attempt)
+
+    def retry(self, error: ModelError, attempt: int, delay_s: float) -> None:
+        """Settle a failed attempt that is followed by another."""
+        self._settle_failure(error, NOTHING)
+        reason = f"{type(error).__name__}: {error}"
+        self.services.recorder.emit(
+            CallRetried, self.node, call=self.id, attempt=attempt, delay_s=delay_s, reason=reason
+        )
+
+    def succeed(self, reply: Reply) -> None:
+        """Settle the reply. If its text was accepted earlier, only the bill is emitted."""
+        usd, cost = self.services.meter.cost(self.model.name, reply.usage, reply.cost_usd)
+        if self.is_accepted:
+            emit_billed(self.services.recorder, self.started, reply.usage, usd)
+        self._settle(cost)
+        if not self.is_accepted:
+            self.emit_reply(reply, usd)
+
+    def fail(self, error: BaseException) -> None:
+        """Settle the last attempt and emit the failure. A free failure still counts as one call, so that loops end."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        self._settle_failure(error, NOTHING if self._billed or cancelled else Amounts(calls=1))
+        if not self.is_accepted:
+            text = error.text if isinstance(error, TruncatedReplyError) else ""
+            message = str(error) or "stopped before its reply came"
+            emit_failed(self.services.recorder, self.started, type(error).__name__, message, text)
+
+    def emit_reply(self, reply: Reply, cost_usd: float | None, *, cached: bool = False, billed: bool = True) -> None:
+        """Emit a reply. ``billed`` is False if its cost is not known yet."""
+        recorder, started = self.services.recorder, self.started
         recorder.emit(
             CallReplied,
             started.node,
@@ -103,65 +145,24 @@ class Call:
             billed=billed,
         )
 
-    def fail(self, error: BaseException) -> None:
-        """It has no reply: pays for its last attempt. A call that was free still counts as one, so that loops end."""
-        cancelled = isinstance(error, asyncio.CancelledError)
-        self._pay(error, NOTHING if self._billed or cancelled else Amounts(calls=1))
-        if not self.decided:
-            kind, text = type(error).__name__, error.text if isinstance(error, TruncatedReplyError) else ""
-            tell_failure(self.till.recorder, self.started, kind, str(error) or "stopped before its reply came", text)
+    # Settlement.
 
-    # See ``rlm.ports.CallObserver``.
-
-    @property
-    def decided(self) -> bool:
-        return self.hearing is not None and self.hearing.decided
-
-    def listen(self) -> OnText | None:
-        return None if self.hearing is None else self.hearing.listen()
-
-    async def admit(self, attempt: int) -> None:
-        """Each attempt has a hold of its own; the first one's was there before the call began."""
-        if self.hold is None:
-            self.hold = await self.till.holds.take(self.need)
-
-    def sent(self, attempt: int) -> None:
-        self._in_flight = True
-        self.till.recorder.emit(CallSent, self.node, call=self.id, attempt=attempt)
-
-    def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
-        self._pay(error, NOTHING)
-        reason = f"{type(error).__name__}: {error}"
-        self.till.recorder.emit(CallRetried, self.node, call=self.id, attempt=attempt, delay_s=delay_s, reason=reason)
-
-    # Its bill.
-
-    def settle(self, reply: Reply) -> float | None:
-        """Pays for the reply; returns its price in dollars, where it has one."""
-        usd, cost = self.till.meter.cost(self.model.name, reply.usage, reply.cost_usd)
-        self._settle(cost)
-        return usd
-
-    def settle_later(self, reply: Reply) -> None:
-        """Pays for a reply that was taken before it was whole."""
-        usd, cost = self.till.meter.cost(self.model.name, reply.usage, reply.cost_usd)
-        tell_bill(self.till.recorder, self.started, reply.usage, usd)
-        self._settle(cost)
-
-    def _pay(self, error: BaseException, if_free: Amounts) -> None:
+    def _settle_failure(self, error: BaseException, if_free: Amounts) -> None:
+        """Settle an attempt without a reply. ``if_free`` is counted if it cost nothing."""
         if self.hold is None:
             return
+        recorder = self.services.recorder
         usage = error.usage if isinstance(error, ModelError) else None
         if usage is not None:
-            usd, cost = self.till.meter.cost(self.model.name, usage)
-            tell_bill(self.till.recorder, self.started, usage, usd)
+            usd, cost = self.services.meter.cost(self.model.name, usage)
+            emit_billed(recorder, self.started, usage, usd)
             self._settle(cost)
-        elif not self._in_flight or (isinstance(error, ModelError) and is_unbilled(error) and not self.decided):
+        elif not self._in_flight or (isinstance(error, ModelError) and is_unbilled(error) and not self.is_accepted):
             if if_free.calls:
-                tell_bill(self.till.recorder, self.started, Usage(), 0.0)
+                emit_billed(recorder, self.started, Usage(), 0.0)
             self._settle(if_free)
         else:
-            tell_bill(self.till.recorder, self.started, Usage(calls=int(self.decided)), 0.0, self.hold.worst)
+            emit_billed(recorder, self.started, Usage(calls=int(self.is_accepted)), 0.0, self.hold.worst)
             self._settle(self.hold.worst, assumed=True)
 
     def _settle(self, cost: Amounts, *, assumed: bool = False) -> None:
@@ -169,13 +170,13 @@ class Call:
         self._in_flight = False
         if hold is not None:
             self._billed = self._billed or assumed or cost.tokens > 0
-            self.till.holds.settle(hold, cost, assumed=assumed)
+            self.services.reservations.settle(hold, cost, assumed=assumed)
 
 
-def tell_bill(
+def emit_billed(
     recorder: Recorder, call: CallStarted, usage: Usage, cost_usd: float | None, assumed: Amounts = NOTHING
 ) -> None:
-    """Tells what a call did cost that has no reply, or not yet; ``assumed`` is the most it can have cost where nobody knows."""
+    """Emit the cost of a call without a reply, or after its reply. ``assumed`` is its worst case if nothing was reported."""
     recorder.emit(
         CallBilled,
         call.node,
@@ -187,7 +188,7 @@ def tell_bill(
     )
 
 
-def tell_failure(recorder: Recorder, call: CallStarted, error: str, message: str, text: str = "") -> None:
-    """Tells that a call ended without a reply."""
+def emit_failed(recorder: Recorder, call: CallStarted, error: str, message: str, text: str = "") -> None:
+    """Emit the end of a call without a reply. ``text`` is the part of a truncated reply."""
     elapsed_s = recorder.at_s - call.at_s
     recorder.emit(CallFailed, call.node, call=call.call, error=error, message=message, elapsed_s=elapsed_s, text=text)

@@ -1,124 +1,152 @@
-"""Makes the model calls of a run. Turns of nodes and leaf calls are made alike, but that a turn may be taken while it still
-arrives: it is then one event, and its bill, when the stream has ended, another."""
+"""Makes the model calls of a run. Node turns and leaf calls share one path, ``make_call``.
+
+A turn can be accepted before its stream ends. Its reply is then one event, and its bill at the end of the stream another.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 from rlm.core.endings import CutRule, thinks_aloud
-from rlm.core.events import AnyEvent, CallStarted
-from rlm.core.messages import Reply, Request, Usage
+from rlm.core.errors import ModelError, ModelTimeoutError
+from rlm.core.messages import Reply, Usage
+from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import Call, CallServices
 from rlm.engine.calling.streaming import FirstText, StreamDrain, TurnStream
-from rlm.ports import AnswerCache, Scheduler, can_stream
+from rlm.ports import Scheduler, can_stream
 
 
 class Caller:
-    """Makes the calls of one run."""
+    """Makes the calls of one run. ``drain`` holds the accepted turns whose streams still go on."""
 
-    def __init__(self, scheduler: Scheduler, till: CallServices, cache: CountingCache | None = None) -> None:
-        self._cache = cache
+    def __init__(self, scheduler: Scheduler, services: CallServices, cache: CountingCache | None = None) -> None:
         self._scheduler = scheduler
-        self.till = till
-        self.recorder = till.recorder
-        self.holds = till.holds
-        self.meter = till.meter
-        self.rests = StreamDrain()
+        self._cache = cache
+        self.services = services
+        self.recorder = services.recorder
+        self.reservations = services.reservations
+        self.meter = services.meter
+        self.drain = StreamDrain()
 
-    def ask(self, call: Call, first_word: asyncio.Event | None = None) -> Coroutine[Any, Any, Reply]:
-        """A whole reply. Whatever becomes of the call, what it costs is counted. ``first_word`` is set when the reply begins.
+    def ask(self, call: Call, first_text: asyncio.Event | None = None) -> Coroutine[Any, Any, Reply]:
+        """Return a complete reply, from the cache if it is there. ``first_text`` is set when the reply starts to stream.
 
         Raises:
-            BudgetExceededError: before anything is sent, or in place of a further attempt.
-            ModelError: after all attempts.
+            BudgetExceededError: before anything is sent, or in place of a retry.
+            ModelError: the last attempt's.
         """
-        if first_word is not None:
-            call.hearing = FirstText(first_word)
+        if first_text is not None:
+            call.listener = FirstText(first_text)
         if self._cache is not None and call.cell is not None:
             return self._ask_cache(self._cache, call)
-        return self._ask(call)
+        return make_call(call, self._scheduler)
 
     async def _ask_cache(self, cache: CountingCache, call: Call) -> Reply:
         occurrence = cache.count(call.model.name, call.request)
-        known = await cache.get(call.model, call.request, occurrence)
-        if known is None:
-            reply = await self._ask(call)
+        cached = await cache.get(call.model, call.request, occurrence)
+        if cached is None:
+            reply = await make_call(call, self._scheduler)
             cache.put(call.model, call.request, occurrence, reply)
             return reply
-        call.begin()  # an answer from an earlier run is seen as a call, and free
-        call.reply(known, 0.0, cached=True)
-        return known
+        call.start()  # an answer from an earlier run is a call in the record, and free
+        call.emit_reply(cached, 0.0, cached=True)
+        return cached
 
     async def ask_turn(
-        self, call: Call, *, rule: CutRule = "never", billed: Callable[[Reply], None] = lambda _: None
+        self, call: Call, *, rule: CutRule = "never", on_billed: Callable[[Reply], None] = lambda _: None
     ) -> Reply:
-        """As ``ask``, for a node's turn: its reply is taken as soon as it is known where it ends, by ``rule``.
+        """Return a node turn's reply as soon as its end is known by ``rule``.
 
-        What then still comes is read beside whatever the turn goes on with; the slot and the hold are kept until it has ended.
-        ``usage`` of the reply is empty in that case, and ``billed`` is told the reply with its usage later.
+        The rest of its stream is then read in the background, with its slot and reservation held until it ends. The reply has
+        no usage in that case. ``on_billed`` receives it later with its usage.
+
+        Raises:
+            BudgetExceededError, ModelError: as ``ask``.
         """
         model = call.model
         if rule == "never" or not can_stream(model):
-            return await self._ask(call)
-        taken: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+            return await make_call(call, self._scheduler)
+        accepted: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-        def take(text: str) -> None:
+        def accept(text: str) -> None:
             reply = Reply(text, Usage(), model.name)
-            call.reply(reply, 0.0, billed=False)
-            if not taken.done():
-                taken.set_result(reply)
+            call.emit_reply(reply, 0.0, billed=False)
+            if not accepted.done():
+                accepted.set_result(reply)
 
-        def bill(reply: Reply) -> None:
-            billed(replace(reply, text=taken.result().text))
+        async def read_to_end() -> Reply:
+            reply = await make_call(call, self._scheduler)
+            if accepted.done():
+                on_billed(replace(reply, text=accepted.result().text))
+            return reply
 
-        call.hearing = TurnStream(rule, thinking=thinks_aloud(model.name, call.request.messages), decide=take)
-        task = asyncio.create_task(self._ask(call, bill))
+        call.listener = TurnStream(rule, thinking=thinks_aloud(model.name, call.request.messages), on_accept=accept)
+        task = asyncio.create_task(read_to_end())
         try:
-            await asyncio.wait((task, taken), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, accepted), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             raise
-        if not taken.done():
+        if not accepted.done():
             return await task
-        self.rests.add(task)
-        return taken.result()
-
-    async def _ask(self, call: Call, billed: Callable[[Reply], None] | None = None) -> Reply:
-        call.hold = await self.holds.take(call.need)
-        call.begin()
-        try:
-            reply = await self._scheduler.ask(call.model, call.request, node=call.node, observer=call)
-        except BaseException as error:
-            call.fail(error)
-            raise
-        if billed is not None and call.decided:
-            call.settle_later(reply)
-            billed(reply)
-            return reply
-        call.reply(reply, call.settle(reply))
-        return reply
+        self.drain.add(task)
+        return accepted.result()
 
 
-class CountingCache:
-    """A cache, with the count of equal requests of one run: asking the same five times takes five answers, not one.
+async def make_call(call: Call, scheduler: Scheduler) -> Reply:
+    """Make attempts until one replies or no retry is worth it. Each reserves, takes a slot, asks, and settles.
 
-    ``past`` is what of the run is on record: what was asked then is counted too, so that it does not get its own answers.
+    A call that waits for budget or for a retry holds no slot.
+
+    Raises:
+        BudgetExceededError: nothing was sent, or a retry does not fit the budget.
+        ModelError: the last attempt's.
     """
+    await call.reserve()
+    call.start()
+    attempt = 0
+    try:
+        while True:
+            attempt += 1
+            slot = await scheduler.acquire(call.model, call.request, call.node)
+            try:
+                call.send(attempt)
+                reply = await make_attempt(call, scheduler.call_timeout_s)
+            except ModelError as error:
+                delay_s = slot.failed(error, attempt)
+                if delay_s is None or call.is_accepted:
+                    raise
+                call.retry(error, attempt, delay_s)
+            else:
+                slot.succeeded(reply)
+                call.succeed(reply)
+                return reply
+            finally:
+                slot.release()
+            await asyncio.sleep(delay_s)
+            await call.reserve()
+    except BaseException as error:
+        call.fail(error)
+        raise
 
-    def __init__(self, cache: AnswerCache, past: Sequence[AnyEvent] = ()) -> None:
-        self.get = cache.get
-        self.put = cache.put
-        self._asked = Counter[tuple[str, Request]]()
-        asked = {event.call: event for event in past if isinstance(event, CallStarted) and event.cell is not None}
-        for event in asked.values():
-            self.count(event.model, event.request)
 
-    def count(self, model: str, request: Request) -> int:
-        key = (model, replace(request, schema=None, depth=0, cache_key=str(request.schema)))
-        self._asked[key] += 1
-        return self._asked[key]
+async def make_attempt(call: Call, timeout_s: float) -> Reply:
+    """Ask the model once, streamed if a listener needs the text before the reply is complete.
+
+    Raises:
+        ModelError: no usable reply, or none within ``timeout_s``.
+    """
+    model = call.model
+    try:
+        async with asyncio.timeout(timeout_s):
+            if call.listener is not None and can_stream(model):
+                return await model.stream(call.request, call.listener.start_attempt())
+            return await model.ask(call.request)
+    except TimeoutError:
+        raise ModelTimeoutError(
+            f"{model.name} did not reply within {timeout_s:g} s. Allow more with call_timeout_s.", model=model.name
+        ) from None

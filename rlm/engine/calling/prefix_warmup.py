@@ -1,11 +1,11 @@
-"""Batches whose prompts share a long beginning: one call is sent first, and the others when it has begun to answer.
+"""Prefix warm-up: of a batch whose prompts share a long prefix, one call is sent first, and the others once it starts to reply.
 
-By then its provider has the beginning in its prefix cache, and reads it there for the others at a tenth of the price; sent all
-at once, every one of them would pay for it in full. It costs the batch the time to one call's first token, and no more: what
-cannot tell when it begins to answer is not waited for, and nobody waits longer than ``PATIENCE_S``.
+By then the provider's prefix cache holds the prefix, and the others read it at a tenth of the price. Sent all at once, every one
+of them would pay for it in full. The batch loses the time to one call's first token, and never more than ``MAX_WAIT_S``. A model
+that does not stream its first token is not waited for.
 
-It must not know how calls are made, nor which providers there are: a model says in ``prefix_tokens`` from how many tokens on it
-caches a beginning (0: never to any use); of one that does not say so, it is learned from the cached tokens that it reports.
+It knows neither how calls are made nor which providers exist. A model gives the shortest prefix that it caches in
+``prefix_tokens`` (0: none). If it does not, the cached tokens that it reports show that it caches.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from rlm.ports import Model, can_stream
 
 WarmRule: TypeAlias = Literal["auto", "always", "never"]
 
-COMMON_TOKENS = 1024  # the least that most providers cache
-CHARS_PER_TOKEN = 5  # more than most texts have, so that what we count as long enough is
-MIN_CALLS = 3  # of a batch: for fewer the wait is not worth it
-PATIENCE_S = 10.0  # for a first token; a prompt that fills a window takes some seconds
-FRAME_S = 0.005  # prompts so large that each has a frame of its own come one after the other
-KEPT_BATCHES = 256
+COMMON_TOKENS = 1024  # the shortest prefix that most providers cache
+CHARS_PER_TOKEN = 5  # more than most texts have, so that a prefix counted as long enough is
+MIN_CALLS = 3  # of a batch: for fewer the wait costs more than it saves
+MAX_WAIT_S = 10.0  # for a first token; a prompt that fills a window takes some seconds
+FRAME_S = 0.005  # large prompts arrive in one frame each, one after the other
+MAX_BATCHES = 256
 
 
 @dataclass(slots=True)
 class _Batch:
-    """``prefix`` is what its prompts share, empty where they share too little; known once ``decided`` is set."""
+    """A batch of calls. ``prefix`` is the prefix they share, or empty if it is too short. It is valid once ``decided`` is set."""
 
     prompts: list[str] = field(default_factory=list)
     prefix: str = ""
@@ -41,61 +41,61 @@ class _Batch:
 
 
 @dataclass(slots=True)
-class Ticket:
-    """One call's place in its batch.
+class WarmupTicket:
+    """The place of one call in its batch.
 
     Attributes:
-        shared_chars: how much of its prompt others of the batch have as well, where that is worth a cache.
-        first_word: for the call that goes first, to be called when its reply begins; else None.
+        shared_chars: length of the prefix shared with the batch; 0 if it is not worth caching.
+        first_text: for the first call of the batch, an event to set when its reply starts; otherwise None.
         reply: to be set to the call's reply.
     """
 
     shared_chars: int = 0
-    first_word: asyncio.Event | None = None
+    first_text: asyncio.Event | None = None
     reply: Reply | None = None
 
 
-class Warming:
+class PrefixWarmup:
     """The batches of one run."""
 
-    def __init__(self, rule: WarmRule = "auto", *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, rule: WarmRule = "auto", *, max_wait_s: float = MAX_WAIT_S) -> None:
         self._rule = rule
-        self._patience_s = patience_s
+        self._max_wait_s = max_wait_s
         self._batches: dict[Hashable, _Batch] = {}
-        self._caches: set[str] = set()  # names of models that have reported cached tokens
-        self._silent: set[str] = set()  # those that did not tell when they began to answer
+        self._caching: set[str] = set()  # models that reported cached tokens
+        self._not_streaming: set[str] = set()  # models whose first call replied without streaming its first token
 
-    def concerns(self, model: Model, prompt: str) -> bool:
-        """Whether a call of a batch may be worth warming for; ``join`` costs more than the rest of most calls' way here."""
-        min_chars = CHARS_PER_TOKEN * self._least_tokens(model)
+    def applies(self, model: Model, prompt: str) -> bool:
+        """Return True if a call of a batch should ``join``, which costs more than the rest of most calls' way here."""
+        min_chars = CHARS_PER_TOKEN * self._min_tokens(model)
         return 0 < min_chars <= len(prompt)
 
-    def learn(self, model: Model, reply: Reply) -> None:
-        """What a reply tells of its model's cache."""
+    def observe(self, model: Model, reply: Reply) -> None:
+        """Learn from a reply's usage that its model caches prefixes."""
         if reply.usage.cached_tokens:
-            self._caches.add(model.name)
+            self._caching.add(model.name)
 
     @asynccontextmanager
-    async def join(self, model: Model, batch: Hashable, prompt: str) -> AsyncIterator[Ticket]:
-        """Waits until this call may go; what is inside makes it."""
-        ticket = Ticket()
+    async def join(self, model: Model, batch: Hashable, prompt: str) -> AsyncIterator[WarmupTicket]:
+        """Wait until this call can be sent. The body of the ``async with`` makes it."""
+        ticket = WarmupTicket()
         if batch in self._batches:
             await self._follow(self._batches[batch], prompt, ticket)
             yield ticket
         else:
-            async with self._lead(model, batch, prompt, CHARS_PER_TOKEN * self._least_tokens(model), ticket):
+            async with self._lead(model, batch, prompt, CHARS_PER_TOKEN * self._min_tokens(model), ticket):
                 yield ticket
 
-    def _least_tokens(self, model: Model) -> int:
-        """Of a shared beginning that is worth it; 0 where none is."""
-        known: int | None = getattr(model, "prefix_tokens", None)
-        if self._rule == "never" or known == 0 or not can_stream(model) or model.name in self._silent:
+    def _min_tokens(self, model: Model) -> int:
+        """Shortest prefix of a model that is worth a warm-up; 0 if none is."""
+        prefix_tokens: int | None = getattr(model, "prefix_tokens", None)
+        if self._rule == "never" or prefix_tokens == 0 or not can_stream(model) or model.name in self._not_streaming:
             return 0
-        if known is None and self._rule == "auto" and model.name not in self._caches:
+        if prefix_tokens is None and self._rule == "auto" and model.name not in self._caching:
             return 0
-        return known or COMMON_TOKENS
+        return prefix_tokens or COMMON_TOKENS
 
-    async def _follow(self, batch: _Batch, prompt: str, ticket: Ticket) -> None:
+    async def _follow(self, batch: _Batch, prompt: str, ticket: WarmupTicket) -> None:
         if not batch.decided.is_set():
             batch.prompts.append(prompt)
         await batch.decided.wait()
@@ -105,16 +105,16 @@ class Warming:
 
     @asynccontextmanager
     async def _lead(
-        self, model: Model, key: Hashable, prompt: str, min_chars: int, ticket: Ticket
+        self, model: Model, key: Hashable, prompt: str, min_chars: int, ticket: WarmupTicket
     ) -> AsyncIterator[None]:
         batch = self._batches[key] = _Batch([prompt])
-        if len(self._batches) > KEPT_BATCHES:
+        if len(self._batches) > MAX_BATCHES:
             del self._batches[next(iter(self._batches))]
         try:
-            await asyncio.sleep(0)  # the others of its frame
+            await asyncio.sleep(0)  # lets the other calls of its frame join
             if len(batch.prompts) < MIN_CALLS:
                 await asyncio.sleep(FRAME_S)
-            batch.prefix = shared_beginning(batch.prompts) if len(batch.prompts) >= MIN_CALLS else ""
+            batch.prefix = shared_prefix(batch.prompts) if len(batch.prompts) >= MIN_CALLS else ""
             if len(batch.prefix) < min_chars:
                 batch.prefix = ""
         finally:
@@ -124,22 +124,23 @@ class Warming:
             yield
             return
         ticket.shared_chars = len(batch.prefix)
-        ticket.first_word = asyncio.Event()
-        watcher = asyncio.create_task(self._release(batch, ticket.first_word))
+        ticket.first_text = asyncio.Event()
+        watcher = asyncio.create_task(self._release(batch, ticket.first_text))
         try:
             yield
         finally:
-            answered = ticket.reply is not None and ticket.reply.usage.calls > 0  # else it came from a cache of our own
-            if answered and not ticket.first_word.is_set():
-                self._silent.add(model.name)
-            batch.warm = batch.warm or answered
+            # Usage without a call is a reply from the answer cache, which says nothing about the model.
+            replied = ticket.reply is not None and ticket.reply.usage.calls > 0
+            if replied and not ticket.first_text.is_set():
+                self._not_streaming.add(model.name)
+            batch.warm = batch.warm or replied
             watcher.cancel()
             batch.released.set()
 
-    async def _release(self, batch: _Batch, first_word: asyncio.Event) -> None:
+    async def _release(self, batch: _Batch, first_text: asyncio.Event) -> None:
         try:
-            async with asyncio.timeout(self._patience_s):
-                await first_word.wait()
+            async with asyncio.timeout(self._max_wait_s):
+                await first_text.wait()
             batch.warm = True
         except TimeoutError:
             pass
@@ -147,8 +148,11 @@ class Warming:
             batch.released.set()
 
 
-def shared_beginning(prompts: list[str]) -> str:
-    """What all begin with, up to the end of a word. The least and the greatest of them share no more than all do."""
+def shared_prefix(prompts: list[str]) -> str:
+    """The common prefix of all prompts, up to the end of a word.
+
+    The least and the greatest prompt share no more than all of them do, so only these two are compared.
+    """
     low, high = min(prompts), max(prompts)
     fits, too_long = 0, min(len(low), len(high)) + 1
     while too_long - fits > 1:

@@ -1,7 +1,7 @@
-"""Hears a node's reply while it arrives, up to its end; and looks after what is then still to come: the rest of the stream, read
-for the usage that bills it, while the cells of the reply already run.
+"""Streamed replies: finds the end of a turn while it arrives, and drains the rest of its stream in the background.
 
-It must not know how a call is paid for, nor what a turn becomes.
+The rest is read for the usage that bills it, while the cells of the reply already run. It knows neither how a call is paid nor
+what becomes of a turn.
 """
 
 from __future__ import annotations
@@ -11,76 +11,83 @@ from collections.abc import Callable
 
 from rlm.core.endings import CutRule, EndFinder
 from rlm.core.messages import Reply
+from rlm.ports import OnText
 
-# After a run's end its streams may last so long; no longer than waiting for whole replies would have.
-LAST_WORDS_S = 5.0
+# Streams that outlive their run get this long, which is no longer than waiting for complete replies would have taken.
+DRAIN_TIMEOUT_S = 5.0
 
 
 class TurnStream:
-    """Hears one call. ``decide`` is told the text as soon as it is known where it ends, before any more of it arrives."""
+    """Reads the stream of one call and accepts its text once its end is known.
 
-    def __init__(self, rule: CutRule, *, thinking: bool, decide: Callable[[str], None]) -> None:
+    ``on_accept`` receives the text up to that end, before more of the stream is read.
+    """
+
+    def __init__(self, rule: CutRule, *, thinking: bool, on_accept: Callable[[str], None]) -> None:
         self._rule = rule
-        self._is_thinking = thinking
-        self._decide = decide
-        self.decided = False
+        self._thinking = thinking
+        self._on_accept = on_accept
+        self.accepted = False
 
-    def listen(self) -> Callable[[str], bool]:
-        """For one attempt: what an earlier one had said is forgotten."""
-        finder, pieces = EndFinder(self._rule, thinking=self._is_thinking), list[str]()
+    def start_attempt(self) -> OnText:
+        """Return the reader of a new attempt. It starts without the text of earlier ones."""
+        finder, pieces = EndFinder(self._rule, thinking=self._thinking), list[str]()
 
-        def hear(piece: str) -> bool:
-            if not self.decided:
+        def on_text(piece: str) -> bool:
+            if not self.accepted:
                 pieces.append(piece)
                 end = finder.feed(piece)
                 if end is not None:
-                    self.decided = True
-                    self._decide("".join(pieces)[:end])
-            return self.decided
+                    self.accepted = True
+                    self._on_accept("".join(pieces)[:end])
+            return self.accepted
 
-        return hear
+        return on_text
 
 
 class FirstText:
-    """Hears no more than that a reply begins."""
+    """Sets an event when a reply starts, and accepts nothing early."""
 
-    decided = False
+    accepted = False
 
-    def __init__(self, begins: asyncio.Event) -> None:
-        self._begins = begins
+    def __init__(self, started: asyncio.Event) -> None:
+        self._started = started
 
-    def listen(self) -> Callable[[str], bool]:
-        def hear(_piece: str) -> bool:
-            self._begins.set()
+    def start_attempt(self) -> OnText:
+        """Return the reader of a new attempt."""
+
+        def on_text(_piece: str) -> bool:
+            self._started.set()
             return False
 
-        return hear
+        return on_text
 
 
 class StreamDrain:
-    """Calls of one run whose reply was taken and whose stream goes on. Each ends by itself and pays for itself."""
+    """Accepted turns of one run whose streams still go on. Each ends and settles by itself."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Reply]] = set()
 
     def add(self, task: asyncio.Task[Reply]) -> None:
+        """Hold a task until its stream ends."""
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._discard)
 
-    async def end(self, patience_s: float) -> None:
-        """Waits for them, and breaks off those that take too long: they count with what they can have cost at most."""
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for the streams, then cancel those that remain. A cancelled one is settled at its whole reservation."""
         tasks = list(self._tasks)
         if not tasks:
             return
         try:
-            if patience_s:
-                await asyncio.wait(tasks, timeout=patience_s)
+            if timeout_s:
+                await asyncio.wait(tasks, timeout=timeout_s)
         finally:
             for task in tasks:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _forget(self, task: asyncio.Task[Reply]) -> None:
+    def _discard(self, task: asyncio.Task[Reply]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # it was paid for; nobody waits for it
+            task.exception()  # settled already; retrieved so that asyncio does not report it

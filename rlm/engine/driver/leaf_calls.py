@@ -18,7 +18,7 @@ from rlm.core.plain import dump_json
 from rlm.core.subcalls import ModelQuery
 from rlm.engine.calling.call import Call
 from rlm.engine.calling.caller import Caller
-from rlm.engine.calling.prefix_warmup import Warming
+from rlm.engine.calling.prefix_warmup import PrefixWarmup
 from rlm.engine.driver.subcall_site import SubcallSite
 from rlm.engine.settings import TreeSettings
 from rlm.ports import Model
@@ -31,7 +31,7 @@ class LeafCaller:
         self._settings = settings
         self._caller = caller
         self._replays = replays
-        self._warming = Warming(settings.warm_prefixes)
+        self._warmup = PrefixWarmup(settings.warm_prefixes)
 
     async def ask(self, site: SubcallSite, query: ModelQuery, model: Model) -> Reply:
         """Asks a model one query.
@@ -47,15 +47,15 @@ class LeafCaller:
         prompt = leaf_prompt(query)
         call = self._call(site, query, model, prompt)
         # A reply in JSON is not streamed, so it has no first word to wait for.
-        if site.batch is None or query.schema is not None or not self._warming.concerns(model, prompt):
+        if site.batch is None or query.schema is not None or not self._warmup.applies(model, prompt):
             reply = await self._caller.ask(call)
         else:
             batch = (site.node.id, place.turn, place.cell, site.batch)
-            async with self._warming.join(model, batch, prompt) as ticket:
+            async with self._warmup.join(model, batch, prompt) as ticket:
                 if ticket.shared_chars:
                     call.request = replace(call.request, shared_chars=ticket.shared_chars)
-                reply = ticket.reply = await self._caller.ask(call, ticket.first_word)
-        self._warming.learn(model, reply)
+                reply = ticket.reply = await self._caller.ask(call, ticket.first_text)
+        self._warmup.observe(model, reply)
         return reply
 
     def _call(self, site: SubcallSite, query: ModelQuery, model: Model, prompt: str) -> Call:
@@ -72,7 +72,7 @@ class LeafCaller:
         if query.prefetched:
             need = replace(need, ahead=True)
         return Call(
-            self._caller.till,
+            self._caller.services,
             model,
             request,
             need,

@@ -93,7 +93,7 @@ class Tree:
                     while not isinstance(action, Finish):
                         node, action = step(node, await self._perform(job, repl, node, action, count))
                 finally:
-                    self._caller.holds.keep(job.id, NOTHING)
+                    self._caller.reservations.retain_for_last_turn(job.id, NOTHING)
                     await repl.aclose()
                 if job.parent is None and action.error is None and action.limit is None:
                     action = replace(action, limit=self._limit_met())
@@ -155,7 +155,7 @@ class Tree:
 
     def _limit_met(self) -> str | None:
         """Returns the limit that left work undone although the root answered as usual."""
-        return self._limits.stop.limit or next(iter(self._caller.holds.refused), None)
+        return self._limits.stop.limit or next(iter(self._caller.reservations.refused), None)
 
     # The actions of a node.
 

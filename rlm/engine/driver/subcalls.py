@@ -77,7 +77,7 @@ class SubcallServer:
         """Counts the refused prefetches of a finished cell, but only those that the cell reached."""
         prefetched = self._prefetched.pop((node, cell.turn, cell.number), None)
         if prefetched is not None:
-            self._caller.holds.refused.update(
+            self._caller.reservations.refused.update(
                 limit for rank, limit in prefetched.refused.items() if rank < result.prefetches_used
             )
 

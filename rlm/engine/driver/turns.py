@@ -69,15 +69,13 @@ class Turns:
             if error.ends_run:
                 raise
             if isinstance(error, TruncatedReplyError):
-                count.counted(action.messages, error.text, error.usage or Usage())
+                count.record(action.messages, error.text, error.usage or Usage())
             return AskFailed(error)
-        count.counted(action.messages, reply.text, reply.usage)
-        if (
-            not action.last and reply.usage.input_tokens
-        ):  # plans, which are programs in place of a model, count no tokens
-            self._caller.holds.keep(job.id, meter.kept_after(job.model, reply.usage))
+        count.record(action.messages, reply.text, reply.usage)
+        if not action.last and reply.usage.input_tokens:  # plans, programs in place of a model, count no tokens
+            self._caller.reservations.retain_for_last_turn(job.id, meter.last_turn_after(job.model, reply.usage))
         if self._deadline is not None and job.parent is None and recorded is None:
-            self._deadline.turn_took(self._recorder.at_s - began)
+            self._deadline.record_turn(self._recorder.at_s - began)
         return Replied(reply.text, reply.usage.input_tokens and reply.usage.total_tokens)
 
     async def _ask_model(self, job: NodeJob, action: Ask, request: Request, count: PromptCount) -> Reply:
@@ -93,12 +91,12 @@ class Turns:
         if job.prefetched and action.turn == 1:
             need = replace(need, ahead=True)
         call_id = turn_call(job.id, action.turn)
-        call = Call(caller.till, job.model, request, need, call_id, job.id, action.turn, limit=action.limit)
+        call = Call(caller.services, job.model, request, need, call_id, job.id, action.turn, limit=action.limit)
         ask = partial(
             caller.ask_turn,
             call,
             rule=self._settings.cut_replies,
-            billed=lambda reply: count.counted(action.messages, reply.text, reply.usage),
+            on_billed=lambda reply: count.record(action.messages, reply.text, reply.usage),
         )
         if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
             return await ask()
@@ -111,8 +109,8 @@ class Turns:
 
     def _shown_bytes(self, job: NodeJob, action: Ask, count: PromptCount) -> int | None:
         meter = self._caller.meter
-        need_for = meter.last_turn_of(job.model, job.id, count, action.messages)
-        return meter.shown_bytes(need_for, text_bytes(action.messages[-1].content))
+        need_for = meter.last_turn_need(job.model, job.id, count, action.messages)
+        return meter.affordable_bytes(need_for, text_bytes(action.messages[-1].content))
 
     async def summarise(self, job: NodeJob, action: Compact) -> NodeEvent:
         """Asks for a summary of a conversation's older part: a leaf call that has the conversation as its prefix."""
@@ -130,7 +128,7 @@ class Turns:
             if recorded is None:
                 self._superseding.summarise(job.id, action.turn)
             reply = recorded or await self._caller.ask(
-                Call(self._caller.till, model, request, need, call_id, job.id, action.turn)
+                Call(self._caller.services, model, request, need, call_id, job.id, action.turn)
             )
         except BudgetExceededError as error:
             return LimitMet(error.limit)

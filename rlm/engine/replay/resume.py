@@ -13,7 +13,7 @@ from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, CallS
 from rlm.core.history import LOST
 from rlm.core.ids import ROOT, CallId
 from rlm.core.messages import Usage
-from rlm.engine.calling.call import CallServices, tell_bill, tell_failure
+from rlm.engine.calling.call import CallServices, emit_billed, emit_failed
 from rlm.ports import Model
 
 
@@ -60,7 +60,7 @@ class Resume:
 
     def restore(self, past: Sequence[AnyEvent]) -> None:
         """Shows the events of earlier processes, and brings the ledger up to date with them."""
-        recorder, ledger = self._services.recorder, self._services.holds.ledger
+        recorder, ledger = self._services.recorder, self._services.reservations.ledger
         recorder.recall(past)
         model_of: dict[CallId, str] = {}
         for event in past:
@@ -75,7 +75,7 @@ class Resume:
             self._assume(call, Usage(calls=1))
         for call in calls.lost.values():
             self._assume(call, Usage())
-            tell_failure(recorder, call, LOST, "in flight when its process ended")
+            emit_failed(recorder, call, LOST, "in flight when its process ended")
 
     def _cost(self, event: AnyEvent, model_of: Mapping[CallId, str]) -> Amounts:
         """The cost that an event reports, as the budget counts it."""
@@ -91,9 +91,9 @@ class Resume:
         model, worst = self._models.get(call.model), Amounts(calls=1)
         if model is not None and self._counts_tokens:
             worst = self._services.meter.call_need(model, call.request).worst
-        ledger = self._services.holds.ledger
+        ledger = self._services.reservations.ledger
         ledger.spent, ledger.assumed = ledger.spent + worst, ledger.assumed + worst
-        tell_bill(self._services.recorder, call, usage, 0.0, worst)
+        emit_billed(self._services.recorder, call, usage, 0.0, worst)
 
 
 def _assumed(event: CallBilled) -> Amounts:

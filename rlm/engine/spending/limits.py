@@ -1,4 +1,4 @@
-"""What a run has left, as code in a REPL and the prompts are told it."""
+"""The limits of a run: what ends it early, and what is left, for code in a REPL and for prompts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rlm.core.ledger import Ledger
 from rlm.engine.spending.stop import Deadline, Stop
 from rlm.prompts import budget_notice, reopened_notice
 
-SCARCE_SHARE = 0.25  # from here on the model is told
+LOW_SHARE = 0.25  # of a limit: with less left, the model is notified
 
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """What ends a run early: the switch, and the deadline that throws it in time (None without a limit of seconds)."""
+    """The stop switch, the deadline that triggers it (None without a limit of seconds), and what is left."""
 
     stop: Stop
     deadline: Deadline | None
@@ -22,7 +22,7 @@ class RunLimits:
 
 
 class Remaining:
-    """Reads the books and the clock of one run. ``deadline`` is None without a limit of seconds."""
+    """Reads what is left from the ledger and the deadline of one run. ``deadline`` is None without a limit of seconds."""
 
     def __init__(self, budget: Budget, ledger: Ledger, deadline: Deadline | None) -> None:
         self._budget = budget
@@ -30,7 +30,7 @@ class Remaining:
         self._deadline = deadline
 
     def as_dict(self, turns_left: int) -> dict[str, float | None]:
-        """What ``budget()`` returns: for each limit what is left, None where there is no such limit."""
+        """The value of ``budget()``: what is left of each limit, None without such a limit."""
         seconds = None if self._deadline is None else round(self._deadline.left_s, 1)
         return {
             "usd": self._ledger.left("usd"),
@@ -41,18 +41,20 @@ class Remaining:
         }
 
     def notice(self) -> str:
-        """A line about what has become scarce, or nothing."""
-        known = self._allowed()
-        if not known:
+        """A line about the limits that are low, or an empty string."""
+        allowed = self._allowed()
+        if not allowed:
             return ""
-        now = self.as_dict(0)
-        scarce = {
-            limit: left for limit in known if (left := now[limit]) is not None and left < SCARCE_SHARE * known[limit]
+        left = self.as_dict(0)
+        low = {
+            limit: amount
+            for limit in allowed
+            if (amount := left[limit]) is not None and amount < LOW_SHARE * allowed[limit]
         }
-        return budget_notice(scarce, known)
+        return budget_notice(low, allowed)
 
     def notice_at_reopening(self) -> str:
-        """A line about what there is, before the clock of the run is started."""
+        """A line about what is left, before the run's time limit starts."""
         left = {
             limit: self._ledger.left(limit) if limit != "seconds" else amount
             for limit, amount in self._allowed().items()

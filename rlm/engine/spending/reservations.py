@@ -1,8 +1,8 @@
-"""Who may take from the budget, and who waits: the ledger's decisions, awaited.
+"""Budget reservations: applies the ledger's decisions, and queues the calls that have to wait for budget.
 
-A call that does not fit waits while calls under way may still settle for less than they hold, in the order of asking; it is
-refused as soon as nothing under way could free enough. Nobody waits while holding anything, and calls always end, so this
-cannot deadlock.
+A call that does not fit waits while calls in flight can still settle for less than they reserved. Waiting calls are served in
+order. A call is refused as soon as nothing in flight could free enough. A waiting call holds no reservation and calls always
+end, so this cannot deadlock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rlm.engine.spending.stop import Stop
 
 
 class Reservations:
-    """The budget of one run, as its calls see it. ``refused`` counts the calls that each limit forbade and that were needed."""
+    """The budget of one run as its calls see it. ``refused`` counts the calls that each limit refused."""
 
     def __init__(self, ledger: Ledger, stop: Stop) -> None:
         self.ledger = ledger
@@ -26,13 +26,13 @@ class Reservations:
         self._refused_turns = 0
         self._stop = stop
         self._waiting: deque[tuple[Need, asyncio.Future[Hold]]] = deque()
-        stop.tells(lambda _: self._go_on())
+        stop.on_stop(lambda _: self._serve_waiting())
 
-    async def take(self, need: Need) -> Hold:
-        """Reservations what a call may cost at most.
+    async def reserve(self, need: Need) -> Hold:
+        """Reserve the most that a call can cost.
 
         Raises:
-            BudgetExceededError: it does not fit, and nothing under way could change that.
+            BudgetExceededError: it does not fit, and no call in flight could free enough.
         """
         if (error := self._refusal(need)) is not None:
             raise error
@@ -50,25 +50,25 @@ class Reservations:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 self.settle(granted.result(), NOTHING)
             else:
-                self._go_on()
+                self._serve_waiting()
             raise
 
     @property
     def refused_calls(self) -> int:
-        """Those that were never made. A node's turn is not among them: its last one was made in its place."""
+        """Leaf calls that were never made. A refused node turn does not count: its last turn was made instead."""
         return sum(self.refused.values()) - self._refused_turns
 
     def settle(self, hold: Hold, cost: Amounts, *, assumed: bool = False) -> None:
-        """Counts what a call did cost. A hold that was too small means that a bound or a price is wrong: the run is stopped."""
+        """Replace a reservation by its cost. If it was too small, a bound or a price is wrong, and the run is stopped."""
         over = self.ledger.settle(hold, cost, assumed=assumed)
         if over is not None:
-            self._stop.throw(over)
-        self._go_on()
+            self._stop.trigger(over)
+        self._serve_waiting()
 
-    def keep(self, node: NodeId, amounts: Amounts) -> None:
-        """Keeps less for a node's last turn, now that more is known; nothing once the node has ended."""
+    def retain_for_last_turn(self, node: NodeId, amounts: Amounts) -> None:
+        """Replace the amounts retained for a node's last turn, by ``NOTHING`` once the node has ended."""
         self.ledger.keep(node, amounts)
-        self._go_on()
+        self._serve_waiting()
 
     def _refusal(self, need: Need) -> BudgetExceededError | None:
         limit = None if need.final else self._stop.limit
@@ -83,23 +83,23 @@ class Reservations:
 
     def _explain(self, limit: str, need: Need) -> str:
         if limit not in ("usd", "tokens", "calls"):
-            told = "The run is being finished" if limit == "stopped" else "The time is nearly up"
-            return f"{told}: no more calls are made. Answer with what there is."
+            reason = "The run is being finished" if limit == "stopped" else "The time limit is close"
+            return f"{reason}: no more calls are made. Answer with what you have."
         use = self.ledger.uses()[limit]
         unit = {"usd": "$", "tokens": " tokens", "calls": " calls"}[limit]
         needed = {"usd": need.worst.usd, "tokens": need.worst.tokens, "calls": need.worst.calls}[limit]
         left = self.ledger.left(limit) or 0
         return (
-            f"The budget of {_amount(use.allowed or 0, unit)} does not allow this call: it needs up to "
-            f"{_amount(needed, unit)}, and {_amount(left, unit)} is left besides what is held for calls under way and for "
-            "the last turn. Answer with what there is."
+            f"The budget of {_format(use.allowed or 0, unit)} does not allow this call: it needs up to "
+            f"{_format(needed, unit)}, and {_format(left, unit)} is left after the reservations for calls in flight and for "
+            "the last turn. Answer with what you have."
         )
 
-    def _go_on(self) -> None:
-        """Serves those who wait, in order: refuses what can never fit, grants what fits, stops where one may fit later."""
+    def _serve_waiting(self) -> None:
+        """Refuse what can never fit and grant what fits, in order, up to the first call that has to wait on."""
         while self._waiting:
             need, granted = self._waiting[0]
-            if not granted.done():  # else its caller was cancelled meanwhile
+            if not granted.done():  # otherwise cancelled while it waited
                 if (error := self._refusal(need)) is not None:
                     granted.set_exception(error)
                 elif self.ledger.lacking(need) is None:
@@ -109,5 +109,5 @@ class Reservations:
             self._waiting.popleft()
 
 
-def _amount(value: float, unit: str) -> str:
+def _format(value: float, unit: str) -> str:
     return f"${value:.6g}" if unit == "$" else f"{value:,.0f}{unit}"

@@ -1,4 +1,4 @@
-"""The scheduler against a real server that fails in every way at once: nothing is lost, nothing is paid twice, limits hold."""
+"""Calls against a real server that fails in every way at once: no answer is lost or paid twice, and limits hold."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+import pytest
+from call_kit import CallBench
+
 from rlm.core.errors import ModelError
-from rlm.core.ids import NodeId
-from rlm.core.messages import Message, Reply, Request
+from rlm.core.messages import Reply
+from rlm.engine.calling.caller import make_call
 from rlm.models.openai_chat import OpenAIChat
-from rlm.scheduler.dispatcher import Dispatcher
 from rlm.scheduler.retries import RetryPolicy
+from rlm.scheduler.scheduler import RunScheduler
 from rlm.testing.server import ChatCall, ScriptedReply, ScriptedServer
 
 CALLS = 400
 LIMIT = 32
-TIMEOUT_S = 3.0  # far above what a good call takes on a loaded machine
+TIMEOUT_S = 3.0  # far above the time of a good call on a loaded machine
 POLICY = RetryPolicy(retries=8, odd_reply_retries=8, first_delay_s=0.01, max_delay_s=0.05)
 
 
 @dataclass
 class Trouble:
-    """A script that fails by chance, the same chance in every run of the tests; ``hopeless`` prompts always fail."""
+    """A script that fails at random, with the same seed in every test run. ``hopeless`` prompts always fail."""
 
     chance: random.Random = field(default_factory=lambda: random.Random(11))
     quiet: bool = False
@@ -69,37 +72,17 @@ class Trouble:
         return "good"
 
 
-class Attempts:
-    """Implements CallObserver."""
-
-    decided = False
-
-    def __init__(self) -> None:
-        self.left = 0
-
-    def listen(self) -> None:
-        return None
-
-    async def admit(self, attempt: int) -> None: ...
-
-    def sent(self, attempt: int) -> None:
-        self.left += 1
-
-    def retried(self, attempt: int, delay_s: float, error: ModelError) -> None:
-        pass
-
-
-async def test_every_answer_arrives_or_its_place_holds_the_error() -> None:
-    trouble, attempts = Trouble(), Attempts()
+@pytest.mark.slow
+async def test_every_prompt_gets_its_answer_or_error() -> None:
+    trouble = Trouble()
     prompts = [f"hopeless {i}" if i % 50 == 7 else f"item {i}" for i in range(CALLS)]
     async with ScriptedServer(trouble.answer) as server:
         model = OpenAIChat("m", api_key="k", base_url=server.base_url)
-        dispatcher = Dispatcher(concurrency=LIMIT, call_timeout_s=TIMEOUT_S, policy=POLICY)
+        scheduler = RunScheduler(concurrency=LIMIT, call_timeout_s=TIMEOUT_S, policy=POLICY)
+        bench = CallBench(model, tokens=1_000_000_000)
 
         async def ask(number: int) -> Reply | BaseException:
-            request = Request((Message("user", prompts[number]),))
-            node = NodeId(f"0/1.1.{number % 5}")
-            return await dispatcher.ask(model, request, node=node, observer=attempts)
+            return await make_call(bench.call(prompts[number]), scheduler)
 
         results = await asyncio.gather(*(ask(number) for number in range(CALLS)), return_exceptions=True)
         for prompt, result in zip(prompts, results, strict=True):
@@ -109,14 +92,15 @@ async def test_every_answer_arrives_or_its_place_holds_the_error() -> None:
                 assert isinstance(result, Reply), (prompt, result)
                 assert result.text == f"re: {prompt}"
         assert set(trouble.kinds) == {"good", "429", "500", "reset", "cut", "slow", "hang", "wrong", "refused"}
-        assert set(trouble.good.values()) == {1}, "a whole answer was asked for again"
-        assert len(server.calls) == attempts.left
+        assert set(trouble.good.values()) == {1}, "a complete answer was asked for again"
+        assert len(server.calls) == bench.log.kinds.count("sent")
         assert server.in_flight_max <= LIMIT
-        lane = dispatcher.lane(model)
+        lane = scheduler.lane(model)
         assert lane.in_flight == 0
         assert lane.limit < LIMIT
 
         trouble.quiet = True
         await asyncio.gather(*(ask(i) for _ in range(3) for i in range(0, CALLS, 2) if i % 50 != 7))
         assert lane.limit == LIMIT
+        assert bench.ledger.holds == 0
         await model.aclose()
