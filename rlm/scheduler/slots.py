@@ -63,7 +63,16 @@ class Lane:
         while True:
             if (pause_s := self.paused_until - time()) > 0:
                 await asyncio.sleep(pause_s)
-            await self._take_slot(node)
+            if self.in_flight < int(self.limit) and not self._queue:
+                self.in_flight += 1
+            else:
+                waiter = self._queue.push(node)
+                try:
+                    await waiter
+                except asyncio.CancelledError:
+                    if waiter.done() and not waiter.cancelled():
+                        self.release()  # the slot was granted just before the cancellation
+                    raise
             if self.paused_until <= time():
                 return self._cuts
             self.release()
@@ -88,15 +97,3 @@ class Lane:
         if cuts_at_send == self._cuts:
             self._cuts += 1
             self.limit = max(1.0, self.limit / 2)
-
-    async def _take_slot(self, node: NodeId) -> None:
-        if self.in_flight < int(self.limit) and not self._queue:
-            self.in_flight += 1
-            return
-        waiter = self._queue.push(node)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.release()  # the slot was granted just before the cancellation
-            raise

@@ -46,10 +46,26 @@ def test_requests_a_minute_are_used_and_not_exceeded() -> None:
 
 
 def test_token_estimates_are_corrected_by_usage() -> None:
-    """Calls estimated at 20 tokens use 10. Once that is known, they are sent as fast as 10 tokens allow."""
-    times = times_of(60, tokens=10, chars=36, tokens_per_minute=100)
-    assert times[-1] < 60 * 20 / 100 * 60
-    assert most_in_a_minute(times[20:]) <= 12
+    pacer, scheduler = Pacer(None, 60), RunScheduler(tokens_per_minute=60)
+    request = Request((Message("user", "x" * 36),), max_output_tokens=10)
+    reply = Reply("ok", Usage(1, 5, output_tokens=5), MODEL.name)
+    assert pacer.reserve("a", request, 0.0) == 0
+    assert pacer.reserve("a", request, 0.0) == estimate_tokens(request) == 20
+    pacer.correct("a", request, reply)
+    assert pacer.reserve("a", request, 0.0) == 2 * 20 - 10
+
+    async def sequence() -> float:
+        for _ in range(7):
+            slot = await scheduler.acquire(MODEL, request, ROOT)
+            slot.succeeded(reply)
+            slot.release()
+        return asyncio.get_running_loop().time()
+
+    assert VirtualClock().run(sequence()) == 6 * 10
+
+
+def test_tokens_a_minute_are_not_exceeded() -> None:
+    assert most_in_a_minute(times_of(60, tokens=10, chars=36, tokens_per_minute=100)) <= 6
 
 
 def test_calls_without_limits_leave_at_once() -> None:

@@ -118,8 +118,9 @@ class Call:
         usd, cost = self.services.meter.cost(self.model.name, reply.usage, reply.cost_usd)
         if self.is_accepted:
             emit_billed(self.services.recorder, self.started, reply.usage, usd)
-        self._settle(cost)
-        if not self.is_accepted:
+            self._settle(cost)
+        else:
+            self._settle(cost)
             self.emit_reply(reply, usd)
 
     def fail(self, error: BaseException) -> None:

@@ -131,11 +131,10 @@ class CallBench:
         self.ledger = Ledger(Budget(tokens=tokens))
         self.reservations = Reservations(self.ledger, self.stop)
         self.recorder = Recorder(RunId("r"), [self.log])
-        self.recorder.emit(
-            NodeStarted(
-                run=RunId("r"), node=ROOT, at_s=0.0, parent=None, depth=0, model=model.name, question="", context=""
-            )
+        node = NodeStarted(
+            run=RunId("r"), node=ROOT, at_s=0.0, seq=0, parent=None, depth=0, model=model.name, question="", context=""
         )
+        self.recorder.tree.add(node)
         meter = Meter(self.ledger.budget, lambda *_: None, self.ledger, None)
         self.services = CallServices(self.reservations, meter, self.recorder)
         self.scheduler = RunScheduler(

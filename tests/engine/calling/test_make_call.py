@@ -180,6 +180,22 @@ def test_free_retries_count_no_call() -> None:
     assert bench.spent == (1, 0, 0)
 
 
+@pytest.mark.parametrize("worst", [WORST_TOKENS, 0], ids=["tokens counted", "calls counted"])
+def test_free_failure_after_a_bill_counts_nothing(worst: int) -> None:
+    bench = CallBench(
+        TimedModel(lambda number: ProviderUnreachableError("broke off") if number == 1 else AuthenticationError("no"))
+    )
+    with pytest.raises(AuthenticationError):
+        bench.clock.run(bench.caller.ask(bench.call(worst=worst)))
+    assert bench.spent == (1, worst, worst)
+
+
+def test_success_raises_a_lowered_limit() -> None:
+    bench = CallBench(failing_once(RateLimitedError("slow down", status=429)), concurrency=8)
+    bench.clock.run(bench.caller.ask(bench.call()))
+    assert 4 < bench.scheduler.lane(bench.model).limit < 8
+
+
 def test_timed_out_attempt_is_assumed_at_its_reservation() -> None:
     model = TimedModel(lambda _: "late", latency_s=1e6)
     bench = CallBench(model, timeout_s=30.0, retries=1)
@@ -260,6 +276,24 @@ def test_cancellation_during_a_retry_delay_is_free() -> None:
     assert model.sent_at == [0.0]
     assert bench.log.kinds == ["started", "sent", "retried", "failed"]
     assert bench.spent == (0, 0, 0)
+
+
+def test_cancelled_retry_waiting_for_a_slot_is_free() -> None:
+    model = failing_once(unavailable())
+    bench = CallBench(model, concurrency=1, timeout_s=100.0)
+
+    async def main() -> None:
+        retried = asyncio.create_task(bench.caller.ask(bench.call()))
+        await asyncio.sleep(0.5)
+        model.latency_s = 20.0
+        other = asyncio.create_task(bench.caller.ask(bench.call()))
+        assert await bench.state_at(LATENCY_S + RETRY_DELAY_S + 1) == (2 * WORST_TOKENS, 1)
+        retried.cancel()
+        await other
+
+    bench.clock.run(main())
+    assert bench.log.kinds == ["started", "sent", "started", "retried", "sent", "failed", "replied"]
+    assert bench.spent == (1, TOKENS, 0)
 
 
 def test_cancelled_call_passes_its_budget_to_the_next() -> None:

@@ -54,7 +54,7 @@ class WarmupBench:
         self.tickets: dict[str, WarmupTicket] = {}
         self.sent_at: dict[str, float] = {}
         self.first_text_s = FIRST_TEXT_S
-        self.fails = self.is_silent = False
+        self.fails = self.fails_at_once = self.is_silent = False
         self.usage = Usage(1, 9)
 
     async def call(self, batch: object, prompt: str) -> None:
@@ -67,6 +67,8 @@ class WarmupBench:
 
     async def reply(self, prompt: str, ticket: WarmupTicket) -> Reply:
         self.tickets[prompt], self.sent_at[prompt] = ticket, self.clock.now()
+        if ticket.first_text is not None and self.fails_at_once:
+            raise ConnectionError
         await asyncio.sleep(self.first_text_s)
         if ticket.first_text is not None and self.fails:
             raise ConnectionError
@@ -150,6 +152,13 @@ def test_failed_leader_releases_its_batch_without_cache_marks() -> None:
     bench.fails = True
     assert bench.waits(PROMPTS) == FIRST_TEXT_S
     assert bench.shared(PROMPTS[1:]) == {0}
+
+
+def test_leader_that_fails_at_once_releases_its_batch() -> None:
+    bench = WarmupBench()
+    bench.fails_at_once = True
+    assert bench.waits(PROMPTS) == 0
+    assert set(bench.sent_at) == set(PROMPTS)
 
 
 def test_wait_for_a_slow_first_text_ends() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rlm.core.bounds import most_tokens
+from rlm.core.bounds import MESSAGE_TOKENS, most_tokens
 from rlm.core.budget import FRAME_SHARE, SIZE_STEPS, Amounts, Budget
 from rlm.core.errors import BudgetExceededError, ConfigurationError
 from rlm.core.ids import ROOT
@@ -52,6 +52,7 @@ def test_output_limit_fits_the_window() -> None:
 
 
 @settings(deadline=None, max_examples=60)
+@example(prompt="p" * 200, share=1.0, cached=0.0, written=1.0, output=500)
 @given(
     prompt=st.text(max_size=200),
     share=st.floats(0.01, 1.0),
@@ -103,8 +104,16 @@ def test_counted_messages_are_not_bounded_again() -> None:
     assert count.most_tokens(first) == most_tokens(first)
     count.record(first, reply.content, Usage(1, 60, output_tokens=100))
     bound = count.most_tokens((*first, reply, new))
-    assert 60 + 100 < bound < most_tokens((*first, reply, new))
-    assert bound >= 60 + 100 + 6
+    assert bound == 60 + 100 + MESSAGE_TOKENS + most_tokens((new,))
+    assert bound < most_tokens((*first, reply, new))
+
+
+def test_replaced_reply_is_bounded_by_its_own_text() -> None:
+    """The message after the counted ones is not the recorded reply, as when a truncated reply is annotated."""
+    count = PromptCount()
+    count.record((SYSTEM, QUESTION), "r", Usage(1, 60, output_tokens=1))
+    other = Message("assistant", "x" * 500)
+    assert count.most_tokens((SYSTEM, QUESTION, other)) == 60 + most_tokens((other,))
 
 
 def test_rewritten_conversation_is_bounded_again() -> None:
