@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         StoreError,
         TruncatedReplyError,
         UnknownRunError,
+        UntrustedRecordError,
     )
     from rlm.models.defaults import DefaultModels, default_models
     from rlm.ports import Model, Sink
@@ -150,6 +151,7 @@ __all__ = [
     "TruncatedReplyError",
     "Unfinished",
     "UnknownRunError",
+    "UntrustedRecordError",
     "Usage",
     "UsageReport",
     "__version__",

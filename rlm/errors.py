@@ -37,6 +37,7 @@ from rlm.core.errors import (
     StoreError,
     TruncatedReplyError,
     UnknownRunError,
+    UntrustedRecordError,
 )
 
 __all__ = [
@@ -71,4 +72,5 @@ __all__ = [
     "StoreError",
     "TruncatedReplyError",
     "UnknownRunError",
+    "UntrustedRecordError",
 ]

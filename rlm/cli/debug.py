@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 from rlm.cli.exits import Exit, complain
-from rlm.cli.flags import EncodingFlag, StoreFlag
+from rlm.cli.flags import EncodingFlag, StoreFlag, read_flags, with_flags
 from rlm.cli.records import find_context, open_replay, open_store
 from rlm.core.cells import Cell
 from rlm.core.errors import ConfigurationError
@@ -14,6 +15,7 @@ from rlm.core.events import CellExecuted
 from rlm.core.ids import NodeId
 from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.ports import Repl
+from rlm.runtime.authority import REPLAY_FLAGS
 from rlm.views.escape import safe_text
 
 FIRST_NUMBER = 9001  # of the cells typed here, far from recorded ones
@@ -23,7 +25,16 @@ class PromptClosed(Exception):
     """The user has closed the prompt."""
 
 
-def debug(run: str = "last", /, *files: str, at: str, encoding: EncodingFlag = "utf-8", store: StoreFlag = None) -> int:
+@with_flags(recorded=REPLAY_FLAGS)
+def debug(
+    run: str = "last",
+    /,
+    *files: str,
+    at: str,
+    encoding: EncodingFlag = "utf-8",
+    store: StoreFlag = None,
+    **given: Any,
+) -> int:
     """Open a prompt in the rebuilt REPL of a recorded node, after one of its turns.
 
     Parameters
@@ -55,7 +66,7 @@ def debug(run: str = "last", /, *files: str, at: str, encoding: EncodingFlag = "
             raise PromptClosed
 
     context = find_context(opened, info, files, encoding)
-    with open_replay(info, store) as engine:
+    with open_replay(info, store, read_flags(given)) as engine:
         try:
             engine.replay(info.id, context, watch=watch)
         except PromptClosed:

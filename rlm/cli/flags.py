@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import Group, Parameter
@@ -26,20 +27,20 @@ QuietFlag: TypeAlias = Annotated[
 ]
 
 
-def with_flags(*, changes_only: bool = False) -> Callable[[F], F]:
+def with_flags(*, recorded: Collection[str] | None = None) -> Callable[[F], F]:
     """Adds the flags of all options to a command that accepts ``**given``.
 
     Args:
-        changes_only: add the flags of changeable options only, without defaults, for a run whose options are recorded.
+        recorded: for a run whose options are recorded, the options to add, without defaults.
     """
 
     def add(command: F) -> F:
         signature = inspect.signature(command)
         own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
         flags = [
-            _parameter(name, declared, flag, show_default=not changes_only)
+            _parameter(name, declared, flag, show_default=recorded is None)
             for name, declared, flag in declared_flags()
-            if (declared.changeable or not changes_only) and flag.identifier not in signature.parameters
+            if (recorded is None or name in recorded) and flag.identifier not in signature.parameters
         ]
         command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
         return command
@@ -72,6 +73,16 @@ def read_flags(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             options[name] = value
     return options | ({"budget": Budget(**limits)} if limits else {})
+
+
+def written_flags(options: Mapping[str, Any]) -> str:
+    """Options as flags, for a printed command."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = DECLARED[name].flags[0]
+        for text in value if isinstance(value, list | tuple) else [value]:
+            words += [flag.name, shlex.quote(str(text))]
+    return "".join(f" {word}" for word in words)
 
 
 def raising_flag(limit: str) -> str:

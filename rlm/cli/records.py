@@ -12,10 +12,14 @@ from rlm.cli.inputs import STDIN_NAMES, STDIN_PATH, read_inputs
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
-from rlm.core.runs import RunInfo
-from rlm.options import parse_store, restore_options
+from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
+from rlm.options import parse_store
 from rlm.ports import Sink, Store
+from rlm.runtime.authority import restore_allowed
 from rlm.runtime.journaling import Records
+
+MAX_BYTES_PER_BYTE = 16
+"""The size of recorded files, for each byte of their text: other encodings, documents and skipped binaries are larger."""
 
 
 def open_store(store: str | None) -> Store:
@@ -51,30 +55,33 @@ def open_recorded(
         changed: options from the command line that override recorded ones; prices are added to the recorded ones.
 
     Raises:
+        UntrustedRecordError: a recorded option needs a flag of the caller.
         ConfigurationError: the run needs objects of the program that made it.
         StoreError: its options are not readable.
     """
-    options = _restored(info)
-    changed = dict(changed or {})
-    if "prices" in changed:
-        changed["prices"] = {**(options.get("prices") or {}), **changed["prices"]}
-    return rlm.RLM(**{**options, **changed}, store=parse_store(store), sinks=sinks)
+    options = _restored(info, changed or {})
+    return rlm.RLM(**{**options, "budget": recorded_budget(info)}, store=parse_store(store), sinks=sinks)
 
 
-def open_replay(info: RunInfo, store: str | None) -> rlm.RLM:
+def open_replay(info: RunInfo, store: str | None, given: Mapping[str, Any]) -> rlm.RLM:
     """An engine with the options of a recorded run, but no limits and no models, for its replay. Raises as ``open_recorded``."""
-    options = _restored(info)
+    options = _restored(info, given, replay=True)
     windows = info.options.get("windows")
     if not isinstance(windows, list) or len(windows) != len(options["models"]):
         raise _unreadable(info)
     models = [RecordedModel(str(name), int(window)) for name, window in zip(options["models"], windows, strict=True)]
-    return rlm.RLM(**{**options, "models": models, "budget": None, "cache": False}, store=parse_store(store))
+    return rlm.RLM(
+        **{**options, "models": models, "budget": None, "base_url": None, "cache": False}, store=parse_store(store)
+    )
 
 
 def recorded_budget(info: RunInfo) -> rlm.Budget:
     """The limits that a run started with."""
     budget = info.options.get("budget")
-    return rlm.Budget(**budget) if isinstance(budget, dict) else rlm.Budget()
+    try:
+        return rlm.Budget(**budget) if isinstance(budget, dict) else rlm.Budget()
+    except TypeError:
+        raise _unreadable(info) from None
 
 
 def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:
@@ -91,14 +98,33 @@ def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: st
     if recorded.data is not None:
         return None
     sources = recorded.sources or (recorded.path or "").split("\n")  # an older record has the path alone
-    if all(source not in ("", STDIN_PATH) and Path(recorded.folder, source).exists() for source in sources):
+    if _are_recorded_files(recorded, sources):
         return read_inputs(sources, None, encoding=encoding, folder=recorded.folder).context
     return store.context(info)
 
 
-def _restored(info: RunInfo) -> dict[str, Any]:
+def _are_recorded_files(recorded: ContextInfo, sources: Sequence[str]) -> bool:
+    """True if these can be the files of a recorded context.
+
+    A record can name any path. Only files whose digest it has are read, so nothing is disclosed. Devices, and folders that are
+    much larger than the context, are not read.
+    """
+    if not recorded.digest or not all(source not in ("", STDIN_PATH) for source in sources):
+        return False
+    left = MAX_BYTES_PER_BYTE * recorded.size + MAX_CONTEXT_BYTES
+    for path in (Path(recorded.folder, source) for source in sources):
+        if not path.is_file() and not path.is_dir():
+            return False
+        for file in [path] if path.is_file() else path.rglob("*"):
+            left -= file.stat().st_size if file.is_file() else 0
+            if left < 0:
+                return False
+    return True
+
+
+def _restored(info: RunInfo, given: Mapping[str, Any], *, replay: bool = False) -> dict[str, Any]:
     try:
-        options = restore_options(info.options)
+        options = restore_allowed(info.id, info.options, given, replay=replay)
     except ConfigurationError:
         raise
     except (TypeError, ValueError, AttributeError):

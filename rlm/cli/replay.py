@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rlm.cli.exits import Exit, complain, describe_error
-from rlm.cli.flags import EncodingFlag, StoreFlag
+from rlm.cli.flags import EncodingFlag, StoreFlag, read_flags, with_flags
 from rlm.cli.records import find_context, open_replay, open_store
 from rlm.core.errors import DivergenceError, RLMError
 from rlm.core.events import AnyEvent, RunFinished
+from rlm.runtime.authority import REPLAY_FLAGS
 from rlm.views.escape import one_line
 from rlm.views.formatting import plural
 
 
-def replay(run: str = "last", /, *files: str, encoding: EncodingFlag = "utf-8", store: StoreFlag = None) -> int:
+@with_flags(recorded=REPLAY_FLAGS)
+def replay(
+    run: str = "last", /, *files: str, encoding: EncodingFlag = "utf-8", store: StoreFlag = None, **given: Any
+) -> int:
     """Execute a recorded run again in the real sandbox, without any model, and compare it with its record.
 
     The exit status is 0 if everything is the same, including a failure, and 1 otherwise: a recorded run is a regression test.
+    A record grants no rights: weaker isolation, packages, and setup code must be given again by their flags.
 
     Parameters
     ----------
@@ -28,7 +34,7 @@ def replay(run: str = "last", /, *files: str, encoding: EncodingFlag = "utf-8", 
     opened = open_store(store)
     info = opened.find(run)
     context = find_context(opened, info, files, encoding)
-    with open_replay(info, store) as engine:
+    with open_replay(info, store, read_flags(given)) as engine:
         try:
             result = engine.replay(info.id, context)
         except DivergenceError as error:

@@ -11,10 +11,14 @@ from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError
 from rlm.core.runs import RunInfo
+from rlm.options import DECLARED
 from rlm.ports import Store
+from rlm.runtime.authority import RESUME_FLAGS
+
+CHANGEABLE = [name for name, declared in DECLARED.items() if declared.changeable]
 
 
-@with_flags(changes_only=True)
+@with_flags(recorded={*CHANGEABLE, *RESUME_FLAGS})
 def resume(
     run: str | None = None,
     /,
@@ -29,7 +33,8 @@ def resume(
     """Resume a recorded run, with its options; recorded answers are not paid again.
 
     A run that met a limit continues if a flag raises one; its other limits stay. Limits include what the run has already
-    spent.
+    spent. A record grants no rights: give weaker isolation, packages, setup code, an address, or a model that is
+    a file again, by their flags.
 
     Parameters
     ----------
@@ -61,8 +66,8 @@ def resume(
 
 
 def _raised_budget(info: RunInfo, changed: dict[str, Any]) -> Budget | None:
-    """The recorded limits with those of the command line, which are taken out of ``changed``; None if it names none."""
-    limits = changed.pop("budget", Budget()).updated(Budget(iterations=changed.get("max_iterations")))
+    """The recorded limits with those of the command line; None if it names none."""
+    limits = changed.get("budget", Budget()).updated(Budget(iterations=changed.get("max_iterations")))
     return None if limits == Budget() else recorded_budget(info).updated(limits)
 
 

@@ -14,10 +14,11 @@ from rich.console import Console
 
 import rlm
 from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
-from rlm.cli.flags import raising_flag
+from rlm.cli.flags import raising_flag, written_flags
 from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
 from rlm.core.errors import RLMError, RunCancelledError
 from rlm.core.result import Result
+from rlm.runtime.authority import consent_options
 from rlm.views.feed import ThreadedView
 from rlm.views.formatting import format_seconds, plural
 from rlm.views.live import LiveView
@@ -55,12 +56,13 @@ def drive(
 
 
 def _print_resume_command(engine: rlm.RLM, run: str, limit: str | None = None) -> None:
-    """Prints the command that continues the run, with the flag that raises the limit it met."""
+    """Prints the command that continues the run, with the flags that it needs."""
     if not engine.can_resume:
         return
     place = engine.options.store
     store = "" if place in (None, rlm.DEFAULT_STORE) else f" --store {shlex.quote(str(place))}"
-    complain(f"to continue without paying twice: rlm resume {run}{store}{raising_flag(limit or '')}")
+    consent = written_flags(consent_options(engine.options))
+    complain(f"to continue without paying twice: rlm resume {run}{store}{consent}{raising_flag(limit or '')}")
 
 
 def _wait(handle: rlm.RunHandle) -> Result:

@@ -5,7 +5,8 @@ Every message says what to do next.
     RLMError
     ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key
     │   ├── BlockingCallError       a call that waits for the engine, on the engine's own thread
-    │   └── MissingExtraError       an optional package is not installed
+    │   ├── MissingExtraError       an optional package is not installed
+    │   └── UntrustedRecordError    a recorded option needs the caller's own flag
     ├── ContextError                the caller: the input cannot be read or decoded
     ├── ModelError                  the provider, or what it sent
     │   ├── AuthenticationError     the key is missing, wrong or not allowed       (ends the run)
@@ -77,6 +78,20 @@ class MissingExtraError(ConfigurationError):
         super().__init__(f"{what} needs a package that is not installed. Install it with: {install}")
         self.what = what
         self.install = install
+
+
+class UntrustedRecordError(ConfigurationError):
+    """A recorded option would widen the rights of a run; the caller must give it.
+
+    Attributes:
+        options: the names of the options in Python.
+        flags: their names on the command line.
+    """
+
+    def __init__(self, message: str, *, options: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.options = options
+        self.flags = flags
 
 
 class ContextError(RLMError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
+from typing import Any
 
-from rlm.core.errors import IncompleteRecordError, UnknownRunError
-from rlm.core.events import AnyEvent
+from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
+from rlm.core.events import AnyEvent, CallBilled, CallReplied, NodeStarted
 from rlm.core.ids import RunId
 from rlm.core.runs import MAX_CONTEXT_BYTES, RunInfo
 from rlm.store.codec import Decoder, LoadValue, MissingTextError
@@ -21,12 +24,35 @@ def decode_events(
 
     Raises:
         IncompleteRecordError: its texts were not stored.
+        StoreError: the record is damaged.
     """
     decoder = Decoder(run, find_text, load, lenient=lenient)
     try:
-        return upgrade([event for line in lines for event in decoder.decode(line)])
+        events = upgrade([event for line in lines for event in decoder.decode(line)])
     except MissingTextError:
         raise IncompleteRecordError(NO_TEXTS.format(run)) from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise StoreError(f"the record of run {run} is damaged: {error!r}") from error
+    if not lenient:
+        for event in events:
+            _check_numbers(event)
+    return events
+
+
+def _check_numbers(event: AnyEvent) -> None:
+    """Raises StoreError if a number would widen the limits of a resumed run: a negative cost pays for calls."""
+    numbers: tuple[Any, ...]
+    match event:
+        case NodeStarted():
+            numbers = (event.depth,)
+        case CallReplied():
+            numbers = (*astuple(event.reply.usage), event.cost_usd or 0)
+        case CallBilled():
+            numbers = (*astuple(event.usage), event.cost_usd or 0, event.assumed_tokens, event.assumed_usd)
+        case _:
+            return
+    if not all(isinstance(number, int | float) and 0 <= number < math.inf for number in numbers):
+        raise StoreError(f"the record of run {event.run} is damaged: {type(event).__name__} has an impossible number")
 
 
 def load_context(info: RunInfo, load: LoadValue) -> object:

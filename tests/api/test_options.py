@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,6 +19,7 @@ from rlm.cli.records import open_recorded
 from rlm.cli.resume import resume
 from rlm.core.budget import Budget
 from rlm.options import DECLARED, DEFAULTS, TYPES, Options, OptionsDict, restore_options
+from rlm.runtime.authority import RESUME_FLAGS
 from rlm.runtime.journaling import Records
 from rlm.testing.scripted import ScriptedModel
 
@@ -60,11 +62,11 @@ SAMPLES: dict[str, tuple[list[str] | None, Any]] = {
 }
 
 
-def parse(tokens: list[str], *, changes_only: bool = False) -> dict[str, Any]:
+def parse(tokens: list[str], *, recorded: Collection[str] | None = None) -> dict[str, Any]:
     app = App(result_action="return_value")
 
     @app.default
-    @with_flags(changes_only=changes_only)
+    @with_flags(recorded=recorded)
     def command(**given: Any) -> dict[str, Any]:
         return read_flags(given)
 
@@ -101,14 +103,16 @@ def test_flag_sets_its_option(name: str) -> None:
 
 def test_commands_have_the_declared_flags() -> None:
     flags = {flag.identifier for _, _, flag in declared_flags()}
-    changes = {flag.identifier for _, declared, flag in declared_flags() if declared.changeable}
+    changes = {
+        flag.identifier for name, declared, flag in declared_flags() if declared.changeable or name in RESUME_FLAGS
+    }
     assert flags <= set(inspect.signature(ask).parameters)
     assert changes <= set(inspect.signature(resume).parameters)
     assert set(inspect.signature(resume).parameters) & flags == changes | {"store"}
 
 
 def test_flags_that_are_not_given_leave_defaults() -> None:
-    assert parse([]) == parse([], changes_only=True) == {}
+    assert parse([]) == parse([], recorded=DECLARED) == {}
 
 
 @pytest.mark.parametrize("name", DECLARED)
@@ -136,7 +140,8 @@ def test_resumed_run_has_the_options_of_its_record(tmp_path: Path) -> None:
     with rlm.RLM(models=models, api_key="x", store=place, **recorded) as engine, pytest.raises(rlm.RLMError):
         engine.run("q", "c")
     info = Records(place).need_store().find("last")
-    with open_recorded(info, place, {"prices": {"d": (5.0, 6.0)}, "concurrency": 9}) as resumed:
+    consent = {name: recorded[name] for name in ("setup_code", "base_url")}
+    with open_recorded(info, place, {**consent, "prices": {"d": (5.0, 6.0)}, "concurrency": 9}) as resumed:
         options = resumed.options
     expected = recorded | {"models": models, "concurrency": 9, "prices": {**recorded["prices"], "d": (5.0, 6.0)}}
     assert {name: getattr(options, name) for name in expected} == expected

@@ -63,6 +63,7 @@ PROMISED = {
     "TruncatedReplyError",
     "Unfinished",
     "UnknownRunError",
+    "UntrustedRecordError",
     "Usage",
     "UsageReport",
     "__version__",
