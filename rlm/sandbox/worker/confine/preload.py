@@ -60,7 +60,10 @@ _NOT_LIBRARY = {
 }
 
 
-_THREAD_COUNTS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_WITHOUT_THREADS = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # the allocator of pyarrow
+}
 """Variables that stop libraries from starting threads at import. Threads do not survive a fork, and prevent new namespaces."""
 
 
@@ -97,7 +100,7 @@ def import_packages(names: Iterable[str], folders: Iterable[str], *, everything:
     if not wanted:
         return []
     before, path = set(sys.modules), list(sys.path)
-    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
+    os.environ.update(_WITHOUT_THREADS)
     sys.path += [folder for folder in folders if folder not in path]
     for name in wanted:
         try:
