@@ -257,7 +257,8 @@ def _html_table(rows: list[list[str]]) -> str:
 def _page(draw: Draw, place: str = "") -> str:
     paragraphs = "".join(f"<p>{draw.sentence(place)}</p>" for _ in range(8))
     items = "".join(f"<li>{draw.sentence(place)}</li>" for _ in range(3))
-    terms = f"<dl><dt>Term</dt><dd>{draw.sentence(place)}</dd></dl><details><summary>More</summary>{draw.sentence(place)}</details>"
+    terms = f"<dl><dt>Term</dt><dd>{draw.sentence(place)}</dd></dl>"
+    terms += f"<details><summary>More</summary>{draw.sentence(place)}</details>"
     return (
         "<html><head><title>Report</title><style>p{color:red}</style></head><body><nav><a href='/a'>Home</a></nav>"
         f"<h1>Report</h1>{paragraphs}<ol>{items}</ol>{terms}{_html_table(draw.rows(place))}"

@@ -23,7 +23,8 @@ from typing import Any
 HERE = Path(__file__).parent
 SAMPLE_SECONDS = 0.03
 _MARKER = re.compile(
-    r"<!-- (?:PAGE|Slide number:|slide) (?P<page>\d+)(?: \(hidden\))? -->|^(?:## |\*\*)?(?P<sheet>(?:Quarter \d|North|South))(?:\*\*)?$",
+    r"<!-- (?:PAGE|Slide number:|slide) (?P<page>\d+)(?: \(hidden\))? -->"
+    r"|^(?:## |\*\*)?(?P<sheet>(?:Quarter \d|North|South))(?:\*\*)?$",
     re.MULTILINE,
 )
 _SIGNS = str.maketrans({"|": " ", "*": "", "\\": "", ",": " ", ";": " ", '"': " ", "\u00a0": " "})

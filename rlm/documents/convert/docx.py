@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from .drawings import drawing_blocks, image_text
+from .encodings import decode
+from .equations import equation_text
+from .html import page_text
 from .numbering import Numbering
 from .packages import Element, Package
-from .result import Builder, Output, markdown_table
+from .result import Builder, Output, flat_table, markdown_table
+from .symbols import symbol, without_private_use
 
 _SKIPPED = frozenset({"del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sdtPr", "Fallback"})
+_MARKS = frozenset(
+    {"footnoteReference", "endnoteReference", "commentReference", "sym", "oMath", "oMathPara", "fldChar"}
+)
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 
 
@@ -24,6 +32,7 @@ class _Story:
     """Text outside the main flow that belongs to a paragraph: text boxes, references to notes and comments."""
 
     boxes: list[Element] = field(default_factory=list)
+    drawings: list[str] = field(default_factory=list)
 
 
 class _Reader:
@@ -34,6 +43,7 @@ class _Reader:
         self._styles = _read_styles(self._part_of("styles"))
         self._numbering = Numbering(self._part_of("numbering"))
         self._accepted = 0
+        self._fields: list[bool] = []  # open fields, innermost last: True inside the instruction
 
     def _part_of(self, kind: str) -> Element | None:
         name = next((target for what, target in self._relations.values() if what == kind), None)
@@ -77,12 +87,16 @@ class _Reader:
             author = comment.get("author", "")
             self._document.line(f"\n[Comment {comment.get('id', '')}{f' by {author}' if author else ''}] {text}")
 
-    def _blocks(self, parent: Element) -> Iterator[str]:
+    def _blocks(self, parent: Iterable[Element]) -> Iterator[str]:
         for child in parent:
             if child.tag == "p":
                 yield from self._paragraph(child)
             elif child.tag == "tbl":
-                yield self._table(child)
+                yield from self._table(child)
+            elif child.tag == "altChunk":
+                yield self._chunk(child)
+            elif child.tag == "oMathPara":
+                yield equation_text(child)
             elif child.tag in (
                 "sdt",
                 "sdtContent",
@@ -100,6 +114,7 @@ class _Reader:
         properties = paragraph.find("pPr")
         style = _value(properties, "pStyle")
         story = _Story()
+        self._fields = [instruction for instruction in self._fields if not instruction]
         text = "".join(self._inline(paragraph, story)).strip(" \t")
         level = self._styles.headings.get(style, 0)
         outline = _value(properties, "outlineLvl")
@@ -108,8 +123,9 @@ class _Reader:
         label = self._label(properties, style)
         if text or label:
             yield ("#" * min(level, 6) + " " if level else "") + label + text
-        elif not story.boxes:
+        elif not story.boxes and not story.drawings:
             yield ""
+        yield from story.drawings
         for box in story.boxes:
             inside = "\n".join(self._blocks(box)).strip()
             if inside:
@@ -128,17 +144,16 @@ class _Reader:
         for child in parent:
             tag = child.tag
             if tag == "t":
-                yield child.text or ""
+                if not any(self._fields):
+                    yield without_private_use(child.text or "")
             elif tag in _BREAKS:
                 yield _BREAKS[tag]
+            elif tag in _MARKS:
+                yield from self._mark(child)
+            elif tag in ("drawing", "pict", "object"):
+                yield from self._drawing(child, story)
             elif tag == "txbxContent":
                 story.boxes.append(child)
-            elif tag in ("footnoteReference", "endnoteReference"):
-                yield f"[^{child.get('id', '')}]"
-            elif tag == "commentReference":
-                yield f"[Comment {child.get('id', '')}]"
-            elif tag == "sym":
-                yield "•"
             elif tag in ("del", "moveFrom"):
                 self._accepted += 1
             elif tag == "hyperlink":
@@ -147,31 +162,102 @@ class _Reader:
                 self._accepted += tag in ("ins", "moveTo")
                 yield from self._inline(child, story)
 
+    def _mark(self, mark: Element) -> Iterator[str]:
+        match mark.tag:
+            case "footnoteReference" | "endnoteReference":
+                yield f"[^{mark.get('id', '')}]"
+            case "commentReference":
+                yield f"[Comment {mark.get('id', '')}]"
+            case "sym":
+                yield symbol(mark.get("char", ""), mark.get("font", ""))
+            case "oMath" | "oMathPara":
+                yield equation_text(mark)
+            case _:
+                yield from self._field(mark)
+
+    def _field(self, mark: Element) -> Iterator[str]:
+        """Follows the state of a field: its instruction is not shown, its result is. Form check boxes are shown."""
+        kind = mark.get("fldCharType")
+        if kind == "begin":
+            self._fields.append(True)
+            box = mark.find("ffData/checkBox")
+            if box is not None:
+                checked = box.find("checked") if box.find("checked") is not None else box.find("default")
+                yield "☒ " if checked is not None and checked.get("val", "1") not in ("0", "false") else "☐ "
+        elif kind == "separate" and self._fields:
+            self._fields[-1] = False
+        elif kind == "end" and self._fields:
+            self._fields.pop()
+
+    def _drawing(self, drawing: Element, story: _Story) -> Iterator[str]:
+        texts = [image_text(item) for item in drawing.iter("docPr")]
+        texts += [f"[Image: {item.get('alt', '')}]" for item in drawing.iter("shape") if item.get("alt")]
+        yield from dict.fromkeys(filter(None, texts))
+        story.drawings.extend(drawing_blocks(self._package, drawing, self._relations))
+        yield from self._inline(drawing, story)
+
+    def _chunk(self, chunk: Element) -> str:
+        """An embedded page or text, which Word shows as a part of the document."""
+        _, target = self._relations.get(chunk.get("id", ""), ("", ""))
+        if target not in self._package or not target.lower().endswith((".html", ".htm", ".xhtml", ".txt")):
+            self._document.note(f"an embedded part is not read: {target}")
+            return ""
+        text = decode(self._package.read(target))
+        return text if target.lower().endswith(".txt") else page_text(text)[0]
+
     def _link(self, link: Element, story: _Story) -> str:
         text = "".join(self._inline(link, story))
         _, target = self._relations.get(link.get("id", ""), ("", ""))
         return f"[{text}]({target})" if target.startswith(("http", "mailto:")) and target != text else text
 
-    def _table(self, table: Element) -> str:
+    def _table(self, table: Element) -> Iterator[str]:
+        """A Markdown table, or the blocks inside a table that has only one cell."""
+        only = _only_cell(table)
+        if only is not None:
+            yield from self._blocks(only)
+            return
+        rows = self._table_rows(table)
+        width = max(map(len, rows), default=0)
+        if width:
+            yield "\n" + markdown_table([row + [""] * (width - len(row)) for row in rows]) + "\n"
+
+    def _table_rows(self, table: Element) -> list[list[str]]:
         rows: list[list[str]] = []
         for row in _rows_of(table):
-            cells: list[str] = []
+            cells = [""] * min(_number(row.find("trPr"), "gridBefore", 0), 100)
             for cell in _cells_of(row):
                 properties = cell.find("tcPr")
                 merge = None if properties is None else properties.find("vMerge")
-                text = " ".join(" ".join(self._blocks(cell)).split())
-                if (
-                    merge is not None
-                    and merge.get("val", "continue") == "continue"
-                    and rows
-                    and len(cells) < len(rows[-1])
-                ):
-                    text = rows[-1][len(cells)]
-                span = _value(properties, "gridSpan")
-                cells.extend([text] * (min(int(span), 100) if span.isdigit() else 1))
+                continues = merge is not None and merge.get("val", "continue") == "continue"
+                repeats = continues and rows and len(cells) < len(rows[-1])
+                text = rows[-1][len(cells)] if repeats else self._cell(cell)
+                cells.extend([text] * min(_number(properties, "gridSpan", 1), 100))
             rows.append(cells)
-        width = max(map(len, rows), default=0)
-        return "\n" + markdown_table([row + [""] * (width - len(row)) for row in rows]) + "\n" if width else ""
+        return rows
+
+    def _cell(self, cell: Element) -> str:
+        """Text of a cell on one line. A table inside it shows its rows between slashes."""
+        parts = []
+        for child in _content_of(cell):
+            if child.tag == "tbl":
+                parts.append(flat_table(self._table_rows(child)))
+            else:
+                parts.extend(self._blocks([child]))
+        return " ".join(" ".join(parts).split())
+
+
+def _only_cell(table: Element) -> Element | None:
+    rows = list(_rows_of(table))
+    cells = list(_cells_of(rows[0])) if len(rows) == 1 else []
+    return cells[0] if len(cells) == 1 else None
+
+
+def _content_of(cell: Element) -> Iterator[Element]:
+    for child in cell:
+        if child.tag in ("sdt", "sdtContent", "customXml"):
+            yield from _content_of(child)
+        else:
+            yield child
 
 
 def _rows_of(table: Element) -> Iterator[Element]:
@@ -193,6 +279,11 @@ def _cells_of(row: Element) -> Iterator[Element]:
 def _value(parent: Element | None, tag: str) -> str:
     child = None if parent is None else parent.find(tag)
     return "" if child is None else child.get("val", "")
+
+
+def _number(parent: Element | None, tag: str, default: int) -> int:
+    text = _value(parent, tag)
+    return int(text) if text.isdigit() and len(text) < 6 else default
 
 
 def _read_styles(root: Element | None) -> _Styles:

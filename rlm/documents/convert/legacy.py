@@ -36,7 +36,7 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
 def convert_parquet(data: bytes, path: str, output: Output) -> None:
     """Adds the document of a Parquet file to ``output``."""
     try:
-        import pyarrow.parquet as parquet  # type: ignore[import-not-found]  # noqa: PLR0402  optional
+        import pyarrow.parquet as parquet  # noqa: PLR0402
     except ImportError:
         raise ConversionError("Parquet needs pyarrow; install it with: pip install pyarrow") from None
     try:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .drawings import drawing_blocks, image_text
+from .equations import equation_text
 from .packages import Element, Package
 from .result import Builder, Output, markdown_table
+from .symbols import without_private_use
 
 _TITLES = frozenset({"title", "ctrTitle"})
 _UNREAD = frozenset({"sldNum", "dt", "ftr"})
@@ -45,11 +48,11 @@ def _relation_id(item: Element) -> str:
 
 def _read_slide(package: Package, name: str, slide: Element, document: Builder) -> None:
     relations = package.relations(name)
-    for block in _shapes(slide, relations):
+    for block in _shapes(slide, relations, package):
         document.line(block)
     for what, target in relations.values():
         if what == "notesSlide" and target in package:
-            notes = "\n".join(_shapes(package.xml(target), {}, notes=True)).strip()
+            notes = "\n".join(_shapes(package.xml(target), {}, package, notes=True)).strip()
             if notes:
                 document.line(f"\n[Speaker notes] {notes}")
         elif what == "comments" and target in package:
@@ -60,19 +63,23 @@ def _read_slide(package: Package, name: str, slide: Element, document: Builder) 
     document.line()
 
 
-def _shapes(parent: Element, relations: dict[str, tuple[str, str]], *, notes: bool = False) -> Iterator[str]:
+def _shapes(
+    parent: Element, relations: dict[str, tuple[str, str]], package: Package, *, notes: bool = False
+) -> Iterator[str]:
     for child in parent:
         if child.tag == "sp":
             yield from _shape(child, relations, notes=notes)
         elif child.tag == "tbl":
             yield _table(child, relations)
         elif child.tag == "pic":
-            properties = child.find("nvPicPr/cNvPr")
-            described = "" if properties is None else properties.get("descr", "").strip()
+            described = image_text(child.find("nvPicPr/cNvPr"))
             if described:
-                yield f"[Image: {' '.join(described.split())}]"
+                yield described
+        elif child.tag == "graphicData":
+            yield from drawing_blocks(package, child, relations)
+            yield from _shapes(child, relations, package, notes=notes)
         elif child.tag != "Fallback":
-            yield from _shapes(child, relations, notes=notes)
+            yield from _shapes(child, relations, package, notes=notes)
 
 
 def _shape(shape: Element, relations: dict[str, tuple[str, str]], *, notes: bool) -> Iterator[str]:
@@ -91,7 +98,8 @@ def _shape(shape: Element, relations: dict[str, tuple[str, str]], *, notes: bool
             yield "# " + " ".join(text.split())
             continue
         properties = paragraph.find("pPr")
-        level = int(properties.get("lvl", "0")) if properties is not None else 0
+        given = "0" if properties is None else properties.get("lvl", "0")
+        level = min(int(given), 8) if given.isdigit() else 0
         bulleted = kind == "body" and not notes and (properties is None or properties.find("buNone") is None)
         yield "  " * level + ("- " if bulleted else "") + text.strip()
 
@@ -101,12 +109,14 @@ def _text(paragraph: Element, relations: dict[str, tuple[str, str]]) -> str:
     for run in paragraph:
         if run.tag == "br":
             parts.append("\n")
+        elif run.tag in ("AlternateContent", "Choice", "m"):
+            parts.append(equation_text(run) if run.tag == "m" else _text(run, relations))
         elif run.tag in ("r", "fld"):
             text = "".join(item.text or "" for item in run.findall("t"))
             link = run.find("rPr/hlinkClick")
             _, target = ("", "") if link is None else relations.get(link.get("id", ""), ("", ""))
             parts.append(f"[{text}]({target})" if target.startswith(("http", "mailto:")) and target != text else text)
-    return "".join(parts)
+    return without_private_use("".join(parts))
 
 
 def _table(table: Element, relations: dict[str, tuple[str, str]]) -> str:

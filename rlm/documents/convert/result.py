@@ -162,6 +162,12 @@ class Output:
         }
 
 
+def flat_table(rows: Iterable[Sequence[str]]) -> str:
+    """A table inside a cell: one line, without the signs of Markdown."""
+    lines = ("; ".join(cell for cell in (" ".join(str(item).split()) for item in row) if cell) for row in rows)
+    return "[Table: " + " / ".join(line for line in lines if line) + "]"
+
+
 def markdown_table(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first row is the header. Cells are made one line."""
     lines = []
