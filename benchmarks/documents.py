@@ -162,9 +162,8 @@ def main() -> None:
             }
             for name, facts in truth.items()
         }
-        print(
-            "| format | reader | ms a file | process, s | peak MB | sentences | rows | places |\n|---|---|---|---|---|---|---|---|"
-        )
+        print("| format | reader | ms a file | process, s | peak MB | sentences | rows | places |")
+        print("|---|---|---|---|---|---|---|---|")
         only = options.only.split(",") if options.only else sorted({name.partition("/")[0] for name in truth})
         for kind in only:
             for reader, python in readers.items():
