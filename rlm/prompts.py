@@ -1,7 +1,7 @@
-"""What the engine says to models: instructions, the first message, reminders. Pure text from facts; no engine, no provider.
+"""Text that the engine sends to models: instructions, the first message, notices. Pure functions of facts.
 
-A prompt family is a function from ``PromptFacts`` to the system message. ``choose_family`` picks one by the model's name; a
-caller may pass any function of the same shape instead, without touching the engine.
+A prompt family is a function from ``PromptFacts`` to the system message. ``choose_family`` picks one by the model's name. A
+caller can pass its own function instead.
 """
 
 from __future__ import annotations
@@ -12,34 +12,37 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 DEFAULT_QUESTION = (
-    "Read through `context`: it holds a question to answer or instructions to follow, "
-    "perhaps with the data they speak of."
+    "Read `context`. It holds a question to answer or instructions to follow, possibly with the data they refer to."
 )
 
 NOTHING_RUN = (
-    "[Nothing was run and no answer was given. Write code in a ```repl block, or answer with FINAL(your answer) or "
+    "[No code was run and no answer was given. Write code in a ```repl block, or answer with FINAL(your answer) or "
     "FINAL_VAR(variable_name) at the start of a line, outside code.]"
 )
-REPLY_CUT = "[Your reply was cut by its token limit and nothing of it was run. Write a shorter one.]"
+REPLY_CUT = "[Your reply hit its token limit, and none of it was run. Write a shorter one.]"
 ANSWER_NOW = (
     "[{met} Answer now from what you have: FINAL(your answer), or FINAL_VAR(name) for a variable. "
     "Sub-calls are no longer possible.]"
 )
 SUMMARISE = (
-    "[This conversation nears its size limit and will be shortened; the REPL keeps all variables. Write, in at most 400 words "
-    "and without code, what you need to go on: what was found so far and how, what is still to be done, and which variables "
-    "hold what. The variables now: {variables}]"
+    "[This conversation is close to its size limit and will be shortened. The REPL keeps all variables. In at most 400 words, "
+    "without code, write what you need to continue: what you have found and how, what remains to be done, and what each "
+    "variable holds. Current variables: {variables}]"
 )
-NOT_TAKEN = "[Your answer was not taken, because a cell of the same reply did not end well. Look at the output first.]"
-NO_SUCH_VARIABLE = "[FINAL_VAR({name}): there is no variable of this name, so this was not taken as the answer. {hint}]"
+NOT_TAKEN = "[Your answer was not accepted, because a code block of the same reply failed. Look at its output first.]"
+NO_SUCH_VARIABLE = "[FINAL_VAR({name}): no variable has this name, so it was not accepted as the answer. {hint}]"
 
 
 @dataclass(frozen=True, slots=True)
 class PromptFacts:
-    """What a system message can tell.
+    """Facts for a system message.
 
-    ``sub_prompt_chars``: how many characters a sub-prompt may have. ``sub_calls_are_nodes``: whether sub-calls get a REPL of
-    their own. ``sub_models``: names that ``model=`` accepts.
+    Attributes:
+        can_call: sub-calls are possible.
+        sub_calls_are_nodes: sub-calls get their own REPL.
+        sub_prompt_chars: the maximum length of a sub-prompt.
+        observation_chars: the maximum length of an observation.
+        sub_models: names that ``model=`` accepts.
     """
 
     depth: int
@@ -54,8 +57,8 @@ class PromptFacts:
 PromptFamily: TypeAlias = Callable[[PromptFacts], str]
 
 _REPL = """\
-You answer a question about an input that may be far larger than you can read at once. The input is not in this \
-conversation: it is the variable `context` in a Python REPL that you control. Look at it with code, a piece at a time{ask}, \
+You answer a question about an input that can be far larger than you can read at once. The input is not in this \
+conversation: it is the variable `context` in a Python REPL that you control. Examine it with code, piece by piece{ask}, \
 and answer when you know.
 
 Write code in blocks like this:
@@ -63,19 +66,19 @@ Write code in blocks like this:
 print(type(context), len(context))
 print(context[:300])
 ```
-All such blocks of your reply run in order in one namespace that keeps its variables; then you are shown their output, cut \
-in the middle beyond {observation_chars:,} characters. So print what you need to see, and keep large things in variables. \
-The Python standard library is there; files, network and other processes are not."""
+All such blocks of a reply run in order, in one namespace that keeps its variables. Then you are shown their output; beyond \
+{observation_chars:,} characters its middle is cut. So print what you need to see, and store large values in variables. \
+The Python standard library is available; files, network and other processes are not."""
 
 _CALLS = """
 
-From code you can ask other models. They see only the prompt that you pass, so put the text in it; up to about \
-{sub_prompt_chars:,} characters each.
+Your code can ask other models. They see only the prompt that you pass, so include the text in it, up to about \
+{sub_prompt_chars:,} characters per prompt.
 - llm_query(prompt) -> str: one question{what}.
-- llm_query_batch(prompts) -> list[str], in order: all run in parallel. Prefer it to a loop: 50 prompts take about as long \
-as one. A failed item reads "[call failed: ...]" and has `.error`.
+- llm_query_batch(prompts) -> list[str]: all prompts in parallel, replies in order. Prefer it to a loop: 50 prompts take \
+about as long as one. A failed item reads "[call failed: ...]" and has `.error`.
 - await llm_query_async(prompt), await llm_query_batch_async(prompts): the same in async code; top-level await works.
-- Options: context=data (sent beside the prompt), schema={{...}} (a JSON schema; you get data back){recursive}{models}.
+- Options: context=data (sent with the prompt), schema={{...}} (a JSON schema; you get data back){recursive}{models}.
 ```repl
 size = 20000
 chunks = [context[i:i + size] for i in range(0, len(context), size)]
@@ -83,14 +86,14 @@ replies = llm_query_batch([f"List every date mentioned in this text, or write NO
 for number, reply in enumerate(replies):
     print(number, reply[:200])
 ```
-Use models for what needs reading (labels, summaries, meaning) and Python for what needs exactness (search, counting, \
-sorting). Put many small items in one prompt, with numbers, and check that every number came back."""
+Use models for reading (labels, summaries, meaning) and Python for exact work (search, counting, sorting). Put many small \
+items into one prompt, number them, and check that every number came back."""
 
 _ANSWER = """
 
 Answer only when you have seen what you need, in one of these forms:
 - FINAL(your answer) at the start of a line, outside code;
-- FINAL_VAR(name) the same way: the value of that variable is the answer, of any length;
+- FINAL_VAR(name), likewise: the value of that variable is the answer, of any length;
 - FINAL(value) or FINAL_VAR("name") in a ```repl block."""
 
 _SMALL = """\
@@ -117,21 +120,21 @@ FINAL("7731")
 Write one ```repl block now. Never use names that you have not defined."""
 
 _SMALL_CALLS = """
-llm_query_batch(prompts) asks another model many questions at once and returns a list of texts; a prompt may have \
+llm_query_batch(prompts) asks another model many questions at once and returns a list of texts. A prompt can have \
 {sub_prompt_chars:,} characters and must contain the text that it is about."""
 
 
 def default_family(facts: PromptFacts) -> str:
-    """The prompt for models that can program."""
+    """The system message for models that can program."""
     text = _REPL.format(
-        ask=", ask other models about pieces" if facts.can_call else "", observation_chars=facts.observation_chars
+        ask=", ask other models about the pieces" if facts.can_call else "", observation_chars=facts.observation_chars
     )
     if facts.can_call:
         text += _CALLS.format(
             sub_prompt_chars=facts.sub_prompt_chars,
             what=(
-                ". It is answered by a model with a REPL of its own, in which your prompt (or context=) is `context`: give it "
-                "a whole part of the problem"
+                ". A model with its own REPL answers it; there, your prompt (or context=) is `context`. Give it a whole part "
+                "of the problem"
                 if facts.sub_calls_are_nodes
                 else ""
             ),
@@ -146,14 +149,14 @@ def default_family(facts: PromptFacts) -> str:
 
 
 def small_family(facts: PromptFacts) -> str:
-    """The prompt for small local models: short, with two worked examples."""
+    """The system message for small local models: short, with two worked examples."""
     calls = _SMALL_CALLS.format(sub_prompt_chars=facts.sub_prompt_chars) if facts.can_call else ""
     return _SMALL.format(calls=calls)
 
 
 FAMILIES: Mapping[str, PromptFamily] = MappingProxyType({"default": default_family, "small": small_family})
 
-# Parts of model names and the family that serves them better than the default one.
+# Parts of model names, with the family that suits them better than the default one.
 _BY_NAME = (("0.5b", "small"), ("1.5b", "small"), ("1b", "small"), ("3b", "small"), ("smollm", "small"))
 
 
@@ -164,45 +167,45 @@ def choose_family(model: str) -> PromptFamily:
 
 
 def first_message(question: str, context: str) -> str:
-    """The first user message: the question, and what kind of thing ``context`` is."""
+    """The first user message: the question and a description of ``context``."""
     return f"Question: {question}\n\n`context` is {context}."
 
 
 def observation_message(observation: str, turns_left: int) -> str:
-    """What follows a turn's output: a reminder only when it matters."""
+    """The output of a turn, with a reminder if few turns are left."""
     if turns_left > 2:
         return observation
     turns = "turn" if turns_left == 1 else "turns"
-    return f"{observation}\n[{turns_left} {turns} left to answer in.]"
+    return f"{observation}\n[{turns_left} {turns} left.]"
 
 
 def describe_limit(limit: str) -> str:
-    """The sentence that says which limit was met."""
+    """One sentence that names the limit."""
     if limit == "stopped":
-        return "The user asks to finish now."
-    return "The time is up." if limit == "seconds" else f"The limit of {limit} is met."
+        return "The user asked to finish now."
+    return "Time is up." if limit == "seconds" else f"The limit of {limit} has been reached."
 
 
 def answer_now(limit: str) -> str:
-    """What a model is told before its last turn."""
+    """The notice before a last turn."""
     return ANSWER_NOW.format(met=describe_limit(limit))
 
 
 def budget_notice(left: Mapping[str, float], allowed: Mapping[str, float]) -> str:
-    """What a model is told when something becomes scarce; nothing when nothing is."""
+    """The notice when little of a budget is left; empty otherwise."""
     if not left:
         return ""
     parts = [
         f"{_amount(limit, amount)} of {_amount(limit, allowed[limit])}{_unit(limit)}" for limit, amount in left.items()
     ]
-    return f"[Scarce: {', '.join(parts)} left; budget() tells. Finish soon.]"
+    return f"[Budget low: {', '.join(parts)} left (see budget()). Finish soon.]"
 
 
 def reopened_notice(left: Mapping[str, float]) -> str:
-    """What the root is told of a run that had met a limit, and goes on with others."""
+    """The notice to the root of a run that continues with a larger budget."""
     parts = [f"{_amount(limit, amount)}{_unit(limit)}" for limit, amount in left.items()]
     allowed = f" with {', '.join(parts)} left" if parts else ""
-    return f"[The run goes on{allowed}. Calls that were refused can be made again.]"
+    return f"[The run continues{allowed}. Calls that were refused can be repeated.]"
 
 
 def _amount(limit: str, amount: float) -> str:
@@ -214,16 +217,16 @@ def _unit(limit: str) -> str:
 
 
 def summary_message(summary: str | None, variables: str) -> str:
-    """What stands for the older part of a conversation."""
-    kept = f"All variables are kept: {variables}." if variables else "No variables are defined."
+    """The replacement for the older part of a conversation."""
+    state = f"The REPL still has all variables: {variables}." if variables else "No variables are defined."
     if summary is None:
-        return f"[The earlier part of this conversation was left out to make room. {kept}]"
-    return f"[The earlier part of this conversation was replaced by this summary of it. {kept}]\n{summary}"
+        return f"[The earlier part of this conversation was removed to make room. {state}]"
+    return f"[The earlier part of this conversation was replaced by this summary. {state}]\n{summary}"
 
 
 def no_such_variable(name: str, variables: str) -> str:
-    """What a model is told that answered with a variable which does not exist."""
-    hint = f"Known: {variables}." if variables else "Assign it first."
+    """The notice after FINAL_VAR with an unknown name."""
+    hint = f"Variables: {variables}." if variables else "Assign it first."
     if not name.isidentifier():
-        hint = "FINAL_VAR takes a variable's name; for text use FINAL(...)."
+        hint = "FINAL_VAR takes the name of a variable. For text use FINAL(...)."
     return NO_SUCH_VARIABLE.format(name=name[:80], hint=hint)

@@ -1,7 +1,7 @@
-"""What a run may take, before anything is spent: a range from plain assumptions, each named here. No promise; a budget is one.
+"""Estimates of a run's cost before anything is spent: a range from plain assumptions. Only a budget limits the cost.
 
-Low: the root finds the answer with code and asks nobody. High: every byte of the input is read once by sub-calls, in pieces half
-as large as they may be, and the root takes as many turns as long runs do.
+Low: the root finds the answer with code, without sub-calls. High: sub-calls read every byte of the input once, in pieces of half
+the maximum size. The root takes as many turns as in long runs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rlm.core.cells import PlainValue
 from rlm.core.messages import Usage
 
 BYTES_PER_TOKEN = 4  # prose and code in Latin script
-LOW_TURNS, HIGH_TURNS = 2, 10  # of a node; most runs that were published took 4 to 12
+LOW_TURNS, HIGH_TURNS = 2, 10  # of a node; most published runs took 4 to 12
 SYSTEM_TOKENS = 700
-TURN_INPUT_TOKENS = 1_000  # what a turn adds to its node's conversation: a reply and an observation
+TURN_INPUT_TOKENS = 1_000  # added to the conversation by a turn: a reply and an observation
 TURN_OUTPUT_TOKENS = 500
 LEAF_OUTPUT_TOKENS = 300
 PIECE_SHARE = 0.5
@@ -27,7 +27,7 @@ PriceOf = Callable[[str, Usage], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Model calls, tokens and dollars; ``usd`` is None where a price is unknown."""
+    """Model calls, tokens and dollars. ``usd`` is None if a price is unknown."""
 
     calls: int
     tokens: int
@@ -36,7 +36,13 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """``size_bytes`` of the input as text, ``size_tokens`` about; ``pieces`` into which sub-calls would read it."""
+    """An estimate for one input.
+
+    Attributes:
+        size_bytes: the input as text.
+        size_tokens: approximate.
+        pieces: the sub-prompts that would cover the input.
+    """
 
     size_bytes: int
     size_tokens: int
@@ -48,13 +54,13 @@ class Estimate:
 def estimate_run(
     context: PlainValue, *, root: str, leaf: str, leaf_prompt_chars: int, max_depth: int, price_of: PriceOf
 ) -> Estimate:
-    """The range for one input.
+    """Estimates a run over one input.
 
     Args:
         root, leaf: full names of the models of the root and of the lowest level.
-        leaf_prompt_chars: how many characters a sub-prompt may have.
+        leaf_prompt_chars: the maximum length of a sub-prompt.
         max_depth: levels of model calls below the root.
-        price_of: dollars for some tokens of a model.
+        price_of: dollars for tokens of a model.
     """
     size = _size(context)
     piece = max(1, int(leaf_prompt_chars * PIECE_SHARE))
@@ -67,9 +73,9 @@ def estimate_run(
         size // BYTES_PER_TOKEN + 100 * leaf_calls if max_depth else 0,
         output_tokens=leaf_calls * LEAF_OUTPUT_TOKENS,
     )
-    each = _turns(LOW_TURNS)
+    node = _turns(LOW_TURNS)
     between = pieces * max(0, max_depth - 1)  # a node for each piece at every level between
-    nodes = Usage(each.calls * between, each.input_tokens * between, output_tokens=each.output_tokens * between)
+    nodes = Usage(node.calls * between, node.input_tokens * between, output_tokens=node.output_tokens * between)
     total = high + nodes + leaves
     return Estimate(
         size,
@@ -100,7 +106,7 @@ def _size(value: PlainValue) -> int:
 
 
 def _price(price_of: PriceOf, model: str, usage: Usage) -> float | None:
-    """Call by call: long prompts cost more a token on some providers, and a sum of short ones is no long one."""
+    """Dollars, call by call: some providers charge more per token of a long prompt, and a sum of short ones is not long."""
     if not usage.calls:
         return 0.0
     one = price_of(model, Usage(1, usage.input_tokens // usage.calls, output_tokens=usage.output_tokens // usage.calls))

@@ -1,4 +1,4 @@
-"""Plans: fixed programs that play a node's model. What a plan is written with; the plans that come along are the modules here.
+"""Plans: fixed programs in the role of a node's model. The built-in plans are the modules of this package.
 
     from rlm.plans import Task, cell
 
@@ -6,9 +6,9 @@
         observation = yield cell("print(len(context))")
         yield cell(f"FINAL({observation!r})")
 
-A plan is a function of the task. It yields replies, as a model would write them, and is sent what the model would be shown:
-the output of its cells. A function that needs one reply only may return it. A plan keeps no state between turns: it is run
-from its start at every turn and sent the same observations, so it must yield the same replies (no clock, no chance, no files).
+A plan is a function of the task. It yields replies, as a model would write them, and is sent the observations: the output of its
+cells. A function that needs only one reply can return it. A plan has no state between turns: every turn runs it from its start,
+with the same observations. So it must yield the same replies, without a clock, randomness or files.
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ __all__ = ["Task", "cell"]
 
 
 def cell(code: str, say: str = "") -> str:
-    """A reply that runs ``code`` as one cell, with a sentence before it for the people who watch."""
+    """A reply that runs ``code`` as one cell, after a sentence for the people who watch."""
     return f"{say}\n\n```repl\n{code.strip()}\n```".strip()

@@ -1,12 +1,14 @@
-"""The default plan: cut the input into chunks, ask the sub-model about all of them in one batch, combine what it found.
+"""The default plan: cut the input into chunks, ask the sub-model about all of them in one batch, combine the replies.
 
-Two ways, by the size of a prompt that the sub-model can take:
-- a capable model notes what each chunk says about the question, then writes the answer from the notes (in rounds, where
-  the notes are too many for one prompt);
-- a small model (SmolLM2 with 135 million parameters) reads one page at a time and names an answer, right or wrong, for nearly
-  each. So Python decides: only answers whose words stand in the text count, near the question's rarer words; the
-  model is asked again about the best passages alone; the answer with the most support wins, and is shown with its passage.
-The cells are what a person sees on the screen, so they are written to be read.
+It depends on the prompt size of the sub-model.
+
+- A capable model notes what each chunk says about the question, then writes the answer from the notes. Notes too long for one
+  prompt are merged in rounds.
+- A small model (SmolLM2 with 135 million parameters) reads one page at a time and gives an answer, right or wrong, for nearly
+  every page. So Python decides. An answer counts only if its words are in the text, near the rarer words of the question. The
+  model is asked again about the best passages. The answer with the most support wins, and is shown with its passage.
+
+A person sees the cells on the screen, so they are written to be read.
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from collections.abc import Generator
 
 from rlm.plans import Task, cell
 
-# Above this a sub-model is taken for a capable one: windows below 6,000 tokens or so belong to very small models.
+# A sub-model with larger prompts counts as capable: windows below about 6,000 tokens belong to very small models.
 SMALL_PROMPT_CHARS = 16_000
-# What SmolLM2 reads best at once: with 1,200 characters it invented more, beyond 3,000 it found less.
+# The best size for SmolLM2: with 1,200 characters it invented more, beyond 3,000 it found less.
 SMALL_CHUNK_CHARS = 2_400
 # Two idle cores read about 800 characters a second with it, so this many pages take them 40 s. Of more, those that share the
 # rarest words with the question are read, and the plan says so.
 SMALL_MAX_PAGES = 12
-# Single passages, asked about apart: three sentences give a small model less to get lost in than a page.
+# Single passages: in three sentences a small model errs less than in a page.
 PASSAGES = 16
-# Larger chunks save prompts, but what stands in the middle of a very long one is overlooked.
+# Larger chunks save prompts, but models overlook the middle of a very long one.
 MAX_CHUNK_CHARS = 60_000
-PROMPT_CHARS = 600  # of instruction and question around a chunk, besides the question itself
+PROMPT_CHARS = 600  # of instructions around a chunk, without the question
 
 CUT = '''
 import json, re
@@ -276,7 +278,7 @@ FINAL("Closest to the question:\\n\\n" + "\\n\\n".join(f"“{p}”" for p in bes
 
 
 def search_alone(task: Task) -> Generator[str, str, None]:
-    """Without sub-calls (``max_depth=0``) nothing can be read; the passages that share most with the question are shown."""
+    """Without sub-calls (``max_depth=0``), the passages that share most with the question are shown."""
     yield cell(
         f"{_prepare(task, SMALL_CHUNK_CHARS)}\n{PASSAGES_OF}\n{SHOW_CLOSEST}",
         "There are no sub-calls at this depth, so I search for the question's words.",

@@ -219,8 +219,8 @@ def test_prompts_list_functions_and_answer_forms(family: object) -> None:
 
 
 def test_default_prompt_mentions_nodes_only_for_nesting() -> None:
-    assert "REPL of its own" not in default_family(facts())
-    assert "REPL of its own" in default_family(facts(sub_calls_are_nodes=True))
+    assert "with its own REPL" not in default_family(facts())
+    assert "with its own REPL" in default_family(facts(sub_calls_are_nodes=True))
     assert "recursive=False" in default_family(facts(sub_calls_are_nodes=True))
 
 

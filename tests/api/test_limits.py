@@ -283,7 +283,7 @@ def test_budget_function_and_notice_show_remainder() -> None:
     code = "first = budget()\nllm_query_batch(['x'] * 12)\nprint(first, budget())"
     result, server = run(program(cell(code), cell("FINAL(first)")), budget=rlm.Budget(calls=16), max_iterations=9)
     assert result.answer == {"usd": None, "tokens": None, "calls": 14, "seconds": None, "iterations": 8}
-    assert "[Scarce: 2 of 16 calls left; budget() tells. Finish soon.]" in server.calls[-1].prompt
+    assert "[Budget low: 2 of 16 calls left (see budget()). Finish soon.]" in server.calls[-1].prompt
 
 
 def test_a_variable_named_budget_belongs_to_the_code() -> None:

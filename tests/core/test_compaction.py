@@ -34,15 +34,15 @@ def test_summary_replaces_older_part_and_names_variables() -> None:
     assert isinstance(action, Compact)
     before = node.messages
     assert action.messages[:4] == before[:4]  # as it was, so that it is read from the cache
-    assert "rows (list, 12)" in action.messages[-1].content
+    assert "rows (list, 12)" in action.messages[-1].text
     node, action = step(node, Compacted("Twelve rows, all read."))
     assert isinstance(action, Ask)
     assert action.turn == turns + 1
     system, first, *tail = action.messages
     assert (system, first.role) == (before[0], "user")
-    assert "How many?" in first.content
-    assert "Twelve rows, all read." in first.content
-    assert "rows (list, 12)" in first.content
+    assert "How many?" in first.text
+    assert "Twelve rows, all read." in first.text
+    assert "rows (list, 12)" in first.text
     assert tuple(tail) == before[-len(tail) :]
     assert [m.role for m in tail] == ["assistant", "user"] * (len(tail) // 2)
     assert estimate_tokens(action.messages) <= WINDOW * COMPACT_TO
@@ -68,8 +68,8 @@ def test_missing_summary_leaves_the_variables() -> None:
     for event in (AskFailed(ModelTimeoutError("slow")), LimitMet("calls")):
         _, action = step(node, event)
         assert isinstance(action, Ask)
-        assert "was left out" in action.messages[1].content
-        assert "rows (list, 12)" in action.messages[1].content
+        assert "was removed" in action.messages[1].text
+        assert "rows (list, 12)" in action.messages[1].text
 
 
 def test_token_count_of_provider_decides() -> None:
@@ -88,7 +88,7 @@ def test_observation_that_fills_window_is_cut() -> None:
     node, action = step(node, Compacted("so far"))
     assert isinstance(action, Ask)
     assert estimate_tokens(action.messages) <= WINDOW * 0.6
-    assert "www" in action.messages[-1].content
+    assert "www" in action.messages[-1].text
     assert [m.role for m in action.messages] == ["system", "user"]
 
 

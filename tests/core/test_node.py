@@ -74,8 +74,8 @@ def test_first_turn_shows_question_and_context() -> None:
     _, action = play()
     assert isinstance(action, Ask)
     assert [m.role for m in action.messages] == ["system", "user"]
-    assert "How many?" in action.messages[1].content
-    assert "a str of 5 characters" in action.messages[1].content
+    assert "How many?" in action.messages[1].text
+    assert "a str of 5 characters" in action.messages[1].text
 
 
 def test_model_sees_output_of_ordered_cells() -> None:
@@ -85,16 +85,16 @@ def test_model_sees_output_of_ordered_cells() -> None:
     assert action == Execute(Cell(1, 2, "b"), None)
     node, action = step(node, Executed(CellResult("ok", echo="42")))
     assert isinstance(action, Ask)
-    assert "seen" in action.messages[-1].content
-    assert "42" in action.messages[-1].content
+    assert "seen" in action.messages[-1].text
+    assert "42" in action.messages[-1].text
 
 
 def test_cells_after_failed_one_do_not_run() -> None:
     _, action = play(Replied(cell("a") + "\n" + cell("b")), Executed(CellResult("error", error="KeyError: 'x'")))
     assert isinstance(action, Ask)
-    assert "KeyError: 'x'" in action.messages[-1].content
-    assert "not run" in action.messages[-1].content
-    assert "1.2" in action.messages[-1].content
+    assert "KeyError: 'x'" in action.messages[-1].text
+    assert "not run" in action.messages[-1].text
+    assert "1.2" in action.messages[-1].text
 
 
 def test_conversations_only_grow_at_their_end() -> None:
@@ -126,7 +126,7 @@ def test_text_answer_counts_after_successful_cells() -> None:
 def test_text_answer_beside_failed_cell_is_refused() -> None:
     _, action = play(Replied(cell("a") + "\nFINAL(done)"), Executed(CellResult("error", error="NameError: y")))
     assert isinstance(action, Ask)
-    assert "not taken" in action.messages[-1].content
+    assert "not accepted" in action.messages[-1].text
 
 
 def test_final_var_reads_the_variable() -> None:
@@ -143,8 +143,8 @@ def test_unknown_final_var_is_shown_as_error() -> None:
         ValueMissing(),
     )
     assert isinstance(action, Ask)
-    assert "no variable of this name" in action.messages[-1].content
-    assert "rows (list, 3)" in action.messages[-1].content
+    assert "no variable has this name" in action.messages[-1].text
+    assert "rows (list, 3)" in action.messages[-1].text
 
 
 def test_final_of_bare_name_reads_variable() -> None:
@@ -157,7 +157,7 @@ def test_used_up_turns_lead_to_last_turn() -> None:
     node, action = play(*[event for _ in range(3) for event in (Replied(cell("a")), Executed(OK))])
     assert isinstance(action, Ask)
     assert action.last
-    assert "limit of iterations" in action.messages[-1].content
+    assert "limit of iterations" in action.messages[-1].text
     partial = step(node, Replied("FINAL(best guess)"))[1]
     assert partial == Finish("best guess", "iterations", None)
 
@@ -182,8 +182,8 @@ def test_limit_between_turns_gives_one_last_turn() -> None:
     assert isinstance(action, Ask)
     assert (action.last, action.turn) == (True, 2)
     assert [m.role for m in action.messages] == ["system", "user", "assistant", "user"]
-    assert "seen" in action.messages[-1].content
-    assert "limit of calls" in action.messages[-1].content
+    assert "seen" in action.messages[-1].text
+    assert "limit of calls" in action.messages[-1].text
     assert isinstance(step(node, LimitMet("calls"))[1], Finish)
 
 
@@ -191,7 +191,7 @@ def test_idle_replies_end_in_no_answer() -> None:
     spec = replace(SPEC, max_turns=20)
     _, action = play(Replied("I will think."), spec=spec)
     assert isinstance(action, Ask)
-    assert "```repl" in action.messages[-1].content
+    assert "```repl" in action.messages[-1].text
     assert isinstance(finish(*[Replied("Hm.")] * MAX_STUMBLES, spec=spec).error, NoAnswerError)
 
 
@@ -200,7 +200,7 @@ def test_truncated_reply_is_forgiven_once() -> None:
     _, action = play(cut)
     assert isinstance(action, Ask)
     assert action.messages[-2] == Message("assistant", "```repl\nx = ")
-    assert "cut by its token limit" in action.messages[-1].content
+    assert "hit its token limit" in action.messages[-1].text
     assert isinstance(finish(cut, cut).error, TruncatedReplyError)
 
 
@@ -213,7 +213,7 @@ def test_observations_cut_output_but_never_errors() -> None:
     result = CellResult("error", stdout="a" * 50_000, error="ValueError: 7", traceback="Traceback\nValueError: 7")
     _, action = play(Replied(cell("a")), Executed(result))
     assert isinstance(action, Ask)
-    told = action.messages[-1].content
+    told = action.messages[-1].text
     assert "Traceback\nValueError: 7" in told
     assert "49,000 characters left out" in told
     assert len(told) < 1_400

@@ -38,7 +38,7 @@ def record(leaves: int, depth: int = 2) -> list[AnyEvent]:
             return f"```repl\n{[first, 'y = llm_query_batch([context] * 2); FINAL(y)'][turn]}\n```"
         if request.role == "node":
             return "```repl\nFINAL(llm_query('below ' + context))\n```"
-        if "leaf 3 " in request.messages[-1].content:
+        if "leaf 3 " in request.messages[-1].text:
             return RequestRejectedError(HOSTILE)
         return "reply " + HOSTILE
 
@@ -101,7 +101,9 @@ def test_superseded_calls_are_drawn_as_superseded(tmp_path: Path) -> None:
         if request.role == "leaf":
             return "leaf"
         turn = sum(message.role == "assistant" for message in request.messages)
-        last = "FINAL(partly)" if "limit of iterations is met" in request.messages[-1].content else "FINAL_VAR(x)"
+        last = (
+            "FINAL(partly)" if "limit of iterations has been reached" in request.messages[-1].text else "FINAL_VAR(x)"
+        )
         return last if turn else "```repl\nx = llm_query('?')\nprint(x)\n```"
 
     with rlm.RLM(ScriptedModel(script), store=tmp_path / "runs.db", budget=rlm.Budget(iterations=1)) as engine:
