@@ -18,6 +18,7 @@ from rlm.core.errors import ModelError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import NodeId, RunId
 from rlm.core.messages import JsonValue, Reply, Request
+from rlm.core.model_info import ModelInfo
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplSpec, ReplVariables
 from rlm.core.runs import ContextInfo, RunInfo
@@ -25,27 +26,23 @@ from rlm.core.subcalls import Subcall, SubcallOutcome
 
 
 class Model(Protocol):
-    """Something that answers requests.
-
-    Attributes:
-        name: its full name, ``provider:model``.
-        window_tokens: how many tokens prompt and reply may have together.
-
-    It may also have ``slots`` (how many calls it can work on at once) and ``prefix_tokens`` (from how many tokens on its provider
-    caches a beginning that calls share; 0: to no use).
-    """
+    """Answers requests. Objects with ``name``, ``window_tokens`` and ``ask`` become one by ``rlm.models.adapt.adapt_model``."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The full name, ``provider:model``."""
+        ...
 
     @property
-    def window_tokens(self) -> int: ...
+    def info(self) -> ModelInfo:
+        """Static facts: window, slots, prefix caching, streams, images."""
+        ...
 
     async def ask(self, request: Request) -> Reply:
         """One attempt at one reply.
 
         Raises:
-            ModelError: for everything that is not a whole, non-empty reply. Never returns an error as text.
+            ModelError: for anything but a complete, non-empty reply. An error is never returned as text.
         """
         ...
 
@@ -55,17 +52,18 @@ class Model(Protocol):
 
 
 OnText = Callable[[str], bool]
-"""Receives each piece of a reply's text as it arrives. Returns True once it needs no more."""
+"""Receives each piece of a reply's text as it arrives; returns True when it needs no more."""
 
 
 class StreamingModel(Model, Protocol):
-    """A model that can stream its reply."""
+    """A model that can stream its replies; its ``info.streams`` is True."""
 
     async def stream(self, request: Request, on_text: OnText) -> Reply:
-        """Make one attempt, passing each piece of text to ``on_text``. A reply that does not stream passes none.
+        """Like ``ask``, and passes each piece of the text to ``on_text``. A reply that arrives whole is not passed.
 
-        After ``on_text`` has returned True, the rest is read only for the usage at its end. It is not read if the usage so far
-        is exact. The reply's text can then end early. A stream that breaks off is an error even then: its cost is unknown.
+        After ``on_text`` has returned True, the rest of the stream is drained for the usage at its end. It is dropped if
+        the usage so far is exact. Either way, the reply's text can end at the cut. A stream that breaks off after the cut
+        is still an error, because its cost is unknown.
 
         Raises:
             ModelError: as ``ask``.
@@ -74,8 +72,8 @@ class StreamingModel(Model, Protocol):
 
 
 def can_stream(model: Model) -> TypeGuard[StreamingModel]:
-    """Return True if the model has ``stream``. Cheaper than ``isinstance`` with a Protocol, for thousands of calls."""
-    return hasattr(model, "stream")
+    """True if the model has ``stream``."""
+    return model.info.streams
 
 
 class Slot(Protocol):

@@ -1,57 +1,57 @@
-"""Anthropic's Messages API, natively: cache marks, structured outputs, and usage that counts cached tokens apart.
-
-One ask is one attempt. It must know nothing of retries, budgets or concurrency.
-"""
+"""Anthropic's Messages API: cache breakpoints, structured outputs, and usage that counts cached tokens separately."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
-from rlm.core.messages import Message, Reply, Request, Usage
-from rlm.models.bad_replies import empty, malformed, refused, truncated
-from rlm.models.faults import Speaker, make_fault, read_error_object, read_fault
-from rlm.models.http import HttpEndpoint
-from rlm.models.json_schema import WireSchema, instruct, prepare_schema, read_json
+from rlm.core.messages import Message, Request, Text, Usage
+from rlm.core.model_info import ModelInfo
+from rlm.models.faults import Source
+from rlm.models.http_model import Ending, HttpModel, Json, RawReply
+from rlm.models.images import accepts_images, encode_base64
+from rlm.models.json_schema import WireSchema, instruct
 from rlm.models.streams import ReplyStream
-from rlm.models.windows import window_tokens as known_window
+from rlm.models.windows import find_window
 from rlm.ports import OnText
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 _API_VERSION = "2023-06-01"
 
-# `max_tokens` is required here. Without streaming the API wants replies that end within ten minutes.
+# The API requires `max_tokens`. Without streaming it expects replies that end within ten minutes.
 DEFAULT_MAX_OUTPUT_TOKENS = 16_000
-_OLD_MAX_OUTPUT_TOKENS = 4_096  # all that Claude 3 allows
+_OLD_MAX_OUTPUT_TOKENS = 4_096  # the maximum of Claude 3
 _OLD = re.compile(r"claude-3-(opus|sonnet|haiku)")
-# Newer models reject sampling parameters (since Opus 4.7), older ones know no structured outputs (before 4.5).
-_TAKES_TEMPERATURE = re.compile(r"claude-(3|(opus|sonnet|haiku)-4-([0-6]|\d{8})(-|$))")
+# Newer models reject sampling parameters (since Opus 4.7); older ones have no structured outputs (before 4.5).
+_ACCEPTS_TEMPERATURE = re.compile(r"claude-(3|(opus|sonnet|haiku)-4-([0-6]|\d{8})(-|$))")
 _HAS_STRUCTURED_OUTPUT = re.compile(r"claude-(opus|sonnet|haiku|mythos)-(4-[5-9]|[5-9]|\d\d)(-|$)")
-# From how many tokens on a marked prompt is cached; a mark on less is ignored.
+# The shortest prompt that each family caches; a breakpoint on a shorter one is ignored.
 _PREFIX_TOKENS = (
     (re.compile(r"claude-(3-7-sonnet|(opus|sonnet)-4(-[015])?(-\d{8})?$|opus-4-1)"), 1024),
     (re.compile(r"claude-(3-|sonnet-4-6)"), 2048),
 )
-_MOST_PREFIX_TOKENS = 4096
-_CUT = frozenset({"max_tokens", "model_context_window_exceeded"})
-_WHOLE = frozenset({"end_turn", "stop_sequence"})
-_MARK = {"type": "ephemeral"}
+_MAX_PREFIX_TOKENS = 4096
+_ENDINGS: Mapping[str, Ending] = {
+    "end_turn": "complete",
+    "stop_sequence": "complete",
+    "refusal": "refused",
+    "max_tokens": "truncated",
+    "model_context_window_exceeded": "truncated",
+}
+_BREAKPOINT = {"type": "ephemeral"}
 
 
-class AnthropicMessages:
+class AnthropicMessages(HttpModel):
     """A Claude model behind ``POST {base_url}/v1/messages``.
 
     Args:
         model_id: Anthropic's name of the model.
-        api_key: sent as ``x-api-key``; None sends none (gateways that add their own).
-        base_url: with or without the ``/v1`` at its end.
-        provider: first half of the full name.
-        window_tokens: by default from a table of model families.
-        timeout_s: for one whole call; None leaves it to whoever asks.
+        api_key: sent as ``x-api-key``; None sends none (for gateways that add their own).
+        base_url: with or without a final ``/v1``.
+        provider: the first half of the full name.
+        window_tokens: by default from the table of model families.
+        timeout_s: limit for one whole call; None leaves it to the caller.
         headers, extra_body: added to every request.
         key_variable: the environment variable to name when the key is refused.
     """
@@ -69,188 +69,150 @@ class AnthropicMessages:
         extra_body: Mapping[str, Any] | None = None,
         key_variable: str | None = None,
     ) -> None:
-        self._id = model_id
-        self.prefix_tokens = next(
-            (least for family, least in _PREFIX_TOKENS if family.match(model_id)), _MOST_PREFIX_TOKENS
-        )
-        self._name = f"{provider}:{model_id}"
-        self._window_tokens = window_tokens or known_window(model_id)
-        self._extra_body = dict(extra_body or {})
         key = {"x-api-key": api_key} if api_key else {}
-        self._endpoint = HttpEndpoint(
-            base_url.rstrip("/").removesuffix("/v1") + "/v1/messages",
-            model=self._name,
+        prefix = next((tokens for family, tokens in _PREFIX_TOKENS if family.match(model_id)), _MAX_PREFIX_TOKENS)
+        super().__init__(
+            model_id,
+            provider=provider,
+            url=base_url.rstrip("/").removesuffix("/v1") + "/v1/messages",
+            info=ModelInfo(
+                window_tokens or find_window(model_id),
+                prefix_tokens=prefix,
+                streams=True,
+                images=accepts_images(model_id),
+            ),
             headers={"anthropic-version": _API_VERSION, **key, **(headers or {})},
+            api_key=api_key,
+            key_variable=key_variable,
             timeout_s=timeout_s,
+            extra_body=extra_body,
         )
-        self._speaker = Speaker(self._name, self._endpoint.address, api_key, key_variable)
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def window_tokens(self) -> int:
-        return self._window_tokens
-
-    def __repr__(self) -> str:
-        return f"AnthropicMessages({self._name!r})"
-
-    async def ask(self, request: Request) -> Reply:
-        wire = prepare_schema(request.schema) if request.schema is not None else None
-        reply = await self._endpoint.post(orjson.dumps(self._body(request, wire)))
-        if not 200 <= reply.status < 300:
-            raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
-        return self._read(reply.body, wire)
-
-    async def stream(self, request: Request, hear: OnText) -> Reply:
-        """As ``ask``, streamed."""
-        if request.schema is not None:
-            return await self.ask(request)
-        stream = MessageStream(self._speaker, hear)
-        body = orjson.dumps(self._body(request, None) | {"stream": True})
-        reply = await self._endpoint.post_for_stream(body, stream.take)
-        if not 200 <= reply.status < 300:
-            raise read_fault(self._speaker, reply.status, reply.headers, reply.body, time.time())
-        if not stream.began:
-            return self._read(reply.body, None)
-        stream.finish()
-        return self._read(orjson.dumps(stream.as_body()), None)
-
-    async def aclose(self) -> None:
-        await self._endpoint.aclose()
-
-    def _body(self, request: Request, wire: WireSchema | None) -> dict[str, Any]:
+    def body(self, request: Request, schema: WireSchema | None) -> Json:
         messages = request.messages
-        default_limit = _OLD_MAX_OUTPUT_TOKENS if _OLD.match(self._id) else DEFAULT_MAX_OUTPUT_TOKENS
-        body: dict[str, Any] = {"model": self._id, "max_tokens": request.max_output_tokens or default_limit}
-        if wire is not None:
-            if wire.guaranteed and _HAS_STRUCTURED_OUTPUT.match(self._id):
-                body["output_config"] = {"format": {"type": "json_schema", "schema": wire.schema}}
+        default_limit = _OLD_MAX_OUTPUT_TOKENS if _OLD.match(self.model_id) else DEFAULT_MAX_OUTPUT_TOKENS
+        body: Json = {"model": self.model_id, "max_tokens": request.max_output_tokens or default_limit}
+        if schema is not None:
+            if schema.guaranteed and _HAS_STRUCTURED_OUTPUT.match(self.model_id):
+                body["output_config"] = {"format": {"type": "json_schema", "schema": schema.schema}}
             else:
-                messages = instruct(messages, wire)
+                messages = instruct(messages, schema)
         system, turns = _split_system(messages)
-        blocks: list[list[dict[str, Any]]] = [[{"type": "text", "text": message.content}] for message in turns]
-        if 0 < request.shared_chars < len(turns[-1].content):
-            blocks[-1] = _split_block(turns[-1].content, request.shared_chars)
-        system_block: dict[str, Any] = {"type": "text", "text": system}
-        for block in _blocks_to_mark(request, system_block if system else None, [group[-1] for group in blocks]):
-            block["cache_control"] = _MARK
-        if system:
+        contents = [_write_content(message) for message in turns]
+        if 0 < request.shared_chars < len(turns[-1].text) and isinstance(turns[-1].content, str):
+            contents[-1] = _split_text(turns[-1].text, request.shared_chars)
+        system_block: Json | None = {"type": "text", "text": system} if system else None
+        for block in _blocks_to_cache(request, system_block, [blocks[-1] for blocks in contents]):
+            block["cache_control"] = _BREAKPOINT
+        if system_block is not None:
             body["system"] = [system_block]
         body["messages"] = [
-            {"role": message.role, "content": group} for message, group in zip(turns, blocks, strict=True)
+            {"role": message.role, "content": blocks} for message, blocks in zip(turns, contents, strict=True)
         ]
-        if request.temperature is not None and _TAKES_TEMPERATURE.match(self._id):
+        if request.temperature is not None and _ACCEPTS_TEMPERATURE.match(self.model_id):
             body["temperature"] = request.temperature
-        stops = [stop for stop in request.stop if stop.strip()]  # stops of white space alone are rejected
+        stops = [stop for stop in request.stop if stop.strip()]  # the API rejects stops of white space only
         if stops:
             body["stop_sequences"] = stops
-        return body | self._extra_body
+        return body
 
-    def _read(self, body: bytes, wire: WireSchema | None) -> Reply:
-        data = self._load(body)
+    def read(self, data: Json, request: Request) -> RawReply:
         content = data.get("content")
         reason = str(data.get("stop_reason") or "")
         if not isinstance(content, list):
-            raise malformed(self._speaker, "a reply without content", body)
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        text = "".join(part for part in parts if isinstance(part, str))
-        usage = _read_usage(data.get("usage"))
-        if reason == "refusal":
-            raise refused(self._speaker, text, usage)
-        if reason in _CUT:
-            raise truncated(self._speaker, text, usage)
-        if reason not in _WHOLE:
-            raise malformed(self._speaker, f"a reply that is not finished (stop_reason {reason!r})", body, usage)
-        if not text.strip():
-            raise empty(self._speaker, reason, usage)
-        if wire is not None:
-            try:
-                text = read_json(text, wire)
-            except ValueError as error:
-                raise malformed(self._speaker, f"not the JSON asked for ({error})", text.encode(), usage) from None
-        return Reply(text, usage, str(data.get("model") or self._id))
+            raise self.malformed("a reply without content", data)
+        texts = [block.get("text") for block in content if isinstance(block, dict) and block.get("type") == "text"]
+        return RawReply(
+            "".join(text for text in texts if isinstance(text, str)),
+            _read_usage(data.get("usage")),
+            str(data.get("model") or self.model_id),
+            reason,
+            _ENDINGS.get(reason, "unfinished"),
+        )
 
-    def _load(self, body: bytes) -> dict[str, Any]:
-        try:
-            data = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise malformed(self._speaker, "a reply that is not JSON", body) from None
-        if not isinstance(data, dict):
-            raise malformed(self._speaker, "a reply that is no JSON object", body)
-        if data.get("error"):
-            error = read_error_object(data)
-            raise make_fault(self._speaker, error.status or 502, error)
-        return data
+    def open_stream(self, on_text: OnText) -> MessageStream:
+        return MessageStream(self.source, on_text)
 
 
 class MessageStream(ReplyStream):
-    """A message in events. What it costs is told in two parts: the prompt at its beginning, the reply at its end."""
+    """A message in events. Its usage arrives in two parts: the prompt's first, the reply's last."""
 
-    def __init__(self, speaker: Speaker, hear: OnText) -> None:
-        super().__init__(speaker, hear)
-        self._head: dict[str, Any] = {}
-        self._usage: dict[str, Any] = {}
+    def __init__(self, source: Source, on_text: OnText) -> None:
+        super().__init__(source, on_text)
+        self._head: Json = {}
+        self._usage: Json = {}
         self._reason: str | None = None
 
-    def add(self, name: str, data: dict[str, Any]) -> None:
+    def add(self, name: str, data: Json) -> None:
         match data.get("type", name):
             case "message_start":
                 self._head = {"model": data["message"].get("model")}
                 self._usage |= data["message"].get("usage") or {}
             case "content_block_start":
-                self._say(data["content_block"].get("text"))
+                self.add_text(data["content_block"].get("text"))
             case "content_block_delta" if data["delta"].get("type") == "text_delta":
-                self._say(data["delta"]["text"])
+                self.add_text(data["delta"]["text"])
             case "message_delta":
                 self._reason = data["delta"].get("stop_reason") or self._reason
                 self._usage |= {key: count for key, count in (data.get("usage") or {}).items() if count is not None}
-                self.whole = self._reason is not None
+                self.complete = self._reason is not None
             case "message_stop":
-                self.whole = True
+                self.complete = True
             case _:
-                pass  # pings, thoughts, and whatever they add next
+                pass  # pings, thoughts, and event types of the future
 
-    def as_body(self) -> dict[str, Any]:
+    def as_body(self) -> Json:
         content = [{"type": "text", "text": "".join(self.text)}]
         return {**self._head, "content": content, "stop_reason": self._reason, "usage": self._usage}
 
 
-def _split_block(text: str, shared_chars: int) -> list[dict[str, Any]]:
-    """The same message in two blocks, with a mark at the end of the one that siblings share."""
-    shared = {"type": "text", "text": text[:shared_chars], "cache_control": _MARK}
+def _write_content(message: Message) -> list[Json]:
+    return [
+        {"type": "text", "text": part.text}
+        if isinstance(part, Text)
+        else {
+            "type": "image",
+            "source": {"type": "base64", "media_type": part.media_type, "data": encode_base64(part)},
+        }
+        for part in message.parts
+    ]
+
+
+def _split_text(text: str, shared_chars: int) -> list[Json]:
+    """The text in two blocks, with a breakpoint at the end of the prefix that sibling calls share."""
+    shared = {"type": "text", "text": text[:shared_chars], "cache_control": _BREAKPOINT}
     return [shared, {"type": "text", "text": text[shared_chars:]}]
 
 
 def _split_system(messages: tuple[Message, ...]) -> tuple[str, list[Message]]:
-    """The leading system messages as one text, and the turns; the API has no place for a system message further down."""
+    """The leading system messages as one text, and the turns. The API has no system messages between turns."""
     turns = list(messages)
     system: list[str] = []
     while len(turns) > 1 and turns[0].role == "system":
-        system.append(turns.pop(0).content)
+        system.append(turns.pop(0).text)
     return "\n\n".join(system), [Message("user", turn.content) if turn.role == "system" else turn for turn in turns]
 
 
-def _blocks_to_mark(
-    request: Request, system: dict[str, Any] | None, turns: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Where the cache is written. A write costs a quarter more than plain input, so only where a read will follow.
+def _blocks_to_cache(request: Request, system: Json | None, newest: list[Json]) -> list[Json]:
+    """The blocks that get a cache breakpoint. A write costs a quarter more than plain input, so a read must follow.
 
     A node's conversation is sent again with every turn: the system prompt (shared with its siblings) and the newest
     message. Leaf calls with a cache key share everything before their newest message. Other calls share nothing.
+
+    Args:
+        newest: the last block of each turn.
     """
     if request.role == "node":
-        marked = [system, turns[-1]]
+        blocks = [system, newest[-1]]
     elif request.cache_key is not None:
-        marked = [turns[-2] if len(turns) > 1 else system]
+        blocks = [newest[-2] if len(newest) > 1 else system]
     else:
-        marked = []
-    return [block for block in marked if block is not None and block["text"]]
+        blocks = []
+    return [block for block in blocks if block is not None and block.get("text") != ""]
 
 
 def _read_usage(usage: object) -> Usage:
-    """Anthropic's ``input_tokens`` leaves out what the cache served or took in; ours counts everything."""
+    """Anthropic's ``input_tokens`` excludes tokens read from or written to the cache; ours counts all of them."""
     counts = usage if isinstance(usage, dict) else {}
 
     def count(name: str) -> int:

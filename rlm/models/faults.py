@@ -1,7 +1,7 @@
-"""What a provider's refusal means: from HTTP status and error object to the error tree.
+"""Maps a provider's error response, by its HTTP status and error object, to the error tree. Pure.
 
-Pure. Providers disagree on statuses (a bad key is 400 here, 401 there), so their words decide first, the status after.
-Quotations are cut, and whatever looks like a key is taken out of them.
+Providers disagree on statuses (a bad key is 400 here, 401 there), so their error codes decide first, then their prose, then the
+status. Quotations are cut, and anything that looks like a key is redacted.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai|pplx|fw|AIza|r8|hf|key)[-_][\w*.-]{6,}|
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
-    """Who failed, for the message: the model's full name and address, its key (to be hidden), the key's variable."""
+class Source:
+    """The origin of an error: the model's full name, its address, its key (to redact), and the key's variable."""
 
     model: str
     address: str
@@ -47,14 +47,14 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What the error object said; empty where it said nothing."""
+    """An error object: its message, and its code and type in lower case. Both can be empty."""
 
     message: str
-    words: frozenset[str]  # its code and type, lower case
+    words: frozenset[str]
     status: int | None = None
 
 
-# Providers' own codes and types. Checked in this order: the more specific meaning first.
+# Providers' own codes and types, checked in this order: the more specific meaning first.
 _BY_WORD: tuple[tuple[frozenset[str], type[ModelError]], ...] = (
     (
         frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}),
@@ -82,7 +82,7 @@ _BY_WORD: tuple[tuple[frozenset[str], type[ModelError]], ...] = (
     (frozenset({"timeout_error"}), ModelTimeoutError),
 )
 
-# Where a provider says it in prose only. Applied to refused requests (HTTP 400 and its kin) alone.
+# For providers that only say it in prose. Applied to rejected requests (HTTP 400 and the like) only.
 _BY_PROSE: tuple[tuple[re.Pattern[str], type[ModelError]], ...] = (
     (re.compile(r"credit balance|insufficient (balance|credit)", re.I), OutOfCreditError),
     (
@@ -115,25 +115,26 @@ _BY_STATUS: dict[int, type[ModelError]] = {
 }
 
 
-def read_fault(speaker: Speaker, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
-    """The typed error of a reply whose status is not 2xx. ``now_s`` is the wall clock, for Retry-After dates."""
+def read_fault(source: Source, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
+    """The typed error for a response whose status is not 2xx. ``now_s`` is the wall clock, for Retry-After dates."""
     if 300 <= status < 400:
         target = headers.get("Location", "elsewhere")
         return RequestRejectedError(
-            f"{speaker.model}: {speaker.address} redirects to {target}. Use that address as the base URL",
-            model=speaker.model,
+            f"{source.model}: {source.address} redirects to {target}. Use that address as the base URL",
+            model=source.model,
             status=status,
         )
     error = read_error_body(body)
-    return make_fault(speaker, status, error, retry_after_s=read_retry_after(headers, now_s))
+    return make_fault(source, status, error, retry_after_s=read_retry_after(headers, now_s))
 
 
-def make_fault(speaker: Speaker, status: int, error: ErrorBody, *, retry_after_s: float | None = None) -> ModelError:
+def make_fault(source: Source, status: int, error: ErrorBody, *, retry_after_s: float | None = None) -> ModelError:
+    """The typed error for an error object."""
     kind = _classify(status, error)
-    quote = quote_provider(error.message, speaker.api_key)
-    said = f" The provider says: {quote}" if quote else ""
-    text = f"{speaker.model}: {_advice(kind, speaker, status)}.{said}"
-    return kind(text, model=speaker.model, status=status, retry_after_s=retry_after_s)
+    quote = quote_provider(error.message, source.api_key)
+    quotation = f" The provider says: {quote}" if quote else ""
+    text = f"{source.model}: {_advice(kind, source, status)}.{quotation}"
+    return kind(text, model=source.model, status=status, retry_after_s=retry_after_s)
 
 
 def _classify(status: int, error: ErrorBody) -> type[ModelError]:
@@ -149,11 +150,11 @@ def _classify(status: int, error: ErrorBody) -> type[ModelError]:
     return ProviderUnavailableError if status >= 500 else RequestRejectedError
 
 
-def _advice(kind: type[ModelError], speaker: Speaker, status: int) -> str:
+def _advice(kind: type[ModelError], source: Source, status: int) -> str:
     if kind is AuthenticationError:
-        return f"the key was not accepted (HTTP {status}). {speaker.key_advice}, or choose a model that it may use"
+        return f"the key was not accepted (HTTP {status}). {source.key_advice}, or choose a model that it can use"
     if kind is ModelNotFoundError:
-        return f"no such model at {speaker.address} (HTTP {status}). Check the model's name and the base URL"
+        return f"no such model at {source.address} (HTTP {status}). Check the model's name and the base URL"
     if kind is PromptTooLongError:
         return "the prompt does not fit the model's window. Send shorter pieces"
     if kind is OutOfCreditError:
@@ -161,16 +162,16 @@ def _advice(kind: type[ModelError], speaker: Speaker, status: int) -> str:
     if kind is RateLimitedError:
         return "too many calls (HTTP 429). Lower the concurrency, or wait"
     if kind is RefusalError:
-        return "the provider's filter declined the request. Change the prompt, or use another model"
+        return "the provider's filter refused the request. Change the prompt, or use another model"
     if kind is ModelTimeoutError:
-        return f"the provider gave up waiting (HTTP {status}). Usually it passes"
+        return f"the provider timed out (HTTP {status}). Usually a retry succeeds"
     if kind is ProviderUnavailableError:
-        return f"the provider failed or is overloaded (HTTP {status}). Usually it passes"
-    return f"the provider refuses the request (HTTP {status})"
+        return f"the provider failed or is overloaded (HTTP {status}). Usually a retry succeeds"
+    return f"the provider rejected the request (HTTP {status})"
 
 
 def read_error_body(body: bytes) -> ErrorBody:
-    """The message and codes of an error body in any of the shapes that providers use; of other bodies, the text."""
+    """Reads an error body in any shape that providers use; any other body is its own message."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -179,6 +180,7 @@ def read_error_body(body: bytes) -> ErrorBody:
 
 
 def read_error_object(data: Any) -> ErrorBody:
+    """Reads an error object that is already parsed, with or without an ``error`` key around it."""
     if isinstance(data, list) and data:  # Gemini
         data = data[0]
     if not isinstance(data, dict):
@@ -187,14 +189,14 @@ def read_error_object(data: Any) -> ErrorBody:
     if not isinstance(inner, dict):  # Ollama: {"error": "text"}
         return ErrorBody(str(inner), frozenset())
     message = inner.get("message") or inner.get("detail") or data.get("message") or data.get("detail") or ""
-    marks = [inner.get(name) for name in ("code", "type", "status")]
-    words = frozenset(mark.lower() for mark in marks if isinstance(mark, str))
-    numbers = [mark for mark in marks if isinstance(mark, int) and 400 <= mark < 600]
+    codes = [inner.get(name) for name in ("code", "type", "status")]
+    words = frozenset(code.lower() for code in codes if isinstance(code, str))
+    numbers = [code for code in codes if isinstance(code, int) and 400 <= code < 600]
     return ErrorBody(message if isinstance(message, str) else str(message), words, numbers[0] if numbers else None)
 
 
 def quote_provider(text: str, api_key: str | None) -> str:
-    """A provider's words, fit for a message: on one line, cut, without keys."""
+    """A provider's words, fit for an error message: on one line, cut, keys redacted."""
     if api_key:
         text = text.replace(api_key, "[key]")
     text = _KEY_LIKE.sub("[key]", " ".join(text[: 4 * _QUOTE_CHARS].split()))
@@ -202,7 +204,7 @@ def quote_provider(text: str, api_key: str | None) -> str:
 
 
 def read_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None where absent or unreadable."""
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None if absent or unreadable."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -210,7 +212,7 @@ def read_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  20 ms of every start, for what few servers send
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  costs 20 ms, and few servers send dates
 
     try:
         moment = parsedate_to_datetime(value)

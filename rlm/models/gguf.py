@@ -1,6 +1,6 @@
-"""Reads the head of a GGUF file: its architecture, name and the window it was trained for.
+"""Reads the header of a GGUF file: the model's architecture, name and context window.
 
-Only the key-value pairs at the start are read, never a tensor. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+Only the key-value pairs at the start are read, never a tensor. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 MAGIC = b"GGUF"
-MAX_PAIRS = 10_000  # real files have about 30; more is no GGUF file
+MAX_PAIRS = 10_000  # real files have about 30
 MAX_BYTES = 1 << 28  # of one string or array: a vocabulary of 250,000 tokens takes 5 MB
 
 _STRING, _ARRAY = 8, 9
@@ -22,7 +22,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class GgufHead:
-    """``context_tokens`` is None where the file does not say it."""
+    """Metadata of a model file. ``context_tokens`` is None if the file does not state it."""
 
     architecture: str
     name: str
@@ -30,10 +30,10 @@ class GgufHead:
 
 
 def read_head(path: Path) -> GgufHead:
-    """What the file says of itself.
+    """The metadata in the header of a file.
 
     Raises:
-        ValueError: it is no GGUF file, or a damaged one.
+        ValueError: the file is damaged, or has another format.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -41,14 +41,16 @@ def read_head(path: Path) -> GgufHead:
             raise ValueError("it does not begin with the letters GGUF")
         version, _tensors, pairs = struct.unpack("<IQQ", _take(file, 20))
         if version not in (2, 3) or pairs > MAX_PAIRS:
-            raise ValueError(f"its head is damaged or of an unknown version ({version})")
-        found: dict[str, Scalar] = {}
+            raise ValueError(f"its header is damaged or of an unknown version ({version})")
+        pairs_by_key: dict[str, Scalar] = {}
         for _ in range(pairs):
             key = _read_string(file)
-            found[key] = _read_value(file, _read_number(file, "I"))
-    architecture = str(found.get("general.architecture", ""))
-    context = found.get(f"{architecture}.context_length")
-    return GgufHead(architecture, str(found.get("general.name", "")), context if isinstance(context, int) else None)
+            pairs_by_key[key] = _read_value(file, _read_number(file, "I"))
+    architecture = str(pairs_by_key.get("general.architecture", ""))
+    context = pairs_by_key.get(f"{architecture}.context_length")
+    return GgufHead(
+        architecture, str(pairs_by_key.get("general.name", "")), context if isinstance(context, int) else None
+    )
 
 
 def _read_value(file: BinaryIO, kind: int) -> Scalar:
@@ -56,7 +58,7 @@ def _read_value(file: BinaryIO, kind: int) -> Scalar:
         return _read_string(file)
     if kind != _ARRAY:
         return _read_number(file, _number_code(kind))
-    # Arrays are vocabularies: nothing to learn here, but each must be stepped over.
+    # Arrays are vocabularies, which are not needed; they have no length in bytes, so each item is skipped.
     item = int(_read_number(file, "I"))
     count = int(_read_number(file, "Q"))
     if item == _STRING:
@@ -70,7 +72,7 @@ def _read_value(file: BinaryIO, kind: int) -> Scalar:
 def _number_code(kind: int | float) -> str:
     code = _NUMBERS.get(int(kind))
     if code is None:
-        raise ValueError(f"its head holds a value of unknown type {kind}")
+        raise ValueError(f"its header holds a value of unknown type {kind}")
     return code
 
 
@@ -85,14 +87,14 @@ def _read_string(file: BinaryIO) -> str:
 
 def _take(file: BinaryIO, size: int) -> bytes:
     if size > MAX_BYTES:
-        raise ValueError("its head holds a value of impossible size")
+        raise ValueError("its header holds a value of impossible size")
     data = file.read(size)
     if len(data) != size:
-        raise ValueError("it ends inside its head")
+        raise ValueError("it ends inside its header")
     return data
 
 
 def _skip(file: BinaryIO, size: int) -> None:
     if size > MAX_BYTES:
-        raise ValueError("its head holds a value of impossible size")
+        raise ValueError("its header holds a value of impossible size")
     file.seek(size, 1)

@@ -1,7 +1,7 @@
-"""One POST of JSON to one endpoint, as cheaply as aiohttp allows, with transport faults translated to the error tree.
+"""HTTP transport: one POST of JSON to one endpoint, at low cost, with transport faults translated to the error tree.
 
-One attempt a call: no retry and no limit on connections live here; both are decided above, for the whole run.
-It must not know any provider's format. The key travels in each request's headers and appears in no message.
+One attempt a call: retries and limits on connections are decided above, for the whole run. It knows no provider's format. The key
+is in each request's headers and never in an error message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rlm.core.errors import (
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
 _EVENTS = "text/event-stream"
-_ONE_WRITE_BYTES = 1 << 20  # aiohttp warns about larger bodies in one piece, since writing them holds up the loop
+_ONE_WRITE_BYTES = 1 << 20  # aiohttp warns about larger bodies in one piece, because writing them blocks the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,10 @@ class HttpReply:
 
 
 class HttpEndpoint:
-    """An address that JSON is posted to, with connections that are kept alive and never queued for.
+    """An endpoint with persistent connections and no connection limit.
 
-    Connections belong to an event loop, so each loop that asks gets a session of its own, made at its first call.
-    Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``), read once. Without ``timeout_s`` whoever asks has the
-    deadline: a run's scheduler, which knows what its caller allows.
+    Connections belong to an event loop, so each loop gets its own session at its first call. Proxies come from the environment
+    (``HTTPS_PROXY``, ``NO_PROXY``), read once. Without ``timeout_s`` the caller sets the deadline.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class HttpEndpoint:
     ) -> None:
         self._url = _checked_url(url)
         self._model = model
-        # Not the session's: those aiohttp also sends to a proxy, in the clear, before there is a tunnel.
+        # Not in the session: aiohttp also sends a session's headers to a proxy, unencrypted, before the tunnel is up.
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json", **headers})
         self._stream_headers = CIMultiDict({**self._headers, "Accept": _EVENTS})
         self._timeout_s = timeout_s
@@ -67,36 +66,36 @@ class HttpEndpoint:
 
     @property
     def address(self) -> str:
-        """The URL without user, password and query, fit for messages."""
+        """The URL without user, password and query, fit for error messages."""
         return str(self._url.with_user(None).with_query(None))
 
     async def post(self, body: bytes) -> HttpReply:
-        """Sends ``body`` and reads the whole reply, whatever its status. Cancelling closes the connection.
+        """Sends ``body`` and reads the whole response, whatever its status. Cancelling closes the connection.
 
         Raises:
-            ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: when no whole HTTP reply came back.
+            ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: no complete HTTP response arrived.
         """
         fault: ModelError
         data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
         try:
-            # Redirects are not followed: one would turn the POST into a GET, or carry the prompt to another host.
-            # Awaited apart from the context that it is: else every call that waits would hold one more coroutine.
+            # Redirects are not followed: one would turn the POST into a GET, or send the prompt to another host.
+            # Awaited before the context is entered: otherwise every waiting call would hold one more coroutine.
             response = await self._session().post(self._url, data=data, headers=self._headers, allow_redirects=False)
             async with response:
                 return HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = self._translate(error)
-        # Raised outside the handler: aiohttp's errors hold the request's headers, and with them the key.
+        # Raised outside the handler: aiohttp's errors hold the request's headers, and so the key.
         raise fault
 
-    async def post_for_stream(self, body: bytes, take: Callable[[bytes], bool]) -> HttpReply:
-        """Sends ``body``; where events come back, ``take`` is given their bytes as they arrive, and says when to hang up.
+    async def post_for_stream(self, body: bytes, feed: Callable[[bytes], bool]) -> HttpReply:
+        """Sends ``body`` and passes a streamed response to ``feed`` as it arrives, until ``feed`` returns True.
 
-        What is no stream of events (an error, a server that does not stream) is read whole, as by ``post``; of a stream the reply
-        holds no body.
+        Any other response (an error, a server that does not stream) is read whole, as by ``post``. After a stream the body of the
+        returned response is empty.
 
         Raises:
-            ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: when no HTTP reply came back, or it broke off.
+            ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: no HTTP response arrived, or it broke off.
         """
         fault: ModelError
         data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
@@ -106,7 +105,7 @@ class HttpEndpoint:
                 if response.status != 200 or response.content_type != _EVENTS:
                     return HttpReply(response.status, response.headers, await response.read())
                 async for piece in response.content.iter_any():
-                    if take(piece):
+                    if feed(piece):
                         response.close()
                         break
                 return HttpReply(response.status, response.headers, b"")
@@ -115,7 +114,7 @@ class HttpEndpoint:
         raise fault
 
     async def aclose(self) -> None:
-        """Closes this loop's connections, and those of other loops as far as they still run."""
+        """Closes the connections of this loop, and those of other loops that still run."""
         here = asyncio.get_running_loop()
         for loop, session in list(self._sessions.items()):
             if loop is here:
@@ -140,18 +139,17 @@ class HttpEndpoint:
         return session
 
     def _translate(self, error: Exception) -> ModelError:
-        where = f"{self._model}: "
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return _unreached(
                 ProviderUnreachableError(
-                    f"{where}no connection to {self.address} within {self._connect_timeout_s:g} s. "
+                    f"{self._model}: no connection to {self.address} within {self._connect_timeout_s:g} s. "
                     "Check the address, the network and any proxy",
                     model=self._model,
                 )
             )
         if isinstance(error, TimeoutError) and self._timeout_s is not None:
             return ModelTimeoutError(
-                f"{where}no whole reply within {self._timeout_s:g} s. "
+                f"{self._model}: no complete reply within {self._timeout_s:g} s. "
                 "Allow more time (timeout_s), or ask for a shorter reply",
                 model=self._model,
             )
@@ -164,30 +162,33 @@ class HttpEndpoint:
             advice = "is the server running, and is the address right?"
         elif isinstance(error, aiohttp.ClientResponseError):
             return MalformedReplyError(
-                f"{where}{self.address} does not answer in HTTP ({error.message}). Check the address", model=self._model
+                f"{self._model}: {self.address} does not answer in HTTP ({error.message}). Check the address",
+                model=self._model,
             )
         else:
-            reason, advice = f"the connection broke ({type(error).__name__})", "usually it passes"
-        fault = ProviderUnreachableError(f"{where}cannot reach {self.address}: {reason}; {advice}", model=self._model)
+            reason, advice = f"the connection broke ({type(error).__name__})", "usually a retry succeeds"
+        fault = ProviderUnreachableError(
+            f"{self._model}: cannot reach {self.address}: {reason}; {advice}", model=self._model
+        )
         return _unreached(fault) if isinstance(error, aiohttp.ClientConnectorError) else fault
 
     def _translate_proxy(
         self, error: aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError
     ) -> ProviderUnreachableError:
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            reason = f"refused the way ({error.status} {error.message})"
+            reason = f"refused the tunnel ({error.status} {error.message})"
         else:
             reason = f"cannot be reached ({error.os_error.strerror or type(error.os_error).__name__})"
         proxy = URL(self._proxy or "").with_user(None)
         return ProviderUnreachableError(
-            f"{self._model}: the proxy {proxy} {reason}, so {self.address} was not asked. "
+            f"{self._model}: the proxy {proxy} {reason}, so nothing was sent to {self.address}. "
             f"Check {self._url.scheme.upper()}_PROXY and NO_PROXY in the environment",
             model=self._model,
         )
 
 
 def _unreached(fault: ProviderUnreachableError) -> ProviderUnreachableError:
-    """Marks a fault after which nothing can have been billed: there was no connection to send on."""
+    """Marks a fault before any connection was up, so that nothing can have been billed."""
     fault.reached = False
     return fault
 
@@ -198,13 +199,13 @@ def _checked_url(text: str) -> URL:
     except ValueError:
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"{text!r} is no usable base URL. It must look like https://host/v1")
+        raise ConfigurationError(f"`base_url` must look like https://host/v1; got {text!r}")
     return url
 
 
 def _proxy_for(url: URL) -> str | None:
     if url.host in {"127.0.0.1", "::1"}:
-        return None  # this machine, where local models run: what is asked here must not leave it
+        return None  # local models: their requests must not leave this machine
     if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
         return None
     return urllib.request.getproxies().get(url.scheme)

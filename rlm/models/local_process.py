@@ -1,8 +1,8 @@
-"""Owns the llama.cpp processes: one for each model file, shared by all that ask it, ended with its last user or the host.
+"""Processes of llama.cpp: one for each model file, shared by its users, ended with its last user or the host.
 
-Everything here blocks and is thread-safe; ``local`` calls it from threads, because models are shared between event loops.
-The host holds the writing end of each child's stdin. When the host ends, even by ``kill -9``, the kernel closes it and the
-child leaves. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the child ends.)
+Everything here blocks and is thread-safe. ``local`` calls it from threads, because models are shared between event loops. The
+host holds the write end of each child's stdin. When the host ends, even by ``kill -9``, the kernel closes it and the child exits.
+PR_SET_PDEATHSIG would not work: it fires when the *thread* that started the child ends.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SCRIPT = Path(__file__).with_name("local_server.py")
 
 @dataclass(frozen=True, slots=True)
 class ServerOrder:
-    """What a server is to load and how. Equal orders share a server.
+    """Configuration of a server. Equal orders share a server.
 
-    ``window_tokens`` and ``reply_tokens`` hold for each slot; ``cache_mb`` bounds the memory for prefixes kept of past calls.
+    ``window_tokens`` and ``reply_tokens`` are limits of each slot. ``cache_mb`` bounds the memory for cached prefixes.
     """
 
     path: str
@@ -49,7 +49,7 @@ class LocalServer:
     """One running child process."""
 
     def __init__(self, order: ServerOrder) -> None:
-        """Starts it and waits until it serves.
+        """Starts the process and waits until it serves.
 
         Raises:
             ConfigurationError: llama.cpp cannot load the file.
@@ -65,7 +65,7 @@ class LocalServer:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=_environment(os.environ),
-            start_new_session=True,  # Ctrl-C is the host's to handle; it may still want replies
+            start_new_session=True,  # Ctrl-C is handled by the host, which can still need replies
         )
         try:
             self.url = self._begin()
@@ -82,7 +82,7 @@ class LocalServer:
         return self._process.pid
 
     def stop(self) -> None:
-        """Ends the process at once: it holds nothing that would be lost. Safe to call twice."""
+        """Kills the process, which has no state to lose. Safe to call twice."""
         self._process.kill()
         self._process.wait(STOP_TIMEOUT_S)
         for pipe in (self._process.stdin, self._process.stdout):
@@ -98,7 +98,7 @@ class LocalServer:
             stdin.write(json.dumps({**asdict(self.order), "key": self.key}).encode() + b"\n")
             stdin.flush()
         except BrokenPipeError:
-            pass  # it ended before it read; the log says why
+            pass  # it ended before it read; its log has the reason
         deadline = time.monotonic() + LOAD_TIMEOUT_S
         if not select.select([stdout], [], [], deadline - time.monotonic())[0]:
             raise ConfigurationError(
@@ -107,32 +107,32 @@ class LocalServer:
         line = stdout.readline()
         answer = json.loads(line) if line else {"error": "llama.cpp ended while it loaded the file"}
         if "missing" in answer:
-            raise MissingExtraError(f"The model local:{self.order.name}", INSTALL_LINE)
+            raise MissingExtraError(f"the model local:{self.order.name}", INSTALL_LINE)
         if "error" in answer:
             raise ConfigurationError(
                 f"llama.cpp cannot load {self.order.path}: {answer['error']} {self._quote_log()}"
-                "Check that it is a whole GGUF file of a text model, and that the memory is enough for it"
+                "Check that it is a complete GGUF file of a text model, and that it fits into memory"
             )
         return str(answer["url"])
 
     def _quote_log(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"It says: {' | '.join(line.strip() for line in lines[-3:])[:600]}. " if lines else ""
+        return f"Its log: {' | '.join(line.strip() for line in lines[-3:])[:600]}. " if lines else ""
 
 
 def _environment(host: Mapping[str, str]) -> dict[str, str]:
-    """What the child needs of the host's environment: no keys, and threads that sleep while they wait for each other.
+    """The child's environment: without keys, and with threads that sleep while they wait for each other.
 
-    OpenMP's threads spin by default: with one busy neighbour on two cores that made two threads slower than one (270
-    against 405 characters a second), and sleeping ones faster (450); with no neighbour sleeping costs a tenth.
+    OpenMP's threads spin by default. With one busy neighbour on two cores, two spinning threads were slower than one (270
+    against 405 characters a second), and sleeping ones faster (450). Without a neighbour, sleeping costs a tenth.
     """
-    kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES")
-    return {name: host[name] for name in kept if name in host} | {"OMP_WAIT_POLICY": "PASSIVE"}
+    passed = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES")
+    return {name: host[name] for name in passed if name in host} | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class ServerPool:
-    """The servers of this process, counted by their users."""
+    """The servers of this process, with reference counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -141,12 +141,12 @@ class ServerPool:
         self._users: dict[ServerOrder, int] = {}
 
     def enter(self, order: ServerOrder) -> None:
-        """Counts one more user of a server."""
+        """Adds a user of a server."""
         with self._lock:
             self._users[order] = self._users.get(order, 0) + 1
 
     def leave(self, order: ServerOrder) -> None:
-        """Counts one user less; the last one ends the server."""
+        """Removes a user; the last one ends the server."""
         with self._lock:
             self._users[order] -= 1
             server = None if self._users[order] else self._servers.pop(order, None)
@@ -154,7 +154,7 @@ class ServerPool:
             server.stop()
 
     def get(self, order: ServerOrder) -> LocalServer:
-        """The running server of an order, started where there is none or where it has died.
+        """The running server of an order. It is started if there is none, or if it has died.
 
         Raises:
             ConfigurationError, MissingExtraError: it cannot be started.
@@ -162,7 +162,7 @@ class ServerPool:
         """
         with self._lock:
             starting = self._starting.setdefault(order, threading.Lock())
-        with starting:  # loading takes seconds: other models' users must not wait for it
+        with starting:  # loading takes seconds: users of other models must not wait for it
             with self._lock:
                 server = self._servers.get(order)
             if server is not None and server.alive:
@@ -180,12 +180,12 @@ class ServerPool:
             raise ProviderUnreachableError(f"local:{order.name} was closed while it started", model=order.name)
 
     def running(self) -> list[LocalServer]:
-        """The servers that are up."""
+        """All servers that run."""
         with self._lock:
             return [server for server in self._servers.values() if server.alive]
 
     def stop_all(self) -> None:
-        """Ends every server; at exit, so that no process is left to be reaped."""
+        """Ends every server. Called at exit, so that no zombie process is left."""
         with self._lock:
             servers = list(self._servers.values())
             self._servers.clear()

@@ -1,6 +1,6 @@
-"""What a call costs: the caller's own prices first, else genai-prices' data, else unknown.
+"""Prices of calls: the caller's own first, then the published ones of genai-prices.
 
-genai-prices takes 0.2 s to import, so it is loaded when the first price is needed, or ahead by ``preload``.
+Importing genai-prices takes 0.2 s, so it is loaded at the first price, or ahead of it by ``preload``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens. Tokens read from a cache or written to it cost as input where not given apart."""
+    """US dollars for a million tokens. Cached tokens and cache writes cost as much as input unless given separately."""
 
     input_per_million: float
     output_per_million: float
@@ -42,7 +42,7 @@ class Price:
 
 
 class PriceList:
-    """Prices by full model name (``provider:model``). What is set here counts before any published price.
+    """Prices by full model name (``provider:model``). Prices set here take precedence over published ones.
 
     Args:
         prices: by model, the arguments of ``set`` after the name: ``{"vllm:qwen": (0.1, 0.4)}``.
@@ -54,8 +54,8 @@ class PriceList:
         for model, figures in (prices or {}).items():
             if not 2 <= len(figures) <= 4:
                 raise ConfigurationError(
-                    f"the price of {model} has {len(figures)} figures. Give 2 to 4, in dollars for a million tokens: "
-                    "input, output, and where they differ cached input and cache writes"
+                    f"the price of {model} must have 2 to 4 figures; got {len(figures)}. Give dollars for a million tokens: "
+                    "input, output, and cached input and cache writes if they differ"
                 )
             self.set(model, *figures)
 
@@ -72,7 +72,7 @@ class PriceList:
         self._own[model if ":" in model and not model.startswith("ft:") else f"openai:{model}"] = price
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
-        """Dollars of one call or of several calls' sum; None where the price is unknown, 0.0 for one's own machines."""
+        """Dollars of one call, or of several together. None if the price is unknown, 0.0 on the user's machine."""
         own = self._own.get(model)
         if own is not None:
             return own.cost_usd(usage)
@@ -81,22 +81,22 @@ class PriceList:
             return 0.0
         if model in self._unpriced:
             return None
-        cost = _published_cost(provider, model_id, usage) if _may_be_published(model) else None
+        cost = _published_cost(provider, model_id, usage) if _can_be_published(model) else None
         if cost is None:
             self._unpriced.add(model)
         return cost
 
     def preload(self, models: Iterable[str]) -> None:
-        """Loads the published prices if one of ``models`` may need them, so that no reply waits for it.
+        """Loads the published prices if one of ``models`` could need them, so that no reply waits for it.
 
-        Blocks for 0.2 s: call it on a thread, beside the first call.
+        Blocks for 0.2 s: call it in a thread, during the first call.
         """
-        if any(model not in self._own and _may_be_published(model) for model in models):
+        if any(model not in self._own and _can_be_published(model) for model in models):
             _published_cost("openai", "gpt-4o", Usage(calls=1, input_tokens=1))
 
 
-def _may_be_published(model: str) -> bool:
-    """Whether looking it up is worth loading the data: endpoints of one's own often have names that nobody prices."""
+def _can_be_published(model: str) -> bool:
+    """False if the data need not be loaded: the models of private endpoints often have no published price."""
     provider, _, model_id = model.partition(":")
     if provider not in PROVIDERS or provider in FREE_PROVIDERS:
         return False
@@ -107,7 +107,7 @@ def _may_be_published(model: str) -> bool:
 def _published_cost(provider: str, model_id: str, usage: Usage) -> float | None:
     if usage.input_tokens == usage.output_tokens == 0:
         return 0.0
-    import genai_prices  # noqa: PLC0415 - 0.2 s, paid by those alone who need a price
+    import genai_prices  # noqa: PLC0415 - takes 0.2 s, and many runs need no price
 
     tokens = genai_prices.Usage(
         input_tokens=usage.input_tokens,
@@ -125,5 +125,5 @@ _PUBLISHED = PriceList()
 
 
 def cost_usd(model: str, usage: Usage) -> float | None:
-    """Dollars at published prices; see ``PriceList.cost_usd``."""
+    """Dollars at published prices. See ``PriceList.cost_usd``."""
     return _PUBLISHED.cost_usd(model, usage)

@@ -1,27 +1,36 @@
-"""Which model a name means, and opening it: ``provider:model``, where a bare name means OpenAI.
+"""Registry of providers; opens a model by its name, ``provider:model``. A bare name means OpenAI.
 
-The table of providers is here; what speaks to them is loaded only when a model is opened, so that looking at names
-(the CLI's help, a configuration check) costs no import of an HTTP client or of model weights.
+Adapters are imported only when a model is opened, so parsing names (the CLI's help, a configuration check) does not import an
+HTTP client. Other distributions add providers by entry points of the group ``rlm.models``.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from rlm.core.errors import AuthenticationError, ConfigurationError
-from rlm.models.windows import window_tokens as known_window
+from rlm.models.adapt import MinimalModel, adapt_model
+from rlm.models.windows import find_window
 from rlm.ports import Model
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 Api: TypeAlias = Literal["openai_chat", "anthropic"]
+
+ENTRY_POINTS = "rlm.models"
+"""The group of entry points: the name is the provider's, the object a factory ``(model_id, **options) -> Model``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """``str()`` gives the full name back."""
+    """A parsed name; ``str()`` restores it."""
 
     provider: str
     model: str
@@ -32,17 +41,17 @@ class ModelName:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """How to reach a provider.
+    """Connection data of a provider.
 
     Attributes:
         base_url: the address; ``url_variable`` names the environment variable that replaces it.
-        key_variables: environment variables that may hold the key, the first that is set counts. Empty: no key.
-        key_needed: False for servers on one's own machine.
-        local: a server on one's own machine: its window is small unless told otherwise, and its calls cost nothing.
-        schema_mode: how it is told a JSON schema, see ``rlm.models.json_schema``.
-        extra_body: sent with every request.
-        stream_body: sent with those that are streamed.
-        prefix_tokens: from how many tokens on a beginning that calls share is cached; 0: to no use; None: not known.
+        key_variables: environment variables for the key; the first one that is set counts. Empty: no key.
+        key_needed: False for servers on the user's machine.
+        local: a server on the user's machine: its window is small by default, and its calls cost nothing.
+        schema_mode: the form in which it accepts a JSON schema, see ``rlm.models.json_schema``.
+        extra_body: added to every request.
+        stream_body: added to streamed requests.
+        prefix_tokens: see ``rlm.core.model_info.ModelInfo``.
     """
 
     base_url: str
@@ -69,13 +78,13 @@ PROVIDERS: Mapping[str, Provider] = {
         "https://openrouter.ai/api/v1",
         ("OPENROUTER_API_KEY",),
         "OPENROUTER_BASE_URL",
-        extra_body={"usage": {"include": True}},  # its own figure of what a call cost
+        extra_body={"usage": {"include": True}},  # makes it report the cost of each call
     ),
     "groq": Provider(
         "https://api.groq.com/openai/v1",
         ("GROQ_API_KEY",),
         "GROQ_BASE_URL",
-        schema_mode="json_object",  # the schema itself works with few of its models
+        schema_mode="json_object",  # few of its models accept a schema
     ),
     "together": Provider("https://api.together.xyz/v1", ("TOGETHER_API_KEY",), "TOGETHER_BASE_URL"),
     "fireworks": Provider("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), "FIREWORKS_BASE_URL"),
@@ -112,7 +121,7 @@ PROVIDERS: Mapping[str, Provider] = {
         key_needed=False,
         local=True,
         stream_body={"timings_per_token": True},
-        prefix_tokens=0,  # each of its slots pays for a beginning once
+        prefix_tokens=0,  # each slot has its own cache
     ),
 }
 
@@ -121,34 +130,47 @@ _ADAPTERS: Mapping[Api, str] = {
     "anthropic": "rlm.models.anthropic:AnthropicMessages",
 }
 
-# Models that run inside this process; they take the rest of the name and nothing else.
+# Models that run on this machine; their factory takes the rest of the name.
 _BUILT_IN: Mapping[str, str] = {
     "local": "rlm.models.local:open_local",
     "plan": "rlm.models.plan:open_plan",
 }
 
 FREE_PROVIDERS = frozenset({*_BUILT_IN, *(name for name, provider in PROVIDERS.items() if provider.local)})
-"""Providers whose calls cost nothing: they run on the user's own machines."""
+"""Providers whose calls cost nothing: they run on the user's machine."""
 
 
 def known_providers() -> list[str]:
-    return sorted({*PROVIDERS, *_BUILT_IN})
+    """All providers: built in, and from entry points of installed distributions."""
+    return sorted({*PROVIDERS, *_BUILT_IN, *_entry_points()})
+
+
+def _entry_points() -> Mapping[str, EntryPoint]:
+    """Providers of other distributions. A scan takes milliseconds, so it happens for names that are not built in."""
+    return _scan_entry_points(tuple(sys.path))
+
+
+@lru_cache(1)
+def _scan_entry_points(_path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  20 ms of every start
+
+    return {point.name.lower(): point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def parse_model_name(name: str) -> ModelName:
-    """Splits at the first colon: ``ollama:qwen2.5:7b`` is Ollama's ``qwen2.5:7b``; ``ft:gpt-4o:org`` is OpenAI's.
+    """Splits at the first colon: ``ollama:qwen2.5:7b`` is Ollama's ``qwen2.5:7b``, and ``ft:gpt-4o:org`` is OpenAI's.
 
     Raises:
-        ConfigurationError: when the name is empty or the provider unknown.
+        ConfigurationError: the name is empty, or the provider unknown.
     """
     provider, colon, model = name.strip().partition(":")
     if not colon or provider == "ft":  # fine-tuned models of OpenAI have colons in their ids
         provider, model = "openai", name.strip()
     provider = provider.lower()
     if not model:
-        raise ConfigurationError(f"{name!r} names no model. Write provider:model, for instance openai:gpt-4o-mini")
-    if provider not in PROVIDERS and provider not in _BUILT_IN:
-        import difflib  # noqa: PLC0415  for a mistake only
+        raise ConfigurationError(f"`model` must be provider:model, for instance openai:gpt-4o-mini; got {name!r}")
+    if provider not in PROVIDERS and provider not in _BUILT_IN and provider not in _entry_points():
+        import difflib  # noqa: PLC0415  only for this error
 
         near = difflib.get_close_matches(provider, known_providers(), n=1)
         hint = f"Did you mean {near[0]}:{model}? " if near else ""
@@ -170,20 +192,24 @@ def open_model(
     """Opens a model by name; nothing is sent yet.
 
     Args:
-        name: ``provider:model``, or a bare name of an OpenAI model.
-        api_key: instead of the provider's environment variable.
-        base_url: instead of the provider's address.
-        env: where variables are looked up; the process's environment by default.
-        window_tokens: instead of what the table of model families says.
-        timeout_s: for one whole call; None leaves it to whoever asks.
+        name: ``provider:model``, or the bare name of an OpenAI model.
+        api_key: replaces the provider's environment variable.
+        base_url: replaces the provider's address.
+        env: the environment variables; by default the process's own.
+        window_tokens: replaces the figure of the table of model families.
+        timeout_s: limit for one whole call; None leaves it to the caller.
 
     Raises:
-        ConfigurationError: an unknown provider, or an address that is none.
-        AuthenticationError: the provider needs a key and there is none.
+        ConfigurationError: the provider is unknown, or the address not usable.
+        AuthenticationError: the provider needs a key, and none is set.
     """
     parsed = parse_model_name(name)
     if parsed.provider in _BUILT_IN:
         return cast("Callable[[str], Model]", _load(_BUILT_IN[parsed.provider]))(parsed.model)
+    if parsed.provider not in PROVIDERS:
+        return _open_entry_point(
+            parsed, {"api_key": api_key, "base_url": base_url, "window_tokens": window_tokens, "timeout_s": timeout_s}
+        )
     variables = os.environ if env is None else env
     provider = PROVIDERS[parsed.provider]
     address = base_url or (variables.get(provider.url_variable) if provider.url_variable else None) or provider.base_url
@@ -197,7 +223,7 @@ def open_model(
         "api_key": key.strip() if key else None,
         "base_url": address,
         "provider": parsed.provider,
-        "window_tokens": window_tokens or known_window(parsed.model, local=provider.local),
+        "window_tokens": window_tokens or find_window(parsed.model, local=provider.local),
         "extra_body": provider.extra_body,
         "key_variable": provider.key_variables[0],
         "timeout_s": timeout_s,
@@ -206,9 +232,16 @@ def open_model(
         options["schema_mode"] = provider.schema_mode
         options["stream_body"] = provider.stream_body
         options["own_machine"] = provider.local
-        # What stands behind another address than the provider's own is not known.
+        # The server behind any other address is unknown.
         options["prefix_tokens"] = provider.prefix_tokens if is_own_address or provider.local else None
     return cast("Callable[..., Model]", _load(_ADAPTERS[provider.api]))(parsed.model, **options)
+
+
+def _open_entry_point(name: ModelName, options: Mapping[str, Any]) -> Model:
+    """The model of a provider from another distribution; its factory receives the options that are set."""
+    point = _entry_points()[name.provider]
+    factory = cast("Callable[..., Model | MinimalModel]", point.load())
+    return adapt_model(factory(name.model, **{key: value for key, value in options.items() if value is not None}))
 
 
 def _load(path: str) -> object:

@@ -1,33 +1,32 @@
-"""Server-sent events, as providers stream replies: bytes in, events out. Pure; knows no provider's words.
+"""Parser for server-sent events: bytes in, events out. Pure; it knows no provider's format.
 
-Lines are taken apart as bytes and decoded only when complete, so it does not matter where a packet ends, not even inside a
-character.
+Lines are split as bytes and decoded only when complete, so a packet can end anywhere, even inside a character.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_EVENT_BYTES = 4 * 1024 * 1024  # no provider's event is larger; what is would fill the memory
+MAX_EVENT_BYTES = 4 * 1024 * 1024  # providers' events are smaller; a larger one could exhaust the memory
 
 
 class EventTooLarge(ValueError):
-    """One event is larger than any that a provider sends."""
+    """An event exceeds ``MAX_EVENT_BYTES``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """``name`` is empty where the event has none."""
+    """One event. ``name`` is empty if it has none."""
 
     name: str
     data: bytes
 
 
 class EventReader:
-    """Reads one stream."""
+    """Parses one stream."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pending = b""
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
@@ -36,24 +35,24 @@ class EventReader:
         """The events that ``data`` completes.
 
         Raises:
-            EventTooLarge: an event goes on and on.
+            EventTooLarge: an event exceeds ``MAX_EVENT_BYTES``.
         """
-        self._rest += data
+        self._pending += data
         if b"\n" not in data and b"\r" not in data:
-            self._check_size(len(self._rest))
+            self._check_size(len(self._pending))
             return []
-        end = len(self._rest) - self._rest.endswith(b"\r")  # a line feed may follow, and belongs to it
-        whole, rest = self._rest[:end], self._rest[end:]
+        end = len(self._pending) - self._pending.endswith(b"\r")  # a line feed that follows belongs to it
+        whole, rest = self._pending[:end], self._pending[end:]
         *lines, last = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = last + rest
-        return [event for line in lines if (event := self._take(line)) is not None]
+        self._pending = last + rest
+        return [event for line in lines if (event := self._read_line(line)) is not None]
 
     def close(self) -> list[ServerEvent]:
-        """The stream has ended: an event whose empty line is missing counts if its last line is complete."""
-        lines = [self._rest[:-1], b""] if self._rest.endswith(b"\r") else [b""]
-        return [event for line in lines if (event := self._take(line)) is not None]
+        """Ends the stream. An event without its final empty line counts if its last line is complete."""
+        lines = [self._pending[:-1], b""] if self._pending.endswith(b"\r") else [b""]
+        return [event for line in lines if (event := self._read_line(line)) is not None]
 
-    def _take(self, line: bytes) -> ServerEvent | None:
+    def _read_line(self, line: bytes) -> ServerEvent | None:
         if not line:
             event = ServerEvent(self._name, b"\n".join(self._data)) if self._data else None
             self._name, self._data, self._size = "", [], 0
@@ -66,7 +65,7 @@ class EventReader:
             self._size += len(value)
         elif field == b"event":
             self._name = value.decode(errors="replace")
-        return None  # comments keep connections alive; ids and retries are for those who reconnect
+        return None  # comments keep connections alive; ids and retries serve reconnection
 
     def _check_size(self, size: int) -> None:
         if size > MAX_EVENT_BYTES:

@@ -1,7 +1,7 @@
-"""One streamed reply, put together: what both wire formats have in common. Pure.
+"""Reader for one streamed reply, shared by both wire formats. Pure.
 
-The stream becomes the very object that a reply in one piece would have been, so that it is read, and mistrusted, by the same
-code. A provider's format says what an event adds (``add``) and when the reply is whole.
+A stream becomes the same JSON that a whole reply would have been, so the same code reads and checks it. A wire format says what
+each event adds (``add``) and when the reply is complete.
 """
 
 from __future__ import annotations
@@ -13,99 +13,102 @@ import orjson
 
 from rlm.core.errors import ModelError, ProviderUnreachableError
 from rlm.models.bad_replies import malformed
-from rlm.models.faults import Speaker, make_fault, quote_provider, read_error_object
+from rlm.models.faults import Source, make_fault, quote_provider, read_error_object
 from rlm.models.sse import EventReader, EventTooLarge, ServerEvent
 from rlm.ports import OnText
 
 
 class ReplyStream(ABC):
-    """Takes the bytes of one stream.
+    """Reads the bytes of one stream.
 
     Attributes:
-        whole: the provider has said that the reply is complete.
-        fault: what went wrong, if something did; nothing is taken in after it.
-        heard_enough: ``hear`` needs no more of the text.
-        usage_is_current: the usage so far is exact, so that nothing is lost by hanging up.
+        text: the pieces of the reply's text so far.
+        complete: the provider has finished the reply.
+        fault: the first error; nothing is read after it.
+        cut: ``on_text`` needs no more of the text.
+        usage_is_exact: the usage so far is exact, so a disconnect loses nothing.
+        began: some bytes have arrived.
     """
 
-    def __init__(self, speaker: Speaker, hear: OnText) -> None:
-        self._speaker = speaker
-        self._hear = hear
+    def __init__(self, source: Source, on_text: OnText) -> None:
+        self._source = source
+        self._on_text = on_text
         self._reader = EventReader()
         self.text: list[str] = []
-        self.whole = False
+        self.complete = False
         self.fault: ModelError | None = None
-        self.heard_enough = False
-        self.usage_is_current = False
+        self.cut = False
+        self.usage_is_exact = False
         self.began = False
 
-    def take(self, data: bytes) -> bool:
-        """Takes the next bytes; True means that the connection may be closed."""
+    def feed(self, data: bytes) -> bool:
+        """Reads the next bytes; returns True if the connection can be closed."""
         self.began = True
         try:
             for event in self._reader.feed(data):
-                self._take_event(event)
+                self._read_event(event)
         except EventTooLarge as error:
-            self._fail(malformed(self._speaker, str(error), b""))
-        return self.fault is not None or (self.heard_enough and self.usage_is_current)
+            self._fail(malformed(self._source, str(error), b""))
+        return self.fault is not None or (self.cut and self.usage_is_exact)
 
     def finish(self) -> None:
-        """The stream is over.
+        """Ends the stream.
 
         Raises:
-            ModelError: it broke off, or was no reply. What was sent of one is billed, by how much nobody says.
+            ModelError: it broke off, or was not a reply. Text that arrived is billed, at an unknown cost.
         """
         for event in self._reader.close():
-            self._take_event(event)
+            self._read_event(event)
         if self.fault is not None:
             raise self.fault
-        if not self.whole and not (self.heard_enough and self.usage_is_current):
+        if not self.complete and not (self.cut and self.usage_is_exact):
             raise ProviderUnreachableError(
-                f"{self._speaker.model}: the stream from {self._speaker.address} ended in the middle of the reply; "
-                "usually it passes",
-                model=self._speaker.model,
+                f"{self._source.model}: the stream from {self._source.address} ended in the middle of the reply. "
+                "Usually a retry succeeds",
+                model=self._source.model,
             )
 
     @abstractmethod
     def add(self, name: str, data: dict[str, Any]) -> None:
-        """Takes in one event. KeyError, TypeError, IndexError and AttributeError mean that it is none."""
+        """Adds one event. KeyError, TypeError, IndexError and AttributeError mean that it is malformed."""
 
     @abstractmethod
     def as_body(self) -> dict[str, Any]:
-        """The reply as it would have come in one piece."""
+        """The JSON of the reply, as if it had arrived whole."""
 
-    def _say(self, text: object) -> None:
+    def add_text(self, text: object) -> None:
+        """Adds a piece of the reply's text; anything but a non-empty text is ignored."""
         if isinstance(text, str) and text:
             self.text.append(text)
-            self.heard_enough = self._hear(text)
+            self.cut = self._on_text(text)
 
-    def _take_event(self, event: ServerEvent) -> None:
+    def _read_event(self, event: ServerEvent) -> None:
         if self.fault is not None:
             return
         if event.data.strip() == b"[DONE]":
-            self.whole = True
+            self.complete = True
             return
         try:
             data = orjson.loads(event.data)
             if not isinstance(data, dict):
                 raise TypeError
-            if data.get("error") and not self.whole:
+            if data.get("error") and not self.complete:
                 self._fail(self._read_fault(data))
             else:
                 self.add(event.name, data)
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
-            if not self.whole:  # after its end nothing can make a reply wrong
-                self._fail(malformed(self._speaker, "an event in the middle of a reply that is none", event.data))
+            if not self.complete:  # nothing after its end can invalidate a reply
+                self._fail(malformed(self._source, "a malformed event in the middle of a reply", event.data))
 
     def _read_fault(self, data: dict[str, Any]) -> ModelError:
-        """An error inside a stream. Once the reply has begun it is billed, whatever the error says: a broken stream."""
+        """The error of an error event. Once text has arrived it is a broken stream, whatever the event says: it is billed."""
         error = read_error_object(data)
         if not self.text:
-            return make_fault(self._speaker, error.status or 502, error)
-        said = quote_provider(error.message, self._speaker.api_key)
+            return make_fault(self._source, error.status or 502, error)
+        quote = quote_provider(error.message, self._source.api_key)
         return ProviderUnreachableError(
-            f"{self._speaker.model}: the reply broke off with an error; usually it passes. The provider says: {said}",
-            model=self._speaker.model,
+            f"{self._source.model}: the reply broke off with an error. Usually a retry succeeds. The provider says: {quote}",
+            model=self._source.model,
         )
 
     def _fail(self, fault: ModelError) -> None:

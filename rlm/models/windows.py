@@ -1,7 +1,7 @@
-"""How many tokens prompt and reply of a model may have together, by the family its name tells.
+"""Context windows by model family, as of October 2026, from the providers' model pages and the data of genai-prices.
 
-As of October 2026, from the providers' model pages and genai-prices' data. Too small a figure costs only some calls
-more, too large a one fails them, so what is unknown gets a size that nearly every hosted model has.
+A figure that is too small costs a few more calls; one that is too large makes calls fail. So an unknown model gets a size that
+nearly every hosted model has.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 
 DEFAULT_WINDOW_TOKENS = 128_000
 LOCAL_WINDOW_TOKENS = 8_192
-"""What a local server gives unless started with more. Ollama's own default has been 4,096; set ``window_tokens``."""
+"""The default of local servers, except Ollama's 4,096. Set ``window_tokens`` if the server was started with another."""
 
-# The first match counts: put the longer name before the shorter one.
+# The first match counts: longer names precede shorter ones.
 _FAMILIES: tuple[tuple[str, int], ...] = (
     (r"gpt-3\.5", 16_385),
     (r"gpt-4-32k", 32_000),
@@ -40,8 +40,8 @@ _FAMILIES: tuple[tuple[str, int], ...] = (
 _COMPILED = tuple((re.compile(pattern), tokens) for pattern, tokens in _FAMILIES)
 
 
-def window_tokens(model_id: str, *, local: bool = False) -> int:
-    """The window of a model by its id without provider. ``local`` servers decide their own, usually small, window."""
+def find_window(model_id: str, *, local: bool = False) -> int:
+    """The context window of a model by its id without provider, in tokens. That of a ``local`` server is usually small."""
     if local:
         return LOCAL_WINDOW_TOKENS
     name = model_id.lower().rpartition("/")[2].removeprefix("ft:")

@@ -1,6 +1,6 @@
-"""A prefix cache as providers have it, for fakes: which part of a prompt was seen before, in whole blocks.
+"""Prefix caches for fakes, as providers have them: the part of a prompt that was seen before, in whole blocks.
 
-It knows texts only, nothing of requests or servers.
+They know texts only, nothing of requests or servers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _BLOCK_CHARS = BLOCK_TOKENS * CHARS_PER_TOKEN
 
 
 def estimate_tokens(text: str) -> int:
-    """About four characters a token; at least one."""
+    """Four characters a token, and at least one token."""
     return max(1, len(text) // CHARS_PER_TOKEN)
 
 
 class PrefixCache:
-    """Remembers prompts by the hashes of their prefixes, so that looking one up costs its length, not the cache's."""
+    """Prompts by the hashes of their prefixes, so that the cost of a lookup depends on the prompt, not on the cache."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
 
     def cached_tokens(self, prompt: str) -> int:
-        """Tokens at the start of ``prompt``, in whole blocks, that some stored prompt starts with as well."""
+        """Tokens of the longest prefix, in whole blocks, that ``prompt`` shares with a stored prompt."""
         blocks = 0
         for key in _prefix_keys(prompt):
             if key not in self._known:
@@ -48,23 +48,23 @@ def _prefix_keys(prompt: str) -> list[int]:
 
 
 class AppendOnly:
-    """Watches that conversations only ever grow at their end, byte for byte: the first rule of prefix caching.
+    """Check that conversations only grow at their end, byte for byte: the first rule of prefix caching.
 
-    One that was summed up is shorter, and begins anew after its system message. A message that was the last may be longer when it
-    is sent again: a run that is stopped while its turn is asked asks again with a word at its end.
+    A compacted conversation is shorter, and differs after its system message. A last message can be longer when it is sent again:
+    a stopped run repeats its turn with a notice at the end.
     """
 
     def __init__(self) -> None:
         self._sent: dict[str, tuple[Message, ...]] = {}
 
     def check(self, conversation: str, messages: tuple[Message, ...]) -> None:
-        """Raises AssertionError when ``messages`` do not begin with all that was sent under this name before."""
+        """Raises AssertionError if ``messages`` do not begin with all messages sent under this name before."""
         before = self._sent.get(conversation, ())
-        summed_up = len(messages) < len(before) and messages[:1] == before[:1]
-        if not (_begins_with(messages, before) or summed_up):
+        compacted = len(messages) < len(before) and messages[:1] == before[:1]
+        if not (_begins_with(messages, before) or compacted):
             at = next(i for i, (old, new) in enumerate(zip(before, (*messages, None), strict=False)) if old != new)
             raise AssertionError(
-                f"conversation {conversation} was rewritten at message {at}: {before[at].content[:200]!r}"
+                f"conversation {conversation} was rewritten at message {at}: {before[at].text[:200]!r}"
             )
         self._sent[conversation] = messages
 
@@ -75,11 +75,11 @@ def _begins_with(messages: tuple[Message, ...], before: tuple[Message, ...]) -> 
     if len(messages) != len(before) or messages[:-1] != before[:-1]:
         return False
     new, old = messages[-1], before[-1]
-    return new.role == old.role and new.content.startswith(old.content)
+    return new.role == old.role and new.text.startswith(old.text) and new.images == old.images
 
 
 class AnthropicCache:
-    """Anthropic's rule: written at marked blocks alone, read at the longest known boundary before the last mark."""
+    """Anthropic's rule: written only at breakpoints, read at the longest known block boundary before the last breakpoint."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
@@ -100,16 +100,16 @@ class AnthropicCache:
 
 
 def _boundaries(body: dict[str, Any]) -> list[tuple[int, int, bool]]:
-    """For every content block: the hash of all text up to its end, the characters so far, whether it is marked."""
-    found = []
+    """Each content block as the hash of all text up to its end, the characters so far, and True for a breakpoint."""
+    boundaries = []
     key = chars = 0
     entries = [{"role": "system", "content": body.get("system") or []}, *body["messages"]]
     for entry in entries:
         content = entry.get("content")
         blocks = content if isinstance(content, list) else [{"text": content}]
         for block in blocks:
-            text = str(block.get("text", ""))
+            text = str(block.get("text") or block.get("source", ""))
             key = hash((key, entry.get("role"), text))
             chars += len(text)
-            found.append((key, chars, "cache_control" in block))
-    return found
+            boundaries.append((key, chars, "cache_control" in block))
+    return boundaries

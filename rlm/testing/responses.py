@@ -1,4 +1,4 @@
-"""How the scripted server answers over HTTP, well or badly: whole, streamed, slowly, cut in the middle, or with a reset."""
+"""HTTP responses of the scripted server: whole, streamed, slow, cut in the middle, or a reset connection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _reset_connection(request: web.BaseRequest) -> web.Response:
         raw = transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST, not FIN
         transport.abort()
-    return web.Response(status=500)  # written to nobody
+    return web.Response(status=500)  # the connection is closed: nothing is written
 
 
 async def _send_badly(request: web.BaseRequest, payload: bytes, reply: ScriptedReply) -> web.StreamResponse:
@@ -92,4 +92,4 @@ async def _write(response: web.StreamResponse, data: bytes, size: int | None) ->
     for start in range(0, len(data), size or len(data)):
         await response.write(data[start : start + (size or len(data))])
         if size:
-            await asyncio.sleep(0)  # in a packet of its own
+            await asyncio.sleep(0)  # in its own packet

@@ -13,7 +13,9 @@ from typing import TypeAlias
 
 from rlm.core.errors import ModelError
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.testing.prefix import AppendOnly, PrefixCache, estimate_tokens
+from rlm.testing.wire import join_messages
 
 ScriptedAnswer: TypeAlias = str | Reply | ModelError
 ModelScript: TypeAlias = Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]] | Sequence[ScriptedAnswer]
@@ -24,12 +26,12 @@ class ScriptExhaustedError(AssertionError):
 
 
 class ScriptedModel:
-    """Answers by a function of the request, or with the entries of a list in order. A ``ModelError`` entry is raised.
+    """Replies by a function of the request, or with the entries of a list in order. A ``ModelError`` entry is raised.
 
-    A node's conversation that does not grow at its end alone is an AssertionError: in every test, without asking for it.
+    It checks every conversation of a node: one that does not grow only at its end is an AssertionError.
 
     Args:
-        script: what to answer; a function may be async.
+        script: the replies; a function can be async.
         name: the full name to report.
         window_tokens: the window to report.
         latency_s: seconds that each answer takes, of the loop's time.
@@ -50,8 +52,8 @@ class ScriptedModel:
     ) -> None:
         self._script: Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]]
         self._script = script if callable(script) else _in_order(iter(script), name)
-        self._name = name
-        self._window_tokens = window_tokens
+        self.name = name
+        self.info = ModelInfo(window_tokens, images=True)
         self._latency_s = latency_s
         self._cache = PrefixCache()
         self._conversations = AppendOnly()
@@ -60,14 +62,6 @@ class ScriptedModel:
         self.in_flight_max = 0
         self.cancelled = 0
         self.closed = False
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def window_tokens(self) -> int:
-        return self._window_tokens
 
     async def ask(self, request: Request) -> Reply:
         if request.role == "node" and request.cache_key is not None:
@@ -94,7 +88,7 @@ class ScriptedModel:
         self.closed = True
 
     def _reply(self, request: Request, text: str) -> Reply:
-        prompt = "\0".join(f"{message.role}\0{message.content}" for message in request.messages)
+        prompt = join_messages(request.messages)
         usage = Usage(
             calls=1,
             input_tokens=estimate_tokens(prompt),
@@ -102,13 +96,13 @@ class ScriptedModel:
             output_tokens=estimate_tokens(text),
         )
         self._cache.store(prompt)
-        return Reply(text, usage, self._name)
+        return Reply(text, usage, self.name)
 
 
 def _in_order(answers: Iterator[ScriptedAnswer], name: str) -> Callable[[Request], ScriptedAnswer]:
     def next_answer(request: Request) -> ScriptedAnswer:
         for answer in answers:
             return answer
-        raise ScriptExhaustedError(f"{name}: the script has no reply for {request.messages[-1].content[:200]!r}")
+        raise ScriptExhaustedError(f"{name}: the script has no reply for {request.messages[-1].text[:200]!r}")
 
     return next_answer

@@ -1,8 +1,8 @@
 """A scripted provider on a real loopback socket: OpenAI's chat completions and Anthropic's messages.
 
 For tests and benchmarks: latency, errors, hangs, resets, slow and broken bodies, refusals, and usage with cached
-tokens, all by a script in Python. ``python -m rlm.testing.server`` runs one as a process of its own. It keeps the
-bodies it received; it checks no key and is no place for real data.
+tokens, all by a script in Python. ``python -m rlm.testing.server`` runs one as its own process. It stores the bodies that it
+received and checks no key, so do not send it real data.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
+from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Usage
 from rlm.testing.prefix import AnthropicCache, PrefixCache
 from rlm.testing.responses import json_response, respond
@@ -56,12 +57,12 @@ class ScriptedServer:
         with ScriptedServer.in_thread(["first", "second"]) as server: ...  # on a thread of its own
 
     Args:
-        script: one text for all calls, a function of the call (may be async), or replies in order.
+        script: one text for all calls, a function of the call (can be async), or replies in order.
         latency_s: before each reply, unless the reply has its own.
         port: 0 takes a free one.
 
     Attributes:
-        calls: every call, in the order of arrival. ``in_flight_max``: the most that were open at once.
+        calls: every call, in the order of arrival. ``in_flight_max``: the maximum number of open calls.
         script_errors: tracebacks of a script that raised; the client gets a 400 that quotes it.
     """
 
@@ -114,12 +115,12 @@ class ScriptedServer:
 
     @property
     def base_url(self) -> str:
-        """For OpenAI's clients: ends with ``/v1``."""
+        """The address for OpenAI's clients; it ends with ``/v1``."""
         return f"{self.url}/v1"
 
     @property
     def url(self) -> str:
-        """For Anthropic's clients, which add ``/v1`` themselves."""
+        """The address for Anthropic's clients, which add ``/v1`` themselves."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -129,7 +130,7 @@ class ScriptedServer:
 
     @property
     def usage(self) -> dict[str, Usage]:
-        """What was reported, summed by model."""
+        """The reported usage, by model."""
         totals: dict[str, Usage] = {}
         for call in self.calls:
             totals[call.model] = totals.get(call.model, Usage()) + call.usage
@@ -169,7 +170,7 @@ class ScriptedServer:
         try:
             call = await self._read_call(request, api)
             return await self._answer_call(request, call)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ConfigurationError) as error:
             return json_response(error_body(api, f"bad request: {error}", "invalid_request"), 400)
         except asyncio.CancelledError:
             if call is not None:
@@ -202,7 +203,7 @@ class ScriptedServer:
     async def _answer_call(self, request: web.BaseRequest, call: ChatCall) -> web.StreamResponse:
         reply = await self._ask_script(call)
         cache = self._anthropic_cache if call.api == "anthropic" else self._cache
-        usage = measure_usage(call, reply, cache)  # before the wait: what was cached when the call arrived
+        usage = measure_usage(call, reply, cache)  # before the wait: the state of the cache when the call arrived
         latency_s = self._latency_s if reply.latency_s is None else reply.latency_s
         if latency_s:
             await asyncio.sleep(latency_s)

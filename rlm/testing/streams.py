@@ -1,4 +1,4 @@
-"""A scripted reply as a stream of events, in both wire formats. Pure: ``responses`` sends them, well or badly."""
+"""A scripted reply as a stream of events, in both wire formats. Pure: ``responses`` sends them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GARBAGE = b"data: {this is no JSON"
 
 
 def make_events(call: ChatCall, reply: ScriptedReply, shape: StreamShape) -> list[bytes]:
-    """The events of a stream without the empty lines between them; ``break_after`` is left to the sender."""
+    """The events of a stream, without the empty lines between them. The sender implements ``break_after``."""
     events = _anthropic(call, reply, shape) if call.api == "anthropic" else _openai(call, reply, shape)
     if shape.garbage_after is not None:
         events.insert(shape.garbage_after, GARBAGE)

@@ -1,15 +1,14 @@
-"""What the scripted server receives and sends, as types: calls, replies, and their two wire formats.
-
-Pure: no sockets, no clock. ``rlm.testing.server`` does the input and output.
-"""
+"""Calls and replies of the scripted server, and their two wire formats. Pure: ``rlm.testing.server`` does the I/O."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias, cast
 
-from rlm.core.messages import Message, Role, Usage
+from rlm.core.messages import Image, ImageType, Message, Part, Role, Text, Usage
 from rlm.testing.prefix import AnthropicCache, PrefixCache, estimate_tokens
 
 Api: TypeAlias = Literal["openai", "anthropic"]
@@ -18,7 +17,7 @@ Json: TypeAlias = dict[str, Any]
 
 @dataclass(slots=True)
 class ChatCall:
-    """One call as the server saw it.
+    """One call as the server received it.
 
     Attributes:
         number: counts the server's calls from 1, in the order of arrival.
@@ -46,37 +45,39 @@ class ChatCall:
     @property
     def prompt(self) -> str:
         """The newest message."""
-        return self.messages[-1].content if self.messages else ""
+        return self.messages[-1].text if self.messages else ""
 
     @property
     def system(self) -> str:
-        return "\n".join(message.content for message in self.messages if message.role == "system")
+        return "\n".join(message.text for message in self.messages if message.role == "system")
 
     @property
     def is_root(self) -> bool:
-        """Whether it looks like a node's turn: it has a system prompt."""
+        """True for a node's turn, recognised by its system prompt."""
         return any(message.role == "system" for message in self.messages)
 
     @property
     def turn(self) -> int:
-        """Which reply of its conversation this call asks for, from 1."""
+        """The number of the requested reply in its conversation, from 1."""
         return 1 + sum(message.role == "assistant" for message in self.messages)
 
 
 @dataclass(slots=True)
 class StreamShape:
-    """How a reply is streamed, well or badly, to a client that asks for a stream.
+    """The form of a streamed reply, and its faults.
 
     Attributes:
-        pieces: the text of each event; by words where None. Their sum is the reply's text.
-        delay_s: between events.
-        break_after: closes the connection after so many events.
-        garbage_after: sends an event that is none after so many.
-        error_after: sends an error object after so many.
-        reason: whether the stream says why it ended. done: whether ``[DONE]`` follows.
-        usage: whether it reports its usage at the end. counts: whether every event does.
-        write_bytes: sends so many bytes at a time, wherever characters and lines end.
-        line_end: of the lines of events.
+        pieces: the text of each event; None splits the reply's text into words.
+        delay_s: the time between events.
+        break_after: closes the connection after that many events.
+        garbage_after: sends a malformed event after that many.
+        error_after: sends an error object after that many.
+        reason: the stream has a finish reason.
+        done: ``[DONE]`` follows.
+        usage: the usage is reported at the end.
+        counts: every event reports the usage so far.
+        write_bytes: sends that many bytes at a time, regardless of characters and lines.
+        line_end: the line end of events.
     """
 
     pieces: Sequence[str] | None = None
@@ -94,7 +95,7 @@ class StreamShape:
 
 @dataclass(slots=True)
 class ScriptedReply:
-    """What the server answers, and how well or badly.
+    """A reply of the server, and its faults.
 
     Attributes:
         text: the reply, or for an error status its message.
@@ -109,7 +110,7 @@ class ScriptedReply:
         hang: never answers. reset: closes the connection with RST instead of answering.
         cut: sends half of the body, then closes the connection.
         slow_body_s: time between the first and the last byte of the body.
-        stream: how it is streamed, where a stream was asked for; None: the server does not stream.
+        stream: the form of a requested stream; None for a server that does not stream.
         extra: further fields of the message object, for instance ``{"reasoning_content": "..."}``.
     """
 
@@ -144,25 +145,40 @@ def read_messages(api: Api, body: Json) -> tuple[Message, ...]:
         raise ValueError("'messages' must be a non-empty list")
     messages = []
     if api == "anthropic" and body.get("system"):
-        messages.append(Message("system", content_text(body["system"])))
+        messages.append(Message("system", _read_content(body["system"])))
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("role") not in {"system", "developer", "user", "assistant"}:
             raise ValueError("every message needs a 'role' of system, developer, user or assistant")
         role: Role = "system" if entry["role"] == "developer" else entry["role"]
-        messages.append(Message(role, content_text(entry.get("content"))))
+        messages.append(Message(role, _read_content(entry.get("content"))))
     return tuple(messages)
 
 
-def content_text(content: object) -> str:
+def _read_content(content: object) -> str | tuple[Part, ...]:
+    """Plain text if all parts are text."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        parts = tuple(_read_part(part) for part in content if isinstance(part, dict))
+        return parts if any(isinstance(part, Image) for part in parts) else Message("user", parts).text
     return ""
 
 
+def _read_part(part: Json) -> Part:
+    match part:
+        case {"type": "image_url", "image_url": {"url": str(url)}} if url.startswith("data:"):
+            media_type, _, data = url.removeprefix("data:").partition(";base64,")
+            return Image(cast("ImageType", media_type), base64.b64decode(data, validate=True))
+        case {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}:
+            return Image(media_type, base64.b64decode(data, validate=True))
+        case {"type": "image_url" | "image"}:
+            raise ValueError("an image must be given as data")
+        case _:
+            return Text(str(part.get("text", "")))
+
+
 def measure_usage(call: ChatCall, reply: ScriptedReply, cache: PrefixCache | AnthropicCache) -> Usage:
-    """Tokens by estimate, with the prefix that ``cache`` knows; ``reply`` may overrule any of it."""
+    """Estimated tokens, with the prefix that ``cache`` knows. ``reply`` can override any of it."""
     if reply.usage is not None:
         return reply.usage
     written = 0
@@ -177,7 +193,15 @@ def measure_usage(call: ChatCall, reply: ScriptedReply, cache: PrefixCache | Ant
 
 
 def join_messages(messages: Sequence[Message]) -> str:
-    return "\0".join([f"{message.role}\0{message.content}" for message in messages])
+    """A conversation as one text, for prefix caches and estimates; an image is its hash."""
+    return "\0".join([f"{message.role}\0{_describe(message)}" for message in messages])
+
+
+def _describe(message: Message) -> str:
+    content = message.content
+    if isinstance(content, str):
+        return content
+    return "".join(part.text if isinstance(part, Text) else f"\0{blake2b(part.data).hexdigest()}" for part in content)
 
 
 def success_body(call: ChatCall, reply: ScriptedReply) -> Json:

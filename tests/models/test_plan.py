@@ -1,4 +1,4 @@
-"""Plans as models: a user's file, replayed from the conversation; every way in which it can be wrong is told by file and line."""
+"""Plans as models: a user's file is replayed from the conversation, and its faults are reported by file and line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def ask(plan: str, *said_and_shown: str, task: Task | None = TASK) -> str:
     return (await open_plan(plan).ask(Request(conversation(*said_and_shown), role="node", task=task))).text
 
 
-async def test_a_plan_gives_one_reply_a_turn_and_is_sent_what_was_shown(tmp_path: Path) -> None:
+async def test_plan_replies_per_turn_and_receives_observations(tmp_path: Path) -> None:
     plan = write(tmp_path, TWO_TURNS)
     first = await ask(plan)
     assert first == "I measure it.\n\n```repl\nprint(len(context))\n```"
@@ -55,18 +55,18 @@ async def test_a_plan_gives_one_reply_a_turn_and_is_sent_what_was_shown(tmp_path
     assert await ask(plan) == first
 
 
-async def test_it_costs_no_tokens(tmp_path: Path) -> None:
+async def test_plan_costs_no_tokens(tmp_path: Path) -> None:
     model = open_plan(write(tmp_path, TWO_TURNS))
     reply = await model.ask(Request(conversation(), role="node", task=TASK))
     assert (reply.usage.calls, reply.usage.total_tokens) == (1, 0)
     assert model.name == reply.model == "plan:my_plan"
 
 
-async def test_a_plan_of_one_turn_may_return_it(tmp_path: Path) -> None:
+async def test_plan_of_one_turn_can_return_reply(tmp_path: Path) -> None:
     assert await ask(write(tmp_path, "def plan(task):\n    return 'FINAL(42)'\n")) == "FINAL(42)"
 
 
-async def test_a_generator_may_return_its_last_reply(tmp_path: Path) -> None:
+async def test_generator_can_return_last_reply(tmp_path: Path) -> None:
     plan = write(tmp_path, "def plan(task):\n    shown = yield 'one'\n    return 'two ' + shown\n")
     assert await ask(plan, "one", "seen") == "two seen"
 
@@ -79,38 +79,36 @@ async def test_a_generator_may_return_its_last_reply(tmp_path: Path) -> None:
         ("import json\n\ndef plan(task):\n    json.loads('{')\n    yield 'a'\n", (), "my_plan.py, line 4"),
         ("def plan(task)\n    yield 1\n", (), "SyntaxError.*my_plan.py, line 1"),
         ("import no_such_module\n", (), "no_such_module.*line 1"),
-        ("def plans(task):\n    yield 'a'\n", (), "defines no function plan"),
+        ("def plans(task):\n    yield 'a'\n", (), "must define a function plan"),
         ("def plan(task):\n    yield 'a'\n", ("a", "the output"), "ended after 1 replies.*FINAL.*the output"),
-        ("def plan(task):\n    yield 7\n", (), "yielded 7"),
-        ("def plan(task):\n    yield '  '\n", (), "yielded"),
-        ("def plan(task):\n    return ['a']\n", (), "returned list"),
-        ("def plan(task):\n    yield 'other'\n", ("first", "x"), "does not repeat itself"),
+        ("def plan(task):\n    yield 7\n", (), "got 7"),
+        ("def plan(task):\n    yield '  '\n", (), "non-empty text"),
+        ("def plan(task):\n    return ['a']\n", (), "got list"),
+        ("def plan(task):\n    yield 'other'\n", ("first", "x"), "must be deterministic"),
     ],
 )
-async def test_what_is_wrong_with_a_plan_is_told(
-    tmp_path: Path, text: str, said_and_shown: tuple[str, ...], told: str
-) -> None:
+async def test_faulty_plan_is_reported(tmp_path: Path, text: str, said_and_shown: tuple[str, ...], told: str) -> None:
     plan = write(tmp_path, text)
     with pytest.raises(ConfigurationError, match=f"(?s){told}"):
         await ask(plan, *said_and_shown)
 
 
-async def test_a_plan_cannot_answer_plain_calls(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="can only play a node"):
+async def test_plan_rejects_plain_calls(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="must be used as `model`"):
         await ask(write(tmp_path, TWO_TURNS), task=None)
 
 
-def test_an_unknown_plan_is_answered_with_the_known_ones() -> None:
+def test_unknown_plan_lists_known_ones() -> None:
     assert "map_reduce" in known_plans()
-    with pytest.raises(ConfigurationError, match=r"no plan 'map_redcue'.*map_reduce.*plan:\./my_plan\.py"):
+    with pytest.raises(ConfigurationError, match=r"map_reduce.*got 'map_redcue'.*plan:\./my_plan\.py"):
         open_plan("map_redcue")
 
 
-def test_a_cell_is_one_fenced_block() -> None:
+def test_cell_is_one_fenced_block() -> None:
     assert cell("\nprint(1)\n", "First.") == "First.\n\n```repl\nprint(1)\n```"
 
 
-async def test_a_users_plan_plays_the_root_of_a_run(tmp_path: Path) -> None:
+async def test_user_plan_drives_root_of_run(tmp_path: Path) -> None:
     plan = write(
         tmp_path,
         """
@@ -121,7 +119,7 @@ def plan(task):
     yield cell("FINAL({'labels': replies, 'shown': %r})" % shown.splitlines()[0])
 """,
     )
-    leaf = ScriptedModel(lambda request: request.messages[-1].content[-1].upper(), name="scripted:leaf")
+    leaf = ScriptedModel(lambda request: request.messages[-1].text[-1].upper(), name="scripted:leaf")
     result = await rlm.RLM(f"plan:{plan}", sub_model=leaf).arun("Label them", "a\nb\nc")
     assert result.answer == {"labels": ["A", "B", "C"], "shown": "['A', 'B', 'C']"}
     assert result.usage.by_model["plan:my_plan"].usage.calls == 2

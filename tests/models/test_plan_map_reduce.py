@@ -29,21 +29,21 @@ async def run(
 ) -> tuple[str, list[str], rlm.Result]:
     result = await rlm.RLM("plan:map_reduce", sub_model=leaf, max_depth=max_depth, retries=0).arun(question, context)
     assert isinstance(result.answer, str)
-    return result.answer, [request.messages[-1].content for request in leaf.requests], result
+    return result.answer, [request.messages[-1].text for request in leaf.requests], result
 
 
 # A capable leaf: it notes, and answers from notes.
 
 
 def capable(request: Request) -> ScriptedAnswer:
-    prompt = request.messages[-1].content
+    prompt = request.messages[-1].text
     found = re.findall(r"The password of (\w+) is (\w+)", prompt)
     if "Here is one part" in prompt:
         return "; ".join(f"The password of {who} is {what}" for who, what in found) or "NONE"
     return "Merged: " + "; ".join(sorted({f"The password of {who} is {what}" for who, what in found}))
 
 
-async def test_a_capable_leaf_reads_every_chunk_once_in_one_batch_and_combines() -> None:
+async def test_capable_leaf_reads_each_chunk_once() -> None:
     context = haystack(*(f"The password of {who} is {who[::-1]}." for who in ("Anna", "Boris", "Clara")))
     leaf = ScriptedModel(capable, name="scripted:leaf", window_tokens=8_192)
     answer, prompts, result = await run(leaf, "Which passwords are there?", context)
@@ -60,9 +60,9 @@ async def test_a_capable_leaf_reads_every_chunk_once_in_one_batch_and_combines()
     assert len({call.batch for call in result.tree.leaves if call.batch is not None}) == 2
 
 
-async def test_notes_too_long_for_one_prompt_are_merged_in_rounds() -> None:
+async def test_long_notes_are_merged_in_rounds() -> None:
     def verbose(request: Request) -> ScriptedAnswer:
-        prompt = request.messages[-1].content
+        prompt = request.messages[-1].text
         if "Here is one part" in prompt:
             return f"Note {prompt.count('gulls')}. " + "detail " * 700
         return "merged" if "Merge these notes" in prompt else "the end"
@@ -74,9 +74,9 @@ async def test_notes_too_long_for_one_prompt_are_merged_in_rounds() -> None:
     assert max(map(len, prompts)) <= 8_192 * 0.85 * 3
 
 
-async def test_parts_that_could_not_be_read_are_told_with_the_answer() -> None:
+async def test_answer_reports_unread_parts() -> None:
     def failing(request: Request) -> ScriptedAnswer:
-        return RequestRejectedError("no") if "(5)" in request.messages[-1].content else capable(request)
+        return RequestRejectedError("no") if "(5)" in request.messages[-1].text else capable(request)
 
     leaf = ScriptedModel(failing, name="scripted:leaf", window_tokens=8_192)
     answer, prompts, _ = await run(leaf, "Which passwords?", haystack("The password of Anna is xyz."))
@@ -84,7 +84,7 @@ async def test_parts_that_could_not_be_read_are_told_with_the_answer() -> None:
     assert re.search(rf"\(1 of {len(prompts) - 1} parts could not be read: RequestRejectedError", answer)
 
 
-async def test_nothing_found_is_said_without_another_call() -> None:
+async def test_no_findings_need_no_further_call() -> None:
     leaf = ScriptedModel(lambda _: "NONE", name="scripted:leaf", window_tokens=8_192)
     answer, prompts, _ = await run(leaf, "Which passwords?", haystack())
     assert answer == "Nothing in the text answers this."
@@ -99,7 +99,7 @@ async def test_nothing_found_is_said_without_another_call() -> None:
         [{"role": "user", "content": "The password of Anna is xyz"}],
     ],
 )
-async def test_lists_and_dicts_are_read_too(context: PlainValue) -> None:
+async def test_lists_and_dicts_are_read(context: PlainValue) -> None:
     leaf = ScriptedModel(capable, name="scripted:leaf")
     answer, prompts, _ = await run(leaf, "Which passwords?", context)
     assert "Anna is xyz" in answer
@@ -110,13 +110,13 @@ async def test_lists_and_dicts_are_read_too(context: PlainValue) -> None:
 
 
 def small(request: Request) -> ScriptedAnswer:
-    """Like SmolLM2: right where the text plainly says it, else an invention."""
-    prompt = request.messages[-1].content
+    """Like SmolLM2: right if the text plainly says it, otherwise an invention."""
+    prompt = request.messages[-1].text
     said = re.search(r"The harbour master of Elmport is (\w+ \w+)", prompt.partition("Text:")[2])
     return f"The harbour master of Elmport is {said[1] if said else 'Grimbold Tredwell'}."
 
 
-async def test_a_small_leaf_is_believed_only_where_the_text_bears_it_out() -> None:
+async def test_small_leaf_needs_support_in_text() -> None:
     context = haystack(
         "Elmport had a harbour, and its master was feared.", "The harbour master of Elmport is Ida Quist.", FILLER
     )
@@ -128,7 +128,7 @@ async def test_a_small_leaf_is_believed_only_where_the_text_bears_it_out() -> No
     assert max(map(len, prompts)) <= 2_048 * 0.85 * 3
 
 
-async def test_an_invention_alone_is_not_an_answer() -> None:
+async def test_unsupported_reply_is_not_the_answer() -> None:
     leaf = ScriptedModel(lambda _: "It is Grimbold Tredwell.", name="scripted:leaf", window_tokens=2_048)
     answer, _, _ = await run(leaf, "Who is the harbour master of Elmport?", haystack("Elmport had a harbour master."))
     assert answer.startswith("No passage was found that answers this.")
@@ -136,16 +136,16 @@ async def test_an_invention_alone_is_not_an_answer() -> None:
     assert "Elmport had a harbour master." in answer
 
 
-async def test_a_small_leaf_that_fails_does_not_end_the_run() -> None:
+async def test_failing_small_leaf_does_not_end_run() -> None:
     leaf = ScriptedModel(lambda _: RequestRejectedError("no"), name="scripted:leaf", window_tokens=2_048)
     answer, _, _ = await run(leaf, "Who is the harbour master?", haystack("The harbour master slept."))
     assert answer.startswith("No passage was found")
     assert "RequestRejectedError" in answer
 
 
-async def test_accents_and_endings_do_not_hide_a_word() -> None:
+async def test_search_ignores_accents_and_endings() -> None:
     leaf = ScriptedModel(
-        lambda request: "Kutuzov" if "Kutúzov" in request.messages[-1].content else "NONE",
+        lambda request: "Kutuzov" if "Kutúzov" in request.messages[-1].text else "NONE",
         name="scripted:leaf",
         window_tokens=2_048,
     )
@@ -154,7 +154,7 @@ async def test_accents_and_endings_do_not_hide_a_word() -> None:
     assert answer.startswith("Kutuzov\n")
 
 
-async def test_without_sub_calls_the_closest_passages_are_shown() -> None:
+async def test_closest_passages_are_shown_without_sub_calls() -> None:
     leaf = ScriptedModel([], name="scripted:leaf")
     answer, prompts, _ = await run(
         leaf, "Who is the harbour master?", haystack("The harbour master is Ida."), max_depth=0
@@ -163,7 +163,7 @@ async def test_without_sub_calls_the_closest_passages_are_shown() -> None:
     assert "The harbour master is Ida." in answer
 
 
-async def test_an_empty_input_is_no_error() -> None:
+async def test_empty_input_is_accepted() -> None:
     for window in (2_048, 128_000):
         leaf = ScriptedModel(lambda _: "NONE", name="scripted:leaf", window_tokens=window)
         answer, _, _ = await run(leaf, "Who?", "")

@@ -1,4 +1,4 @@
-"""What calls cost: given prices first, then published ones, and an honest "unknown"."""
+"""Costs of calls: given prices first, then published ones, otherwise unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MILLION = 1_000_000
 USAGE = Usage(2, input_tokens=MILLION, cached_tokens=400_000, cache_write_tokens=100_000, output_tokens=MILLION)
 
 
-def test_given_prices_count_before_published_ones() -> None:
+def test_given_prices_precede_published_ones() -> None:
     prices = PriceList({"gpt-4o-mini": (1.0, 2.0), "anthropic:claude-opus-4-8": (4.0, 8.0, 0.4, 5.0)})
     prices.set("mine:model", 10.0, 0.0, cached_per_million=0.0)
     assert prices.cost_usd("openai:gpt-4o-mini", USAGE) == pytest.approx(1.0 + 2.0)
@@ -23,13 +23,13 @@ def test_given_prices_count_before_published_ones() -> None:
     assert prices.cost_usd("mine:model", USAGE) == pytest.approx(6.0)
 
 
-def test_own_machines_cost_nothing_unless_a_price_is_given() -> None:
+def test_local_models_are_free_without_given_price() -> None:
     prices = PriceList({"vllm:qwen": (1.0, 1.0)})
     assert [prices.cost_usd(name, USAGE) for name in ("local:smollm2", "plan:map_reduce", "ollama:x")] == [0.0] * 3
     assert prices.cost_usd("vllm:qwen", USAGE) == pytest.approx(2.0)
 
 
-def test_published_prices_charge_cached_tokens_less_and_anthropics_writes_more() -> None:
+def test_published_prices_differ_for_cached_tokens() -> None:
     plain = Usage(1, input_tokens=MILLION)
     cached = Usage(1, input_tokens=MILLION, cached_tokens=MILLION)
     written = Usage(1, input_tokens=MILLION, cache_write_tokens=MILLION)
@@ -48,7 +48,7 @@ def test_published_prices_charge_cached_tokens_less_and_anthropics_writes_more()
 
 
 @pytest.mark.parametrize("model", ["openai:no-such-model-x", "scripted:root", "somebody:model", "fireworks:zzz"])
-def test_an_unknown_price_is_none_and_not_zero(model: str) -> None:
+def test_unknown_price_is_none(model: str) -> None:
     assert cost_usd(model, USAGE) is None
     assert cost_usd(model, USAGE) is None
 
@@ -56,16 +56,16 @@ def test_an_unknown_price_is_none_and_not_zero(model: str) -> None:
 @pytest.mark.parametrize(
     "provider", ["gemini:gemini-2.5-flash", "xai:grok-4", "deepseek:deepseek-chat", "groq:llama-3.3-70b-versatile"]
 )
-def test_provider_names_of_ours_are_known_to_the_price_data(provider: str) -> None:
+def test_price_data_knows_our_provider_names(provider: str) -> None:
     assert (cost_usd(provider, USAGE) or 0) > 0
 
 
-def test_a_price_with_too_few_figures_is_refused() -> None:
+def test_price_with_too_few_figures_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="2 to 4"):
         PriceList({"m": (1.0,)})
 
 
-def test_price_data_is_loaded_ahead_only_for_names_that_may_have_a_price() -> None:
+def test_preload_skips_models_without_published_price() -> None:
     code = """
 import sys
 from rlm.core.messages import Usage

@@ -87,9 +87,9 @@ OPENAI = [
     Case(
         "429 by tokens", refuse(429, "reduce the length of x"), errors.RateLimitedError, "429", {"retry_after_s": None}
     ),
-    Case("408", refuse(408), errors.ModelTimeoutError, "Usually it passes"),
-    Case("409", refuse(409), errors.ProviderUnavailableError, "Usually it passes"),
-    Case("425", refuse(425), errors.ProviderUnavailableError, "Usually it passes"),
+    Case("408", refuse(408), errors.ModelTimeoutError, "Usually a retry succeeds"),
+    Case("409", refuse(409), errors.ProviderUnavailableError, "Usually a retry succeeds"),
+    Case("425", refuse(425), errors.ProviderUnavailableError, "Usually a retry succeeds"),
     Case("500", refuse(500), errors.ProviderUnavailableError, "HTTP 500"),
     Case(
         "502 in HTML",
@@ -142,10 +142,10 @@ OPENAI = [
         "cut while reasoning",
         ScriptedReply(body=choice(None, "length")),
         errors.TruncatedReplyError,
-        "cut",
+        "truncated",
         {"text": ""},
     ),
-    Case("filtered reply", ScriptedReply("part", finish_reason="content_filter"), errors.RefusalError, "declined"),
+    Case("filtered reply", ScriptedReply("part", finish_reason="content_filter"), errors.RefusalError, "refused"),
     Case("refusal", ScriptedReply(refusal="I can't help with that"), errors.RefusalError, "I can't help with that"),
     Case("empty", ScriptedReply(""), errors.EmptyReplyError, "no text"),
     Case("white space", ScriptedReply(" \n"), errors.EmptyReplyError, "no text"),
@@ -159,7 +159,7 @@ OPENAI = [
     Case("no JSON", ScriptedReply(body="<html>hello"), errors.MalformedReplyError, "not JSON"),
     Case("cut JSON", ScriptedReply(body='{"choices": [{"mess'), errors.MalformedReplyError, "not JSON"),
     Case("an empty body", ScriptedReply(body=b""), errors.MalformedReplyError, "begins: with nothing"),
-    Case("a list", ScriptedReply(body="[]"), errors.MalformedReplyError, "no JSON object"),
+    Case("a list", ScriptedReply(body="[]"), errors.MalformedReplyError, "not a JSON object"),
     Case("no choices", ScriptedReply(body='{"choices": []}'), errors.MalformedReplyError, "without choices"),
     Case("other JSON", ScriptedReply(body='{"hello": 1}'), errors.MalformedReplyError, "without choices"),
     Case(
@@ -207,13 +207,13 @@ ANTHROPIC = [
         "o",
     ),
     Case(
-        "cut",
+        "truncated",
         ScriptedReply("half", finish_reason="length"),
         errors.TruncatedReplyError,
         "max_output_tokens",
         {"text": "half"},
     ),
-    Case("refusal", ScriptedReply("", finish_reason="content_filter"), errors.RefusalError, "declined"),
+    Case("refusal", ScriptedReply("", finish_reason="content_filter"), errors.RefusalError, "refused"),
     Case("paused", ScriptedReply("wait", finish_reason="pause_turn"), errors.MalformedReplyError, "pause_turn"),
     Case("empty", ScriptedReply(""), errors.EmptyReplyError, "no text"),
     Case(
@@ -263,7 +263,7 @@ async def test_anthropic_faults(case: Case) -> None:
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "content_filter"])
-async def test_replies_that_are_no_answer_are_billed_all_the_same(finish_reason: str) -> None:
+async def test_rejected_replies_carry_their_usage(finish_reason: str) -> None:
     async with ScriptedServer([ScriptedReply("x" * 400, finish_reason=finish_reason)]) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
         with pytest.raises(errors.ModelError) as caught:
@@ -273,7 +273,7 @@ async def test_replies_that_are_no_answer_are_billed_all_the_same(finish_reason:
         assert server.calls[0].usage.output_tokens == 100
 
 
-async def test_a_reply_that_is_not_the_json_asked_for_is_malformed() -> None:
+async def test_reply_without_requested_json_is_malformed() -> None:
     asked = Request(ASK.messages, schema={"type": "object", "properties": {}})
     async with ScriptedServer(["sure! here it is", "[1]"]) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
@@ -283,7 +283,7 @@ async def test_a_reply_that_is_not_the_json_asked_for_is_malformed() -> None:
         await model.aclose()
 
 
-def test_errors_say_whether_to_retry_and_whether_the_run_can_go_on() -> None:
+def test_errors_state_retryable_and_ends_run() -> None:
     assert not errors.OutOfCreditError.retryable
     assert errors.OutOfCreditError.ends_run
     assert errors.RateLimitedError.retryable
@@ -302,5 +302,5 @@ def test_errors_say_whether_to_retry_and_whether_the_run_can_go_on() -> None:
         ({"Retry-After": "9", "retry-after-ms": "1500"}, 1.5),
     ],
 )
-def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
     assert read_retry_after(headers, now_s=1445412480.0) == seconds

@@ -45,7 +45,7 @@ async def ask_anthropic(
         return reply, server.calls[0].body, dict(server.calls[0].headers)
 
 
-async def test_openai_sends_what_was_asked_and_reads_what_came_back() -> None:
+async def test_openai_request_and_reply_round_trip() -> None:
     usage = Usage(1, 900, 640, 0, 55, 20)
     asked = request("a", "b", "c", system="s", max_output_tokens=77, temperature=0.5, stop=("END",), cache_key="k")
     reply, body, headers = await ask_openai(
@@ -78,7 +78,7 @@ async def test_no_key_sends_no_authorization() -> None:
 
 
 @pytest.mark.parametrize("model_id", ["o3-mini", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.6-sol", "gpt-6-luna"])
-async def test_reasoning_models_of_openai_get_only_parameters_that_they_take(model_id: str) -> None:
+async def test_openai_reasoning_models_get_accepted_parameters(model_id: str) -> None:
     asked = request("a", max_output_tokens=9, temperature=0.1, stop=("x",))
     _, body, _ = await ask_openai("ok", asked, model_id=model_id)
     assert body.pop("max_completion_tokens") == 9
@@ -86,7 +86,7 @@ async def test_reasoning_models_of_openai_get_only_parameters_that_they_take(mod
 
 
 @pytest.mark.parametrize("model_id", ["gpt-4o-mini", "gpt-5-chat-latest", "opus", "o-model"])
-async def test_other_models_get_the_parameters_that_every_server_knows(model_id: str) -> None:
+async def test_other_models_get_common_parameters(model_id: str) -> None:
     _, body, _ = await ask_openai(
         "ok", request("a", max_output_tokens=9, temperature=0.1, stop=("x",)), model_id=model_id
     )
@@ -101,7 +101,7 @@ CONTENT = [
 
 
 @pytest.mark.parametrize(("content", "text"), CONTENT)
-async def test_content_may_be_text_or_parts(content: object, text: str) -> None:
+async def test_reply_content_can_be_text_or_parts(content: object, text: str) -> None:
     message = {"role": "assistant", "content": content, "reasoning_content": "never the answer"}
     raw = orjson.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})
     reply, _, _ = await ask_openai([ScriptedReply(body=raw)], request("a"))
@@ -128,26 +128,26 @@ USAGES = [
 
 
 @pytest.mark.parametrize(("reported", "expected"), USAGES)
-async def test_usage_in_every_shape_that_servers_report_it(reported: object, expected: Usage) -> None:
+async def test_usage_is_read_in_every_shape(reported: object, expected: Usage) -> None:
     choice = {"message": {"role": "assistant", "content": "8 chars."}, "finish_reason": "stop"}
     raw = orjson.dumps({"model": "m-0613", "choices": [choice], "usage": reported})
     reply, _, _ = await ask_openai([ScriptedReply(body=raw)], request("x" * 400))
     assert (reply.usage, reply.model) == (expected, "m-0613")
 
 
-async def test_the_cost_that_a_provider_reports_is_kept() -> None:
+async def test_reported_cost_is_returned() -> None:
     choice = {"message": {"content": "hi"}, "finish_reason": "stop"}
     raw = orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 5, "cost": 0.0025}})
     reply, _, _ = await ask_openai([ScriptedReply(body=raw)], request("a"))
     assert reply.cost_usd == 0.0025
 
 
-def test_openais_own_fields_are_sent_to_openai_alone() -> None:
+def test_openai_fields_are_sent_to_openai_only() -> None:
     own = OpenAIChat("gpt-5.6-sol", api_key="k", base_url=OPENAI_URL + "/")
     shared = Request(
         (Message("user", "shared part"), Message("user", "chunk")), role="leaf", cache_key="k1", max_output_tokens=5
     )
-    body = own._body(shared, None)
+    body = own.body(shared, None)
     assert (body["prompt_cache_key"], body["max_completion_tokens"]) == ("k1", 5)
     marked = body["messages"][0]["content"][0]
     assert (marked["text"], marked["prompt_cache_breakpoint"]) == ("shared part", {"mode": "explicit"})
@@ -161,7 +161,7 @@ PERSON = {
 }
 
 
-async def test_schemas_are_sent_strict_where_they_can_be_guaranteed() -> None:
+async def test_guaranteed_schemas_are_sent_as_strict() -> None:
     reply, body, _ = await ask_openai('{"name": "Ada"}', request("who?", schema=PERSON))
     assert orjson.loads(reply.text) == {"name": "Ada"}
     sent = body["response_format"]["json_schema"]
@@ -170,7 +170,7 @@ async def test_schemas_are_sent_strict_where_they_can_be_guaranteed() -> None:
     assert body["messages"] == [{"role": "user", "content": "who?"}]
 
 
-async def test_a_schema_that_is_no_object_is_wrapped_and_unwrapped() -> None:
+async def test_schema_with_other_root_is_wrapped() -> None:
     labels = {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2}
     reply, body, _ = await ask_openai('{"value": ["a", "b"]}', request("label", schema=labels))
     assert orjson.loads(reply.text) == ["a", "b"]
@@ -178,7 +178,7 @@ async def test_a_schema_that_is_no_object_is_wrapped_and_unwrapped() -> None:
     assert (sent["strict"], sent["schema"]["type"], sent["schema"]["properties"]["value"]) == (False, "object", labels)
 
 
-async def test_providers_without_schemas_are_asked_in_words() -> None:
+async def test_schema_becomes_instruction_without_native_support() -> None:
     reply, body, _ = await ask_openai(
         '```json\n{"name": "Ada"}\n```', request("who?", schema=PERSON), schema_mode="json_object"
     )
@@ -187,7 +187,7 @@ async def test_providers_without_schemas_are_asked_in_words() -> None:
     assert body["messages"][0]["content"].startswith("who?\n\nReply with JSON alone")
 
 
-async def test_anthropic_sends_what_was_asked_and_counts_all_input() -> None:
+async def test_anthropic_request_and_usage_round_trip() -> None:
     usage = Usage(1, 900, 640, 100, 55)
     asked = request("a", "b", "c", system="s", role="node", max_output_tokens=77, stop=("END", "  "))
     reply, body, headers = await ask_anthropic([ScriptedReply("the answer", usage=usage)], asked)
@@ -207,7 +207,7 @@ async def test_anthropic_sends_what_was_asked_and_counts_all_input() -> None:
     assert (headers["x-api-key"], headers["anthropic-version"]) == ("sk-ant-secret", "2023-06-01")
 
 
-async def test_a_conversation_that_grows_reads_its_past_from_anthropics_cache() -> None:
+async def test_growing_conversation_hits_anthropic_cache() -> None:
     async with ScriptedServer(["r" * 800, "done"]) as server:
         model = AnthropicMessages("claude-opus-4-8", api_key="k", base_url=server.base_url)  # with /v1: also fine
         first = await model.ask(request("q" * 4000, system="s" * 4000, role="node"))
@@ -228,7 +228,7 @@ CACHE_MARKS = [
 
 
 @pytest.mark.parametrize(("asked", "marked"), CACHE_MARKS)
-async def test_cache_writes_are_paid_only_where_a_read_will_follow(asked: Request, marked: list[str]) -> None:
+async def test_cache_breakpoints_only_before_expected_reads(asked: Request, marked: list[str]) -> None:
     _, body, _ = await ask_anthropic("ok", asked)
     blocks = [*body.get("system", []), *(block for message in body["messages"] for block in message["content"])]
     assert [block["text"] for block in blocks if "cache_control" in block] == marked
@@ -244,22 +244,20 @@ async def test_cache_writes_are_paid_only_where_a_read_will_follow(asked: Reques
         ("claude-sonnet-5", None, 16_000),
     ],
 )
-async def test_anthropic_models_get_only_parameters_that_they_take(
-    model_id: str, temperature: float | None, limit: int
-) -> None:
+async def test_anthropic_models_get_accepted_parameters(model_id: str, temperature: float | None, limit: int) -> None:
     _, body, _ = await ask_anthropic("ok", request("a", temperature=0.3), model_id=model_id)
     assert (body.get("temperature"), body["max_tokens"]) == (temperature, limit)
 
 
 @pytest.mark.parametrize(("model_id", "native"), [("claude-opus-4-8", True), ("claude-sonnet-4-20250514", False)])
-async def test_anthropic_schemas_natively_where_offered_else_in_words(model_id: str, native: bool) -> None:
+async def test_anthropic_schemas_are_native_or_instructions(model_id: str, native: bool) -> None:
     reply, body, _ = await ask_anthropic('{"name":"Ada"}', request("who?", schema=PERSON), model_id=model_id)
     assert orjson.loads(reply.text) == {"name": "Ada"}
     assert ("output_config" in body) is native
     assert ("JSON schema" in body["messages"][0]["content"][0]["text"]) is not native
 
 
-async def test_a_system_message_further_down_and_one_alone_become_user_messages() -> None:
+async def test_late_or_lone_system_messages_become_user_messages() -> None:
     asked = Request((Message("user", "a"), Message("system", "note")))
     _, body, _ = await ask_anthropic("ok", asked)
     assert [message["role"] for message in body["messages"]] == ["user", "user"]
@@ -268,7 +266,7 @@ async def test_a_system_message_further_down_and_one_alone_become_user_messages(
     assert body["messages"][0]["role"] == "user"
 
 
-async def test_thinking_is_not_part_of_anthropics_answer() -> None:
+async def test_anthropic_thinking_is_not_part_of_reply() -> None:
     content = [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "yes"}]
     raw = orjson.dumps(
         {"content": content, "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 4}}

@@ -1,19 +1,23 @@
-"""Names of models: what they mean, what opening them needs, and what they cost to look at."""
+"""Names of models: parsing, opening, and providers of other distributions."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
+import rlm
 from rlm.core.errors import AuthenticationError, ConfigurationError
 from rlm.core.messages import Message, Request
+from rlm.models.adapt import AdaptedModel
 from rlm.models.anthropic import AnthropicMessages
 from rlm.models.openai_chat import OpenAIChat
-from rlm.models.registry import PROVIDERS, ModelName, open_model, parse_model_name
-from rlm.models.windows import window_tokens
+from rlm.models.registry import PROVIDERS, ModelName, known_providers, open_model, parse_model_name
+from rlm.models.windows import find_window
+from rlm.testing import ScriptedModel
 from rlm.testing.server import ScriptedReply, ScriptedServer
 
 ASK = Request((Message("user", "x"),))
@@ -33,7 +37,7 @@ ASK = Request((Message("user", "x"),))
         ("plan:map_reduce", "plan", "map_reduce"),
     ],
 )
-def test_names(name: str, provider: str, model: str) -> None:
+def test_names_are_parsed(name: str, provider: str, model: str) -> None:
     parsed = parse_model_name(name)
     assert parsed == ModelName(provider, model)
     assert parse_model_name(str(parsed)) == parsed
@@ -44,17 +48,17 @@ def test_names(name: str, provider: str, model: str) -> None:
     [
         ("antropic:claude", "Did you mean anthropic:claude"),
         ("nonsense-xyz:m", "Known: anthropic, cerebras"),
-        ("openai:", "names no model"),
-        ("", "names no model"),
+        ("openai:", "must be provider:model"),
+        ("", "must be provider:model"),
     ],
 )
-def test_names_that_mean_nothing(name: str, says: str) -> None:
+def test_unusable_names_are_rejected(name: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         parse_model_name(name)
 
 
 @pytest.mark.parametrize("provider", [name for name, provider in PROVIDERS.items() if provider.key_needed])
-def test_a_missing_key_is_noticed_before_anything_is_sent(provider: str) -> None:
+def test_missing_key_is_reported_before_sending(provider: str) -> None:
     with pytest.raises(AuthenticationError, match=f"Set {PROVIDERS[provider].key_variables[0]}"):
         open_model(f"{provider}:m", env={})
 
@@ -65,7 +69,7 @@ def test_every_provider_opens_with_its_key(provider: str) -> None:
     model = open_model(f"{provider}:some-model", env={entry.key_variables[0]: "key-value-1"})
     assert model.name == f"{provider}:some-model"
     assert isinstance(model, AnthropicMessages if entry.api == "anthropic" else OpenAIChat)
-    assert model.window_tokens == (8_192 if entry.local else 128_000)
+    assert model.info.window_tokens == (8_192 if entry.local else 128_000)
     assert "key-value-1" not in repr(model)
 
 
@@ -78,7 +82,7 @@ def test_every_provider_opens_with_its_key(provider: str) -> None:
         ({"OPENAI_API_KEY": ""}, None, None),
     ],
 )
-async def test_keys_and_addresses_come_from_arguments_then_variables(
+async def test_arguments_precede_environment_variables(
     env: Mapping[str, str], api_key: str | None, sent: str | None
 ) -> None:
     async with ScriptedServer("ok") as server:
@@ -86,12 +90,12 @@ async def test_keys_and_addresses_come_from_arguments_then_variables(
             "m", api_key=api_key, env={**env, "OPENAI_BASE_URL": server.base_url + "/"}, window_tokens=99
         )
         assert (await model.ask(ASK)).text == "ok"
-        assert model.window_tokens == 99
+        assert model.info.window_tokens == 99
         assert server.calls[0].headers.get("Authorization") == sent
         await model.aclose()
 
 
-async def test_anthropic_by_name_with_an_address_of_its_own() -> None:
+async def test_anthropic_opens_with_own_address() -> None:
     async with ScriptedServer("ok") as server:
         model = open_model("anthropic:claude-x", env={"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "k"})
         assert (await model.ask(ASK)).text == "ok"
@@ -99,7 +103,7 @@ async def test_anthropic_by_name_with_an_address_of_its_own() -> None:
         await model.aclose()
 
 
-async def test_a_refused_key_names_the_variable_of_its_provider() -> None:
+async def test_refused_key_names_provider_variable() -> None:
     async with ScriptedServer([ScriptedReply("no", status=401)]) as server:
         model = open_model("groq:llama", base_url=server.base_url, env={})
         with pytest.raises(AuthenticationError, match="Set GROQ_API_KEY"):
@@ -107,7 +111,7 @@ async def test_a_refused_key_names_the_variable_of_its_provider() -> None:
         await model.aclose()
 
 
-def test_looking_at_names_loads_no_client_and_no_prices() -> None:
+def test_parsing_names_imports_no_client_or_prices() -> None:
     heavy = "{'aiohttp', 'genai_prices', 'orjson'}"
     code = f"import sys, rlm.models.registry, rlm.models.prices; print(*sorted({heavy} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -136,5 +140,56 @@ def test_looking_at_names_loads_no_client_and_no_prices() -> None:
         ("something-new", 128_000),
     ],
 )
-def test_windows_of_families(model_id: str, tokens: int) -> None:
-    assert window_tokens(model_id) == tokens
+def test_windows_by_model_family(model_id: str, tokens: int) -> None:
+    assert find_window(model_id) == tokens
+
+
+PLUGIN = """
+class Parrot:
+    window_tokens = 500
+
+    def __init__(self, model_id, options):
+        self.name = f"acme:{model_id}"
+        self.options = options
+
+    async def ask(self, request):
+        from rlm.core.messages import Reply, Usage
+
+        return Reply(request.messages[-1].text, Usage(calls=1), self.name)
+
+
+def open_parrot(model_id, **options):
+    return Parrot(model_id, options)
+"""
+
+
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution that adds the provider ``acme``."""
+    (tmp_path / "acme_models.py").write_text(PLUGIN)
+    metadata = tmp_path / "acme_models-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-models\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[rlm.models]\nacme = acme_models:open_parrot\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("acme")
+async def test_entry_point_adds_a_provider() -> None:
+    model = open_model("acme:grey", api_key="k", window_tokens=None)
+    assert (model.name, model.info.window_tokens) == ("acme:grey", 500)
+    assert isinstance(model, AdaptedModel)
+    assert model.inner.options == {"api_key": "k"}  # type: ignore[union-attr]
+    assert (await model.ask(ASK)).text == "x"
+    assert "acme" in known_providers()
+
+
+@pytest.mark.usefixtures("acme")
+def test_entry_point_serves_a_run() -> None:
+    plan = ScriptedModel(["```repl\nFINAL(llm_query('hello'))\n```"])
+    assert rlm.ask("Say it.", "x", model=plan, sub_model="acme:grey").answer == "hello"
+
+
+def test_missing_entry_point_is_an_unknown_provider() -> None:
+    with pytest.raises(ConfigurationError, match="unknown provider 'acme'"):
+        open_model("acme:grey")

@@ -28,7 +28,7 @@ GUARANTEED: list[tuple[dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("schema", "guaranteed"), GUARANTEED)
-def test_what_providers_guarantee(schema: dict[str, Any], guaranteed: bool) -> None:
+def test_guaranteed_schemas_are_recognised(schema: dict[str, Any], guaranteed: bool) -> None:
     before = orjson.dumps(schema)
     wire = prepare_schema(schema)
     assert wire.guaranteed is guaranteed
@@ -37,13 +37,13 @@ def test_what_providers_guarantee(schema: dict[str, Any], guaranteed: bool) -> N
     assert orjson.dumps(schema) == before, "the caller's schema is not changed"
 
 
-def test_definitions_stay_at_the_root_when_a_schema_is_wrapped() -> None:
+def test_wrapped_schema_has_definitions_at_root() -> None:
     wire = prepare_schema({"type": "array", "items": {"$ref": "#/$defs/p"}, "$defs": {"p": OPEN}})
     assert wire.schema["$defs"]["p"]["additionalProperties"] is False
     assert wire.schema["properties"]["value"] == {"type": "array", "items": {"$ref": "#/$defs/p"}}
 
 
-def test_values_inside_enums_are_left_alone() -> None:
+def test_values_inside_enums_are_unchanged() -> None:
     odd: dict[str, Any] = {"type": "object", "properties": {}}
     wire = prepare_schema({"type": "object", "properties": {"a": {"const": odd}}, "required": ["a"]})
     assert wire.schema["properties"]["a"] == {"const": odd}
@@ -60,11 +60,11 @@ def test_values_inside_enums_are_left_alone() -> None:
         (OPEN, '{"value": 1}', {"value": 1}),
     ],
 )
-def test_replies_lose_fence_and_wrapper(schema: dict[str, Any], text: str, value: object) -> None:
+def test_fence_and_wrapper_are_removed_from_reply(schema: dict[str, Any], text: str, value: object) -> None:
     assert orjson.loads(read_json(text, prepare_schema(schema))) == value
 
 
 @pytest.mark.parametrize("text", ["", "Sure! {}", "{", "[1]", "NaN"])
-def test_what_is_not_the_json_asked_for(text: str) -> None:
+def test_other_json_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         read_json(text, prepare_schema(OPEN))

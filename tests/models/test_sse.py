@@ -26,22 +26,22 @@ def read(data: bytes, cuts: list[int]) -> list[ServerEvent]:
 
 
 @given(st.sampled_from(["\n", "\r\n", "\r"]), st.lists(st.integers(0, 120), max_size=20))
-def test_however_the_bytes_are_cut(line_end: str, cuts: list[int]) -> None:
+def test_events_are_independent_of_packet_borders(line_end: str, cuts: list[int]) -> None:
     assert read(STREAM.replace("\n", line_end).encode(), cuts) == EVENTS
 
 
-def test_byte_by_byte() -> None:
+def test_events_arrive_byte_by_byte() -> None:
     data = STREAM.encode()
     assert read(data, list(range(len(data)))) == EVENTS
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r"])
-def test_the_last_empty_line_may_be_missing(end: str) -> None:
+def test_final_empty_line_can_be_missing(end: str) -> None:
     complete = [ServerEvent("", b"last")] if end else []
     assert read(f"data: last{end}".encode(), []) == complete, "half a line is not an event"
 
 
-def test_an_event_without_end_is_refused() -> None:
+def test_endless_event_is_rejected() -> None:
     reader = EventReader()
     for _ in range(MAX_EVENT_BYTES // 65_536):
         reader.feed(b"x" * 65_536)

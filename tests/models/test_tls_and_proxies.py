@@ -107,14 +107,14 @@ async def proxy(seen: list[bytes], *, refuses: bool = False) -> AsyncIterator[st
 
 
 async def ask(base_url: str, **env: str) -> tuple[str, str]:
-    """What a new process prints that asks there, and what it complains of."""
+    """The output and the error output of a new process that sends a request there."""
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ASK, base_url,
         env={**clean, **env}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    told, complaint = await process.communicate()
-    return told.decode().strip(), complaint.decode()
+    output, complaint = await process.communicate()
+    return output.decode().strip(), complaint.decode()
 
 
 def trusted(authority: trustme.CA, folder: Path) -> dict[str, str]:
@@ -123,13 +123,13 @@ def trusted(authority: trustme.CA, folder: Path) -> dict[str, str]:
     return {"SSL_CERT_FILE": str(path)}
 
 
-async def test_a_certificate_of_a_trusted_authority_is_taken(authority: trustme.CA, tmp_path: Path) -> None:
+async def test_trusted_certificate_is_accepted(authority: trustme.CA, tmp_path: Path) -> None:
     async with ScriptedServer("over TLS") as server, behind_tls(authority, server) as url:
         assert await ask(url, **trusted(authority, tmp_path)) == ("over TLS", "")
 
 
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
-async def test_what_is_not_trusted_gets_no_key(authority: trustme.CA, tmp_path: Path, name: str) -> None:
+async def test_untrusted_server_gets_no_key(authority: trustme.CA, tmp_path: Path, name: str) -> None:
     """An authority that this machine does not know, and one that it knows with a certificate for another host."""
     async with ScriptedServer("never") as server, behind_tls(authority, server, name) as url:
         if name == "localhost":
@@ -139,14 +139,14 @@ async def test_what_is_not_trusted_gets_no_key(authority: trustme.CA, tmp_path: 
             assert KEY not in repr(caught.value)
             await model.aclose()
         else:
-            told, complaint = await ask(url, **trusted(authority, tmp_path))
-            assert told == ""
+            output, complaint = await ask(url, **trusted(authority, tmp_path))
+            assert output == ""
             assert "the TLS handshake failed" in complaint
             assert KEY not in complaint
         assert not server.calls
 
 
-async def test_http_goes_through_the_proxy_as_a_whole_address() -> None:
+async def test_http_requests_use_absolute_address_at_proxy() -> None:
     seen: list[bytes] = []
     async with ScriptedServer("by proxy") as server, proxy(seen) as address:
         url = server.base_url.replace("127.0.0.1", "localhost")
@@ -155,7 +155,7 @@ async def test_http_goes_through_the_proxy_as_a_whole_address() -> None:
     assert [head.split(b" ")[1].decode() for head in seen] == [f"{url}/chat/completions"]  # the second went around it
 
 
-async def test_a_proxy_of_https_sees_where_it_goes_and_nothing_more(authority: trustme.CA, tmp_path: Path) -> None:
+async def test_https_proxy_sees_only_host_and_port(authority: trustme.CA, tmp_path: Path) -> None:
     seen: list[bytes] = []
     async with ScriptedServer("in a tunnel") as server, behind_tls(authority, server) as url, proxy(seen) as address:
         env = {"https_proxy": address, **trusted(authority, tmp_path)}
@@ -164,15 +164,15 @@ async def test_a_proxy_of_https_sees_where_it_goes_and_nothing_more(authority: t
     assert KEY.encode() not in b"".join(seen)
 
 
-async def test_a_proxy_that_refuses_or_is_not_there_is_named_without_its_password() -> None:
+async def test_failing_proxy_is_named_without_password() -> None:
     async with proxy([], refuses=True) as address:
         named = address.replace("http://", "http://user:pass-word@")
-        told, complaint = await ask("https://localhost:9/v1", https_proxy=named)
-    assert told == ""
-    assert f"the proxy {address} refused the way (407 Proxy Authentication Required)" in complaint
+        output, complaint = await ask("https://localhost:9/v1", https_proxy=named)
+    assert output == ""
+    assert f"the proxy {address} refused the tunnel (407 Proxy Authentication Required)" in complaint
     assert "Check HTTPS_PROXY and NO_PROXY" in complaint
-    told, gone = await ask("https://localhost:9/v1", https_proxy=named)  # nobody listens there any more
-    assert told == ""
+    output, gone = await ask("https://localhost:9/v1", https_proxy=named)  # nobody listens there any more
+    assert output == ""
     assert f"the proxy {address} cannot be reached" in gone
     for secret in ("pass-word", KEY):
         assert secret not in complaint + gone

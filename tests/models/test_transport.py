@@ -33,12 +33,12 @@ async def until_idle(server: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080/v1", "ftp://host/v1", "http://", "http://[bad/v1"])
-def test_an_address_that_is_none_is_a_configuration_error(url: str) -> None:
+def test_unusable_address_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="https://host/v1"):
         OpenAIChat("m", api_key=None, base_url=url)
 
 
-async def test_nobody_listening_is_unreachable_and_says_where() -> None:
+async def test_closed_port_is_unreachable_and_named() -> None:
     port = free_port()
     model = OpenAIChat("m", api_key=None, base_url=f"http://user:pass@127.0.0.1:{port}/v1")
     with pytest.raises(ProviderUnreachableError, match=rf"127\.0\.0\.1:{port}/v1.*is the server running") as caught:
@@ -47,14 +47,14 @@ async def test_nobody_listening_is_unreachable_and_says_where() -> None:
     await model.aclose()
 
 
-async def test_an_unknown_host_is_unreachable() -> None:
+async def test_unknown_host_is_unreachable() -> None:
     model = OpenAIChat("m", api_key=None, base_url="http://no-such-host.invalid/v1")
     with pytest.raises(ProviderUnreachableError, match=r"no-such-host\.invalid"):
         await model.ask(say("x"))
     await model.aclose()
 
 
-async def test_a_server_that_does_not_speak_http() -> None:
+async def test_server_without_http_is_reported() -> None:
     async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
@@ -70,7 +70,7 @@ async def test_a_server_that_does_not_speak_http() -> None:
         await model.aclose()
 
 
-async def test_cancelling_a_call_ends_it_at_the_server_and_the_model_goes_on() -> None:
+async def test_cancelled_call_closes_its_connection_only() -> None:
     async with ScriptedServer(lambda call: ScriptedReply("ok", hang=call.prompt == "hang")) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
         task = asyncio.ensure_future(model.ask(say("hang")))
@@ -85,7 +85,7 @@ async def test_cancelling_a_call_ends_it_at_the_server_and_the_model_goes_on() -
         await model.aclose()
 
 
-async def test_an_outer_timeout_stays_an_outer_timeout() -> None:
+async def test_outer_timeout_is_not_translated() -> None:
     async with ScriptedServer([ScriptedReply(hang=True)]) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
         with pytest.raises(TimeoutError):
@@ -94,7 +94,7 @@ async def test_an_outer_timeout_stays_an_outer_timeout() -> None:
         await model.aclose()
 
 
-async def test_the_deadline_covers_a_body_that_never_ends_and_closes_the_connection() -> None:
+async def test_deadline_covers_endless_body() -> None:
     async with ScriptedServer([ScriptedReply("x" * 1000, slow_body_s=60)]) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url, timeout_s=0.2)
         with pytest.raises(ModelTimeoutError, match=r"0\.2 s"):
@@ -103,7 +103,7 @@ async def test_the_deadline_covers_a_body_that_never_ends_and_closes_the_connect
         await model.aclose()
 
 
-async def test_a_thousand_calls_at_once_take_about_as_long_as_one() -> None:
+async def test_thousand_concurrent_calls_are_not_queued() -> None:
     def script(call: ChatCall) -> str:
         return call.prompt
 
@@ -118,7 +118,7 @@ async def test_a_thousand_calls_at_once_take_about_as_long_as_one() -> None:
     assert elapsed < 5  # 1.1 s on an idle machine; a pool of 100 connections would need more than 5
 
 
-async def test_connections_are_kept_and_used_again() -> None:
+async def test_connections_are_reused() -> None:
     ports: set[object] = set()
 
     async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,14 +142,14 @@ async def test_connections_are_kept_and_used_again() -> None:
     assert len(ports) == 1
 
 
-async def test_prompts_of_several_megabytes_go_through() -> None:
+async def test_prompts_of_several_megabytes_are_sent() -> None:
     async with ScriptedServer(lambda call: str(len(call.prompt))) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
         assert (await model.ask(say("ä" * 3_000_000))).text == "3000000"
         await model.aclose()
 
 
-def test_one_model_serves_several_event_loops_in_turn() -> None:
+def test_one_model_serves_several_event_loops() -> None:
     with ScriptedServer.in_thread("ok") as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
 
@@ -162,7 +162,7 @@ def test_one_model_serves_several_event_loops_in_turn() -> None:
         assert [asyncio.run(once()) for _ in range(3)] == ["ok"] * 3
 
 
-def test_a_proxy_in_the_environment_is_used_no_proxy_respected_and_loopback_spared(
+def test_proxy_variables_apply_except_on_loopback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")

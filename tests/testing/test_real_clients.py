@@ -1,6 +1,6 @@
 """The providers' own client libraries, as clients of the scripted server: it must be what they expect.
 
-Skipped where they are not installed: nothing else of the project needs them.
+Skipped if they are not installed: only these tests need them.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def say(*contents: str) -> Request:
     return Request(tuple(Message(roles[index % 2], text) for index, text in enumerate(contents)))  # type: ignore[arg-type]
 
 
-async def test_a_sequence_answers_in_order_raises_its_errors_and_says_when_it_is_used_up() -> None:
+async def test_sequence_answers_in_order_until_exhausted() -> None:
     whole = Reply("as given", Usage(1, 10, output_tokens=3), "other:name", cost_usd=0.5)
     model: Model = ScriptedModel(["one", RateLimitedError("slow down", retry_after_s=2), whole])
     assert (await model.ask(say("a"))).text == "one"
@@ -30,18 +30,18 @@ async def test_a_sequence_answers_in_order_raises_its_errors_and_says_when_it_is
         await model.ask(say("the fourth"))
 
 
-async def test_functions_see_the_request_and_may_be_async() -> None:
+async def test_script_can_be_sync_or_async_function() -> None:
     async def script(request: Request) -> str | ModelError:
         await asyncio.sleep(0)
-        return f"{request.role} {request.depth}: {request.messages[-1].content.upper()}"
+        return f"{request.role} {request.depth}: {request.messages[-1].text.upper()}"
 
     model = ScriptedModel(script, name="scripted:leaf", window_tokens=77)
     reply = await model.ask(Request((Message("user", "hi"),), role="leaf", depth=2))
     assert (reply.text, reply.model) == ("leaf 2: HI", "scripted:leaf")
-    assert (model.name, model.window_tokens) == ("scripted:leaf", 77)
+    assert (model.name, model.info.window_tokens) == ("scripted:leaf", 77)
 
 
-async def test_a_conversation_that_grows_at_its_end_is_cached_up_to_its_last_turn() -> None:
+async def test_growing_conversation_is_cached_up_to_last_turn() -> None:
     model = ScriptedModel(["r" * 400, "done", "other"])
     first = await model.ask(say("q" * 4000))
     second = await model.ask(say("q" * 4000, "r" * 400, "next"))
@@ -52,7 +52,7 @@ async def test_a_conversation_that_grows_at_its_end_is_cached_up_to_its_last_tur
     assert changed.usage.cached_tokens == 0, "a change at the start must lose the whole prefix"
 
 
-def test_latency_passes_on_the_given_clock_and_calls_overlap() -> None:
+def test_latencies_of_concurrent_calls_overlap() -> None:
     clock = VirtualClock()
     model = ScriptedModel(lambda request: "ok", latency_s=30.0)
 
@@ -62,10 +62,10 @@ def test_latency_passes_on_the_given_clock_and_calls_overlap() -> None:
     clock.run(main())
     assert clock.now() == 30.0
     assert model.in_flight_max == 50
-    assert [request.messages[0].content for request in model.requests] == [str(number) for number in range(50)]
+    assert [request.messages[0].text for request in model.requests] == [str(number) for number in range(50)]
 
 
-def test_cancelled_calls_are_counted_and_leave_nothing_in_flight() -> None:
+def test_cancelled_calls_are_counted() -> None:
     clock = VirtualClock()
     model = ScriptedModel(lambda request: "ok", latency_s=30.0)
 
@@ -78,7 +78,7 @@ def test_cancelled_calls_are_counted_and_leave_nothing_in_flight() -> None:
     assert (model.cancelled, model.in_flight_max) == (1, 1)
 
 
-async def test_a_conversation_that_was_rewritten_is_noticed() -> None:
+async def test_rewritten_conversation_is_detected() -> None:
     model = ScriptedModel(["one", "two", "three"])
     first = (Message("system", "s"), Message("user", "u"))
     await model.ask(Request(first, role="node", cache_key="run:0"))

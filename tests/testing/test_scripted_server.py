@@ -29,7 +29,7 @@ async def post(server: ScriptedServer, body: object, path: str = "/v1/chat/compl
         return response.status, orjson.loads(await response.read())
 
 
-async def test_calls_are_recorded_and_answered_in_openais_format() -> None:
+async def test_calls_are_recorded_and_answered() -> None:
     async with ScriptedServer(lambda call: f"{call.number}:{call.turn}:{call.prompt}") as server:
         status, body = await post(server, chat("a", "b", "c"))
     assert status == 200
@@ -42,7 +42,7 @@ async def test_calls_are_recorded_and_answered_in_openais_format() -> None:
     assert server.usage == {"m": call.usage}
 
 
-async def test_a_list_is_answered_in_order_and_then_refused_for_good() -> None:
+async def test_list_answers_in_order_until_exhausted() -> None:
     async with ScriptedServer(["one", ScriptedReply("two")]) as server:
         answers = [await post(server, chat("x")) for _ in range(3)]
     assert [body["choices"][0]["message"]["content"] for status, body in answers[:2]] == ["one", "two"]
@@ -50,7 +50,7 @@ async def test_a_list_is_answered_in_order_and_then_refused_for_good() -> None:
     assert "2 replies" in answers[2][1]["error"]["message"]
 
 
-async def test_a_script_that_raises_is_reported_to_both_sides() -> None:
+async def test_failing_script_is_reported_to_both_sides() -> None:
     def script(call: ChatCall) -> str:
         raise KeyError("oops")
 
@@ -62,7 +62,7 @@ async def test_a_script_that_raises_is_reported_to_both_sides() -> None:
 
 
 @pytest.mark.parametrize("body", [[], {}, {"messages": []}, {"messages": "x"}, {"messages": [{"role": "robot"}]}])
-async def test_what_is_no_chat_request_gets_a_400(body: object) -> None:
+async def test_malformed_chat_request_gets_400(body: object) -> None:
     async with ScriptedServer() as server:
         status, answer = await post(server, body)
     assert status == 400
@@ -70,7 +70,7 @@ async def test_what_is_no_chat_request_gets_a_400(body: object) -> None:
     assert server.in_flight == 0
 
 
-async def test_a_large_body_is_taken() -> None:
+async def test_large_body_is_accepted() -> None:
     data = io.BytesIO(orjson.dumps(chat("x" * 5_000_000)))
     async with (
         ScriptedServer() as server,
@@ -80,7 +80,7 @@ async def test_a_large_body_is_taken() -> None:
         assert response.status == 200
 
 
-async def test_cached_tokens_follow_the_longest_known_prefix_in_blocks() -> None:
+async def test_cached_tokens_follow_longest_known_prefix() -> None:
     long = "p" * 4096
     async with ScriptedServer("a") as server:
         bodies = [(await post(server, chat(prompt)))[1] for prompt in (long, long + "tail", "x" + long)]
@@ -91,7 +91,7 @@ async def test_cached_tokens_follow_the_longest_known_prefix_in_blocks() -> None
     assert cached[2] == 0
 
 
-async def test_a_prefix_is_not_cached_before_the_call_that_brings_it_has_answered() -> None:
+async def test_prefix_is_cached_when_its_call_ends() -> None:
     async with ScriptedServer("a", latency_s=0.1) as server:
         both = await asyncio.gather(post(server, chat("p" * 4096 + "1")), post(server, chat("p" * 4096 + "2")))
         _, later = await post(server, chat("p" * 4096 + "3"))
@@ -99,7 +99,7 @@ async def test_a_prefix_is_not_cached_before_the_call_that_brings_it_has_answere
     assert later["usage"]["prompt_tokens_details"]["cached_tokens"] > 900
 
 
-async def test_anthropics_cache_reads_what_a_mark_wrote_and_nothing_else() -> None:
+async def test_anthropic_cache_reads_only_marked_blocks() -> None:
     def body(turns: list[str], marked: bool) -> dict[str, Any]:
         block: dict[str, Any] = {"type": "text", "text": turns[-1]}
         if marked:
@@ -123,7 +123,7 @@ async def test_anthropics_cache_reads_what_a_mark_wrote_and_nothing_else() -> No
     assert [usage["cache_creation_input_tokens"] for usage in usages] == [0, 100, 30]
 
 
-async def test_streams_carry_the_text_the_reason_and_the_usage() -> None:
+async def test_streams_carry_text_reason_and_usage() -> None:
     async with (
         ScriptedServer("three small words") as server,
         aiohttp.ClientSession() as session,
@@ -140,7 +140,7 @@ async def test_streams_carry_the_text_the_reason_and_the_usage() -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == 4
 
 
-async def test_concurrency_is_measured_and_a_client_that_leaves_is_noticed() -> None:
+async def test_concurrency_and_disconnects_are_recorded() -> None:
     async with ScriptedServer(lambda call: ScriptedReply("ok", hang=call.prompt == "hang"), latency_s=0.1) as server:
         await asyncio.gather(*(post(server, chat(str(number))) for number in range(20)))
         assert server.in_flight_max == 20
@@ -156,7 +156,7 @@ async def test_concurrency_is_measured_and_a_client_that_leaves_is_noticed() -> 
 
 
 @pytest.mark.parametrize("reply", [ScriptedReply("x", reset=True), ScriptedReply("x" * 100, cut=True)])
-async def test_resets_and_cuts_break_the_connection(reply: ScriptedReply) -> None:
+async def test_resets_and_cuts_break_connection(reply: ScriptedReply) -> None:
     async with ScriptedServer([reply, "fine"]) as server:
         with pytest.raises(aiohttp.ClientError):
             await post(server, chat("x"))
@@ -164,7 +164,7 @@ async def test_resets_and_cuts_break_the_connection(reply: ScriptedReply) -> Non
     assert status == 200
 
 
-async def test_a_slow_body_takes_its_time() -> None:
+async def test_slow_body_is_sent_slowly() -> None:
     async with ScriptedServer([ScriptedReply("slow", slow_body_s=0.2)]) as server:
         began = asyncio.get_running_loop().time()
         status, body = await post(server, chat("x"))
@@ -172,7 +172,7 @@ async def test_a_slow_body_takes_its_time() -> None:
     assert (status, body["choices"][0]["message"]["content"]) == (200, "slow")
 
 
-def test_a_thread_serves_clients_that_block() -> None:
+def test_thread_serves_blocking_clients() -> None:
     with ScriptedServer.in_thread("from a thread") as server:
         request = urllib.request.Request(server.base_url + "/chat/completions", orjson.dumps(chat("x")))
         with urllib.request.urlopen(request) as response:
@@ -182,7 +182,7 @@ def test_a_thread_serves_clients_that_block() -> None:
     assert body["choices"][0]["message"]["content"] == "from a thread"
 
 
-def test_a_process_prints_its_url_counts_and_ends_on_sigterm() -> None:
+def test_process_prints_url_and_ends_on_sigterm() -> None:
     command = [sys.executable, "-m", "rlm.testing.server", "--text", "hello"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
