@@ -39,7 +39,7 @@ def answer(call: ChatCall) -> ScriptedReply:
         return ScriptedReply("label and reason", latency_s=LATENCY_S / 4, slow_body_s=LATENCY_S * 3 / 4)
     if not call.is_root:
         return ScriptedReply("label", latency_s=LATENCY_S)
-    question = call.messages[1].content.partition("Question: ")[2].partition("\n")[0]
+    question = call.messages[1].text.partition("Question: ")[2].partition("\n")[0]
     if question == "turns":
         last = call.turn == 20
         return ScriptedReply(cell("FINAL(x)" if last else f"x = {call.turn}\nprint(x, len(context))"), latency_s=0)

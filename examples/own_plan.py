@@ -48,7 +48,7 @@ def main() -> None:
     attempts: dict[str, int] = {}
 
     def leaf(request: rlm.Request) -> str:
-        line = request.messages[-1].content.rpartition("\n")[2]
+        line = request.messages[-1].text.rpartition("\n")[2]
         attempts[line] = attempts.get(line, 0) + 1
         if "late" in line:
             return "angry"

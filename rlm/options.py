@@ -382,7 +382,7 @@ class Options:
                 values[name] = declared.encode(value) if declared.encode else value
         return values | {
             "models": [model.name for model in models],
-            "windows": [model.window_tokens for model in models],
+            "windows": [model.info.window_tokens for model in models],
         }
 
     def choose_family(self) -> Callable[[str], PromptFamily]:

@@ -15,6 +15,7 @@ from rlm.api import RLM
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplVariables
 from rlm.engine.run import Run
@@ -157,14 +158,14 @@ class REPLEnv:
 class CompletionModel:
     """A model from any object with ``completion(context, query=None) -> str``. Its calls count; its tokens are unknown."""
 
-    window_tokens = 1_000_000
+    info = ModelInfo(window_tokens=1_000_000)
 
     def __init__(self, nested: Any) -> None:
         self._nested = nested
         self.name = f"class:{type(nested).__name__}"
 
     async def ask(self, request: Request) -> Reply:
-        text = await _in_own_thread(lambda: self._nested.completion(request.messages[-1].content))
+        text = await _in_own_thread(lambda: self._nested.completion(request.messages[-1].text))
         return Reply(str(text), Usage(calls=1), self.name)
 
     async def aclose(self) -> None:

@@ -18,7 +18,7 @@ def answer(call: ChatCall) -> ScriptedReply:
     if call.prompt.startswith(LEAF):
         return ScriptedReply("yes", latency_s=LEAF_LATENCY_S)
     dialect = DIALECTS[call.model.rpartition("-")[2]]
-    conversation = "\n".join(message.content for message in call.messages)
+    conversation = "\n".join(message.text for message in call.messages)
     scenario = _SCENARIO.search(conversation)
     if scenario is None:
         return ScriptedReply(dialect.fence.format(code=child_code(dialect)))

@@ -12,6 +12,7 @@ from rlm.cli.inputs import STDIN_NAMES, STDIN_PATH, read_inputs
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
+from rlm.core.model_info import ModelInfo
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
 from rlm.options import parse_store
 from rlm.ports import Sink, Store
@@ -36,7 +37,7 @@ class RecordedModel:
 
     def __init__(self, name: str, window_tokens: int) -> None:
         self.name = name
-        self.window_tokens = window_tokens
+        self.info = ModelInfo(window_tokens)
 
     async def ask(self, request: Request) -> Reply:
         """Raises IncompleteRecordError."""

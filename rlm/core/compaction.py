@@ -1,7 +1,7 @@
-"""When a conversation nears its model's window, and what takes the place of its older part.
+"""Compaction: when a conversation nears its model's window, a summary replaces its older part.
 
-The REPL keeps its variables whatever happens here, so the summary names them; that is what lets the model go on. A compaction
-rewrites the prefix that providers cache, so it happens late and frees much: from COMPACT_AT of the window down to COMPACT_TO.
+The REPL keeps its variables, so the summary names them; that is what lets the model continue. A compaction rewrites the prefix
+that providers cache, so it happens late and frees much: from COMPACT_AT of the window down to COMPACT_TO.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from rlm.prompts import summary_message
 
 COMPACT_AT = 0.75
 COMPACT_TO = 0.4
-SUMMARY_SHARE = 0.1  # of the window: what the summary itself may take
-BYTES_PER_TOKEN = 3  # on the safe side for prose and code; only decides when, never what is paid
-HEAD = 2  # the system message and the question: always kept
+SUMMARY_SHARE = 0.1  # of the window: the maximum size of the summary
+BYTES_PER_TOKEN = 3  # a safe estimate for prose and code; it decides when to compact, never what is billed
+IMAGE_TOKENS = 1_500  # likewise: typical of a screenshot
+HEAD = 2  # the system message and the question are always retained
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
-    return sum(text_bytes(message.content) // BYTES_PER_TOKEN + 8 for message in messages)
+    return sum(
+        text_bytes(message.text) // BYTES_PER_TOKEN + 8 + IMAGE_TOKENS * len(message.images) for message in messages
+    )
 
 
 def is_near_window(tokens: int, window_tokens: int) -> bool:
@@ -29,9 +32,9 @@ def is_near_window(tokens: int, window_tokens: int) -> bool:
 
 
 def find_cut(messages: Sequence[Message], window_tokens: int) -> int | None:
-    """Where the kept tail begins: at a model's reply, as early as COMPACT_TO allows; ``len(messages)`` where none fits.
+    """The start of the retained tail: a model's reply, as early as COMPACT_TO allows, or ``len(messages)`` if none fits.
 
-    Returns None where leaving out everything between head and tail would free nothing.
+    Returns None if leaving out everything between head and tail would free nothing.
     """
     room = window_tokens * (COMPACT_TO - SUMMARY_SHARE) - estimate_tokens(messages[:HEAD])
     cut = len(messages)
@@ -46,10 +49,10 @@ def find_cut(messages: Sequence[Message], window_tokens: int) -> int | None:
 
 
 def to_summarise(messages: Sequence[Message], cut: int, request: str) -> tuple[Message, ...]:
-    """What the model is sent for its summary: the older part as it was, so that it is read from the cache, and the request."""
+    """The prompt for a summary: the older part unchanged, so that it is a prefix cache hit, then ``request``."""
     older = list(messages[:cut])
     if older[-1].role == "user":
-        older[-1] = Message("user", f"{older[-1].content}\n\n{request}")
+        older[-1] = older[-1].append(f"\n\n{request}")
     else:
         older.append(Message("user", request))
     return tuple(older)
@@ -58,11 +61,13 @@ def to_summarise(messages: Sequence[Message], cut: int, request: str) -> tuple[M
 def compact(
     messages: Sequence[Message], cut: int, summary: str | None, variables: str, window_tokens: int
 ) -> tuple[Message, ...]:
-    """The conversation with its older part replaced. ``summary`` None: none could be had, the variables must do."""
+    """The conversation with its older part replaced. Without a ``summary`` (None), only the variables are named."""
     limit = int(window_tokens * SUMMARY_SHARE * BYTES_PER_TOKEN)
-    told = summary_message(None if summary is None else cut_middle(summary, limit), variables)
+    replacement = summary_message(None if summary is None else cut_middle(summary, limit), variables)
     system, first = messages[:HEAD]
     tail = tuple(messages[cut:])
     if not tail and messages[-1].role == "user" and len(messages) > HEAD:
-        told = f"{told}\n\n{cut_middle(messages[-1].content, limit)}"  # the newest output: not yet seen by the model
-    return (system, Message("user", f"{first.content}\n\n{told}"), *tail)
+        newest = messages[-1]  # output that the model has not seen yet
+        first = first.append(f"\n\n{replacement}\n\n{cut_middle(newest.text, limit)}")
+        return (system, Message("user", (*first.parts, *newest.images)) if newest.images else first)
+    return (system, first.append(f"\n\n{replacement}"), *tail)

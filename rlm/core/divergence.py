@@ -10,7 +10,9 @@ from rlm.core.messages import Request
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 # As ``repr`` writes it: other numbers of this form can be data.
 REPR_ADDRESS = re.compile(r"(?<= at 0x)[0-9a-f]{9,16}(?=>)")
-TURNS_LEFT = re.compile(r"\n\[\d+ turns? left to answer in\.\]\Z")  # changes when a run is resumed with other limits
+TURNS_LEFT = re.compile(
+    r"\n\[\d+ turns? left(?: to answer in)?\.\]\Z"
+)  # changes when a run is resumed with other limits
 REDACTED = "[redacted]"  # replaces a secret in a record
 STOPPED = ("timeout", "interrupted")
 MAX_SHOWN = 120  # characters of a difference
@@ -63,7 +65,9 @@ def find_other_request(before: Request, after: Request) -> str | None:
     for number, (old, new) in enumerate(zip(before.messages, after.messages, strict=True), 1):
         if old == new:
             continue
-        old_text, new_text = (TURNS_LEFT.sub("", without_addresses(message.content)) for message in (old, new))
+        old_text, new_text = (TURNS_LEFT.sub("", without_addresses(message.text)) for message in (old, new))
+        if old.images != new.images:
+            return f"message {number} ({new.role}) of its conversation has other images"
         if old.role != new.role or _differ(old_text, new_text):
             return f"message {number} ({new.role}) of its conversation {_show(old_text, new_text)}"
     return None

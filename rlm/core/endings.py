@@ -156,7 +156,7 @@ def find_end(text: str, rule: CutRule) -> int:
 
 def thinks_aloud(model: str, messages: Sequence[Message]) -> bool:
     """Predicts a reply that begins inside an unopened thought, from earlier replies or from the model's name."""
-    replies = [message.content for message in messages if message.role == "assistant"]
+    replies = [message.text for message in messages if message.role == "assistant"]
     if replies:
         return any(map(closes_unopened_thought, replies))
     return _STARTS_IN_THOUGHT.search(model) is not None

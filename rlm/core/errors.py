@@ -12,7 +12,8 @@ Every message says what to do next.
     │   ├── AuthenticationError     the key is missing, wrong or not allowed       (ends the run)
     │   ├── ModelNotFoundError      the provider does not know this model          (ends the run)
     │   ├── RequestRejectedError    the provider refuses the request as it stands
-    │   │   └── PromptTooLongError  it does not fit the model's window
+    │   │   ├── PromptTooLongError  it does not fit the model's window
+    │   │   └── ImagesNotSupportedError  the model accepts text only
     │   ├── OutOfCreditError        the account has no credit or quota left        (ends the run)
     │   ├── RateLimitedError        429; retried
     │   ├── ProviderUnavailableError  5xx, overloaded; retried
@@ -148,6 +149,10 @@ class RequestRejectedError(ModelError):
 
 class PromptTooLongError(RequestRejectedError):
     """The prompt does not fit the model's context window; send a shorter one."""
+
+
+class ImagesNotSupportedError(RequestRejectedError):
+    """The request holds an image and the model accepts text only; nothing was sent."""
 
 
 class OutOfCreditError(ModelError):

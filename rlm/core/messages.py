@@ -1,10 +1,12 @@
-"""What is said to a model and what comes back, independent of any provider."""
+"""Requests, replies and token usage, independent of any provider."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
+
+from rlm.core.errors import ConfigurationError
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 CallRole: TypeAlias = Literal["node", "leaf"]
@@ -12,20 +14,78 @@ CallRole: TypeAlias = Literal["node", "leaf"]
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonSchema: TypeAlias = Mapping[str, JsonValue]
 
+ImageType: TypeAlias = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
+"""Media types that both wire formats accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text part of a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image part of a message: ``data`` is the encoded file."""
+
+    media_type: ImageType
+    data: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        types: tuple[str, ...] = get_args(ImageType)
+        if self.media_type not in types:
+            raise ConfigurationError(
+                f"`media_type` must be one of {', '.join(types)}; got {self.media_type!r}. Convert the image first"
+            )
+
+
+Part: TypeAlias = Text | Image
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message of a conversation.
+
+    ``content`` is plain text, or parts in order. Plain text, by far the most common, is stored without a part around it: a
+    fan-out creates a message for each call.
+    """
+
     role: Role
-    content: str
+    content: str | tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """All text of the message."""
+        content = self.content
+        return (
+            content if isinstance(content, str) else "".join([part.text for part in content if isinstance(part, Text)])
+        )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Text(self.content),) if isinstance(self.content, str) else self.content
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return () if isinstance(self.content, str) else tuple(part for part in self.content if isinstance(part, Image))
+
+    def append(self, text: str) -> Message:
+        """The same message with ``text`` at its end."""
+        content = self.content
+        return Message(self.role, content + text if isinstance(content, str) else (*content, Text(text)))
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call or the sum of several.
+    """Tokens of one call, or of several calls together.
 
-    ``input_tokens`` counts all tokens of the prompt; ``cached_tokens`` are those of them that the provider read from its
-    prefix cache and ``cache_write_tokens`` those it wrote there. ``output_tokens`` counts all tokens of the reply;
-    ``reasoning_tokens`` are those of them that were hidden reasoning.
+    Attributes:
+        input_tokens: all tokens of the prompt.
+        cached_tokens: the part of ``input_tokens`` read from the provider's prefix cache.
+        cache_write_tokens: the part of ``input_tokens`` written to that cache.
+        output_tokens: all tokens of the reply.
+        reasoning_tokens: the part of ``output_tokens`` that was hidden reasoning.
     """
 
     calls: int = 0
@@ -52,9 +112,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a node was asked to do: told to models that are programs (plans), never sent to a provider.
+    """A node's assignment, for models that are programs (plans); never sent to a provider.
 
-    ``leaf_prompt_chars`` is the number of characters that a sub-prompt may have.
+    ``leaf_prompt_chars`` is the maximum length of a sub-prompt in characters.
     """
 
     question: str
@@ -69,17 +129,17 @@ class Request:
     """One call to a model.
 
     Attributes:
-        messages: the conversation, oldest first. A node's only ever grows at its end, byte for byte.
+        messages: the conversation, oldest first. A node's conversation only grows at its end, byte for byte.
         role: ``"node"`` for a turn of a node, ``"leaf"`` for a plain sub-call.
-        depth: the depth of the node that speaks (for a leaf call: of the level the leaf stands on).
-        max_output_tokens: the reply's limit; None leaves it to the provider.
+        depth: the calling node's depth; for a leaf call, the leaf's own level.
+        max_output_tokens: the maximum length of the reply; None leaves it to the provider.
         temperature: None leaves it to the provider.
         schema: a JSON schema that the reply must follow; the reply's text is then JSON.
         stop: texts at which the provider should end the reply.
         cache_key: equal for calls that share a long prefix.
-        shared_chars: how many characters at the start of the newest message calls beside this one have as well, where that is
-            worth a place in the provider's cache. It changes nothing of what is said.
-        task: for a node's turn, what the node was asked; not part of what is sent.
+        shared_chars: the length of the newest message's prefix that sibling calls share, if it is worth a cache breakpoint.
+            It does not change the content.
+        task: for a node's turn, its assignment; not sent.
     """
 
     messages: tuple[Message, ...]
@@ -96,9 +156,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole, non-empty reply. Whatever is cut, refused, empty or malformed is a ``ModelError`` instead.
+    """A complete, non-empty reply. A truncated, refused, empty or malformed one raises a ``ModelError`` instead.
 
-    ``model`` is the name the provider says it used; ``cost_usd`` is set only where the provider itself reports a cost.
+    ``model`` is the name that the provider reports; ``cost_usd`` is set only if the provider reports a cost.
     """
 
     text: str

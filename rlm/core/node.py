@@ -261,7 +261,7 @@ def _last_turn(node: Node, limit: str, observation: str, shown_bytes: int | None
     shown = f"{observation}\n{answer_now(limit)}".lstrip()
     messages = node.messages
     if messages[-1].role == "user":  # a limit forbade the turn, so the model has not seen this message
-        seen = messages[-1].content.removesuffix(answer_now(limit)).rstrip("\n")
+        seen = messages[-1].text.removesuffix(answer_now(limit)).rstrip("\n")
         if shown_bytes is not None and len(messages) > HEAD:
             seen = _cut_bytes(seen, shown_bytes)
         shown = f"{seen}\n{shown}"

@@ -87,7 +87,7 @@ class TreeBuilder:
             self.nodes[event.parent].children.append(record)
 
     def _shorten_prompt(self, event: CallStarted) -> str:
-        prompt = event.request.messages[-1].content
+        prompt = event.request.messages[-1].text
         if event.role == "leaf":
             self._prompt_chars += len(prompt)
             if self._prompt_chars > MAX_PROMPT_CHARS:

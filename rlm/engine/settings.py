@@ -54,7 +54,7 @@ class TreeSettings:
 
     def sub_prompt_chars(self, depth: int) -> int:
         """Longest sub-prompt of a node at this depth, in characters."""
-        window = self.model_at(depth + 1).window_tokens
+        window = self.model_at(depth + 1).info.window_tokens
         return int(window * (1 - REPLY_SHARE)) * CHARS_PER_TOKEN
 
 

@@ -21,9 +21,10 @@ from rlm.core.cells import PlainValue
 from rlm.core.errors import IncompleteRecordError, StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
-from rlm.core.messages import JsonValue, Reply, Request, Usage
+from rlm.core.messages import JsonValue, Part, Reply, Request, Text, Usage
 from rlm.core.question import Question
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
+from rlm.models.adapt import implementation
 from rlm.ports import Journal, Model, Store
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.values import NotPlain, dump, load
@@ -257,13 +258,20 @@ class LeafCache:
 
     def _key(self, model: Model, request: Request, occurrence: int) -> bytes:
         return blake2b(
-            f"{self._scope}\0{type(model).__qualname__}\0{occurrence}\0{request_key(model, request)}".encode()
+            f"{self._scope}\0{implementation(model).__qualname__}\0{occurrence}\0{request_key(model, request)}".encode()
         ).digest()
 
 
 def request_key(model: Model, request: Request) -> str:
     """The hash of everything in a request that decides its answer."""
-    texts = [[message.role, message.content.encode("utf-8", "surrogatepass").hex()] for message in request.messages]
+    texts = [[message.role, *_describe(message.content)] for message in request.messages]
     rest = [request.temperature, request.max_output_tokens, request.schema, request.stop]
     encoded = orjson.dumps([model.name, texts, rest], default=str, option=orjson.OPT_SORT_KEYS)
     return blake2b(encoded, digest_size=16).hexdigest()
+
+
+def _describe(content: str | tuple[Part, ...]) -> list[str]:
+    if isinstance(content, str):
+        return [content.encode("utf-8", "surrogatepass").hex()]
+    texts_and_hashes = (part.text if isinstance(part, Text) else blake2b(part.data).hexdigest() for part in content)
+    return ["parts", *(_describe(text)[0] for text in texts_and_hashes)]

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+from rlm.models.adapt import adapt_model
 from rlm.models.registry import open_model, parse_model_name
 from rlm.ports import Model, Sandbox
 from rlm.runtime.loop import BACKGROUND
@@ -44,7 +45,7 @@ class Resources:
                 key, url = (api_key, base_url) if parse_model_name(model).provider == first else (None, None)
                 models.append(self.open(model, key, url, window_tokens))
             else:
-                models.append(model)
+                models.append(adapt_model(model))
         return models
 
     def open(self, name: str, api_key: str | None, base_url: str | None, window_tokens: int | None) -> Model:

@@ -64,5 +64,5 @@ class Pacer:
 
 def estimate_tokens(request: Request) -> int:
     """Tokens of a call before its usage is known."""
-    prompt = sum(len(message.content) for message in request.messages) // CHARS_PER_TOKEN
+    prompt = sum(len(message.text) for message in request.messages) // CHARS_PER_TOKEN
     return 1 + prompt + (request.max_output_tokens or TYPICAL_OUTPUT_TOKENS)

@@ -50,7 +50,7 @@ class RunScheduler:
         """
         lane = self._lanes.get(model.name)
         if lane is None:
-            slots: int = getattr(model, "slots", self._concurrency)
+            slots = model.info.slots or self._concurrency
             lane = self._lanes[model.name] = Lane(min(self._concurrency, slots))
         return lane
 

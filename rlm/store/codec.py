@@ -127,6 +127,10 @@ class Encoder:
             return text
         return self._apart(text.encode("utf-8", "surrogatepass"))
 
+    def data(self, data: bytes) -> Json:
+        """The hash of bytes, which are always stored apart."""
+        return self._apart(data)
+
     def value(self, value: object) -> Json:
         """Plain data, with its types."""
         if value is None or (self.keep_texts and _is_same_in_json(value)):
@@ -157,7 +161,8 @@ class Encoder:
         """A text for one message of the user; otherwise the messages that the node's last turn did not have."""
         if len(messages) == 1 and (message := messages[0]).role == "user" and (_is_plain is None or _is_plain(message)):
             text = message.content
-            return text if len(text) <= LONG_CHARS and self.keep_texts else self.text(text)
+            if isinstance(text, str):
+                return text if len(text) <= LONG_CHARS and self.keep_texts else self.text(text)
         before = self._talks.get(node, ())
         same = len(before)
         if messages[:same] != before:
@@ -307,6 +312,9 @@ class Decoder:
 
     def text(self, written: Json) -> str:
         return written if isinstance(written, str) else self._bytes(written).decode("utf-8", "surrogatepass")
+
+    def data(self, written: Json) -> bytes:
+        return self._bytes(written)
 
     def value(self, written: Json) -> object:
         if not isinstance(written, dict):

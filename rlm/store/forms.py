@@ -123,6 +123,8 @@ def coder_of(hint: Any, content: bool) -> Coder:
         return _optional(_coder_of_union([inner for inner in arguments if inner is not type(None)], content))
     if hint is str and content:
         return TEXT
+    if hint is bytes:
+        return Coder(lambda encoder, data: encoder.data(data), lambda decoder, data: decoder.data(data))
     if hint is object:
         return Coder(lambda encoder, value: encoder.value(value), lambda decoder, value: decoder.value(value))
     if dataclasses.is_dataclass(hint):
@@ -146,6 +148,8 @@ def _coder_of_union(members: Sequence[Any], content: bool) -> Coder:
     """Several classes, distinguished by name."""
     if len(members) == 1:
         return coder_of(members[0], content)
+    if len(members) == 2 and members[0] is str and typing.get_origin(members[1]) is tuple:
+        return _coder_of_text_or_items(coder_of(str, content), coder_of(members[1], content))
     if not all(map(dataclasses.is_dataclass, members)):
         return Coder()
     classes = {member.__name__: member for member in members}
@@ -159,6 +163,20 @@ def _coder_of_union(members: Sequence[Any], content: bool) -> Coder:
         read_thing = CODERS[classes[row[0]]].read
         assert read_thing is not None
         return read_thing(decoder, row[1])
+
+    return Coder(write, read)
+
+
+def _coder_of_text_or_items(text: Coder, items: Coder) -> Coder:
+    """A text, or a tuple, which is a list in JSON; a text never is."""
+
+    def write(encoder: Encoder, value: Any) -> Json:
+        coder = text if isinstance(value, str) else items
+        return value if coder.write is None else coder.write(encoder, value)
+
+    def read(decoder: Decoder, value: Json) -> Any:
+        coder = items if isinstance(value, list) else text
+        return value if coder.read is None else coder.read(decoder, value)
 
     return Coder(write, read)
 

@@ -33,7 +33,7 @@ class ScriptedModel:
     Args:
         script: the replies; a function can be async.
         name: the full name to report.
-        window_tokens: the window to report.
+        window_tokens, slots: to report, see ``ModelInfo``.
         latency_s: seconds that each answer takes, of the loop's time.
 
     Attributes:
@@ -48,12 +48,13 @@ class ScriptedModel:
         *,
         name: str = "scripted:root",
         window_tokens: int = 128_000,
+        slots: int | None = None,
         latency_s: float = 0.0,
     ) -> None:
         self._script: Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]]
         self._script = script if callable(script) else _in_order(iter(script), name)
         self.name = name
-        self.info = ModelInfo(window_tokens, images=True)
+        self.info = ModelInfo(window_tokens, slots=slots, images=True)
         self._latency_s = latency_s
         self._cache = PrefixCache()
         self._conversations = AppendOnly()

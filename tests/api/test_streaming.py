@@ -73,9 +73,9 @@ def test_cell_starts_during_reply_and_invention_is_cut() -> None:
     assert result.answer == "seven"
     assert root.ended_s is not None
     assert leaf.started_s < root.ended_s - 0.5, "the cell asked while its reply was still being streamed"
-    assert second.messages[-2].content == ASKING, "what is in the history is what the model wrote, cut"
-    assert "seven" in second.messages[-1].content
-    assert "42" not in "".join(message.content for message in second.messages)
+    assert second.messages[-2].text == ASKING, "what is in the history is what the model wrote, cut"
+    assert "seven" in second.messages[-1].text
+    assert "42" not in "".join(message.text for message in second.messages)
     check_books(result, server)
     replied = [event for event in events.of(CallReplied) if isinstance(event, CallReplied) and "@" in event.call]
     assert [event.billed for event in replied] == [False, True]
@@ -88,7 +88,7 @@ def test_streamed_and_whole_replies_give_same_turn(streams: bool) -> None:
     reply = slowly(ASKING + INVENTION, 0.0) if streams else ScriptedReply(ASKING + INVENTION, stream=None)
     result, server, _ = play([reply, cell("FINAL(x)")])
     assert result.answer == "seven"
-    assert server.calls[-1].messages[-2].content == ASKING
+    assert server.calls[-1].messages[-2].text == ASKING
     check_books(result, server)
 
 
@@ -105,7 +105,7 @@ def test_first_cell_rule_ends_the_turn() -> None:
         [ScriptedReply(text, stream=StreamShape(pieces=list(text))), cell("FINAL(a)")], cut_replies="first_cell"
     )
     assert (result.answer, len(server.calls)) == (1, 2)
-    assert server.calls[1].messages[-2].content == "```repl\na = 1\n```"
+    assert server.calls[1].messages[-2].text == "```repl\na = 1\n```"
     check_books(result, server)
 
 

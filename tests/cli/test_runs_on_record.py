@@ -26,7 +26,7 @@ TEXT = b"some text"
 
 
 def answer(call: ChatCall) -> str:
-    return cell(CODES[min(call.turn, len(CODES)) - 1]) if call.is_root else f"<{call.messages[-1].content}>"
+    return cell(CODES[min(call.turn, len(CODES)) - 1]) if call.is_root else f"<{call.messages[-1].text}>"
 
 
 class Stubborn:
@@ -37,7 +37,7 @@ class Stubborn:
         self.hangs = True
 
     def __call__(self, call: ChatCall) -> str | ScriptedReply:
-        self.asked.append(call.messages[-1].content)
+        self.asked.append(call.messages[-1].text)
         if call.is_root and call.turn == 2 and self.hangs:
             return ScriptedReply("", hang=True)
         return answer(call)
@@ -131,7 +131,7 @@ def test_ctrl_c_finishes_resumed_run_with_partial_answer(tmp_path: Path) -> None
     asked: list[str] = []
 
     def script(call: ChatCall) -> str | ScriptedReply:
-        asked.append(call.messages[-1].content)
+        asked.append(call.messages[-1].text)
         if "Answer now" in asked[-1]:
             return "FINAL(what there is)"
         return cell("print(41 + 1)") if call.turn == 1 else ScriptedReply("", hang=True)
@@ -286,7 +286,7 @@ def test_without_texts_and_with_the_cache(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def counted(call: ChatCall) -> str:
-        asked.append(call.messages[-1].content)
+        asked.append(call.messages[-1].text)
         return cell("FINAL(llm_query('the same'))") if call.is_root else "an answer that nobody may read"
 
     with serving(counted) as server:

@@ -23,7 +23,7 @@ def show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Show:
 
     def run(*codes: str, full: bool = False, **options: object) -> str:
         def script(request: Request) -> str | ModelError:
-            told = request.messages[-1].content
+            told = request.messages[-1].text
             if request.role == "leaf":
                 return RequestRejectedError("refused") if told == "part 15" else "no json"
             turn = sum(message.role == "assistant" for message in request.messages)

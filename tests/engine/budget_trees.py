@@ -21,6 +21,7 @@ from rlm.core.errors import (
 )
 from rlm.core.ids import RunId
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.engine.run import Run, RunSetup
@@ -62,7 +63,7 @@ class Price:
 class BillingModel:
     """Answers, fails and takes its time at random, and bills every attempt as providers do."""
 
-    window_tokens = 200_000
+    info = ModelInfo(window_tokens=200_000)
 
     def __init__(self, name: str, world: World) -> None:
         self.name = name
@@ -134,7 +135,7 @@ class BillingModel:
         draw = self._world.draw
         if request.role == "leaf":
             return "x" * draw.choice((1, 200))
-        if "Answer now" in request.messages[-1].content:
+        if "Answer now" in request.messages[-1].text:
             return "FINAL(what there is)"
         return draw.choice((CELL, CELL, CELL, f"{CELL}\n{CELL}", "FINAL(done)", "Hm."))
 

@@ -48,11 +48,11 @@ def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
     )
     result = clock.run(run.answer())
     assert (result.answer, result.status) == (list(range(20)), "complete")
-    sizes = [sum(text_bytes(m.content) for m in request.messages) // 4 for request in model.requests]
+    sizes = [sum(text_bytes(m.text) for m in request.messages) // 4 for request in model.requests]
     assert max(sizes) < WINDOW
     summaries = [request for request in model.requests if request.role == "leaf"]
     assert 3 < len(summaries) < TURNS / 3
-    assert all("seen (list" in request.messages[-1].content for request in summaries)
+    assert all("seen (list" in request.messages[-1].text for request in summaries)
     assert result.usage.total.usage.calls == len(model.requests) == TURNS + len(summaries)
     assert result.used["calls"].used == len(model.requests)
     assert result.tree is not None

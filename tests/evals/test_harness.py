@@ -186,7 +186,7 @@ def test_arms_differ_only_in_visible_context(tmp_path: Path) -> None:
     prompts: dict[str, str] = {}
 
     def script(call: ChatCall) -> ScriptedReply:
-        everything = "\n".join(message.content for message in call.messages)
+        everything = "\n".join(message.text for message in call.messages)
         kind = "direct" if not call.is_root else "code" if "x" * 100 in everything else "rlm"
         prompts[kind] = everything
         return answer_everything(call)

@@ -18,14 +18,10 @@ REQUEST = Request((Message("user", "q"),))
 MODEL = ScriptedModel([])
 
 
-class SmallModel(ScriptedModel):
-    slots = 4
-
-
 def test_lane_has_no_more_slots_than_the_model() -> None:
     scheduler = RunScheduler(concurrency=64)
-    assert scheduler.lane(SmallModel([])).ceiling == 4
-    assert RunScheduler(concurrency=2).lane(SmallModel([])).ceiling == 2
+    assert scheduler.lane(ScriptedModel([], slots=4)).ceiling == 4
+    assert RunScheduler(concurrency=2).lane(ScriptedModel([], slots=4)).ceiling == 2
 
 
 def test_models_of_one_name_share_a_lane() -> None:

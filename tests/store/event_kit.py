@@ -45,7 +45,9 @@ def value_of(hint: Any, number: int) -> Any:
         return build(typing.cast("type[Any]", hint), number)
     if hint is object:
         return {"a": (number, {2}), 3: b"\0"}
-    return {str: f"text {number}", int: number + 2, float: number + 0.5, bool: bool(number % 2)}[hint]
+    return {str: f"text {number}", bytes: b"%d" % number, int: number + 2, float: number + 0.5, bool: bool(number % 2)}[
+        hint
+    ]
 
 
 def build(cls: type[Any], number: int) -> Any:

@@ -24,7 +24,7 @@ def cells(*codes: str, leaf: Callable[[Request], Answer] | None = None) -> Calla
 
     def script(request: Request) -> Answer:
         if request.role == "leaf":
-            return leaf(request) if leaf else f"<{request.messages[-1].content[:40]}>"
+            return leaf(request) if leaf else f"<{request.messages[-1].text[:40]}>"
         return block(codes[min(turn_of(request), len(codes)) - 1])
 
     return script

@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Path:
 def script(*codes: str) -> Callable[[Request], str]:
     def answer(request: Request) -> str:
         if request.role == "leaf":
-            return f"<{request.messages[-1].content[:40]}>"
+            return f"<{request.messages[-1].text[:40]}>"
         turn = sum(message.role == "assistant" for message in request.messages)
         return f"```repl\n{codes[min(turn, len(codes) - 1)]}\n```"
 
@@ -102,7 +102,7 @@ def test_killed_run_is_resumed_and_continues(place: Path) -> None:
     if result is None:
         result = resuming.resume(KILLED, on_divergence="pay")
     else:
-        assert [request.messages[-1].content for request in model.requests if request.role == "leaf"] == ["two"]
+        assert [request.messages[-1].text for request in model.requests if request.role == "leaf"] == ["two"]
     assert result.answer == "after the kill"
     stored = rlm.open_store(place)
     assert stored.result(KILLED).answer == "after the kill"

@@ -27,7 +27,7 @@ def test_refused_summary_is_not_asked_again(tmp_path: Path, budget: rlm.Budget) 
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "Summary."
-        if "Answer now" in request.messages[-1].content:
+        if "Answer now" in request.messages[-1].text:
             return "FINAL(partly)"
         turn = request.task.turn if request.task else 0
         return block(f"print('w{turn} ' * 1500)") if turn <= 8 else "FINAL(done)"
@@ -161,7 +161,7 @@ def test_run_stopped_during_a_turn_answers(tmp_path: Path) -> None:
     asked = threading.Event()
 
     async def second(request: Request) -> str:
-        if "Answer now" in request.messages[-1].content:
+        if "Answer now" in request.messages[-1].text:
             return "FINAL(what there is)"
         asked.set()
         await asyncio.sleep(60)
@@ -225,7 +225,7 @@ def test_stopped_run_without_answer_resumes(tmp_path: Path) -> None:
 
 def test_refused_calls_are_counted_exactly(tmp_path: Path) -> None:
     def script(request: Request) -> Answer:
-        if "Answer now" in request.messages[-1].content:
+        if "Answer now" in request.messages[-1].text:
             return "FINAL(partly)"
         return cells("x = llm_query_batch([str(i) for i in range(20)])")(request)
 

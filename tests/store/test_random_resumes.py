@@ -54,7 +54,7 @@ class Program:
         self.paid: Counter[str] = Counter()
 
     def answer(self, request: Request) -> str | RLMError:
-        prompt = request.messages[-1].content
+        prompt = request.messages[-1].text
         turns_before = sum(message.role == "assistant" for message in request.messages)
         if request.role == "leaf":
             if self.chance.random() < self.failing:
@@ -65,7 +65,7 @@ class Program:
             return "```repl\nr0 = 'cut'\nprint(r0)\n```\nFINAL_VAR(r0)" if request.depth == 0 else "FINAL(cut)"
         if request.depth > 0:
             return CHILD if turns_before == 0 else "FINAL_VAR(found)"
-        seen = [message.content for message in request.messages[3:] if message.role == "user"]
+        seen = [message.text for message in request.messages[3:] if message.role == "user"]
         done = sum("Error" not in output and "BudgetExceeded" not in output for output in seen)
         return f"```repl\n{[*self.pieces, self.final][done]}\n```"
 

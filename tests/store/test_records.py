@@ -30,7 +30,7 @@ def cells(*codes: str) -> Callable[[Request], str]:
 
     def script(request: Request) -> str:
         if request.role == "leaf":
-            return f"<{request.messages[-1].content[:40]}>"
+            return f"<{request.messages[-1].text[:40]}>"
         turn = sum(message.role == "assistant" for message in request.messages)
         return f"```repl\n{codes[min(turn, len(codes) - 1)]}\n```"
 
@@ -103,7 +103,7 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     )
 
     def script(request: Request) -> str:
-        if request.messages[-1].content.endswith(answer_now("calls")):
+        if request.messages[-1].text.endswith(answer_now("calls")):
             return "FINAL(partly)"
         return cells(*codes)(request)
 
@@ -118,7 +118,7 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     whole = more.resume("last", budget=rlm.Budget(calls=20))
     assert (whole.status, whole.answer) == ("complete", [["<a0>", "<a1>", "<a2>"], "<b again>"])
     assert total(whole) == paid + len(more_model.requests)
-    assert not {str(each.messages[-1].content) for each in more_model.requests} & {"a0", "a1", "a2"}
+    assert not {str(each.messages[-1].text) for each in more_model.requests} & {"a0", "a1", "a2"}
 
 
 def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good(
@@ -133,7 +133,7 @@ def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good(
     )
 
     def script(request: Request) -> str | ModelError:
-        last = request.messages[-1].content
+        last = request.messages[-1].text
         if out_of_credit and last == "c":
             return OutOfCreditError("no credit left")
         if last.endswith(answer_now("calls")):
@@ -146,12 +146,12 @@ def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good(
     with pytest.raises(OutOfCreditError):
         more.resume("last", budget=rlm.Budget(calls=40))
     # The cell that the limit had cut short is executed again, and asks for what it was refused.
-    assert [request.messages[-1].content for request in more_model.requests[:5]] == ["a4", "a5", "a6", "a7", "a8"]
+    assert [request.messages[-1].text for request in more_model.requests[:5]] == ["a4", "a5", "a6", "a7", "a8"]
     out_of_credit = False
     again, model = engine(script, tmp_path / "runs.db")
     result = again.resume("last", budget=rlm.Budget(calls=40))
     assert result.answer == ["<b>", "<c>"]
-    assert [request.messages[-1].content for request in model.requests] == ["c"]
+    assert [request.messages[-1].text for request in model.requests] == ["c"]
     assert again.replay("last").answer == result.answer
 
 
@@ -160,7 +160,7 @@ def loops(turns: int) -> Callable[[Request], str | ModelError]:
 
     def script(request: Request) -> str:
         turn = sum(message.role == "assistant" for message in request.messages)
-        if request.messages[-1].content.endswith(answer_now("iterations")):
+        if request.messages[-1].text.endswith(answer_now("iterations")):
             return f"FINAL({turn} turns)"
         return "FINAL(whole)" if turn == turns else f"```repl\nprint({turn})\n```"
 
@@ -172,7 +172,7 @@ def test_turns_that_a_budget_allows_count_when_a_run_goes_on(tmp_path: Path) -> 
     assert first.run("q", "context").answer == "2 turns"
     more, model = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
     assert more.resume("last", budget=rlm.Budget(iterations=3, calls=40)).answer == "3 turns"
-    assert "[The run goes on with 37 calls left. Calls that were refused" in model.requests[0].messages[-1].content
+    assert "[The run continues with 37 calls left. Calls that were refused" in model.requests[0].messages[-1].text
     most, _ = engine(loops(4), tmp_path / "runs.db", max_iterations=1)
     result = most.resume("last", budget=rlm.Budget(iterations=5))
     assert (result.answer, result.status) == ("whole", "complete")
@@ -204,7 +204,7 @@ def test_a_replay_tells_the_limit_that_was_met_whatever_else_there_is_room_for(t
     codes = ("print(1)", "print(2)", "print(3)")
 
     def script(request: Request) -> str:
-        return "FINAL(1)" if request.messages[-1].content.endswith(answer_now("calls")) else cells(*codes)(request)
+        return "FINAL(1)" if request.messages[-1].text.endswith(answer_now("calls")) else cells(*codes)(request)
 
     first, _ = engine(script, tmp_path / "runs.db", budget=rlm.Budget(calls=3))
     assert first.run("q", "context").limit == "calls"
@@ -217,7 +217,7 @@ def test_what_a_limit_refused_is_asked_when_there_is_room_and_nothing_else_is(tm
     """In the cell that answered as well, and in a child's."""
 
     def script(request: Request) -> str:
-        told = request.messages[-1].content
+        told = request.messages[-1].text
         if request.role == "leaf":
             return f"<{told}>"
         if "Answer now" in told:
@@ -236,7 +236,7 @@ def test_what_a_limit_refused_is_asked_when_there_is_room_and_nothing_else_is(tm
     assert whole.status == "complete"
     assert isinstance(whole.answer, list)
     assert whole.answer[1] == [f"<{i}>" for i in range(8)]
-    asked = [request.messages[-1].content for request in model.requests if request.role == "leaf"]
+    asked = [request.messages[-1].text for request in model.requests if request.role == "leaf"]
     assert not done.intersection(asked)
     assert set(asked) | done >= {f"{i}" for i in range(8)}
     assert more.replay("last").answer == whole.answer
@@ -249,7 +249,7 @@ def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: P
     )
 
     def script(request: Request) -> str:
-        if request.messages[-1].content.endswith(answer_now("calls")):
+        if request.messages[-1].text.endswith(answer_now("calls")):
             return "FINAL(partly)"
         return cells(*codes)(request)
 
@@ -258,7 +258,7 @@ def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: P
     assert (partial.status, partial.answer) == ("partial", "partly")
     more, model = engine(script, tmp_path / "runs.db")
     assert more.resume("last", budget=rlm.Budget(calls=40)).answer == ["<b0>", "<b1>", "<b2>"]
-    asked = sorted(each.messages[-1].content for each in model.requests if each.role == "leaf")
+    asked = sorted(each.messages[-1].text for each in model.requests if each.role == "leaf")
     assert asked == ["a6", "a7", "a8", "a9", "b0", "b1", "b2"]  # what was refused, and what comes after it
     assert more.replay("last").answer == ["<b0>", "<b1>", "<b2>"]
 
@@ -267,7 +267,7 @@ def test_a_failed_run_is_taken_up_where_it_failed(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
-        if broke and "later" in request.messages[-1].content:
+        if broke and "later" in request.messages[-1].text:
             return OutOfCreditError("no credit left")
         return cells("x = [llm_query('early'), llm_query('later')]\nFINAL(x)")(request)
 
@@ -278,7 +278,7 @@ def test_a_failed_run_is_taken_up_where_it_failed(tmp_path: Path) -> None:
     seen = len(model.requests)
     result = run.resume("last")
     assert result.answer == ["<early>", "<later>"]
-    assert [request.messages[-1].content for request in model.requests[seen:]] == ["later"]
+    assert [request.messages[-1].text for request in model.requests[seen:]] == ["later"]
 
 
 def test_a_divergence_is_named_and_may_be_paid_for(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_what_was_paid_after_a_divergence_is_not_paid_again(tmp_path: Path) -> N
     code = f"seen = open({str(outside)!r}).read()\nprint(seen)"
 
     def script(request: Request) -> str | ModelError:
-        last = request.messages[-1].content
+        last = request.messages[-1].text
         if out_of_credit and last in ("first", "later"):
             return OutOfCreditError("no credit left")
         other = "FINAL([llm_query('early'), llm_query('later')])"
@@ -324,7 +324,7 @@ def test_what_was_paid_after_a_divergence_is_not_paid_again(tmp_path: Path) -> N
     out_of_credit = False
     again, model = engine(script, tmp_path / "runs.db", sandbox="unconfined")
     assert again.resume("last").answer == ["<early>", "<later>"]
-    assert [request.messages[-1].content for request in model.requests] == ["later"]
+    assert [request.messages[-1].text for request in model.requests] == ["later"]
 
 
 def test_what_a_turn_no_longer_writes_after_a_divergence_is_executed_nowhere(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_a_depth_that_a_budget_limits_stays_when_another_budget_is_given(tmp_pat
     script = cells("print(llm_query('a'))", "print(llm_query('b'))", "FINAL(1)")
 
     def hurried(request: Request) -> str:
-        return "FINAL(partly)" if request.messages[-1].content.endswith(answer_now("calls")) else script(request)
+        return "FINAL(partly)" if request.messages[-1].text.endswith(answer_now("calls")) else script(request)
 
     limits = {"max_depth": 2, "budget": rlm.Budget(depth=1, calls=4)}
     first, _ = engine(hurried, tmp_path / "runs.db", **limits)
@@ -456,7 +456,7 @@ def test_a_killed_repl_is_rebuilt_without_paying_again(tmp_path: Path) -> None:
     assert isinstance(result.answer, list)
     assert result.answer[0] == "<first>"
     assert result.answer[2] is False
-    assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
+    assert sum(request.messages[-1].text == "first" for request in model.requests) == 1
     assert run.replay("last").answer == result.answer
 
 
@@ -476,9 +476,9 @@ def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, 
     )
     run, model = engine(cells(*codes), tmp_path / "runs.db", cell_seconds=0.5)
     assert run.run("q", "context").answer == ["<first>!", False]
-    told = model.requests[-1].messages[-1].content
+    told = model.requests[-1].messages[-1].text
     assert "The variables of earlier cells were restored" in told
-    assert sum(request.messages[-1].content == "first" for request in model.requests) == 1
+    assert sum(request.messages[-1].text == "first" for request in model.requests) == 1
 
 
 HEX_IN_THREADS = """
@@ -548,7 +548,7 @@ def test_a_repl_that_is_killed_while_it_is_rebuilt_is_rebuilt_once_more(tmp_path
     assert run.run("q", "context").answer == "<first><second>"
     for killer in killers:
         killer.join()
-    asked = [request.messages[-1].content for request in model.requests if request.role == "leaf"]
+    asked = [request.messages[-1].text for request in model.requests if request.role == "leaf"]
     assert asked == ["first", "second"]
     assert run.replay("last").answer == "<first><second>"
 
@@ -604,7 +604,7 @@ WRITER = """
 import sys, rlm
 from rlm.testing.scripted import ScriptedModel
 def script(request):
-    leaf = request.messages[-1].content
+    leaf = request.messages[-1].text
     if request.role == "leaf":
         return f"<{leaf}>"
     return f"```repl\\nFINAL(llm_query_batch([f'{sys.argv[2]} {{i}}' for i in range(20)]))\\n```"
@@ -687,7 +687,7 @@ def test_where_a_repl_cannot_be_rebuilt_nothing_is_left_in_it(tmp_path: Path) ->
     )
     run, model = engine(cells(*codes), tmp_path / "runs.db", sandbox="unconfined")
     assert run.run("q", "context").answer is False
-    assert "variables of earlier cells are gone" in model.requests[-1].messages[-1].content
+    assert "variables of earlier cells are gone" in model.requests[-1].messages[-1].text
 
 
 def test_a_child_that_was_stopped_as_it_answered_is_no_divergence(tmp_path: Path) -> None:
@@ -699,7 +699,7 @@ def test_a_child_that_was_stopped_as_it_answered_is_no_divergence(tmp_path: Path
                 self.handle.finish()
 
     def script(request: Request) -> str:
-        told = request.messages[-1].content
+        told = request.messages[-1].text
         turn = sum(message.role == "assistant" for message in request.messages)
         if request.role == "leaf":
             return "leaf"

@@ -23,7 +23,7 @@ def reopened(store: Path) -> rlm.Result:
     """A run whose second turn a limit made the last, with a child below the first, resumed with more turns."""
 
     def script(request: Request) -> str:
-        last = request.messages[-1].content
+        last = request.messages[-1].text
         if request.role == "leaf":
             return f"<{last}>"
         if request.depth:
@@ -66,7 +66,7 @@ def test_lost_call_asked_again_counts_once(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
-        last = request.messages[-1].content
+        last = request.messages[-1].text
         if broke and last == "later":
             return OutOfCreditError("no credit left")
         return f"<{last}>" if request.role == "leaf" else block("FINAL([llm_query('early'), llm_query('later')])")

@@ -40,7 +40,7 @@ CLOCK = re.compile(r"\b\d{10}\.\d{3}\b")
 
 def prompt_of(messages: Sequence[Message]) -> str:
     """The messages without the time of day, which a cell that restarts without any answer sees as it is then."""
-    return CLOCK.sub("", json.dumps([[message.role, message.content] for message in messages]))
+    return CLOCK.sub("", json.dumps([[message.role, message.text] for message in messages]))
 
 
 class Watched:

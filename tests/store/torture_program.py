@@ -66,7 +66,7 @@ FINAL("child(" + "; ".join(str(b) for b in below) + ")")
 
 def answer(call: ChatCall) -> str | ScriptedReply:
     """Every reply follows from what was asked, so that all runs of one seed are the same."""
-    texts = [message.content for message in call.messages]
+    texts = [message.text for message in call.messages]
     if not call.is_root:
         if texts[-1].startswith("bad"):
             return ScriptedReply("no", status=400)

@@ -56,7 +56,7 @@ def test_run_continues_after_a_limit(tmp_path: Path) -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "leaf"
-        if request.messages[-1].content.endswith(answer_now("iterations")):
+        if request.messages[-1].text.endswith(answer_now("iterations")):
             return block("forced = 1") + "\nFINAL(partly)"
         return block(f"x = llm_query('{turn_of(request)}')") if turn_of(request) < 4 else "FINAL(whole)"
 
@@ -76,7 +76,7 @@ def test_failed_call_asked_again_counts_once(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
-        prompt = request.messages[-1].content
+        prompt = request.messages[-1].text
         if broke and prompt == "b":
             return OutOfCreditError("no credit left")
         if request.role == "leaf":
@@ -142,7 +142,7 @@ def test_interrupted_cell_continues(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
-        prompt = request.messages[-1].content
+        prompt = request.messages[-1].text
         if request.role == "leaf":
             return OutOfCreditError("no credit left") if broke and prompt == "late" else prompt
         return block("x = llm_query_batch(['a', 'b', 'c', 'd'])\ny = llm_query('late')\nFINAL(y)")
@@ -162,7 +162,7 @@ def test_refused_subcall_counts_once_after_resume(tmp_path: Path) -> None:
     def script(request: Request) -> str:
         if request.role == "leaf":
             return "leaf"
-        if request.messages[-1].content.endswith(answer_now("calls")):
+        if request.messages[-1].text.endswith(answer_now("calls")):
             return "FINAL(partly)"
         return block("x = llm_query_batch([str(i) for i in range(9)])\nFINAL(len(x))")
 

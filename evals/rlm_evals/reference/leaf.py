@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from rlm.core.errors import RequestRejectedError
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.testing.prefix import estimate_tokens
 
 Truth = Mapping[str, str]
@@ -101,7 +102,7 @@ class ReferenceLeaf:
     def __init__(self, truth: Truth | None = None, *, noise: float = 0.0, seed: int = 0) -> None:
         self._read: Callable[[str], str] = lambda prompt: read(prompt, truth or {}, noise=noise, seed=seed)
         self.name = "reference:leaf" if not noise else f"reference:leaf-{noise:g}"
-        self.window_tokens = 128_000
+        self.info = ModelInfo(window_tokens=128_000)
 
     async def ask(self, request: Request) -> Reply:
         """Answers a leaf prompt.
@@ -109,7 +110,7 @@ class ReferenceLeaf:
         Raises:
             RequestRejectedError: the prompt does not belong to the reference program.
         """
-        prompt = request.messages[-1].content
+        prompt = request.messages[-1].text
         try:
             text = self._read(prompt)
         except (ValueError, KeyError) as error:

@@ -11,6 +11,7 @@ from importlib import resources
 from rlm.core.depth import can_call, makes_children
 from rlm.core.errors import ConfigurationError, RequestRejectedError
 from rlm.core.messages import Reply, Request, Task, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.testing.prefix import estimate_tokens
 
 MAX_PIECE_CHARS = 24_000
@@ -59,7 +60,7 @@ class ReferenceRoot:
 
     def __init__(self, rows_per_prompt: int = 40) -> None:
         self.name = "reference:root"
-        self.window_tokens = 128_000
+        self.info = ModelInfo(window_tokens=128_000)
         self._rows_per_prompt = rows_per_prompt
 
     async def ask(self, request: Request) -> Reply:
@@ -74,7 +75,7 @@ class ReferenceRoot:
                 model=self.name,
             )
         text = reply_to(request.task, self._rows_per_prompt)
-        prompt_tokens = sum(estimate_tokens(message.content) for message in request.messages)
+        prompt_tokens = sum(estimate_tokens(message.text) for message in request.messages)
         return Reply(text, Usage(1, prompt_tokens, output_tokens=estimate_tokens(text)), self.name)
 
     async def aclose(self) -> None:

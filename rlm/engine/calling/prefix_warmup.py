@@ -5,7 +5,7 @@ of them would pay for it in full. The batch loses the time to one call's first t
 that does not stream its first token is not waited for.
 
 It knows neither how calls are made nor which providers exist. A model gives the shortest prefix that it caches in
-``prefix_tokens`` (0: none). If it does not, the cached tokens that it reports show that it caches.
+``info.prefix_tokens`` (0: none). If it does not, the cached tokens that it reports show that it caches.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PrefixWarmup:
 
     def _min_tokens(self, model: Model) -> int:
         """Shortest prefix of a model that is worth a warm-up; 0 if none is."""
-        prefix_tokens: int | None = getattr(model, "prefix_tokens", None)
+        prefix_tokens = model.info.prefix_tokens
         if self._rule == "never" or prefix_tokens == 0 or not can_stream(model) or model.name in self._not_streaming:
             return 0
         if prefix_tokens is None and self._rule == "auto" and model.name not in self._caching:

@@ -102,12 +102,12 @@ def check_fits(model: Model, request: Request) -> None:
         PromptTooLongError: the prompt is too long.
     """
     least = least_tokens(request.messages)
-    if least > model.window_tokens:
-        chars = sum(len(message.content) for message in request.messages)
+    if least > model.info.window_tokens:
+        chars = sum(len(message.text) for message in request.messages)
         raise PromptTooLongError(
             f"the prompt has {chars:,} characters, at least {least:,} tokens; the window of {model.name} is "
-            f"{model.window_tokens:,} tokens. It was not sent: "
-            f"split it into {-(-least * 2 // model.window_tokens)} parts or more",
+            f"{model.info.window_tokens:,} tokens. It was not sent: "
+            f"split it into {-(-least * 2 // model.info.window_tokens)} parts or more",
             model=model.name,
         )
 

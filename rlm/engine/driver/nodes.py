@@ -200,7 +200,7 @@ class Tree:
             system=settings.family_of(job.model.name)(facts),
             max_turns=max(settings.max_turns, self.policy.recorded_turns(job.id)),
             observation_chars=settings.observation_chars,
-            window_tokens=job.model.window_tokens,
+            window_tokens=job.model.info.window_tokens,
             cut_replies=settings.cut_replies,
         )
 

@@ -110,7 +110,7 @@ class Turns:
     def _shown_bytes(self, job: NodeJob, action: Ask, count: PromptCount) -> int | None:
         meter = self._caller.meter
         need_for = meter.last_turn_need(job.model, job.id, count, action.messages)
-        return meter.affordable_bytes(need_for, text_bytes(action.messages[-1].content))
+        return meter.affordable_bytes(need_for, text_bytes(action.messages[-1].text))
 
     async def summarise(self, job: NodeJob, action: Compact) -> NodeEvent:
         """Asks for a summary of a conversation's older part: a leaf call that has the conversation as its prefix."""

@@ -39,7 +39,7 @@ class PromptCount:
         # Compaction rewrites a conversation. Otherwise it starts with the same objects.
         if counted and len(messages) >= counted and all(a is b for a, b in zip(self._counted, messages, strict=False)):
             new = messages[counted:]
-            if new and new[0].content == self._reply:
+            if new and new[0].text == self._reply:
                 return self._tokens + self._reply_tokens + most_tokens(new[1:])
             return self._tokens + most_tokens(new)
         return most_tokens(messages)
@@ -90,7 +90,7 @@ class Meter:
         """The token limit that a request sets for its reply. None leaves it to the provider."""
         if self._max_output_tokens is not None or not self._budget.counts_tokens:
             return self._max_output_tokens
-        return max(16, min(self._sizes.output_tokens, int(model.window_tokens * OUTPUT_SHARE)))
+        return max(16, min(self._sizes.output_tokens, int(model.info.window_tokens * OUTPUT_SHARE)))
 
     def call_need(self, model: Model, request: Request) -> Need:
         """Budget of a single call: a leaf call or a summary."""

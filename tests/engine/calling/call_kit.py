@@ -22,6 +22,7 @@ from rlm.core.events import (
 from rlm.core.ids import ROOT, CallId, RunId
 from rlm.core.ledger import Ledger, Need
 from rlm.core.messages import CallRole, Message, Reply, Request, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.engine.calling.call import Call, CallServices
 from rlm.engine.calling.caller import Caller
 from rlm.engine.recorder import Recorder
@@ -55,7 +56,7 @@ class TimedModel:
     answer: Callable[[int], Answer]
     latency_s: float = LATENCY_S
     name: str = "scripted:timed"
-    window_tokens: int = 1_000
+    info: ModelInfo = ModelInfo(window_tokens=1_000)
     sent_at: list[float] = field(default_factory=list)
     in_flight: int = 0
     in_flight_max: int = 0
@@ -81,6 +82,7 @@ class TimedModel:
 class StreamedModel(TimedModel):
     """Streams ``pieces``, one each ``latency_s``, then ends as ``answer`` says."""
 
+    info: ModelInfo = ModelInfo(window_tokens=1_000, streams=True)
     pieces: Sequence[str] = ()
     satisfied_at: float | None = None
 

@@ -19,10 +19,10 @@ class MemoryCache:
         self.answers: dict[tuple[str, int], Reply] = {}
 
     async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None:
-        return self.answers.get((request.messages[0].content, occurrence))
+        return self.answers.get((request.messages[0].text, occurrence))
 
     def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None:
-        self.answers[request.messages[0].content, occurrence] = reply
+        self.answers[request.messages[0].text, occurrence] = reply
 
 
 def ask(cache: CountingCache, prompts: list[str]) -> tuple[list[str], CallBench]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.model_info import ModelInfo
 from rlm.engine.calling.prefix_warmup import (
     COMMON_TOKENS,
     FRAME_S,
@@ -30,10 +31,9 @@ class CachingModel:
     """A model that caches prefixes, as far as the order of calls depends on it."""
 
     name = "test:caching"
-    window_tokens = 100_000
 
     def __init__(self, prefix_tokens: int | None = COMMON_TOKENS) -> None:
-        self.prefix_tokens = prefix_tokens
+        self.info = ModelInfo(100_000, prefix_tokens=prefix_tokens, streams=True)
 
     async def ask(self, request: Request) -> Reply:
         raise NotImplementedError

@@ -102,7 +102,7 @@ def test_counted_messages_are_not_bounded_again() -> None:
     reply = Message("assistant", "r" * 400)
     new = Message("user", "output")
     assert count.most_tokens(first) == most_tokens(first)
-    count.record(first, reply.content, Usage(1, 60, output_tokens=100))
+    count.record(first, reply.text, Usage(1, 60, output_tokens=100))
     bound = count.most_tokens((*first, reply, new))
     assert bound == 60 + 100 + MESSAGE_TOKENS + most_tokens((new,))
     assert bound < most_tokens((*first, reply, new))
