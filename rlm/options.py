@@ -8,7 +8,7 @@ The annotations are evaluated on purpose: the command line reads its types from 
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from operator import not_
 from pathlib import Path
 from typing import Any, TypedDict, get_args
@@ -18,6 +18,7 @@ from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import JsonValue
 from rlm.core.option import Bounds, Flag, check_choice, declarations, option
+from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model, Sink
 from rlm.prompts import FAMILIES, PromptFamily, choose_family
@@ -53,7 +54,7 @@ def parse_store(name: str | None) -> str | None:
     return DEFAULT_STORE if name is None else None if name == "none" else name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Options:
     """The options of ``rlm.RLM``, checked.
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from rlm.api import RLM
@@ -18,6 +18,7 @@ from rlm.core.messages import Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplVariables
+from rlm.core.values import frozen
 from rlm.engine.run import Run
 from rlm.ports import Model, Repl
 from rlm.rlm_repl import RLM_REPL
@@ -27,7 +28,7 @@ from rlm.views.plain import PlainView
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class REPLResult:
     """The outcome of a piece of code.
 

@@ -10,11 +10,12 @@ import codecs
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from rlm.core.errors import ConfigurationError, ContextError
+from rlm.core.values import slotted
 from rlm.views.escape import one_line
 
 Context: TypeAlias = str | dict[str, str]
@@ -45,7 +46,7 @@ _MAX_CONTROL_SHARE = 0.05
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-@dataclass(slots=True)
+@slotted
 class Inputs:
     """A context, with its paths (``sources``), and lines for the user that are safe on a terminal (``notes``)."""
 
@@ -54,7 +55,7 @@ class Inputs:
     sources: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@slotted
 class _Folder:
     """The files of a folder, by their treatment."""
 

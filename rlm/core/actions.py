@@ -5,22 +5,22 @@ Events are facts in the past tense. Actions are orders.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import RLMError
 from rlm.core.messages import Message
+from rlm.core.values import frozen
 
 # Events.
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """The REPL is open."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replied:
     """``tokens``: the provider's count for the conversation including this reply, or 0 if it gave none."""
 
@@ -28,12 +28,12 @@ class Replied:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskFailed:
     error: RLMError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LimitMet:
     """A limit of the run forbids the requested turn. One last turn is still possible.
 
@@ -44,7 +44,7 @@ class LimitMet:
     shown_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Executed:
     """``notice``: the line about a low budget that the model sees next, or empty."""
 
@@ -52,19 +52,19 @@ class Executed:
     notice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compacted:
     """The requested summary arrived."""
 
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueRead:
     value: PlainValue
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueMissing:
     pass
 
@@ -75,7 +75,7 @@ NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | Value
 # Actions.
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ask:
     """Ask the node's model for turn ``turn``.
 
@@ -88,7 +88,7 @@ class Ask:
     limit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Execute:
     """Execute a cell. If a ``limit`` was met, its sub-calls are refused."""
 
@@ -96,7 +96,7 @@ class Execute:
     limit: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compact:
     """Ask the node's model for a summary of the older part of the conversation."""
 
@@ -104,12 +104,12 @@ class Compact:
     turn: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Read:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finish:
     """End the node with an answer, or with an error. ``limit`` is set for a partial answer."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.values import frozen
 
 NANOS_PER_USD = 1_000_000_000  # dollars are counted in whole billionths, so that sums of any order are exact
 
 _LEAST = {"usd": 0.0, "tokens": 1, "calls": 1, "seconds": 0.0, "iterations": 1, "depth": 0}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """The limits of one run, for its whole tree. None: no limit of that kind.
 
@@ -64,7 +65,7 @@ class Budget:
         return self.usd is not None or self.tokens is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Amounts:
     """The cost of calls, or a bound on it."""
 
@@ -88,7 +89,7 @@ def nanos_of(usd: float) -> int:
     return math.ceil(usd * NANOS_PER_USD - 1e-3)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LimitUse:
     """The use of one limit.
 
@@ -103,7 +104,7 @@ class LimitUse:
     assumed: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallSizes:
     """The sizes of calls under a budget that counts tokens, unless the caller has set them.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
+
+from rlm.core.values import frozen
 
 PlainValue: TypeAlias = object
 """A value that crossed the sandbox's border.
@@ -23,7 +25,7 @@ CellEnd: TypeAlias = Literal["ok", "error", "exit", "timeout", "died", "interrup
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """One code block.
 
@@ -50,14 +52,14 @@ class Cell:
         return self.turn, self.number
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """An answer given from code. ``value`` keeps the type of plain data."""
 
     value: PlainValue
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variable:
     """One line of SHOW_VARS. ``size`` is ``len()`` of the value, or None if it has no length."""
 
@@ -66,7 +68,7 @@ class Variable:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellResult:
     """Result of one cell.
 

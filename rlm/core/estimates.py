@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rlm.core.bounds import text_bytes
 from rlm.core.cells import PlainValue
 from rlm.core.messages import Usage
+from rlm.core.values import frozen
 
 BYTES_PER_TOKEN = 4  # prose and code in Latin script
 LOW_TURNS, HIGH_TURNS = 2, 10  # of a node; most published runs took 4 to 12
@@ -25,7 +25,7 @@ PIECE_SHARE = 0.5
 PriceOf = Callable[[str, Usage], float | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """Model calls, tokens and dollars. ``usd`` is None if a price is unknown."""
 
@@ -34,7 +34,7 @@ class Range:
     usd: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Estimate:
     """An estimate for one input.
 

@@ -7,13 +7,13 @@ call name it by its id; role, depth and model of the call are in its ``CallStart
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Reply, Request, Usage
 from rlm.core.subcalls import SubcallFailure
+from rlm.core.values import frozen
 
 SCHEMA_VERSION = 3
 """Version of the events in journals and exports. It grows with every change that older programs cannot read."""
@@ -22,7 +22,7 @@ Status: TypeAlias = Literal["complete", "partial", "failed", "cancelled"]
 """``complete``: an answer within all limits. ``partial``: an answer, given because a limit was met. The others have none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Event:
     """``seq`` numbers the events of a run from 1, also across processes; 0 if nothing has recorded the event."""
 
@@ -32,7 +32,7 @@ class Event:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunStarted(Event):
     """The first event of a run. ``models[d]`` is the model at depth ``d``; the last entry serves all deeper levels."""
 
@@ -43,12 +43,12 @@ class RunStarted(Event):
     sandbox: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunResumed(Event):
     """Another process resumed the run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunReopened(Event):
     """A resumed run has limits other than those it had met.
 
@@ -59,7 +59,7 @@ class RunReopened(Event):
     notice: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Superseded(Event):
     """Work of ``node`` that other work replaces. It counts as cost and as nothing else: folds drop what this event names.
 
@@ -76,7 +76,7 @@ class Superseded(Event):
     results: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeStarted(Event):
     """A node started. ``parent`` is None for the root.
 
@@ -97,7 +97,7 @@ class NodeStarted(Event):
     prefetched: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallStarted(Event):
     """A call to a model was requested. It can still wait for a slot; ``CallSent`` follows when it leaves.
 
@@ -123,7 +123,7 @@ class CallStarted(Event):
     prefetched: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallSent(Event):
     """An attempt left for the provider; ``attempt`` counts from 1."""
 
@@ -131,7 +131,7 @@ class CallSent(Event):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallRetried(Event):
     """An attempt failed and another follows after ``delay_s``."""
 
@@ -141,7 +141,7 @@ class CallRetried(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallReplied(Event):
     """A call ended with a reply.
 
@@ -161,7 +161,7 @@ class CallReplied(Event):
     billed: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallFailed(Event):
     """A call ended without a reply, after all its attempts. ``error`` is the class name, ``message`` its text.
 
@@ -175,7 +175,7 @@ class CallFailed(Event):
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SubcallEnded(Event):
     """A cell received something other than a plain reply: a child's answer (``value``), or a ``failure``.
 
@@ -191,7 +191,7 @@ class SubcallEnded(Event):
     prefetched: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallBilled(Event):
     """Cost of an attempt without a reply, or of a reply that was accepted before its stream ended.
 
@@ -207,12 +207,12 @@ class CallBilled(Event):
     assumed_usd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CellStarted(Event):
     cell: Cell
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CellExecuted(Event):
     """A cell ended. ``notice`` shows the model its budget after this cell; empty while there is plenty."""
 
@@ -221,7 +221,7 @@ class CellExecuted(Event):
     notice: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeFinished(Event):
     """``answer`` is None unless the status is complete or partial; ``limit`` names the limit of a partial one."""
 
@@ -232,7 +232,7 @@ class NodeFinished(Event):
     limit: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunFinished(Event):
     """The last event of every run, also of a failed or cancelled one."""
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
+
+from rlm.core.values import frozen, slotted
 
 WINDOW_CHARS = 32
 """Length of the pieces by which a prompt is aligned with a source; shorter matches are not counted."""
@@ -27,7 +29,7 @@ _ALIKE = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Citation:
     """A quote and its place in the sources.
 
@@ -109,7 +111,7 @@ def _find_loose(pattern: re.Pattern[str], words: Sequence[str], length: int, tex
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DocumentCoverage:
     """Coverage of one document: ``ranges`` are the offsets, in order and apart, that a model was shown."""
 
@@ -133,7 +135,7 @@ class DocumentCoverage:
         return tuple(gaps)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Coverage:
     """Parts of the sources that were shown to any model, in prompts or observations."""
 
@@ -177,7 +179,7 @@ class _Match(NamedTuple):
     start: int
 
 
-@dataclass(slots=True)
+@slotted
 class CoverageMeter:
     """Finds which parts of some sources stand in texts that were sent.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileBytes:
     """The first ``size`` bytes of the file behind ``descriptor``, which stays the caller's to close."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm.core.reply_reader import CONTROL_TOKEN
+from rlm.core.values import frozen
 
 _LINE_END = re.compile(rf"[ \t\r*.;`]*(?:\n|\Z|{CONTROL_TOKEN.pattern})")
 _STRING = re.compile(
@@ -20,7 +20,7 @@ _QUOTED_NAME = re.compile(r"""[\s"'`]*(?P<name>[^\s"'`()]+)[\s"'`]*""")
 _PLACEHOLDERS = frozenset({"", "...", "…"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinalText:
     """``FINAL(...)``: the answer itself. ``name`` is set if the text is a bare name, which can be a variable's."""
 
@@ -28,7 +28,7 @@ class FinalText:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinalVariable:
     """``FINAL_VAR(name)``: the answer is the value of a variable."""
 

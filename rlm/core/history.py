@@ -7,7 +7,7 @@ Nothing here executes or compares anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.cells import Cell, CellResult
 from rlm.core.events import (
@@ -24,6 +24,7 @@ from rlm.core.events import (
 )
 from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, is_subcall, number_in_cell
 from rlm.core.messages import Reply, Request
+from rlm.core.values import slotted
 
 LOST = "Lost"
 """The error of a call that was in flight when its process ended."""
@@ -32,7 +33,7 @@ NOT_OUTCOMES = frozenset({LOST, "CancelledError"})
 """Errors of calls that were cut off: they say nothing about the model's answer."""
 
 
-@dataclass(slots=True)
+@slotted
 class RecordedTurn:
     """A turn that was asked for. ``reply`` and ``failure`` are both None while it has no outcome.
 
@@ -50,7 +51,7 @@ class RecordedTurn:
         return self.reply is not None or self.failure is not None
 
 
-@dataclass(slots=True)
+@slotted
 class RecordedCall:
     """A sub-call. A plain reply is in ``reply``, any other outcome in ``ended``.
 
@@ -75,7 +76,7 @@ class RecordedCall:
         return failure is not None and failure.kind == "BudgetExceeded"
 
 
-@dataclass(slots=True)
+@slotted
 class RecordedCell:
     """A cell with its sub-calls in ``numbers``, in the order in which they started.
 
@@ -107,7 +108,7 @@ class RecordedCell:
             self.answered += 1
 
 
-@dataclass(slots=True)
+@slotted
 class RecordedNode:
     parent: NodeId | None
     turns: dict[int, RecordedTurn] = field(default_factory=dict)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType
+
+from rlm.core.values import frozen
 
 RunId = NewType("RunId", str)
 
@@ -16,7 +17,7 @@ CallId = NewType("CallId", str)
 ROOT = NodeId("0")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubcallPlace:
     """Origin of a sub-call: the node, its turn and cell, and the number within the cell. All count from 1."""
 

@@ -14,11 +14,12 @@ from operator import attrgetter
 
 from rlm.core.budget import NANOS_PER_USD, Amounts, Budget, LimitUse
 from rlm.core.ids import NodeId
+from rlm.core.values import frozen
 
 NOTHING = Amounts()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Need:
     """The amounts that one call reserves.
 

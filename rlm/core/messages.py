@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias, get_args
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.values import frozen
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 CallRole: TypeAlias = Literal["node", "leaf"]
@@ -18,14 +19,14 @@ ImageType: TypeAlias = Literal["image/png", "image/jpeg", "image/gif", "image/we
 """Media types that both wire formats accept."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A text part of a message."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """An image part of a message: ``data`` is the encoded file."""
 
@@ -43,7 +44,7 @@ class Image:
 Part: TypeAlias = Text | Image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One message of a conversation.
 
@@ -76,7 +77,7 @@ class Message:
         return Message(self.role, content + text if isinstance(content, str) else (*content, Text(text)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """Tokens of one call, or of several calls together.
 
@@ -110,7 +111,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Task:
     """A node's assignment, for models that are programs (plans); never sent to a provider.
 
@@ -124,7 +125,7 @@ class Task:
     leaf_prompt_chars: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One call to a model.
 
@@ -154,7 +155,7 @@ class Request:
     task: Task | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """A complete, non-empty reply. A truncated, refused, empty or malformed one raises a ``ModelError`` instead.
 

@@ -13,7 +13,7 @@ action that follows. A driver performs the action and reports the next event.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias, cast
@@ -50,6 +50,7 @@ from rlm.core.errors import (
 from rlm.core.messages import Message
 from rlm.core.observations import cut_middle, list_variables, observe
 from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
+from rlm.core.values import frozen
 from rlm.prompts import (
     NOT_TAKEN,
     NOTHING_RUN,
@@ -73,7 +74,7 @@ class State(Enum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeSpec:
     """Question and limits of a node.
 
@@ -90,7 +91,7 @@ class NodeSpec:
     cut_replies: CutRule = "invented"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """Complete state of a node. ``messages`` only grows at its end, unless it is compacted near the model's window.
 

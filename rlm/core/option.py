@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from inspect import Parameter, Signature
 from typing import Any
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Bounds:
     """The range of a number: at least ``least``, or more than ``above``. ``whole`` allows integers only."""
 
@@ -41,7 +42,7 @@ class Bounds:
         return (self.least is None or number >= self.least) and (self.above is None or number > self.above)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag:
     """A command-line flag that sets an option, or one part of it.
 
@@ -70,7 +71,7 @@ class Flag:
         return self.name.lstrip("-").replace("-", "_")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Option:
     """The declaration of one option of ``rlm.RLM``.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError
+from rlm.core.values import frozen
 from rlm.prompts import DEFAULT_QUESTION
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Question:
     """A query over a context.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from rlm.core.cells import PlainValue
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplLimits:
     """Limits of one REPL.
 
@@ -28,7 +29,7 @@ class ReplLimits:
     prefetch_ahead: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplSpec:
     """Contents of a new REPL.
 

@@ -6,7 +6,6 @@ Only prose can hold ``FINAL(...)``, and only at the start of a line. Only blocks
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rlm.core.final_text import Final, FinalText, FinalVariable, read_final
 from rlm.core.reply_reader import (
@@ -23,13 +22,14 @@ from rlm.core.reply_reader import (
     UnopenedThoughtClosed,
     content_end,
 )
+from rlm.core.values import frozen
 
 __all__ = ["Final", "FinalText", "FinalVariable", "ParsedReply", "parse_reply"]
 
 MAX_FINALS = 20  # each can be read to the end of the reply; this bounds the work
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParsedReply:
     """The parts of a reply. All its cells run, in order.
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, TypeAlias
+
+from rlm.core.values import slotted
 
 REPL_LANGUAGES = frozenset({"repl"})
 # The languages that models write in place of "repl", from public trajectories.
@@ -48,7 +50,7 @@ _STRING_OR_COMMENT = re.compile(r"""#|\"{3}|'{3}|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\
 _STRING_END = {quote: re.compile(rf"(?:\\.|[^\\])*?{quote}") for quote in ('"""', "'''")}
 
 
-@dataclass(slots=True)
+@slotted
 class Block:
     """A fenced block. ``end`` is the offset behind its closing fence, or None if the reply ends first."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.budget import LimitUse
 from rlm.core.cells import PlainValue
@@ -11,9 +11,10 @@ from rlm.core.events import Status
 from rlm.core.ids import RunId
 from rlm.core.tree import NodeRecord, Unfinished
 from rlm.core.usage import UsageReport
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """A run's answer and its cost.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
+from rlm.core.values import frozen
 
 MAX_CONTEXT_BYTES = 1_000_000  # a larger context is not copied into a store, which has its hash instead
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContextInfo:
     """A run's input.
 
@@ -30,7 +29,7 @@ class ContextInfo:
     folder: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunInfo:
     """A run in a store, without its events.
 

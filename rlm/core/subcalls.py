@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from rlm.core.cells import PlainValue
 from rlm.core.messages import JsonSchema
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelQuery:
     """A prompt for a model, as it left the sandbox. Every field is untrusted.
 
@@ -34,7 +35,7 @@ class ModelQuery:
     prefetched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BudgetQuery:
     """A request for the run's remaining budget. ``number`` counts as in ``ModelQuery``."""
 
@@ -44,7 +45,7 @@ class BudgetQuery:
 Subcall: TypeAlias = ModelQuery | BudgetQuery
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubcallAnswer:
     """The answer to a sub-call: text, or data if a schema was given. ``elapsed_s`` advances the cell's clock."""
 
@@ -52,7 +53,7 @@ class SubcallAnswer:
     elapsed_s: float = field(default=0.0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubcallFailure:
     """The error of a sub-call. ``kind`` is the error's class name without its module."""
 

@@ -7,14 +7,14 @@ recorded before there was such an event. Folds only drop the work that the event
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rlm.core.events import Superseded
 from rlm.core.history import History, RecordedNode
 from rlm.core.ids import ROOT, CallId, NodeId, RunId, SubcallPlace, summary_call
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SupersededWork:
     """The fields of a ``Superseded`` event."""
 
@@ -78,7 +78,7 @@ def superseded_by_call(history: History, place: SubcallPlace) -> SupersededWork:
     return SupersededWork(place.node, calls=(CallId(place.path),) if again else ())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reopening:
     """The effect of larger limits on a run that had met one.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.events import Status
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import CallRole, Usage
+from rlm.core.values import frozen, slotted
 
 
-@dataclass(slots=True)
+@slotted
 class CallRecord:
     """One model call.
 
@@ -47,7 +48,7 @@ class CallRecord:
         self.cost_usd = None if cost_usd is None else (self.cost_usd or 0.0) + cost_usd
 
 
-@dataclass(slots=True)
+@slotted
 class NodeRecord:
     """One node: its task, its work and its answer.
 
@@ -115,7 +116,7 @@ class NodeRecord:
         return nodes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unfinished:
     """The work that a run left undone.
 

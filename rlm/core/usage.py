@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 from rlm.core.events import AnyEvent, CallBilled, CallReplied, CallStarted
 from rlm.core.ids import CallId
 from rlm.core.messages import Usage
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spend:
     """Tokens and money of some calls. ``cost_usd`` sums known prices; ``unpriced_calls`` counts calls without a price.
 
@@ -48,7 +49,7 @@ class Spend:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UsageReport:
     """``total`` equals the sum of ``by_model`` and the sum of ``by_depth``."""
 

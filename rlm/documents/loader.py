@@ -10,7 +10,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ from rlm.core.errors import ContextError, SandboxError
 from rlm.core.file_bytes import FileBytes
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import Subcall, SubcallOutcome
+from rlm.core.values import frozen
 from rlm.documents.cache import ConversionCache
 from rlm.documents.convert.dispatch import TEXT_KINDS, convert, find_kind
 from rlm.documents.convert.result import ConversionError, Limits
@@ -42,7 +42,7 @@ _result = _convert(context, {name!r}, _Limits(text_chars={chars}), {encoding!r})
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """Options of reading.
 

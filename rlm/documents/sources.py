@@ -12,11 +12,12 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from rlm.core.errors import ConfigurationError, ContextError
+from rlm.core.values import frozen, slotted
 from rlm.documents.ignore import IgnoreRules, NameFilter
 from rlm.documents.values import LeftOut
 
@@ -30,7 +31,7 @@ _ADDRESS = ("http://", "https://")
 _CLONE_SECONDS = 300
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceFile:
     """A file to read: its name as the user knows it, and where its bytes are.
 
@@ -46,7 +47,7 @@ class SourceFile:
     address: str = ""
 
 
-@dataclass(slots=True)
+@slotted
 class Listing:
     """All files of some sources, in order, and what was left out.
 

@@ -9,10 +9,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from rlm.core.values import frozen
+
 Plain = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A named part of a document: ``start`` is the offset of its first character, ``label`` for instance "p. 3"."""
 
@@ -20,7 +22,7 @@ class Place:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Table:
     """A table whose rows stand in the document's text as delimited lines.
 
@@ -78,7 +80,7 @@ class Document:
         return [place.start for place in self.places]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeftOut:
     """A file or a part of one that was not read, and the reason."""
 

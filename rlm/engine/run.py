@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
@@ -17,6 +17,7 @@ from rlm.core.ledger import Ledger
 from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.core.tree import find_unfinished
+from rlm.core.values import frozen
 from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import CallServices
 from rlm.engine.calling.caller import Caller
@@ -33,7 +34,7 @@ from rlm.engine.spending.stop import Deadline, Stop
 from rlm.ports import AnswerCache, Record, Sandbox, Scheduler, Sink
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSetup:
     """Everything a run consists of.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.endings import CutRule
 from rlm.core.ids import NodeId
 from rlm.core.repl_spec import ReplLimits
+from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model
 from rlm.prompts import PromptFamily
@@ -18,7 +19,7 @@ CHARS_PER_TOKEN = 3  # fewer than prose and code in Latin script have
 REPLY_SHARE = 0.15  # of a model's window, left for its reply
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TreeSettings:
     """The settings of every node of a run.
 
@@ -58,7 +59,7 @@ class TreeSettings:
         return int(window * (1 - REPLY_SHARE)) * CHARS_PER_TOKEN
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeJob:
     """One node to be driven: its place in the tree and its question."""
 

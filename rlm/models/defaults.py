@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.values import frozen
 from rlm.ports import Model
 
 EMBEDDED_MODEL = "plan:map_reduce"
 EMBEDDED_SUB_MODEL = "local:smollm2"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DefaultModels:
     """The models used when the caller names none. ``note`` says in one line which ones, and why."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,12 +25,13 @@ from rlm.core.errors import (
     RefusalError,
     RequestRejectedError,
 )
+from rlm.core.values import frozen
 
 _QUOTE_CHARS = 500
 _KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai|pplx|fw|AIza|r8|hf|key)[-_][\w*.-]{6,}|\bAIza[\w*-]{10,}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """The origin of an error: the model's full name, its address, its key (to redact), and the key's variable."""
 
@@ -45,7 +45,7 @@ class Source:
         return f"Set {self.key_variable} to a valid key" if self.key_variable else "Pass a valid api_key"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ErrorBody:
     """An error object: its message, and its code and type in lower case. Both can be empty."""
 

@@ -6,9 +6,10 @@ Only the key-value pairs at the start are read, never a tensor. Format: https://
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
+
+from rlm.core.values import frozen
 
 MAGIC = b"GGUF"
 MAX_PAIRS = 10_000  # real files have about 30
@@ -20,7 +21,7 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 Scalar: TypeAlias = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GgufHead:
     """Metadata of a model file. ``context_tokens`` is None if the file does not state it."""
 

@@ -10,7 +10,6 @@ import asyncio
 import io
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -24,6 +23,7 @@ from rlm.core.errors import (
     ModelTimeoutError,
     ProviderUnreachableError,
 )
+from rlm.core.values import frozen
 
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
@@ -31,7 +31,7 @@ _EVENTS = "text/event-stream"
 _ONE_WRITE_BYTES = 1 << 20  # aiohttp warns about larger bodies in one piece, because writing them blocks the loop
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HttpReply:
     status: int
     headers: Mapping[str, str]

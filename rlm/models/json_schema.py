@@ -7,12 +7,12 @@ constraints. Any other root is wrapped in an object. Other constraints become an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
 
 from rlm.core.messages import JsonSchema, Message
+from rlm.core.values import frozen
 
 SchemaMode: TypeAlias = Literal["json_schema", "json_object", "instruct"]
 """The form in which an API accepts a schema: as it is, as "some JSON object" plus an instruction, or as an instruction only."""
@@ -24,7 +24,7 @@ _GUARANTEED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WireSchema:
     """A schema as it is sent.
 

@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from typing import TypeVar
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import CallRole, Reply, Request
 from rlm.core.model_info import ModelInfo
+from rlm.core.values import frozen
 from rlm.models.checksums import sha256_of
 from rlm.models.gguf import read_head
 from rlm.models.images import check_images
@@ -59,7 +60,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weights:
     """A model file and its name."""
 

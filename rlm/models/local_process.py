@@ -17,11 +17,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from secrets import token_urlsafe
 
 from rlm.core.errors import ConfigurationError, MissingExtraError, ProviderUnreachableError
+from rlm.core.values import frozen
 
 INSTALL_LINE = "pip install 'rlm-arbor[local]'"
 LOAD_TIMEOUT_S = 300.0  # tens of gigabytes from a slow disk
@@ -29,7 +30,7 @@ STOP_TIMEOUT_S = 5.0
 _SCRIPT = Path(__file__).with_name("local_server.py")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServerOrder:
     """Configuration of a server. Equal orders share a server.
 

@@ -12,7 +12,6 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -21,6 +20,7 @@ from rlm import plans
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Message, Reply, Request, Task, Usage
 from rlm.core.model_info import ModelInfo
+from rlm.core.values import frozen
 
 Replies: TypeAlias = "Generator[str, str, str | None]"
 PlanFunction: TypeAlias = "Callable[[Task], Replies | str]"
@@ -90,7 +90,7 @@ def _blame(path: Path, error: BaseException) -> ConfigurationError:
     return ConfigurationError(f"the plan failed: {type(error).__name__}: {error} ({place}). Correct the plan")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanModel:
     """A plan as a model. It costs no tokens itself; its sub-calls do."""
 

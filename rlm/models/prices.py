@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Usage
+from rlm.core.values import frozen
 from rlm.models.registry import FREE_PROVIDERS, PROVIDERS
 
 _MILLION = 1_000_000
@@ -20,7 +20,7 @@ _FAMILIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Price:
     """US dollars for a million tokens. Cached tokens and cache writes cost as much as input unless given separately."""
 

@@ -10,11 +10,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from rlm.core.errors import AuthenticationError, ConfigurationError
+from rlm.core.values import frozen
 from rlm.models.adapt import MinimalModel, adapt_model
 from rlm.models.windows import find_window
 from rlm.ports import Model
@@ -28,7 +29,7 @@ ENTRY_POINTS = "rlm.models"
 """The group of entry points: the name is the provider's, the object a factory ``(model_id, **options) -> Model``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelName:
     """A parsed name; ``str()`` restores it."""
 
@@ -39,7 +40,7 @@ class ModelName:
         return f"{self.provider}:{self.model}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provider:
     """Connection data of a provider.
 

@@ -5,7 +5,7 @@ Lines are split as bytes and decoded only when complete, so a packet can end any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from rlm.core.values import frozen
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024  # providers' events are smaller; a larger one could exhaust the memory
 
@@ -14,7 +14,7 @@ class EventTooLarge(ValueError):
     """An event exceeds ``MAX_EVENT_BYTES``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServerEvent:
     """One event. ``name`` is empty if it has none."""
 

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Part, Reply, Request, Text, Usage
 from rlm.core.question import Question
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
+from rlm.core.values import frozen, slotted
 from rlm.models.adapt import implementation
 from rlm.ports import Journal, Model, Store
 from rlm.runtime.loop import BACKGROUND
@@ -76,7 +77,7 @@ BACKGROUND.at_end(STORES.aclose)
 os.register_at_fork(after_in_child=STORES.forget)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PastRun:
     """A stored run. ``revision`` is that of the store before the events were read."""
 
@@ -86,7 +87,7 @@ class PastRun:
     revision: int
 
 
-@dataclass(slots=True)
+@slotted
 class Records:
     """The store of one ``RLM`` object, and what it writes there.
 

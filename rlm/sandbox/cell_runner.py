@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
 from rlm.core.cells import Cell
 from rlm.core.repl_spec import ReplLimits
 from rlm.core.subcalls import Subcall, SubcallOutcome
+from rlm.core.values import slotted
 from rlm.ports import Flush, ServeSubcall
 from rlm.sandbox.launchers.launcher import WorkerProcess
 from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew
@@ -27,7 +28,7 @@ INTERRUPT_S = 0.5  # a cell that can be interrupted at all ends within milliseco
 MAX_WAIT_FACTOR = 100  # bound on waits, as a multiple of ``cell_seconds``; see Stopwatch
 
 
-@dataclass(slots=True)
+@slotted
 class Stopwatch:
     """Measures the time that a cell has used.
 

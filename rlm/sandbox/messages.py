@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rlm.core.cells import PlainValue, Variable
 from rlm.core.subcalls import Subcall
+from rlm.core.values import frozen
 from rlm.sandbox.shared_memory import Header
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SharedMemoryContext:
     """A shared context that the worker already holds under a descriptor."""
 
@@ -18,32 +18,32 @@ class SharedMemoryContext:
     descriptor: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     """The REPL holds its context."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Printed:
     stream: Literal["stdout", "stderr"]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Called:
     """New sub-calls. Each stays open until it is answered or withdrawn."""
 
     subcalls: tuple[Subcall, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Withdrew:
     """Sub-calls whose answers are not needed any more."""
 
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """The end of a cell.
 
@@ -63,7 +63,7 @@ class Done:
     prefetches_used: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Value:
     """The requested value in a tuple of one, or None if the variable does not exist."""
 

@@ -16,11 +16,11 @@ import sys
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Literal, TextIO, TypeAlias, TypeGuard
 
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ContextError
+from rlm.core.values import frozen
 from rlm.sandbox.worker.boot.shared_text import ASCII, CODECS, ENTRY_WORDS, ERRORS, LATIN, UCS2, UCS4, WIDTHS
 from rlm.sandbox.worker.wire.values import NotPlain, dump
 
@@ -29,7 +29,7 @@ PIECE = 1 << 20  # characters or bytes handled at a time
 SMALL_WRITE = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Header:
     """Layout of a shared context, which a REPL needs to open it.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlm.core.errors import (
     EmptyReplyError,
     MalformedReplyError,
@@ -12,9 +10,10 @@ from rlm.core.errors import (
     ProviderUnavailableError,
     RateLimitedError,
 )
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryPolicy:
     """Limits on retries and their delays.
 

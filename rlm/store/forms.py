@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from rlm.core import messages
 from rlm.core.events import AnyEvent, CallReplied, CallSent, CallStarted, CellExecuted, CellStarted, SubcallEnded
+from rlm.core.values import slotted
 
 if TYPE_CHECKING:
     from rlm.store.codec import Decoder, Encoder
@@ -203,7 +204,7 @@ def _coder_of_tuple(arguments: Sequence[Any], content: bool) -> Coder:
     )
 
 
-@dataclasses.dataclass(slots=True)
+@slotted
 class SharedRows:
     """Sets of shared fields that were written, with their numbers, and the last one that was used."""
 

@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from rlm.core.errors import StoreError, UnknownRunError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
 from rlm.core.runs import ContextInfo, RunInfo
+from rlm.core.values import slotted
 from rlm.store.codec import DumpValue, Encoder, LoadValue
 from rlm.store.location import MEMORY
 from rlm.store.reading import decode_events, load_context, no_run
@@ -20,7 +21,7 @@ from rlm.store.redaction import redactor
 from rlm.store.rows import RunRow
 
 
-@dataclass(slots=True)
+@slotted
 class StoredRun:
     """A run with its lines, and the texts that they refer to by hash."""
 

@@ -15,10 +15,11 @@ import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from rlm.core.errors import StoreError
+from rlm.core.values import slotted
 
 _HEAD = struct.Struct("<II")  # size and checksum of the following entry
 _RUN, _SEQ, _HASH_BYTES = struct.Struct("<cB"), struct.Struct("<Q"), 16
@@ -26,7 +27,7 @@ _ROW, _LINES, _TEXT = b"R", b"L", b"T"
 _NAME = "{}-tail-{}"
 
 
-@dataclass(slots=True)
+@slotted
 class Leftovers:
     """The tail of one run: its row, texts by hash, and groups of lines, each with the number of its first."""
 

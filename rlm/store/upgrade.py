@@ -7,7 +7,6 @@ that the engine takes today. A record that has them gains none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from rlm.core.events import (
@@ -31,16 +30,17 @@ from rlm.core.superseding import (
     superseded_by_summary,
     superseded_by_turn,
 )
+from rlm.core.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OldReopened(RunReopened):
     """``told`` was the notice, whether or not the root could be shown it."""
 
     told: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OldExecuted(CellExecuted):
     """``dropped`` were the numbers of sub-calls that the cell no longer made when it was executed again."""
 

@@ -11,10 +11,11 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent
+from rlm.core.values import frozen, slotted
 from rlm.store.codec import Encoder
 from rlm.store.migrations import StoreBusyError, transaction, translated
 from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
@@ -26,7 +27,7 @@ GATHER_S = 1.0  # between two checkpoints: other processes see events that much 
 Redact = Callable[[bytes], bytes]
 
 
-@dataclass(slots=True)
+@slotted
 class OpenRun:
     """A run that this process writes.
 
@@ -56,7 +57,7 @@ class OpenRun:
         self.name = mark_of(self.id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rows:
     """The part of one run in a checkpoint."""
 

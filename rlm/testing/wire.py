@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias, cast
 
 from rlm.core.messages import Image, ImageType, Message, Part, Role, Text, Usage
+from rlm.core.values import slotted
 from rlm.testing.prefix import AnthropicCache, PrefixCache, estimate_tokens
 
 Api: TypeAlias = Literal["openai", "anthropic"]
 Json: TypeAlias = dict[str, Any]
 
 
-@dataclass(slots=True)
+@slotted
 class ChatCall:
     """One call as the server received it.
 
@@ -62,7 +63,7 @@ class ChatCall:
         return 1 + sum(message.role == "assistant" for message in self.messages)
 
 
-@dataclass(slots=True)
+@slotted
 class StreamShape:
     """The form of a streamed reply, and its faults.
 
@@ -93,7 +94,7 @@ class StreamShape:
     line_end: str = "\n"
 
 
-@dataclass(slots=True)
+@slotted
 class ScriptedReply:
     """A reply of the server, and its faults.
 

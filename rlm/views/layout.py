@@ -6,9 +6,9 @@ Pure. What runs now stays visible; what has ended is summed up in one row. It kn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from rlm.core.values import frozen
 from rlm.views.escape import one_line
 from rlm.views.formatting import (
     describe_cell,
@@ -27,7 +27,7 @@ from rlm.views.state import CellProgress, NodeProgress, SubcallGroup
 Mark: TypeAlias = Literal["running", "done", "failed", "partial", "cancelled", "more"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One row with the rows below it. ``detail`` can be drawn dim beside ``text``."""
 

@@ -6,7 +6,7 @@ Pure: no drawing, no clock, no locks. One thread feeds it. Texts are cut but not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.events import (
     AnyEvent,
@@ -31,10 +31,11 @@ from rlm.core.history import NOT_OUTCOMES
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.subcalls import SubcallFailure
 from rlm.core.usage import Spend
+from rlm.core.values import slotted
 from rlm.views.state import MAX_TEXT_CHARS, CellProgress, CountedCall, End, NodeProgress, Tally
 
 
-@dataclass(slots=True)
+@slotted
 class _OpenCall:
     """A call on its way: a turn, or (``cell`` set) a leaf call."""
 
@@ -45,7 +46,7 @@ class _OpenCall:
     sent: bool = False
 
 
-@dataclass(slots=True)
+@slotted
 class Progress:
     """The state of a whole run. ``calls`` counts turns of nodes and leaf calls alike.
 

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from rlm.core.cells import CellEnd
 from rlm.core.events import Status
 from rlm.core.ids import CallId, NodeId
+from rlm.core.values import frozen, slotted
 
 Activity: TypeAlias = Literal["starting", "queued", "asking", "reading", "executing", "finished"]
 """The activity of a node: it waits for a slot (queued) or for its model (asking), reads a reply, or executes a cell."""
@@ -18,7 +19,7 @@ MAX_TEXT_CHARS = 400
 """Characters of a question, of a line of code, of an error: no screen shows more in one line."""
 
 
-@dataclass(slots=True)
+@slotted
 class Tally:
     """Calls by state. ``waiting`` ones have no slot yet; ``cancelled`` ones were cut off when their node ended."""
 
@@ -64,7 +65,7 @@ class SubcallGroup:
     children: list[NodeProgress] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CountedCall:
     """The tallies that count an ended call, each with the end that it counts."""
 

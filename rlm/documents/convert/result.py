@@ -6,8 +6,10 @@ A result crosses the sandbox border, so it holds only dicts, lists, strings and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
+
+from rlm.core.values import frozen, slotted
 
 Plain: TypeAlias = dict[str, Any]
 
@@ -20,7 +22,7 @@ class LimitError(ConversionError):
     """The file exceeds a limit on size, members or nesting."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """Upper bounds for one source file, including everything packed inside it.
 
@@ -41,7 +43,7 @@ class Limits:
     rows: int = 2_000_000
 
 
-@dataclass(slots=True)
+@slotted
 class Table:
     """A table whose rows stand in the text of its document as delimited lines.
 
@@ -74,7 +76,7 @@ class Table:
         }
 
 
-@dataclass(slots=True)
+@slotted
 class Builder:
     """Text of one document, with the places that its offsets belong to.
 
@@ -124,7 +126,7 @@ class Builder:
         }
 
 
-@dataclass(slots=True)
+@slotted
 class Output:
     """All documents that one source file yields, and what was left out of it."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from rlm.core.values import slotted
 
 from .result import Builder, Output
 
@@ -39,7 +41,7 @@ def rtf_text(source: str) -> str:
     return reader.text()
 
 
-@dataclass(slots=True)
+@slotted
 class _Group:
     """State of a brace group: what is inside it is ignored, or is a story of its own."""
 

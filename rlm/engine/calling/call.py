@@ -12,6 +12,7 @@ from rlm.core.events import CallBilled, CallFailed, CallReplied, CallRetried, Ca
 from rlm.core.ids import CallId, NodeId
 from rlm.core.ledger import NOTHING, Hold, Need
 from rlm.core.messages import Reply, Request, Usage
+from rlm.core.values import frozen
 from rlm.engine.calling.streaming import FirstText, TurnStream
 from rlm.engine.recorder import Recorder
 from rlm.engine.spending.meter import Meter
@@ -19,7 +20,7 @@ from rlm.engine.spending.reservations import Reservations
 from rlm.ports import Model
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallServices:
     """Budget, meter and event recorder, shared by a run's calls."""
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from rlm.core.messages import Reply
+from rlm.core.values import slotted
 from rlm.ports import Model, can_stream
 
 WarmRule: TypeAlias = Literal["auto", "always", "never"]
@@ -29,7 +30,7 @@ FRAME_S = 0.005  # large prompts arrive in one frame each, one after the other
 MAX_BATCHES = 256
 
 
-@dataclass(slots=True)
+@slotted
 class _Batch:
     """A batch of calls. ``prefix`` is the prefix they share, or empty if it is too short. It is valid once ``decided`` is set."""
 
@@ -40,7 +41,7 @@ class _Batch:
     warm: bool = False
 
 
-@dataclass(slots=True)
+@slotted
 class WarmupTicket:
     """The place of one call in its batch.
 

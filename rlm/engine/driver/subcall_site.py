@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rlm.core.cells import Cell
 from rlm.core.ids import SubcallPlace
+from rlm.core.values import frozen
 from rlm.engine.replay.ordering import RecordedAnswers
 from rlm.engine.settings import NodeJob
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellExecution:
     """One execution of a cell, as its sub-calls see it.
 
@@ -29,7 +29,7 @@ class CellExecution:
     stop: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubcallSite:
     """Position of a sub-call in its run.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import assert_never
 
 from rlm.core.cells import Cell, CellResult
@@ -24,6 +24,7 @@ from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Reply
 from rlm.core.subcall_key import subcall_key
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.values import slotted
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.child_nodes import DriveNode, drive_child
 from rlm.engine.driver.leaf_calls import LeafCaller, read_value
@@ -39,7 +40,7 @@ from rlm.prompts import describe_limit
 NOT_MADE = "this call was not made before the cell ended with an error"
 
 
-@dataclass(slots=True)
+@slotted
 class _Prefetched:
     """Count of a cell's prefetched calls, and those that a limit refused, by rank."""
 

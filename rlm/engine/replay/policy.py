@@ -6,7 +6,7 @@ It decides nothing about new work.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from rlm.core import errors
@@ -19,6 +19,7 @@ from rlm.core.history import History
 from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.messages import Reply, Request
 from rlm.core.subcalls import SubcallOutcome
+from rlm.core.values import slotted
 from rlm.ports import Repl
 
 Purpose: TypeAlias = Literal["run", "replay"]
@@ -26,7 +27,7 @@ OnDivergence: TypeAlias = Literal["stop", "pay"]
 CellWatch: TypeAlias = Callable[[NodeId, Cell, Repl], Awaitable[None]]
 
 
-@dataclass(slots=True)
+@slotted
 class ReplayPolicy:
     """The rules for recorded work.
 

@@ -6,18 +6,19 @@ It knows nothing of how the run goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.budget import Amounts, nanos_of
 from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, CallStarted, RunResumed
 from rlm.core.history import LOST
 from rlm.core.ids import ROOT, CallId
 from rlm.core.messages import Usage
+from rlm.core.values import slotted
 from rlm.engine.calling.call import CallServices, emit_billed, emit_failed
 from rlm.ports import Model
 
 
-@dataclass(slots=True)
+@slotted
 class OpenCalls:
     """The calls that were open when the process of a run ended.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlm.core.budget import Budget
 from rlm.core.ledger import Ledger
+from rlm.core.values import frozen
 from rlm.engine.spending.stop import Deadline, Stop
 from rlm.prompts import budget_notice, reopened_notice
 
 LOW_SHARE = 0.25  # of a limit: with less left, the model is notified
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunLimits:
     """The stop switch, the deadline that triggers it (None without a limit of seconds), and what is left."""
 

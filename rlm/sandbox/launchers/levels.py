@@ -12,9 +12,10 @@ import select
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
+from rlm.core.values import frozen
 from rlm.sandbox.launchers.launcher import Launcher
 from rlm.sandbox.launchers.seatbelt import SeatbeltLauncher, seatbelt_reason
 from rlm.sandbox.launchers.unconfined import UnconfinedLauncher
@@ -36,7 +37,7 @@ SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote that only serves a dry 
 THREADS_UNBOUNDED = "start more threads than allowed"  # as worded by the self-check
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Levels:
     """Result of a dry run.
 
@@ -53,7 +54,7 @@ class Levels:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trial:
     """A level that passed its dry run; fields as in ``Levels``."""
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from rlm.core.values import frozen
 
 PAGES_PER_MB = 1024 * 1024 // os.sysconf("SC_PAGE_SIZE")
 MB = 1024 * 1024
 UNLIMITED_MB = 2**40  # version 1 writes "no limit" as a huge number
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Memory:
     """Memory in MiB. ``free`` can be used without swapping and without taking it from other processes."""
 
@@ -31,7 +32,7 @@ def _field(text: str, name: str) -> int:
     return int(match[1])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Group:
     """A control group with a limit of its own, and the file names of its interface version."""
 

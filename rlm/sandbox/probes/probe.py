@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from rlm.core.values import frozen
 
 Verdict: TypeAlias = Literal["held", "reached", "harmless", "not run"]
 """The outcome of a probe.
@@ -16,7 +17,7 @@ Verdict: TypeAlias = Literal["held", "reached", "harmless", "not run"]
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Probe:
     """One attempt.
 
@@ -36,7 +37,7 @@ class Probe:
     seconds: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProbeResult:
     """Result of one probe: its name, the verdict, and a detail for people."""
 

@@ -8,13 +8,13 @@ import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult
 from rlm.core.errors import SandboxError
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.values import frozen
 from rlm.sandbox.launchers.launcher import Launcher, WorkerProcess
 from rlm.sandbox.probes.abuses import EXHAUSTION, HARMLESS, WIRE
 from rlm.sandbox.probes.calls import numbers
@@ -79,7 +79,7 @@ def is_open(fd):
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Targets:
     """Targets of the probes: real resources of this host, created for them."""
 
