@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
@@ -12,6 +12,7 @@ from rlm.core.estimates import Estimate
 from rlm.core.option import describe_options, options_signature
 from rlm.core.question import Question
 from rlm.core.result import Result
+from rlm.documents.values import Documents
 from rlm.engine.replay.policy import CellWatch, OnDivergence
 from rlm.engine.run import Run
 from rlm.options import Options, OptionsDict, make_options
@@ -20,6 +21,7 @@ from rlm.report.page import page_of_events
 from rlm.runtime.assembly import Assembly
 from rlm.runtime.handles import EventLog, RunHandle, Stream
 from rlm.runtime.loop import BACKGROUND
+from rlm.runtime.reading import aload, names_files
 
 
 class RLM:
@@ -51,7 +53,8 @@ class RLM:
 
         Args:
             query: the question; None if ``context`` itself contains it.
-            context: str, list of str, list of messages, dict, or other plain data.
+            context: str, list of str, list of messages, dict, or other plain data. Also
+                ``rlm.Documents``, or path objects, whose files are read as ``rlm.load`` does.
 
         Returns:
             The answer with its status, usage, cost and tree.
@@ -72,7 +75,9 @@ class RLM:
             sources: the files that ``context`` was read from; recorded, so that a resumed run can read them again.
         """
         log = EventLog()
-        question = Question.of(query, context, sources=tuple(sources))
+        if names_files(context):
+            context = BACKGROUND.wait(self._read(context))
+        question = _question(query, context, sources=tuple(sources))
         return RunHandle(self._parts.new_run(question, (*sinks, log)), log)
 
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
@@ -81,7 +86,7 @@ class RLM:
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The size, calls, tokens and dollars to expect of a run over this input, from low to high. Spends nothing."""
-        return self._parts.estimate(context)
+        return self._parts.estimate(_plain(context))
 
     def resume(
         self,
@@ -92,7 +97,7 @@ class RLM:
         on_divergence: OnDivergence = "stop",
     ) -> Result:
         """Resumes a run that was killed, cancelled, failed, or met a limit, and waits for its answer. See ``aresume``."""
-        return BACKGROUND.wait(_answer(lambda: self._parts.resume(run_id, context, budget, on_divergence)))
+        return BACKGROUND.wait(_answer(lambda: self._parts.resume(run_id, _plain(context), budget, on_divergence)))
 
     async def aresume(
         self,
@@ -117,7 +122,7 @@ class RLM:
             DivergenceError: a cell diverged from its recording.
             RLMError: as for ``arun``.
         """
-        preparing = lambda: self._parts.resume(run_id, context, budget, on_divergence)  # noqa: E731
+        preparing = lambda: self._parts.resume(run_id, _plain(context), budget, on_divergence)  # noqa: E731
         return await asyncio.wrap_future(BACKGROUND.submit(_answer(preparing)))
 
     def start_resume(
@@ -130,12 +135,12 @@ class RLM:
     ) -> RunHandle:
         """Resumes a run as ``aresume`` does, and returns its handle once the record was read."""
         log = EventLog()
-        run = BACKGROUND.wait(self._parts.resume(run_id, context, budget, on_divergence, (log,)))
+        run = BACKGROUND.wait(self._parts.resume(run_id, _plain(context), budget, on_divergence, (log,)))
         return RunHandle(run, log)
 
     def replay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> Result:
         """Replays a recorded run and waits for its answer. See ``areplay``."""
-        return BACKGROUND.wait(_answer(lambda: self._parts.replay(run_id, context, watch)))
+        return BACKGROUND.wait(_answer(lambda: self._parts.replay(run_id, _plain(context), watch)))
 
     async def areplay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> Result:
         """Executes a whole recorded run again without asking any model, and compares everything with the record.
@@ -148,12 +153,14 @@ class RLM:
             DivergenceError: names the first cell that diverges, or the first turn with another prompt.
             IncompleteRecordError: the record ends before the run does.
         """
-        return await asyncio.wrap_future(BACKGROUND.submit(_answer(lambda: self._parts.replay(run_id, context, watch))))
+        return await asyncio.wrap_future(
+            BACKGROUND.submit(_answer(lambda: self._parts.replay(run_id, _plain(context), watch)))
+        )
 
     def start_replay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> RunHandle:
         """Replays a run as ``areplay`` does, and returns its handle once the record was read."""
         log = EventLog()
-        return RunHandle(BACKGROUND.wait(self._parts.replay(run_id, context, watch, (log,))), log)
+        return RunHandle(BACKGROUND.wait(self._parts.replay(run_id, _plain(context), watch, (log,))), log)
 
     def report_html(self, run_id: str = "last") -> str:
         """A recorded run as one self-contained HTML page: its tree, its timeline, its cells and calls.
@@ -169,7 +176,12 @@ class RLM:
         self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[Sink] = ()
     ) -> Result:
         """Answers on the current event loop, which must be the engine's: for models and other code that runs there."""
-        return await self.prepare(Question.of(query, context, depth=depth), sinks).answer()
+        if names_files(context):
+            context = await self._read(context)
+        return await self.prepare(_question(query, context, depth=depth), sinks).answer()
+
+    async def _read(self, files: Any) -> Documents:
+        return await aload(files, sandbox=self.options.sandbox)
 
     def prepare(self, question: Question, sinks: Sequence[Sink] = ()) -> Run:
         """A new run, not started."""
@@ -211,6 +223,16 @@ def ask(
     """Answers one question: ``rlm.ask("Who is the captain?", text)``. Options as for ``RLM``."""
     with RLM(model, **options) as engine:
         return engine.run(query, context)
+
+
+def _question(query: str | None, context: PlainValue, *, sources: tuple[str, ...] = (), depth: int = 0) -> Question:
+    if isinstance(context, Documents):
+        return Question.of(query, context.context, sources=sources or context.sources, depth=depth)
+    return Question.of(query, context, sources=sources, depth=depth)
+
+
+def _plain(context: PlainValue) -> PlainValue:
+    return context.context if isinstance(context, Documents) else context
 
 
 async def _answer(prepare: Callable[[], Awaitable[Run]]) -> Result:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 import rlm
 from rlm.cli.exits import Exit, complain
-from rlm.cli.flags import EncodingFlag, JsonFlag, QuietFlag, read_flags, with_flags
-from rlm.cli.inputs import STDIN_PATH, Context, Inputs, read_inputs
+from rlm.cli.flags import JsonFlag, QuietFlag, read_flags, with_flags
 from rlm.cli.output import OutputError, describe_estimate, write_answer, write_json
+from rlm.cli.reading import Input, ReadingFlags, describe_reading, is_path, list_documents, read_input
 from rlm.cli.running import choose_view, drive, report_failure
+from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, RLMError
+from rlm.documents.sources import STDIN_NAMES
+from rlm.documents.values import Documents
+
+NO_FILTERS = ReadingFlags()
 
 
 @with_flags()
@@ -28,7 +32,8 @@ def ask(
     /,
     *files: str,
     estimate: Annotated[bool, Parameter(show_default=False)] = False,
-    encoding: EncodingFlag = "utf-8",
+    list_files: Annotated[bool, Parameter(show_default=False)] = False,
+    reading: ReadingFlags = NO_FILTERS,
     json_output: JsonFlag = False,
     quiet: QuietFlag = False,
     **given: Any,
@@ -40,15 +45,24 @@ def ask(
     question
         The question.
     files
-        Files, or folders with their text files; - or nothing reads standard input. Several become a dict of path to text.
+        Files, folders, patterns, archives and addresses; - or nothing reads standard input. Several become a dict of path to
+        text.
     estimate
         Print the size, calls and cost to expect, and spend nothing.
+    list_files
+        Print a table of the files that would be read, and ask nothing.
     json_output
-        Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error.
+        Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error, documents.
     """
     try:
-        inputs = _read(question, files, encoding)
-        for note in [] if quiet else [*inputs.notes, *_default_notes(given.get("model"))]:
+        if list_files and not files:
+            files = (question,)
+        given_input = _read(question, files, reading, quiet=quiet)
+        documents = given_input.documents
+        if list_files:
+            return _list(documents, json_output=json_output)
+        summary = [] if documents is None else [describe_reading(documents)]
+        for note in [] if quiet else [*filter(None, summary), *_default_notes(given.get("model"))]:
             complain(note)
         view = None if quiet else choose_view()
         engine = rlm.RLM(**read_flags(given), sinks=[view] if view else [])
@@ -56,34 +70,45 @@ def ask(
         return report_failure(error, (), json_output=json_output)
     with engine:
         if estimate:
-            return _estimate(engine, inputs.context, json_output=json_output)
+            return _estimate(engine, given_input.context, json_output=json_output)
 
         def start() -> rlm.RunHandle:
-            return engine.start(question, inputs.context, sources=inputs.sources)
+            return engine.start(question, given_input.context, sources=given_input.sources)
 
-        return drive(engine, view, start, json_output=json_output, quiet=quiet)
+        return drive(engine, view, start, json_output=json_output, quiet=quiet, documents=documents)
 
 
-def _estimate(engine: rlm.RLM, context: Context, *, json_output: bool) -> int:
+def _estimate(engine: rlm.RLM, context: PlainValue, *, json_output: bool) -> int:
     expected = engine.estimate(context)
+    described = describe_estimate(expected, engine.model_names)
+    return _print(dataclasses.asdict(expected) if json_output else described)
+
+
+def _list(documents: Documents | None, *, json_output: bool) -> int:
+    if documents is None:
+        return _print("one large text file, which is handed over open")
+    return _print(documents.to_dict() if json_output else list_documents(documents))
+
+
+def _print(report: dict[str, Any] | str) -> int:
     try:
-        if json_output:
-            write_json(dataclasses.asdict(expected), sys.stdout)
+        if isinstance(report, str):
+            write_answer(report, sys.stdout)
         else:
-            write_answer(describe_estimate(expected, engine.model_names), sys.stdout)
+            write_json(report, sys.stdout)
     except OutputError as error:
         complain(f"error: {error}")
         return Exit.FAILED
     return Exit.COMPLETE
 
 
-def _read(question: str, files: tuple[str, ...], encoding: str) -> Inputs:
+def _read(question: str, files: tuple[str, ...], reading: ReadingFlags, *, quiet: bool) -> Input:
     if not question.strip():
         raise ConfigurationError('the question is empty: rlm ask "..." FILE')
-    if Path(question).is_file() and files and not Path(files[0]).exists() and files[0] != STDIN_PATH:
+    if files and is_path(question) and not is_path(files[0]) and files[0] not in STDIN_NAMES and " " in files[0]:
         raise ConfigurationError('the question must come first: rlm ask "..." FILE')
-    stdin = None if sys.stdin is None or (sys.stdin.isatty() and STDIN_PATH not in files) else sys.stdin.buffer
-    return read_inputs(files, stdin, encoding=encoding)
+    is_piped = sys.stdin is not None and (not sys.stdin.isatty() or bool(STDIN_NAMES.intersection(files)))
+    return read_input(files, sys.stdin.buffer if is_piped else None, reading, quiet=quiet)
 
 
 def _default_notes(model: str | None) -> list[str]:

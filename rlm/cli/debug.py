@@ -31,7 +31,7 @@ def debug(
     /,
     *files: str,
     at: str,
-    encoding: EncodingFlag = "utf-8",
+    encoding: EncodingFlag = None,
     store: StoreFlag = None,
     **given: Any,
 ) -> int:

@@ -20,7 +20,9 @@ _HEADINGS = list(dict.fromkeys(declared.group for declared in DECLARED.values())
 _GROUPS = {heading: Group(heading, sort_key=position) for position, heading in enumerate(_HEADINGS, 1)}
 
 StoreFlag: TypeAlias = Annotated[str | None, Parameter(name="--store", help=DECLARED["store"].flags[0].help)]
-EncodingFlag: TypeAlias = Annotated[str, Parameter(help="The encoding of the files.")]
+EncodingFlag: TypeAlias = Annotated[
+    str | None, Parameter(show_default=False, help="The encoding of text files; detected if not given.")
+]
 JsonFlag: TypeAlias = Annotated[bool, Parameter(name="--json", show_default=False, negative="")]
 QuietFlag: TypeAlias = Annotated[
     bool, Parameter(name=["--quiet", "-q"], show_default=False, help="Write nothing but errors to stderr.")

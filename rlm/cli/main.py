@@ -14,7 +14,6 @@ from cyclopts import App, CycloptsError, Parameter
 
 from rlm import __version__
 from rlm.cli.exits import EXIT_HELP, Exit, complain, describe_error, exit_for_error
-from rlm.cli.inputs import STDIN_PATH
 from rlm.cli.output import forget_stdout
 from rlm.views.escape import one_line
 
@@ -71,9 +70,9 @@ def main(tokens: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if tokens is None else tokens
     try:
         # The parser would read a lone "-" as an option.
-        code = app([STDIN_PATH if word == "-" else word for word in given])
+        code = app(["/dev/stdin" if word == "-" else word for word in given])
     except CycloptsError as error:
-        complain(f"error: {one_line(str(error), 300)} (see: rlm {_command_of(given)}--help)", error)
+        complain(f"error: {one_line(str(error), 300)} ({_hint(given)})", error)
         return Exit.USAGE
     except Terminated:
         complain("terminated")
@@ -90,8 +89,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else Exit.COMPLETE
 
 
-def _command_of(tokens: Sequence[str]) -> str:
-    return "ask " if tokens and tokens[0] == "ask" else ""
+def _hint(tokens: Sequence[str]) -> str:
+    if tokens and tokens[0] == "ask":
+        if "--" not in tokens and any(word.startswith("-") and " " in word for word in tokens):
+            return 'a question that begins with a dash follows "--": rlm ask [OPTIONS] -- "QUESTION" FILE'
+        return "see: rlm ask --help"
+    return "see: rlm --help"
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

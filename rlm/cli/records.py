@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import rlm
-from rlm.cli.inputs import STDIN_NAMES, STDIN_PATH, read_inputs
+from rlm.cli.reading import ReadingFlags, read_input, reread
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
 from rlm.core.model_info import ModelInfo
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
+from rlm.documents.sources import STDIN_NAMES
 from rlm.options import parse_store
 from rlm.ports import Sink, Store
 from rlm.runtime.authority import restore_allowed
@@ -85,7 +86,7 @@ def recorded_budget(info: RunInfo) -> rlm.Budget:
         raise _unreadable(info) from None
 
 
-def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: str) -> PlainValue:
+def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: str | None) -> PlainValue:
     """The context of a run that was not stored, read from ``files`` or from the recorded files. None if it was stored.
 
     Raises:
@@ -94,14 +95,13 @@ def find_context(store: Store, info: RunInfo, files: Sequence[str], encoding: st
     """
     if files:
         stdin = sys.stdin.buffer if STDIN_NAMES.intersection(files) and sys.stdin is not None else None
-        return read_inputs(files, stdin, encoding=encoding).context
+        return read_input(files, stdin, ReadingFlags(encoding=encoding)).context
     recorded = info.context
     if recorded.data is not None:
         return None
     sources = recorded.sources or (recorded.path or "").split("\n")  # an older record has the path alone
-    if _are_recorded_files(recorded, sources):
-        return read_inputs(sources, None, encoding=encoding, folder=recorded.folder).context
-    return store.context(info)
+    context = reread(sources, recorded.folder, encoding) if _are_recorded_files(recorded, sources) else None
+    return store.context(info) if context is None else context
 
 
 def _are_recorded_files(recorded: ContextInfo, sources: Sequence[str]) -> bool:
@@ -110,7 +110,7 @@ def _are_recorded_files(recorded: ContextInfo, sources: Sequence[str]) -> bool:
     A record can name any path. Only files whose digest it has are read, so nothing is disclosed. Devices, and folders that are
     much larger than the context, are not read.
     """
-    if not recorded.digest or not all(source not in ("", STDIN_PATH) for source in sources):
+    if not recorded.digest or not all(source and source not in STDIN_NAMES for source in sources):
         return False
     left = MAX_BYTES_PER_BYTE * recorded.size + MAX_CONTEXT_BYTES
     for path in (Path(recorded.folder, source) for source in sources):

@@ -17,7 +17,7 @@ from rlm.views.formatting import plural
 
 @with_flags(recorded=REPLAY_FLAGS)
 def replay(
-    run: str = "last", /, *files: str, encoding: EncodingFlag = "utf-8", store: StoreFlag = None, **given: Any
+    run: str = "last", /, *files: str, encoding: EncodingFlag = None, store: StoreFlag = None, **given: Any
 ) -> int:
     """Execute a recorded run again in the real sandbox, without any model, and compare it with its record.
 

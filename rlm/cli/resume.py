@@ -24,7 +24,7 @@ def resume(
     /,
     *files: str,
     on_divergence: Literal["stop", "pay"] = "stop",
-    encoding: EncodingFlag = "utf-8",
+    encoding: EncodingFlag = None,
     store: StoreFlag = None,
     json_output: JsonFlag = False,
     quiet: QuietFlag = False,

@@ -18,6 +18,7 @@ from rlm.cli.flags import raising_flag, written_flags
 from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
 from rlm.core.errors import RLMError, RunCancelledError
 from rlm.core.result import Result
+from rlm.documents.values import Documents
 from rlm.runtime.authority import consent_options
 from rlm.views.feed import ThreadedView
 from rlm.views.formatting import format_seconds, plural
@@ -28,7 +29,13 @@ CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one secon
 
 
 def drive(
-    engine: rlm.RLM, view: ThreadedView | None, start: Callable[[], rlm.RunHandle], *, json_output: bool, quiet: bool
+    engine: rlm.RLM,
+    view: ThreadedView | None,
+    start: Callable[[], rlm.RunHandle],
+    *,
+    json_output: bool,
+    quiet: bool,
+    documents: Documents | None = None,
 ) -> int:
     """Runs under the view and reports after it, so that the answer never appears in the middle of a tree."""
     watching: AbstractContextManager[object] = view or nullcontext()
@@ -49,7 +56,7 @@ def drive(
         if handle is not None and error.result is not None and not quiet:
             _print_resume_command(engine, handle.run_id, getattr(error, "limit", None))
         return code
-    code = report(result, engine.model_names, json_output=json_output, quiet=quiet)
+    code = report(result, engine.model_names, json_output=json_output, quiet=quiet, documents=documents)
     if result.status != "complete" and not quiet:
         _print_resume_command(engine, result.run_id, result.limit)
     return code
@@ -100,7 +107,9 @@ def choose_view() -> ThreadedView | None:
     return PlainView(sys.stderr)
 
 
-def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool) -> int:
+def report(
+    result: Result, models: tuple[str, ...], *, json_output: bool, quiet: bool, documents: Documents | None = None
+) -> int:
     """Prints a result. Returns the exit status."""
     code = exit_for_status(result.status)
     if result.status == "partial" and not quiet:
@@ -110,7 +119,8 @@ def report(result: Result, models: tuple[str, ...], *, json_output: bool, quiet:
         complain(f"error: {result.error}")
     try:
         if json_output:
-            write_json(describe_result(result, models), sys.stdout)
+            read = {} if documents is None else {"documents": documents.to_dict()}
+            write_json({**describe_result(result, models), **read}, sys.stdout)
         elif result.status in ("complete", "partial"):
             write_answer(result.answer, sys.stdout)
     except OutputError as error:

@@ -24,6 +24,7 @@ from rlm.documents.values import LeftOut
 Source: TypeAlias = "str | os.PathLike[str]"
 
 STDIN = "-"
+STDIN_NAMES = frozenset({STDIN, "/dev/stdin"})
 STDIN_NAME = "standard input"
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git", ".hg", ".svn"})
 _GLOB_SIGNS = frozenset("*?[")
@@ -99,7 +100,7 @@ def list_files(
 
 def _find_all(finder: _Finder, listing: Listing, sources: Sequence[Source], stdin: BinaryIO | None) -> None:
     for source in dict.fromkeys(os.fspath(item) for item in sources):
-        if source in (STDIN, "/dev/stdin"):
+        if source in STDIN_NAMES:
             listing.files.append(_stdin_file(stdin))
         elif source.startswith("git+") or (source.endswith(".git") and "://" in source):
             finder.clone(source)

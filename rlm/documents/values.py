@@ -94,13 +94,22 @@ class Documents(Sequence[Document]):
     Attributes:
         left_out: files that were not read, each with its reason.
         ignored: number of hidden, generated or ignored files.
+        sources: names that read the same documents again; empty if there are none.
     """
 
-    def __init__(self, documents: Sequence[Document], left_out: Sequence[LeftOut] = (), *, ignored: int = 0) -> None:
+    def __init__(
+        self,
+        documents: Sequence[Document],
+        left_out: Sequence[LeftOut] = (),
+        *,
+        ignored: int = 0,
+        sources: Sequence[str] = (),
+    ) -> None:
         self._documents = tuple(documents)
         self._by_path = {document.path: document for document in documents}
         self.left_out = tuple(left_out)
         self.ignored = ignored
+        self.sources = tuple(sources)
 
     def __len__(self) -> int:
         return len(self._documents)

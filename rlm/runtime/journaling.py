@@ -205,7 +205,7 @@ def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, 
         "",
         0,
         "",
-        path="\n".join(str(Path(each).absolute()) for each in sources) or None,
+        path="\n".join(source if "://" in source else str(Path(source).absolute()) for source in sources) or None,
         sources=tuple(sources),
         folder=str(Path.cwd()) if sources else "",
     )

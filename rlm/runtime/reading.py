@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from rlm.core.errors import ContextError
+from rlm.core.errors import ConfigurationError, ContextError
 from rlm.documents.cache import ConversionCache
 from rlm.documents.loader import OnProgress, Reading, read_files
 from rlm.documents.sources import Source, list_files
@@ -20,6 +20,8 @@ from rlm.runtime.resources import SHARED
 CONVERTERS = "rlm.documents.convert.dispatch"
 OPTIONAL_PACKAGES = ("pypdfium2", "python_calamine", "charset_normalizer", "pyarrow")
 """Parsers of the extra ``docs``, imported in the confined worker if they are installed."""
+THREADED_PACKAGES = frozenset({"pyarrow"})
+"""Parsers that start threads when they are imported, on some machines. Without them, all other formats are still read."""
 
 
 def load(
@@ -97,12 +99,29 @@ async def aload(
         documents, left_out = await read_files(listing.files, lambda: _open_sandbox(sandbox), reading, on_progress)
     if store is not None:
         await asyncio.to_thread(store.prune)
-    result = Documents(documents, [*listing.left_out, *left_out], ignored=listing.ignored)
+    names = tuple(dict.fromkeys(os.fspath(source) for source in named))
+    if include or exclude or no_ignore:  # the files themselves, which need no filter when they are read again
+        names = tuple(dict.fromkeys(document.path.partition("!/")[0] for document in documents))
+    result = Documents(documents, [*listing.left_out, *left_out], ignored=listing.ignored, sources=names)
     if not any(document.text.strip() for document in result):
         raise ContextError(f"no text to ask about: {result.summary()}")
     return result
 
 
+def names_files(context: object) -> bool:
+    """True for a path object, and for a list of path objects. Text is never taken for a path."""
+    if isinstance(context, list | tuple):
+        return bool(context) and all(isinstance(item, os.PathLike) for item in context)
+    return isinstance(context, os.PathLike)
+
+
 def _open_sandbox(name: str) -> Sandbox:
-    installed = tuple(package for package in OPTIONAL_PACKAGES if importlib.util.find_spec(package) is not None)
-    return SHARED.sandbox(name, (CONVERTERS, *installed))
+    """The sandbox of the parsers. A package that cannot be imported in a process that forks is left out."""
+    installed = [package for package in OPTIONAL_PACKAGES if importlib.util.find_spec(package) is not None]
+    threaded = [package for package in installed if package in THREADED_PACKAGES]
+    try:
+        return SHARED.sandbox(name, (CONVERTERS, *installed))
+    except ConfigurationError:
+        if not threaded:
+            raise
+    return SHARED.sandbox(name, (CONVERTERS, *(package for package in installed if package not in threaded)))

@@ -68,7 +68,31 @@ def test_files_and_folders_become_dict_by_path(tmp_path: Path) -> None:
         ended = rlm("ask", "q", "a.txt", "docs", *MODEL, server=server, cwd=tmp_path)
     assert ended.returncode == 0
     assert json.loads(ended.stdout) == [["a.txt", "ay"], ["docs/b.md", "bee"]]
-    assert "docs: 1 text files, 3 characters; skipped: 1 not text (docs/logo.png)" in ended.stderr.decode()
+    assert "read 2 documents, 5 characters; left out: docs/logo.png (not text: an image)" in ended.stderr.decode()
+
+
+def test_list_files_asks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("ay")
+    (tmp_path / "b.csv").write_text("Team,Cups\nBlues,1\n")
+    ended = rlm("ask", "--list-files", "--exclude", "a.*", str(tmp_path))
+    assert ended.returncode == 0
+    assert [line.split()[0] for line in ended.stdout.decode().splitlines()] == ["FORMAT", "csv", "1"]
+    listed = json.loads(rlm("ask", "what?", str(tmp_path), "--list-files", "--json").stdout)
+    assert [item["kind"] for item in listed["documents"]] == ["text", "csv"]
+
+
+def test_long_question_is_never_a_path() -> None:
+    with serving(root_writes("FINAL(42)")) as server:
+        ended = rlm("ask", "why " * 65, "-", *MODEL, server=server, stdin=b"text")
+    assert (ended.returncode, ended.stdout) == (0, b"42\n")
+
+
+def test_question_with_dashes_gets_hint() -> None:
+    ended = rlm("ask", "--no-cache is what?", "-", stdin=b"text")
+    assert ended.returncode == 2
+    assert b'-- "QUESTION" FILE' in ended.stderr
+    with serving(root_writes("FINAL(42)")) as server:
+        assert rlm("ask", *MODEL, "--", "--x is what?", "-", server=server, stdin=b"text").stdout == b"42\n"
 
 
 def test_a_partial_answer_is_printed_with_status_3() -> None:
