@@ -18,6 +18,7 @@ from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import JsonValue
 from rlm.core.option import Bounds, Flag, check_choice, declarations, option
+from rlm.core.redaction import REDACTED, SECRETS, redact_address, secrets_of_address, secrets_of_environment
 from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model, Sink
@@ -356,7 +357,8 @@ class Options:
     )
     cache: bool = option(
         False,
-        "Reuse answers to leaf calls of earlier runs that asked exactly the same, the same number of times.",
+        "Reuse answers to leaf calls of earlier runs that asked exactly the same, the same number of times.\n"
+        "With ``store_texts=False``, answers are read and none is added.",
         group=RECORD,
         flag=Flag("--cache"),
     )
@@ -381,6 +383,8 @@ class Options:
             if not declared.unrecorded:
                 value = getattr(self, name)
                 values[name] = declared.encode(value) if declared.encode else value
+        if self.base_url:
+            values["base_url"] = redact_address(self.base_url)
         return values | {
             "models": [model.name for model in models],
             "windows": [model.info.window_tokens for model in models],
@@ -393,10 +397,14 @@ class Options:
         family = FAMILIES[self.prompt] if isinstance(self.prompt, str) else self.prompt
         return lambda _: family
 
-    def secrets(self) -> list[str]:
-        """Texts that the store must never contain."""
-        keys = [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
-        return [key for key in (self.api_key, *keys) if key]
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in DECLARED if getattr(self, name) != DEFAULTS[name]}
+        shown |= {"api_key": REDACTED} if self.api_key else {}
+        return SECRETS.redact_message(f"Options({', '.join(f'{name}={value!r}' for name, value in shown.items())})")
+
+    def register_secrets(self) -> None:
+        """Registers the secrets of these options and of the environment, so that nothing which a run leaves has them."""
+        SECRETS.add([self.api_key, *secrets_of_address(self.base_url or ""), *secrets_of_environment(os.environ)])
 
 
 class OptionsDict(TypedDict, total=False):

@@ -18,6 +18,7 @@ from rlm.core.errors import (
     UnknownRunError,
 )
 from rlm.core.events import Status
+from rlm.core.redaction import SECRETS
 from rlm.views.escape import one_line
 
 MAX_ERROR_CHARS = 600
@@ -84,8 +85,8 @@ def complain(message: str, error: BaseException | None = None) -> None:
         return
     try:
         if error is not None and os.environ.get("RLM_DEBUG"):
-            traceback.print_exception(error)
-        sys.stderr.write(f"rlm: {message}\n")
+            sys.stderr.write(SECRETS.redact_message("".join(traceback.format_exception(error))))
+        sys.stderr.write(SECRETS.redact_message(f"rlm: {message}\n"))
         sys.stderr.flush()
     except OSError:  # stderr has no reader left: the exit status remains
         return

@@ -90,7 +90,7 @@ def written_flags(options: Mapping[str, Any]) -> str:
 def raising_flag(limit: str) -> str:
     """The flag that raises a limit, with its placeholder, for a printed command; "" if no flag does."""
     for name, _, flag in declared_flags():
-        if flag.part == limit or (limit == "iterations" and name == "max_iterations"):
+        if (limit and flag.part == limit) or (limit == "iterations" and name == "max_iterations"):
             return f" {flag.name} {flag.metavar}"
     return ""
 

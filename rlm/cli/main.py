@@ -5,6 +5,7 @@ Commands are named by import string and loaded when called: add a line here and 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rlm import __version__
 from rlm.cli.exits import EXIT_HELP, Exit, complain, describe_error, exit_for_error
 from rlm.cli.output import forget_stdout
+from rlm.core.redaction import SECRETS, secrets_of_environment
 from rlm.views.escape import one_line
 
 app = App(
@@ -67,6 +69,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     for name in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup
             signal.signal(name, _terminate)
+    SECRETS.add(secrets_of_environment(os.environ))
     given = sys.argv[1:] if tokens is None else tokens
     try:
         # The parser would read a lone "-" as an option.

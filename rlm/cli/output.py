@@ -15,9 +15,10 @@ from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate, Range
 from rlm.core.messages import JsonValue
 from rlm.core.plain import to_json
+from rlm.core.redaction import SECRETS
 from rlm.core.result import Result
 from rlm.core.usage import Spend
-from rlm.views.escape import safe_text
+from rlm.views.escape import without_controls
 
 
 class OutputError(Exception):
@@ -32,7 +33,7 @@ def write_answer(answer: PlainValue, stdout: TextIO | None) -> None:
     """
     text = answer if isinstance(answer, str) else json.dumps(to_json(answer), ensure_ascii=False, indent=2)
     if stdout is not None and stdout.isatty():
-        text = safe_text(text)
+        text = without_controls(text)
     _write(text if text.endswith("\n") else f"{text}\n", stdout)
 
 
@@ -55,9 +56,9 @@ def write_text(text: str, stdout: TextIO | None) -> None:
 
 
 def put(text: str) -> None:
-    """Writes text unchanged to standard output; on failure, exits with the reason."""
+    """Writes text without secrets to standard output; on failure, exits with the reason."""
     try:
-        write_text(text, sys.stdout)
+        write_text(SECRETS.redact_text(text), sys.stdout)
     except OutputError as error:
         raise SystemExit(str(error)) from error
 

@@ -6,6 +6,7 @@ import re
 
 from rlm.core.cells import CellResult
 from rlm.core.messages import Request
+from rlm.core.redaction import REDACTED as REDACTED
 
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 # As ``repr`` writes it: other numbers of this form can be data.
@@ -13,7 +14,6 @@ REPR_ADDRESS = re.compile(r"(?<= at 0x)[0-9a-f]{9,16}(?=>)")
 TURNS_LEFT = re.compile(
     r"\n\[\d+ turns? left(?: to answer in)?\.\]\Z"
 )  # changes when a run is resumed with other limits
-REDACTED = "[redacted]"  # replaces a secret in a record
 STOPPED = ("timeout", "interrupted")
 MAX_SHOWN = 120  # characters of a difference
 

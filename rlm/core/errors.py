@@ -43,19 +43,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlm.core.redaction import SECRETS
+
 if TYPE_CHECKING:
     from rlm.core.messages import Usage
     from rlm.core.result import Result
 
 
 class RLMError(Exception):
-    """Base of every error this package raises.
+    """Base of every error this package raises. Its message is free of registered secrets.
 
     Attributes:
         result: usage, tree and id of the run when it failed; None if no run had started.
     """
 
     result: Result | None = None
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(SECRETS.redact_message(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ConfigurationError(RLMError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields
 
 from rlm.core.budget import LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.events import Status
 from rlm.core.ids import RunId
+from rlm.core.redaction import SECRETS
 from rlm.core.tree import NodeRecord, Unfinished
 from rlm.core.usage import UsageReport
 from rlm.core.values import frozen
@@ -50,6 +51,10 @@ class Result:
         """Dollars spent, or None if a call has no known price."""
         total = self.usage.total
         return None if total.unpriced_calls else total.cost_usd
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return SECRETS.redact_text(f"Result({shown})")
 
     def __str__(self) -> str:
         return self.answer if isinstance(self.answer, str) else repr(self.answer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from rlm.core.history import History
 from rlm.core.ids import NodeId, RunId
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Totals, UsageReport
+from rlm.log import get_logger
 from rlm.ports import Journal, Sink
 
 DURABLE = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
@@ -22,7 +22,7 @@ DURABLE = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
 FLUSH_DELAY_S = 0.01  # one write for calls that start together, and less than a request takes to a provider and back
 
 E = TypeVar("E", bound=Event)
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Recorder:

@@ -18,6 +18,7 @@ from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import SCHEMA_VERSION, AnyEvent
 from rlm.core.plain import dump_json
+from rlm.core.redaction import SECRETS
 from rlm.core.result import Result
 from rlm.core.tree import CallRecord, NodeRecord
 from rlm.core.tree_builder import TreeBuilder
@@ -29,7 +30,7 @@ Json = object
 def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
     """One self-contained page for current browsers."""
     style, program = _part("page.css"), _part("page.js")
-    data = dump_json(describe_run(run, root, spend))
+    data = SECRETS.redact_text(dump_json(describe_run(run, root, spend)))
     return (
         _part("page.html")
         .replace(
@@ -65,7 +66,7 @@ def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
     """Each event as a line of JSON, with its kind and the version of the schema."""
     for event in events:
         fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-        yield dump_json({"schema": SCHEMA_VERSION, "event": type(event).__name__, **fields}) + "\n"
+        yield SECRETS.redact_text(dump_json({"schema": SCHEMA_VERSION, "event": type(event).__name__, **fields})) + "\n"
 
 
 def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, Json]:

@@ -44,6 +44,7 @@ class Assembly:
     """The parts that all runs of one ``RLM`` object share. ``models`` are empty once it is closed."""
 
     def __init__(self, options: Options) -> None:
+        options.register_secrets()
         self._options = options
         self._sandbox = (options.sandbox, tuple(options.sandbox_packages))
         # A missing isolation level is an error now, not in the first run. It is tried while the models are opened.
@@ -61,7 +62,7 @@ class Assembly:
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,
         )
-        self.records = Records(options.store, options.store_texts, options.secrets())
+        self.records = Records(options.store, options.store_texts)
         self._cache_scope = f"{first_provider(named)}\0{options.base_url or ''}" if options.cache else None
         self._recorded = options.recorded(self.models)
         opening.result()
@@ -159,7 +160,7 @@ class Assembly:
         if self._cache_scope is None:
             return None
         store = self.records.store()
-        return None if store is None else LeafCache(store, self._cache_scope)
+        return None if store is None else LeafCache(store, self._cache_scope, adds=self.records.keep_texts)
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The expected size and cost of a run. See ``RLM.estimate``."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -23,8 +22,10 @@ from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Part, Reply, Request, Text, Usage
 from rlm.core.question import Question
+from rlm.core.redaction import SECRETS
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
 from rlm.core.values import frozen, slotted
+from rlm.log import get_logger
 from rlm.models.adapt import implementation
 from rlm.ports import Journal, Model, Store
 from rlm.runtime.loop import BACKGROUND
@@ -35,7 +36,7 @@ from rlm.store.location import MEMORY, default_location
 from rlm.store.memory import MemoryStore
 from rlm.store.store import SqliteStore
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Stores:
@@ -94,12 +95,10 @@ class Records:
     Attributes:
         place: a path, "memory", "default", or None for no store.
         keep_texts: False stores hashes and numbers only; such a run cannot be resumed.
-        secrets: texts that are never written.
     """
 
     place: str | Path | None = DEFAULT_STORE
     keep_texts: bool = True
-    secrets: Sequence[str] = ()
     _warned: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -180,11 +179,11 @@ class Record:
                 return None
             if self._past is not None:
                 return await asyncio.to_thread(
-                    store.resume_run, self._run, self._options, revision=self._past.revision, secrets=records.secrets
+                    store.resume_run, self._run, self._options, revision=self._past.revision, secrets=SECRETS.texts
                 )
             info, large = describe(question.context, question.sources)
             journal = store.begin_run(
-                self._run, question.query, self._options, info, keep_texts=records.keep_texts, secrets=records.secrets
+                self._run, question.query, self._options, info, keep_texts=records.keep_texts, secrets=SECRETS.texts
             )
         except StoreError as error:
             if records.place != DEFAULT_STORE or self._past is not None:
@@ -239,17 +238,24 @@ def _check_same(info: RunInfo, context: PlainValue) -> None:
 
 
 class LeafCache:
-    """Implements AnswerCache in a store. ``scope`` is the address of the models, which decides answers besides the request."""
+    """Implements AnswerCache in a store.
 
-    def __init__(self, store: Store, scope: str) -> None:
+    ``scope`` is the address of the models, which decides answers besides the request. ``adds=False`` only reads answers, for runs
+    whose texts are not stored. An answer with a secret is not added: a redacted one would be another answer.
+    """
+
+    def __init__(self, store: Store, scope: str, *, adds: bool = True) -> None:
         self._store = store
         self._scope = scope
+        self._adds = adds
 
     async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None:
         text = await asyncio.to_thread(self._store.cached_answer, self._key(model, request, occurrence))
         return None if text is None else Reply(text, Usage(), model.name, 0.0)
 
     def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None:
+        if not self._adds or SECRETS.redact(data := reply.text.encode("utf-8", "surrogatepass")) != data:
+            return
         key = self._key(model, request, occurrence)
         asyncio.get_running_loop().run_in_executor(None, self._store_answer, key, reply.text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -9,6 +10,7 @@ from typing import Self
 from rlm.core.errors import IncompleteRecordError
 from rlm.core.events import AnyEvent, RunFinished, RunStarted
 from rlm.core.ids import RunId
+from rlm.core.redaction import SECRETS, secrets_of_environment
 from rlm.core.result import Result
 from rlm.core.runs import RunInfo
 from rlm.core.tree import find_unfinished
@@ -76,6 +78,7 @@ def open_store(store: str | Path = DEFAULT_STORE) -> StoredRuns:
     Raises:
         StoreError: there is no store, or it cannot be opened.
     """
+    SECRETS.add(secrets_of_environment(os.environ))
     return StoredRuns(Records(store).need_store())
 
 

@@ -8,16 +8,18 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 
+import orjson
+
 from rlm.core.errors import StoreError, UnknownRunError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
+from rlm.core.redaction import redactor
 from rlm.core.runs import ContextInfo, RunInfo
 from rlm.core.values import slotted
 from rlm.store.codec import DumpValue, Encoder, LoadValue
 from rlm.store.location import MEMORY
 from rlm.store.reading import decode_events, load_context, no_run
-from rlm.store.redaction import redactor
 from rlm.store.rows import RunRow
 
 
@@ -72,9 +74,10 @@ class MemoryStore:
                 raise StoreError(f"run {run} is being executed by this process: stop it first")
             if revision is not None and revision != len(stored.lines):
                 raise StoreError(f"run {run} was resumed elsewhere since it was read: see rlm show {run}")
-            now = {**stored.info.options, **(options or {})}
+            redact = redactor(secrets)
+            now = orjson.loads(redact(orjson.dumps({**stored.info.options, **(options or {})})))
             stored.info = replace(stored.info, status=None, is_running=True, touched=time.time(), options=now)
-        return MemoryJournal(self, stored, Encoder(self._dump, keep_texts=stored.info.texts_kept), redactor(secrets))
+        return MemoryJournal(self, stored, Encoder(self._dump, keep_texts=stored.info.texts_kept), redact)
 
     def note_context(self, run: RunId, context: ContextInfo) -> None:
         with self._lock:

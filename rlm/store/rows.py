@@ -57,7 +57,7 @@ class RunRow(NamedTuple):
             started=time.time(),
             question=shown,
             options=redact(orjson.dumps(dict(options))).decode(),
-            context=describe_context(context),
+            context=redact(describe_context(context).encode()).decode(),
             context_data=None if has_secret or not keep_texts else context.data,  # a redacted context cannot be used
             texts_kept=keep_texts,
             owner=this_process(),

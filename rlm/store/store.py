@@ -16,12 +16,12 @@ from rlm.core.errors import StoreError, UnknownRunError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
+from rlm.core.redaction import redactor
 from rlm.core.runs import ContextInfo, RunInfo
 from rlm.store.codec import DumpValue, Encoder, LoadValue, ended_with
 from rlm.store.migrations import open_database, transaction, translated
 from rlm.store.processes import is_alive, is_of_this_machine, this_process
 from rlm.store.reading import decode_events, load_context, no_run
-from rlm.store.redaction import redactor
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.tail import Leftovers, count_tails, left_behind
 from rlm.store.writer import OpenRun, Writer
@@ -93,13 +93,14 @@ class SqliteStore:
             seq = next_seq(connection, number)
             if revision is not None and seq != revision:
                 raise StoreError(f"run {run} was resumed elsewhere since it was read: see rlm show {run}")
-            now = orjson.dumps({**orjson.loads(known), **(options or {})}).decode()
+            redact = redactor(secrets)
+            now = redact(orjson.dumps({**orjson.loads(known), **(options or {})})).decode()
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=?, options=? WHERE number=?",
                 [this_process(), time.time(), now, number],
             )
         encoder = Encoder(self._dump, keep_texts=bool(keep_texts))
-        return self._journal(OpenRun(run, encoder, redactor(secrets), seq=seq))
+        return self._journal(OpenRun(run, encoder, redact, seq=seq))
 
     def _journal(self, opened: OpenRun) -> RunJournal:
         self._writer.begin(opened)

@@ -6,7 +6,6 @@ It knows how rows are written, not what they contain.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 from collections import deque
@@ -16,12 +15,13 @@ from dataclasses import field
 from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.values import frozen, slotted
+from rlm.log import get_logger
 from rlm.store.codec import Encoder
 from rlm.store.migrations import StoreBusyError, transaction, translated
 from rlm.store.rows import RunRow, add_events, begin_run, end_run, number_of
 from rlm.store.tail import Tail, mark_of
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GATHER_S = 1.0  # between two checkpoints: other processes see events that much later
 Redact = Callable[[bytes], bytes]

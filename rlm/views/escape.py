@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from rlm.core.redaction import SECRETS
+
 _SEQUENCE = re.compile(
     r"""
       (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                  # CSI: colours, cursor, clear
@@ -32,6 +34,11 @@ _LOOK_AHEAD = 4
 
 
 def safe_text(text: str) -> str:
+    """The text with its lines and tabs, without secrets and anything that could act on a terminal."""
+    return SECRETS.redact_text(without_controls(text))
+
+
+def without_controls(text: str) -> str:
     """The text with its lines and tabs, without anything that could act on a terminal."""
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
     return _UNSAFE.sub("", _SEQUENCE.sub("", unified))

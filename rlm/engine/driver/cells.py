@@ -6,7 +6,6 @@ numbers. If its output still differs, that is a DivergenceError.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from functools import partial
 
@@ -27,9 +26,10 @@ from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import NodeJob
 from rlm.engine.spending.limits import Remaining
+from rlm.log import get_logger
 from rlm.ports import Repl, ServeSubcall
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 REBUILT = (
     "The variables of earlier cells were restored by running those cells again. The variables of this cell were lost."

@@ -6,14 +6,14 @@ The order matters because threads and event loops of the cell react to answers i
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict, deque
 
 from rlm.core.divergence import STOPPED
 from rlm.core.history import RecordedCall, RecordedCell
 from rlm.core.subcall_key import key_without_addresses
+from rlm.log import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # An answer waits this long for earlier ones. Code that differs from the recording never asks for them.
 ORDER_GRACE_S = 2.0
