@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from rlm.core.messages import Message
+from rlm.core.patterns import lazy_pattern
 from rlm.core.reply_reader import (
     RUNNABLE_LANGUAGES,
     Block,
@@ -38,7 +39,7 @@ _QUOTES = frozenset(
     {"", "output", "outputs", "text", "txt", "plaintext", "stdout", "console", "log", "result", "results"}
 )
 # The beginning of a line decides, so an incomplete line can be judged: a longer one never matches less.
-_INVENTED = re.compile(
+_INVENTED = lazy_pattern(
     r"""[ \t>*_\#(]*(?:
         \[(?:cell[ ]\d|variables\][ ]|no[ ]output\]|stderr\][ ]|stdout\][ ])
       | (?:(?:the|repl|code|cell|execution|program|printed|console|python|actual|script)(?:'s)?[ \t]+){0,3}
@@ -52,7 +53,7 @@ _INVENTED = re.compile(
 )
 _MAX_INCOMPLETE_CHARS = 200  # an incomplete line is judged up to this length, so that small pieces cost little
 # Models whose replies can begin inside a thought that nothing opens, unless their server removes thoughts.
-_STARTS_IN_THOUGHT = re.compile(r"(^|[^a-z0-9])(r1|qwq|qwen3|magistral)([^a-z0-9]|$)|think|reason", re.IGNORECASE)
+_STARTS_IN_THOUGHT = lazy_pattern(r"(^|[^a-z0-9])(r1|qwq|qwen3|magistral)([^a-z0-9]|$)|think|reason", re.IGNORECASE)
 
 
 class EndFinder:

@@ -6,17 +6,18 @@ import ast
 import re
 from typing import TypeAlias
 
+from rlm.core.patterns import lazy_pattern
 from rlm.core.reply_reader import CONTROL_TOKEN
 from rlm.core.values import frozen
 
-_LINE_END = re.compile(rf"[ \t\r*.;`]*(?:\n|\Z|{CONTROL_TOKEN.pattern})")
-_STRING = re.compile(
+_LINE_END = lazy_pattern(rf"[ \t\r*.;`]*(?:\n|\Z|{CONTROL_TOKEN.pattern})")
+_STRING = lazy_pattern(
     r"""\s*(?P<literal>"{3}(?:\\.|[^\\])*?"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""",
     re.DOTALL,
 )
-_STRING_CLOSES = re.compile(r"\s*(?:,\s*)?\)")
-_PARENTHESIS = re.compile(r"[()]")
-_QUOTED_NAME = re.compile(r"""[\s"'`]*(?P<name>[^\s"'`()]+)[\s"'`]*""")
+_STRING_CLOSES = lazy_pattern(r"\s*(?:,\s*)?\)")
+_PARENTHESIS = lazy_pattern(r"[()]")
+_QUOTED_NAME = lazy_pattern(r"""[\s"'`]*(?P<name>[^\s"'`()]+)[\s"'`]*""")
 _PLACEHOLDERS = frozenset({"", "...", "…"})
 
 

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import field
 from typing import NamedTuple, TypeAlias
 
+from rlm.core.patterns import lazy_pattern
 from rlm.core.values import slotted
 
 REPL_LANGUAGES = frozenset({"repl"})
@@ -20,11 +21,11 @@ REPL_LANGUAGES = frozenset({"repl"})
 PYTHON_LANGUAGES = frozenset({"python", "py", "python3", "ipython", "tool_code", "repl-python", "python-repl", "pycon"})
 RUNNABLE_LANGUAGES = REPL_LANGUAGES | PYTHON_LANGUAGES
 
-_FENCE = re.compile(r"[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)")
-_FINAL = re.compile(r"[ \t]*\**(?P<word>FINAL_VAR|FINAL)[ \t]*\(")
+_FENCE = lazy_pattern(r"[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)")
+_FINAL = lazy_pattern(r"[ \t]*\**(?P<word>FINAL_VAR|FINAL)[ \t]*\(")
 
 # Control tokens that some servers leave in the text: <|im_end|>, <|eot_id|>, </s>, <end_of_turn>, <｜end▁of▁sentence｜> ...
-CONTROL_TOKEN = re.compile(
+CONTROL_TOKEN = lazy_pattern(
     r"<[|｜][^|｜<>\n]{1,40}[|｜]>|</?s>|</?(?:eos|bos|start_of_turn|end_of_turn|end_of_utterance)>"
 )
 _MAX_TOKEN_CHARS = 44
@@ -34,7 +35,7 @@ _TAG = r"(?:antml:|seed:)?(?:think|thinking|thoughts?|reasoning|analysis|reflect
 _CLOSES = rf"</{_TAG}\s{{0,9}}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|END_THINKING)\|>"
 _CHANNEL = r"(?:<\|start\|>\s{0,9}assistant\s{0,9})?<\|channel\|>\s{0,9}"
 _MESSAGE = r"\b[^<\n]{0,80}(?:<\|constrain\|>[^<\n]{0,80})?<\|message\|>"
-_THOUGHT_MARK = re.compile(
+_THOUGHT_MARK = lazy_pattern(
     rf"""(?P<opens><{_TAG}(?:\s[^<>\n/]{{0,80}})?>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING)\|>)
       | (?P<closes>{_CLOSES})
       | (?P<channel_opens>{_CHANNEL}analysis{_MESSAGE})
@@ -42,12 +43,12 @@ _THOUGHT_MARK = re.compile(
       | (?P<channel>{_CHANNEL}commentary{_MESSAGE})""",
     re.IGNORECASE | re.VERBOSE,
 )
-_THOUGHT_END = re.compile(rf"{_CLOSES}|{_CHANNEL}final{_MESSAGE}", re.IGNORECASE)
-_CHANNEL_END = re.compile(rf"{_CHANNEL}(?:final|commentary){_MESSAGE}|<\|(?:end|return|call)\|>", re.IGNORECASE)
+_THOUGHT_END = lazy_pattern(rf"{_CLOSES}|{_CHANNEL}final{_MESSAGE}", re.IGNORECASE)
+_CHANNEL_END = lazy_pattern(rf"{_CHANNEL}(?:final|commentary){_MESSAGE}|<\|(?:end|return|call)\|>", re.IGNORECASE)
 
-_PROSE_MARK = re.compile(r"[<\[◁`~]|FINAL")  # a line without any of these is prose and nothing more
-_STRING_OR_COMMENT = re.compile(r"""#|\"{3}|'{3}|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?""")
-_STRING_END = {quote: re.compile(rf"(?:\\.|[^\\])*?{quote}") for quote in ('"""', "'''")}
+_PROSE_MARK = lazy_pattern(r"[<\[◁`~]|FINAL")  # a line without any of these is prose and nothing more
+_STRING_OR_COMMENT = lazy_pattern(r"""#|\"{3}|'{3}|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?""")
+_STRING_END = {quote: lazy_pattern(rf"(?:\\.|[^\\])*?{quote}") for quote in ('"""', "'''")}
 
 
 @slotted

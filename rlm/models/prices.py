@@ -5,18 +5,18 @@ Importing genai-prices takes 0.2 s, so it is loaded at the first price, or ahead
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.messages import Usage
+from rlm.core.patterns import lazy_pattern
 from rlm.core.values import frozen
 from rlm.models.registry import FREE_PROVIDERS, PROVIDERS
 
 _MILLION = 1_000_000
 _FAMILIES = {
-    "openai": re.compile(r"(ft:)?(gpt|o\d|chatgpt|codex|computer)"),
-    "anthropic": re.compile(r"claude"),
+    "openai": lazy_pattern(r"(ft:)?(gpt|o\d|chatgpt|codex|computer)"),
+    "anthropic": lazy_pattern(r"claude"),
 }
 
 

@@ -37,7 +37,6 @@ _FAMILIES: tuple[tuple[str, int], ...] = (
     (r"llama-?3\.[1-3]", 128_000),
     (r"llama-?3", 8_192),
 )
-_COMPILED = tuple((re.compile(pattern), tokens) for pattern, tokens in _FAMILIES)
 
 
 def find_window(model_id: str, *, local: bool = False) -> int:
@@ -45,7 +44,7 @@ def find_window(model_id: str, *, local: bool = False) -> int:
     if local:
         return LOCAL_WINDOW_TOKENS
     name = model_id.lower().rpartition("/")[2].removeprefix("ft:")
-    for pattern, tokens in _COMPILED:
-        if pattern.match(name):
+    for pattern, tokens in _FAMILIES:
+        if re.match(pattern, name):  # compiled on the way, as far as needed
             return tokens
     return DEFAULT_WINDOW_TOKENS

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, PlainValue
@@ -29,6 +28,8 @@ Json = object
 
 def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
     """One self-contained page for current browsers."""
+    from html import escape  # noqa: PLC0415  two milliseconds, which most processes need not spend
+
     style, program = _part("page.css"), _part("page.js")
     data = SECRETS.redact_text(dump_json(describe_run(run, root, spend)))
     return (

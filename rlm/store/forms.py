@@ -11,7 +11,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from rlm.core import messages
@@ -58,7 +58,7 @@ class Column(NamedTuple):
 TEXT = Coder(lambda encoder, text: encoder.text(text), lambda decoder, text: decoder.text(text))
 
 
-def columns_of(cls: type[Any]) -> tuple[Column, ...]:
+def _columns_of(cls: type[Any]) -> tuple[Column, ...]:
     hints = typing.get_type_hints(cls, None, vars(messages))  # JsonValue names itself
     return tuple(
         Column(
@@ -70,6 +70,9 @@ def columns_of(cls: type[Any]) -> tuple[Column, ...]:
         for field in dataclasses.fields(cls)
         if field.name not in IMPLIED
     )
+
+
+columns_of: Callable[[type[Any]], tuple[Column, ...]] = cache(_columns_of)  # type: ignore[assignment]
 
 
 def is_default(value: object, default: object) -> bool:

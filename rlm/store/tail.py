@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import struct
 import zlib
 from collections import defaultdict
@@ -46,7 +45,7 @@ class Tail:
     """One file, used by one thread at a time. ``run`` is the result of ``mark_of``. Writes raise StoreError."""
 
     def __init__(self, place: str) -> None:
-        self._path = Path(_NAME.format(place, secrets.token_hex(8)))
+        self._path = Path(_NAME.format(place, os.urandom(8).hex()))
         unlocked = self._path.with_name(f"{self._path.name}.new")  # other processes see it once it is locked
         try:
             self._file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

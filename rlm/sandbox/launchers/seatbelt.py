@@ -14,12 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
 from pathlib import Path
 
 from rlm.core.errors import SandboxUnavailableError
@@ -49,6 +46,8 @@ PROFILE = """
 
 def command(executable: str = sys.executable) -> list[str]:
     """The ``sandbox-exec`` command with profile and parameters, to which the program and its arguments are appended."""
+    import sysconfig  # noqa: PLC0415  slow to import, and most processes start no worker of this kind
+
     python = os.path.realpath(executable)
     parameters = {
         "PYTHON": python,
@@ -64,7 +63,7 @@ def seatbelt_reason() -> str | None:
     """The reason why this level does not work here, from a dry run; None if it works."""
     if sys.platform != "darwin":
         return f"Seatbelt needs macOS; this is {sys.platform}"
-    if shutil.which(SANDBOX_EXEC) is None:
+    if not os.access(SANDBOX_EXEC, os.X_OK):
         return f"{SANDBOX_EXEC} is missing"
     attempt = (
         "import socket\n"
@@ -101,6 +100,8 @@ class SeatbeltLauncher:
         Raises:
             SandboxUnavailableError: it cannot be started.
         """
+        import tempfile  # noqa: PLC0415  slow to import, and most processes start no worker of this kind
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
         program = [*command(), *OPTIONS, str(WORKER), "--fd", str(theirs.fileno()), "--parent", str(os.getpid())]

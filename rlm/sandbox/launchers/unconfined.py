@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from rlm.core.errors import SandboxUnavailableError
@@ -71,9 +69,8 @@ class ChildProcess:
             await self._until_readable(self._pidfd)
             os.close(self._pidfd)
             code = self._process.wait()
-        shutil.rmtree(
-            self._folder, ignore_errors=True
-        )  # no thread: none can be started while the interpreter shuts down
+        # No thread: none can be started while the interpreter shuts down.
+        _remove(self._folder)
         return describe_status(code)
 
     async def _until_readable(self, fd: int) -> None:
@@ -93,6 +90,8 @@ class UnconfinedLauncher:
 
     async def launch(self, limits: ReplLimits, shared: int | None = None) -> ChildProcess:
         """Starts a worker. It receives its limits with the first message and sets its own rlimits."""
+        import tempfile  # noqa: PLC0415  slow to import, and most processes start no worker of this kind
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = tempfile.mkdtemp(prefix="rlm-repl-")
         command = [
@@ -119,7 +118,7 @@ class UnconfinedLauncher:
             )
         except OSError as error:
             ours.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             raise SandboxUnavailableError(f"could not start a worker process: {error}") from error
         finally:
             theirs.close()
@@ -128,3 +127,9 @@ class UnconfinedLauncher:
 
     async def aclose(self) -> None:
         """Does nothing: the launcher holds no resources."""
+
+
+def _remove(folder: str) -> None:
+    import shutil  # noqa: PLC0415  slow to import, and most processes start no worker of this kind
+
+    shutil.rmtree(folder, ignore_errors=True)
