@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -34,6 +34,7 @@ from rlm.store.digests import digest_context
 from rlm.store.location import DEFAULT_STORE as DEFAULT_STORE
 from rlm.store.location import MEMORY, default_location
 from rlm.store.memory import MemoryStore
+from rlm.store.migrations import NoStoreError
 from rlm.store.store import SqliteStore
 
 logger = get_logger(__name__)
@@ -47,14 +48,20 @@ class Stores:
         self._open: dict[str, Store] = {}
         self._parents: list[Store] = []
 
-    def open(self, place: str | Path) -> Store:
-        """Raises StoreError."""
+    def open(self, place: str | Path, *, create: bool = True) -> Store:
+        """The store of this name. Without ``create``, a file that does not exist raises NoStoreError.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
         name = (
             MEMORY if str(place) == MEMORY else os.path.realpath(place)
         )  # independent of its spelling and of the current folder
         with self._lock:
             if name not in self._open:
-                self._open[name] = MemoryStore(dump, load) if name == MEMORY else SqliteStore(name, dump, load)
+                self._open[name] = (
+                    MemoryStore(dump, load) if name == MEMORY else SqliteStore(name, dump, load, create=create)
+                )
             return self._open[name]
 
     def forget(self) -> None:
@@ -124,16 +131,25 @@ class Records:
         return not self._warned and self._where() not in (None, MEMORY)
 
     def need_store(self) -> Store:
-        """The store. Raises StoreError if there is none."""
-        store = self.store()
-        if store is None:
+        """The store, to look at. It is not created: a default store that does not exist has no runs.
+
+        Raises:
+            StoreError: there is no store, or it cannot be read.
+        """
+        place = self._where()
+        if place is None:
             raise StoreError("no store is in use (store=None, or RLM_STORE=none), so no run is on record")
-        return store
+        try:
+            return STORES.open(place, create=False)
+        except NoStoreError:
+            if self.place != DEFAULT_STORE:
+                raise
+            return MemoryStore(dump, load)
 
     def warn(self, error: StoreError) -> None:
-        """Logs once that runs are not stored."""
+        """Logs once that a run is not stored."""
         if not self._warned:
-            logger.warning("runs are not kept: %s", error)
+            logger.warning("the run is not stored, and continues: %s", error)
         self._warned = True
 
     async def recall(self, run: str, context: PlainValue = None) -> PastRun:
@@ -195,7 +211,35 @@ class Record:
                 target=_note_digest, args=(store, self._run, question.context, info), name="rlm-digest", daemon=True
             )
             note.start()
-        return journal
+        return OptionalJournal(journal, records.warn) if records.place == DEFAULT_STORE else journal
+
+
+class OptionalJournal:
+    """The journal of a run that continues without it if the store fails."""
+
+    def __init__(self, journal: Journal, warn: Callable[[StoreError], None]) -> None:
+        self._journal = journal
+        self._warn = warn
+        self.append: Callable[[AnyEvent], None] = journal.append
+        self.flush: Callable[[], None] = self._flush
+
+    def _flush(self) -> None:
+        try:
+            self._journal.flush()
+        except StoreError as error:
+            self.append, self.flush = _drop, _skip
+            self._warn(error)
+
+    def end(self) -> None:
+        self._journal.end()
+
+
+def _drop(_: AnyEvent) -> None:
+    """Events of a run whose store failed."""
+
+
+def _skip() -> None:
+    """Nothing to flush."""
 
 
 def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, bool]:

@@ -68,14 +68,27 @@ class StoreBusyError(StoreError):
     """Another process has locked the store; a later attempt can succeed."""
 
 
-def open_database(place: str | Path) -> sqlite3.Connection:
-    """A connection to a store of this version, created or migrated if needed. Used by one thread at a time.
+class NoStoreError(StoreError):
+    """There is no file of this name."""
+
+    def __init__(self, place: str | Path) -> None:
+        super().__init__(f"there is no store {place}. Name another with --store or store=.")
+
+
+def open_database(place: str | Path, *, create: bool = True) -> sqlite3.Connection:
+    """A connection to a store of this version, migrated if needed. Used by one thread at a time.
+
+    Args:
+        place: the file.
+        create: create it, and its folder, if it does not exist.
 
     Raises:
         StoreError: the file cannot be used; the message names the remedy.
     """
     with translated(place):
         path = Path(place)
+        if not create and not path.exists():
+            raise NoStoreError(place)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # questions are private
         address = f"{path.absolute().as_uri()}?mode=rw"
@@ -97,14 +110,19 @@ def _prepare(connection: sqlite3.Connection, place: str | Path) -> None:
     )  # counts for a new file only: deleted runs give their room back
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    if check_version(connection, place) < VERSION:
+        _migrate(connection)
+
+
+def check_version(connection: sqlite3.Connection, place: str | Path) -> int:
+    """The version of a store. Raises StoreError if this program does not know it."""
     version = _version(connection)
     if version > VERSION:
         raise StoreError(
             f"the store {place} was written by a newer version of this program (schema {version}, this one knows {VERSION}). "
             "Upgrade rlm-arbor, or name another store."
         )
-    if version < VERSION:
-        _migrate(connection)
+    return version
 
 
 def _version(connection: sqlite3.Connection) -> int:

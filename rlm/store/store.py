@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rlm.core.runs import ContextInfo, RunInfo
 from rlm.store.codec import DumpValue, Encoder, LoadValue, ended_with
 from rlm.store.migrations import open_database, transaction, translated
 from rlm.store.processes import is_alive, is_of_this_machine, this_process
+from rlm.store.read_only import open_to_read
 from rlm.store.reading import decode_events, load_context, no_run
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.tail import Leftovers, count_tails, left_behind
@@ -36,6 +37,13 @@ class SqliteStore:
         place: the file.
         dump, load: plain data as bytes and back, with its types.
         max_bytes: the size beyond which a new run deletes old ones.
+        create: create the file if it does not exist.
+
+    Reading never needs writing: if the file, its folder or its disk cannot be written, runs are read from a read-only view.
+
+    Raises:
+        NoStoreError: it does not exist, with ``create`` unset.
+        StoreError: it cannot be read.
     """
 
     def __init__(
@@ -45,15 +53,24 @@ class SqliteStore:
         load: LoadValue,
         *,
         max_bytes: int = MAX_STORE_BYTES,
+        create: bool = True,
     ) -> None:
         self.place = str(place)
         self._dump = dump
         self._load = load
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
-        self._connection = open_database(place)
-        self._writer = Writer(self._connection, self.place, self._lock, self._keep_size)
         self._open: set[RunId] = set()
+        self._view: sqlite3.Connection | None = None  # read-only, while the database cannot be written
+        self._can_write = True
+        try:
+            self._connection = open_database(place, create=create)
+        except StoreError:
+            if not Path(place).is_file():
+                raise
+            self._connection = self._view = open_to_read(place)
+            self._can_write = False
+        self._writer = Writer(self._connection, self.place, self._lock, self._keep_size)
 
     def begin_run(
         self,
@@ -103,6 +120,7 @@ class SqliteStore:
         return self._journal(OpenRun(run, encoder, redact, seq=seq))
 
     def _journal(self, opened: OpenRun) -> RunJournal:
+        self._need_writing()
         self._writer.begin(opened)
         self._open.add(RunId(opened.id))
         return RunJournal(self, opened, self._writer)
@@ -190,21 +208,47 @@ class SqliteStore:
         """Writes what is pending and closes the file."""
         self._writer.close()
         with self._lock:
+            self._drop_view()
             self._connection.close()
 
-    def _catch_up(self) -> None:
-        """Brings the tails of this process and of ended ones into the database."""
+    def _need_writing(self) -> None:
+        """Opens a database that could only be read so far. Raises StoreError."""
         with self._lock:
-            self._writer.checkpoint()
-            with left_behind(self.place) as runs:
-                if runs:
-                    with translated(self.place), transaction(self._connection):
-                        for run, left in runs.items():
-                            self._take_in(run, left)
+            if not self._can_write:
+                self._connection = open_database(self.place, create=False)
+                self._writer = Writer(self._connection, self.place, self._lock, self._keep_size)
+                self._can_write = True
+                self._drop_view()
 
-    def _take_in(self, run: str, left: Leftovers) -> None:
+    def _catch_up(self) -> None:
+        """Brings the tails of this process and of ended ones into the database, or into a read-only view of it."""
+        with self._lock:
+            if self._can_write:
+                self._writer.checkpoint()
+                with suppress(StoreError), left_behind(self.place) as runs:
+                    if runs:
+                        with translated(self.place), transaction(self._connection):
+                            self._take_in_all(self._connection, runs)
+                    self._drop_view()
+                    return
+            self._drop_view()
+            self._view = open_to_read(self.place)
+            if not self._can_write:
+                self._connection = self._view
+            with left_behind(self.place, delete=False) as runs, translated(self.place):
+                self._take_in_all(self._view, runs)
+
+    def _drop_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+    def _take_in_all(self, connection: sqlite3.Connection, runs: Mapping[str, Leftovers]) -> None:
+        for run, left in runs.items():
+            self._take_in(connection, run, left)
+
+    def _take_in(self, connection: sqlite3.Connection, run: str, left: Leftovers) -> None:
         """Adds the lines that follow those in the database. Lines of deleted runs are dropped."""
-        connection = self._connection
         if left.row is not None:
             begin_run(connection, RunRow.unpack(left.row))
         number = number_of(connection, run)
@@ -241,13 +285,14 @@ class SqliteStore:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
+        self._need_writing()
         with self._lock, translated(self.place), transaction(self._connection):
             yield self._connection
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock, translated(self.place):
-            yield self._connection
+            yield self._view or self._connection
 
 
 class RunJournal:

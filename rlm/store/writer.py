@@ -89,7 +89,6 @@ class Writer:
         self._runs: list[OpenRun] = []  # runs that can have something to write
         self._tail: Tail | None = None
         self._other: Tail | None = None  # the tail in the current checkpoint
-        self._stuck: list[Tail] = []  # tails whose checkpoint failed
         self._writing = threading.Event()  # set while there are runs
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -147,20 +146,18 @@ class Writer:
         for tail in (self._tail, self._other):
             if tail is not None:
                 tail.leave() if left else tail.remove()
-        for tail in self._stuck:
-            tail.leave()
         if left:
             logger.warning("the store %s is locked: it gets the last events when it is next opened", self._place)
 
     def abandon(self) -> None:
         """Closes the parent's tails, in a forked child: as long as one is open, its writer counts as alive."""
-        for tail in (self._tail, self._other, *self._stuck):
+        for tail in (self._tail, self._other):
             if tail is not None:
                 tail.leave()
 
     @property
     def own_tails(self) -> int:
-        return sum(tail is not None for tail in (self._tail, self._other, *self._stuck))
+        return sum(tail is not None for tail in (self._tail, self._other))
 
     def _open_tail(self) -> Tail:
         if self._tail is None:
@@ -218,7 +215,9 @@ class Writer:
                     run = rows.run
                     run.failure = run.failure or failure
                     run.seq, run.lines, run.texts = run.next_seq, [], {}  # nothing can follow a gap
-                self._stuck += [tail for tail in (self._tail, self._other) if tail is not None]
+                for tail in (self._tail, self._other):
+                    if tail is not None:
+                        tail.leave()  # as that of an ended process: the next reader takes its lines
                 self._tail = self._other = None
                 self._forget(work)
         else:
