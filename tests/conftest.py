@@ -1,12 +1,16 @@
-"""Settings of all tests: no run store, default signals in child processes, and architecture tests first."""
+"""Settings of all tests: no run store, default signals in child processes, no learnt dialects, and architecture
+tests first."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from rlm.models.dialect import forget_all
 
 os.environ["RLM_STORE"] = "none"
 
@@ -23,3 +27,11 @@ ARCHITECTURE = Path(__file__).parent / "architecture"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the architecture tests first: they take seconds, and the rest can take minutes."""
     items.sort(key=lambda item: ARCHITECTURE not in item.path.parents)
+
+
+@pytest.fixture(autouse=True)
+def common_dialects() -> Iterator[None]:
+    """Clears what the process has learnt about endpoints: ports of scripted servers repeat."""
+    forget_all()
+    yield
+    forget_all()

@@ -11,7 +11,7 @@ from rlm.core.model_info import ModelInfo
 from rlm.models.faults import Source
 from rlm.models.http_model import Ending, HttpModel, Json, RawReply
 from rlm.models.images import accepts_images, encode_base64
-from rlm.models.json_schema import WireSchema, instruct
+from rlm.models.json_schema import WireSchema
 from rlm.models.streams import ReplyStream
 from rlm.models.windows import find_window
 from rlm.ports import OnText
@@ -88,16 +88,15 @@ class AnthropicMessages(HttpModel):
             extra_body=extra_body,
         )
 
+    def instructs(self, schema: WireSchema) -> bool:
+        return not schema.guaranteed or _HAS_STRUCTURED_OUTPUT.match(self.model_id) is None
+
     def body(self, request: Request, schema: WireSchema | None) -> Json:
-        messages = request.messages
         default_limit = _OLD_MAX_OUTPUT_TOKENS if _OLD.match(self.model_id) else DEFAULT_MAX_OUTPUT_TOKENS
         body: Json = {"model": self.model_id, "max_tokens": request.max_output_tokens or default_limit}
-        if schema is not None:
-            if schema.guaranteed and _HAS_STRUCTURED_OUTPUT.match(self.model_id):
-                body["output_config"] = {"format": {"type": "json_schema", "schema": schema.schema}}
-            else:
-                messages = instruct(messages, schema)
-        system, turns = _split_system(messages)
+        if schema is not None and not self.instructs(schema):
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema.schema}}
+        system, turns = _split_system(request.messages)
         contents = [_write_content(message) for message in turns]
         if 0 < request.shared_chars < len(turns[-1].text) and isinstance(turns[-1].content, str):
             contents[-1] = _split_text(turns[-1].text, request.shared_chars)

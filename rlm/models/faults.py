@@ -7,7 +7,7 @@ status. Quotations are cut, and anything that looks like a key is redacted.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,11 +47,21 @@ class Source:
 
 @frozen
 class ErrorBody:
-    """An error object: its message, and its code and type in lower case. Both can be empty."""
+    """An error object.
+
+    Attributes:
+        message: can be empty.
+        words: its code and type, in lower case.
+        status: an HTTP status inside the object.
+        parameters: names or paths of the request's parameters that it refuses.
+        delay_s: the wait that it asks for.
+    """
 
     message: str
     words: frozenset[str]
     status: int | None = None
+    parameters: tuple[str, ...] = ()
+    delay_s: float | None = None
 
 
 # Providers' own codes and types, checked in this order: the more specific meaning first.
@@ -189,10 +199,35 @@ def read_error_object(data: Any) -> ErrorBody:
     if not isinstance(inner, dict):  # Ollama: {"error": "text"}
         return ErrorBody(str(inner), frozenset())
     message = inner.get("message") or inner.get("detail") or data.get("message") or data.get("detail") or ""
+    raw = (
+        inner["metadata"].get("raw") if isinstance(inner.get("metadata"), dict) else None
+    )  # OpenRouter: the error behind it
+    text = message if isinstance(message, str) else orjson.dumps(message).decode()
     codes = [inner.get(name) for name in ("code", "type", "status")]
     words = frozenset(code.lower() for code in codes if isinstance(code, str))
     numbers = [code for code in codes if isinstance(code, int) and 400 <= code < 600]
-    return ErrorBody(message if isinstance(message, str) else str(message), words, numbers[0] if numbers else None)
+    return ErrorBody(
+        f"{text} {raw}" if isinstance(raw, str) else text,
+        words,
+        numbers[0] if numbers else None,
+        tuple(_read_parameters(data, inner, message)),
+    )
+
+
+def _read_parameters(data: Mapping[str, Any], inner: Mapping[str, Any], message: object) -> Iterator[str]:
+    """Names of refused parameters: OpenAI's ``param``, FastAPI's ``loc``, Google's ``fieldViolations``."""
+    if isinstance(inner.get("param"), str):
+        yield inner["param"]
+    nested = message.get("detail") if isinstance(message, dict) else None  # Mistral
+    for rows in (data.get("detail"), inner.get("detail"), inner.get("details"), nested):
+        for row in rows if isinstance(rows, list) else ():
+            if not isinstance(row, dict):
+                continue
+            if isinstance(row.get("loc"), list):
+                yield ".".join(str(part) for part in row["loc"])
+            for violation in row["fieldViolations"] if isinstance(row.get("fieldViolations"), list) else ():
+                if isinstance(violation, dict) and isinstance(violation.get("field"), str):
+                    yield violation["field"]
 
 
 def quote_provider(text: str, api_key: str | None) -> str:

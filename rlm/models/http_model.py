@@ -9,24 +9,28 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, assert_never
 
 import orjson
 
-from rlm.core.errors import ModelError, RequestRejectedError
+from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError
 from rlm.core.messages import Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.models.bad_replies import empty, malformed, refused, truncated
-from rlm.models.faults import Source, make_fault, read_error_object, read_fault
+from rlm.models.dialect import MAX_CHANGES, Dialect, adapt_body, adapt_request, learn, recall, remember
+from rlm.models.faults import ErrorBody, Source, make_fault, read_error_body, read_error_object, read_fault
 from rlm.models.http import HttpEndpoint, HttpReply
 from rlm.models.images import check_images
-from rlm.models.json_schema import WireSchema, prepare_schema, read_json
+from rlm.models.json_schema import WireSchema, instruct, prepare_schema, read_json
 from rlm.models.streams import ReplyStream
 from rlm.ports import OnText
 
 Json: TypeAlias = dict[str, Any]
 Ending: TypeAlias = Literal["complete", "truncated", "refused", "unfinished"]
+
+# Faults of which a refused parameter can be the cause. Their subclasses have causes of their own.
+_ADAPTABLE = frozenset({RequestRejectedError, ModelNotFoundError, ProviderUnavailableError})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,6 @@ class HttpModel(ABC):
         self._stream_body = {"stream": True, **(stream_body or {})}
         self._endpoint = HttpEndpoint(url, model=self.name, headers=headers, timeout_s=timeout_s)
         self.source = Source(self.name, self._endpoint.address, api_key, key_variable)
-        self._server_streams = info.streams
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -104,33 +107,65 @@ class HttpModel(ABC):
     def open_stream(self, on_text: OnText) -> ReplyStream:
         """A reader for one streamed reply."""
 
+    def instructs(self, schema: WireSchema) -> bool:
+        """True if the model has no parameter for the schema, so that the prompt must carry it."""
+        return False
+
     async def ask(self, request: Request) -> Reply:
         """See ``rlm.ports.Model.ask``."""
-        schema = prepare_schema(request.schema) if request.schema is not None else None
-        reply = await self._endpoint.post(self._dump(request, schema))
-        return self._accept(self._parse(reply), request, schema)
+        return await self._call(request, None)
 
     async def stream(self, request: Request, on_text: OnText) -> Reply:
         """See ``rlm.ports.StreamingModel.stream``. A server that refuses to stream is not asked to again."""
-        if request.schema is not None or not self._server_streams:
-            return await self.ask(request)
-        stream = self.open_stream(on_text)
-        reply = await self._endpoint.post_for_stream(self._dump(request, None, self._stream_body), stream.feed)
-        if stream.began:
-            stream.finish()
-            return self._accept(self.read_stream(stream, request), request, None)
-        try:
-            data = self._parse(reply)
-        except RequestRejectedError:
-            if b"stream" not in reply.body:
-                raise
-            self.stop_streaming()
-            return await self.ask(request)  # a refused request does not count as an attempt
-        return self._accept(data, request, None)
+        return await self._call(request, on_text if request.schema is None else None)
+
+    async def _call(self, request: Request, on_text: OnText | None) -> Reply:
+        """One attempt. A request that is refused for a parameter is adapted and sent again: a refusal costs nothing."""
+        schema = prepare_schema(request.schema) if request.schema is not None else None
+        dialect = recall(self.source.address, self.model_id)
+        changes = 0
+        while True:
+            stream = self.open_stream(on_text) if on_text is not None and dialect.streams else None
+            body = self._write(request, schema, dialect, streams=stream is not None)
+            if stream is None:
+                reply = await self._endpoint.post(orjson.dumps(body))
+            else:
+                reply = await self._endpoint.post_for_stream(orjson.dumps(body), stream.feed)
+            try:
+                data = self._parse(reply) if stream is None or not stream.began else self._end_stream(stream, request)
+            except ModelError as fault:
+                refusal = read_error_body(reply.body) if stream is None or not stream.began else stream.refusal
+                change = self._adapt(dialect, fault, refusal, body)
+                if change is None or changes == MAX_CHANGES:
+                    raise
+                dialect, changes = change, changes + 1
+            else:
+                if dialect is not recall(self.source.address, self.model_id):
+                    remember(self.source.address, self.model_id, dialect)
+                return self._accept(data, request, schema)
+
+    def _adapt(self, dialect: Dialect, fault: ModelError, refusal: ErrorBody | None, body: Json) -> Dialect | None:
+        """The dialect that avoids a refusal; None if it was not about a parameter."""
+        if refusal is None or type(fault) not in _ADAPTABLE:
+            return None
+        change = learn(dialect, fault.status or 400, refusal, body)
+        return None if change == dialect else change
+
+    def _write(self, request: Request, schema: WireSchema | None, dialect: Dialect, *, streams: bool) -> Json:
+        check_images(self.name, self.info.images, request.messages)
+        request = adapt_request(request, dialect)
+        if schema is not None and (dialect.schema_in_prompt or self.instructs(schema)):
+            request = replace(request, messages=instruct(request.messages, schema))
+        body = self.body(request, schema) | self._extra_body
+        return adapt_body(body | self._stream_body if streams else body, dialect)
+
+    def _end_stream(self, stream: ReplyStream, request: Request) -> Json:
+        stream.finish()
+        return self.read_stream(stream, request)
 
     def stop_streaming(self) -> None:
         """Makes ``stream`` ask for whole replies from now on."""
-        self._server_streams = False
+        remember(self.source.address, self.model_id, Dialect().leave_out("stream"))
 
     def read_stream(self, stream: ReplyStream, request: Request) -> Json:
         """The JSON of a streamed reply, as if it had arrived whole."""
@@ -149,11 +184,6 @@ class HttpModel(ABC):
         if part.get("error"):
             error = read_error_object(part)
             raise make_fault(self.source, error.status or 502, error)
-
-    def _dump(self, request: Request, schema: WireSchema | None, more: Mapping[str, Any] | None = None) -> bytes:
-        check_images(self.name, self.info.images, request.messages)
-        body = self.body(request, schema) | self._extra_body
-        return orjson.dumps(body if more is None else body | dict(more))
 
     def _parse(self, reply: HttpReply) -> Json:
         if not 200 <= reply.status < 300:

@@ -15,7 +15,7 @@ from rlm.core.model_info import ModelInfo
 from rlm.models.faults import Source
 from rlm.models.http_model import HttpModel, Json, RawReply
 from rlm.models.images import accepts_images, encode_base64
-from rlm.models.json_schema import SchemaMode, WireSchema, instruct
+from rlm.models.json_schema import SchemaMode, WireSchema
 from rlm.models.streams import ReplyStream
 from rlm.models.windows import find_window
 from rlm.ports import OnText
@@ -90,15 +90,14 @@ class OpenAIChat(HttpModel):
         self._is_openai = base_url.rstrip("/") == OPENAI_URL
         self._reasons = provider == "openai" and _REASONING.match(model_id) is not None
 
+    def instructs(self, schema: WireSchema) -> bool:
+        return self._schema_mode != "json_schema"
+
     def body(self, request: Request, schema: WireSchema | None) -> Json:
-        messages = request.messages
         body: Json = {"model": self.model_id}
-        if schema is not None:
-            if self._schema_mode != "json_schema":
-                messages = instruct(messages, schema)
-            if self._schema_mode != "instruct":
-                body["response_format"] = self._response_format(schema)
-        body["messages"] = [{"role": message.role, "content": _write_content(message)} for message in messages]
+        if schema is not None and self._schema_mode != "instruct":
+            body["response_format"] = self._response_format(schema)
+        body["messages"] = [{"role": message.role, "content": _write_content(message)} for message in request.messages]
         if request.max_output_tokens is not None:
             limit = "max_completion_tokens" if self._is_openai or self._reasons else "max_tokens"
             body[limit] = request.max_output_tokens

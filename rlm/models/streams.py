@@ -13,7 +13,7 @@ import orjson
 
 from rlm.core.errors import ModelError, ProviderUnreachableError
 from rlm.models.bad_replies import malformed
-from rlm.models.faults import Source, make_fault, quote_provider, read_error_object
+from rlm.models.faults import ErrorBody, Source, make_fault, quote_provider, read_error_object
 from rlm.models.sse import EventReader, EventTooLarge, ServerEvent
 from rlm.ports import OnText
 
@@ -28,6 +28,7 @@ class ReplyStream(ABC):
         cut: ``on_text`` needs no more of the text.
         usage_is_exact: the usage so far is exact, so a disconnect loses nothing.
         began: some bytes have arrived.
+        refusal: the error object of a stream that ended with it before any text.
     """
 
     def __init__(self, source: Source, on_text: OnText) -> None:
@@ -40,6 +41,7 @@ class ReplyStream(ABC):
         self.cut = False
         self.usage_is_exact = False
         self.began = False
+        self.refusal: ErrorBody | None = None
 
     def feed(self, data: bytes) -> bool:
         """Reads the next bytes; returns True if the connection can be closed."""
@@ -104,6 +106,7 @@ class ReplyStream(ABC):
         """The error of an error event. Once text has arrived it is a broken stream, whatever the event says: it is billed."""
         error = read_error_object(data)
         if not self.text:
+            self.refusal = error
             return make_fault(self._source, error.status or 502, error)
         quote = quote_provider(error.message, self._source.api_key)
         return ProviderUnreachableError(
