@@ -24,6 +24,7 @@ from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, Val
 from rlm.sandbox.transport import WorkerTransport
 
 INTERRUPTS = 3
+DECODING_POLL_S = 0.01
 INTERRUPT_S = 0.5  # a cell that can be interrupted at all ends within milliseconds
 MAX_WAIT_FACTOR = 100  # bound on waits, as a multiple of ``cell_seconds``; see Stopwatch
 
@@ -191,8 +192,8 @@ class CellRunner:
         """Checks the time limit, and schedules the next check for the earliest time at which it can be reached."""
         remaining = self.watch.remaining(self._limits.cell_seconds)
         loop = asyncio.get_running_loop()
-        if remaining > 0:
-            self._timer = loop.call_later(remaining + 0.001, self._check_time)
+        if remaining > 0 or self._transport.decoding_last:  # the worker can have ended the cell already
+            self._timer = loop.call_later(max(DECODING_POLL_S, remaining + 0.001), self._check_time)
             return
         self.timed_out = True
         self._interrupt()
@@ -210,6 +211,9 @@ class CellRunner:
         self._stop(INTERRUPTS)
 
     def _stop(self, interrupts: int) -> None:
+        if self._transport.decoding_last:
+            self._timer = asyncio.get_running_loop().call_later(DECODING_POLL_S, self._stop, interrupts)
+            return
         if not interrupts:
             self._process.kill()
             return

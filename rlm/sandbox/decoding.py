@@ -1,11 +1,11 @@
 """Strict decoding of a worker's messages: every number, length and type is checked against its limit.
 
-The worker runs hostile code, so anything malformed raises ProtocolViolationError. All functions are pure.
+The worker runs hostile code, so anything malformed raises ProtocolViolationError. Decoding a large message takes many steps,
+each of at most a few milliseconds: such functions are generators (``Steps``). All functions are pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rlm.core.cells import Variable
@@ -13,6 +13,7 @@ from rlm.core.errors import ProtocolViolationError
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall
 from rlm.sandbox.messages import Done
 from rlm.sandbox.worker.wire.frames import Message, decode_text
+from rlm.sandbox.worker.wire.pieces import INLINE_BYTES, TEXT_PIECE_BYTES, Steps, read_text, read_value
 from rlm.sandbox.worker.wire.values import load
 
 MAX_TEXT_CHARS = 200_000  # of an echo or a traceback; the worker cuts at half of this
@@ -22,11 +23,11 @@ MAX_NAME_CHARS = 10_000
 MAX_LIST_ITEMS = 1024
 
 
-def decode_subcalls(message: Message, first: int) -> tuple[Subcall, ...]:
+def decode_subcalls(message: Message, first: int) -> Steps[tuple[Subcall, ...]]:
     """Decodes the sub-calls of one message, numbered from ``first``. The message's ``kind`` tag applies to all of them."""
     match message.header.get("kind"):
         case "model":
-            return _decode_model_queries(message, first)
+            return (yield from _decode_model_queries(message, first))
         case "budget":
             return (_decode_budget_query(message, first),)
         case _:
@@ -39,8 +40,8 @@ def _decode_budget_query(message: Message, number: int) -> BudgetQuery:
     return BudgetQuery(number)
 
 
-def _decode_model_queries(message: Message, first: int) -> tuple[ModelQuery, ...]:
-    header, body = message
+def _decode_model_queries(message: Message, first: int) -> Steps[tuple[ModelQuery, ...]]:
+    header, body = message.header, memoryview(message.body)
     lengths = [check_int(length, len(body)) for length in check_list(header.get("prompts"), MAX_LIST_ITEMS)]
     if not lengths:
         raise ProtocolViolationError("a worker sent a sub-call without prompts")
@@ -51,32 +52,40 @@ def _decode_model_queries(message: Message, first: int) -> tuple[ModelQuery, ...
     sizes = [options_length, *(length for _, length in contexts), *lengths]
     if sum(sizes) != len(body):
         raise ProtocolViolationError("a worker sent lengths that do not add up")
-    pieces = _split(body, sizes)
-    options = _read_options(next(pieces))
-    values = [load(kind, next(pieces)) for kind, _ in contexts]
-    batch = header.get("batch")
-    return tuple(
-        ModelQuery(
-            number=first + index,
-            prompt=decode_text(piece),
-            context=values[index if len(values) > 1 else 0] if values else None,
-            has_context=bool(values),
-            batch=None if batch is None else check_int(batch, 2**53),
-            prefetched=header.get("ahead") is True,
-            **options,
+    at = options_length
+    options = _read_options(body[:at])
+    values = []
+    for kind, length in contexts:
+        values.append((yield from read_value(kind, body[at : at + length])))
+        at += length
+    batch = None if header.get("batch") is None else check_int(header["batch"], 2**53)
+    queries = []
+    for index, length in enumerate(lengths):
+        piece = body[at : at + length]
+        at += length
+        queries.append(
+            ModelQuery(
+                number=first + index,
+                prompt=decode_text(bytes(piece)) if length <= TEXT_PIECE_BYTES else (yield from read_text(piece)),
+                context=values[index if len(values) > 1 else 0] if values else None,
+                has_context=bool(values),
+                batch=batch,
+                prefetched=header.get("ahead") is True,
+                **options,
+            )
         )
-        for index, piece in enumerate(pieces)
-    )
+        yield
+    return tuple(queries)
 
 
-def decode_done(message: Message, output_chars: int, prefetched: int) -> Done:
+def decode_done(message: Message, output_chars: int, prefetched: int) -> Steps[Done]:
     """Decodes the end of a cell that sent ``prefetched`` calls ahead of time."""
-    header, body = message
+    header, body = message.header, memoryview(message.body)
     end = header.get("end")
     if end not in ("ok", "error", "exit", "interrupted"):
         raise ProtocolViolationError("a worker ended a cell with an unknown status")
     info_length = check_int(header.get("info"), len(body))
-    info = load("j", body[:info_length])
+    info = yield from read_value(header.get("as", "j"), body[:info_length])
     if not isinstance(info, dict):
         raise ProtocolViolationError("malformed report from worker")
     kind = header.get("answer")
@@ -93,23 +102,18 @@ def decode_done(message: Message, output_chars: int, prefetched: int) -> Done:
         variables=tuple(_variable(item) for item in check_list(info.get("variables"), MAX_VARIABLES)),
         omitted=(omitted[0], omitted[1]),
         tails=(tails[0], tails[1]),
-        answer=None if kind is None else (load(kind, body[info_length:]),),
+        answer=None if kind is None else ((yield from read_value(kind, body[info_length:])),),
         prefetched=prefetched,
         prefetches_used=check_int(info.get("used", 0), prefetched),
     )
 
 
-def _split(body: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
-    start = 0
-    for size in sizes:
-        yield body[start : start + size]
-        start += size
-
-
-def _read_options(data: bytes) -> dict[str, Any]:
+def _read_options(data: memoryview) -> dict[str, Any]:
     if not data:
         return {}
-    options = load("j", data)
+    if len(data) > INLINE_BYTES:
+        raise ProtocolViolationError("a worker sent options that are too large")
+    options = load("j", bytes(data), hostile=True)
     if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive"}:
         raise ProtocolViolationError("a worker sent a sub-call with unknown options")
     model, schema, recursive = options.get("model"), options.get("schema"), options.get("recursive")

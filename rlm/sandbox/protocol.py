@@ -7,13 +7,16 @@
 
 The worker runs hostile code, so each of its messages is checked: the type against the state here, the contents against
 their limits in ``decoding``. Any other message raises ProtocolViolationError, and the session must not be used again.
+
+A message is accepted in steps, so that a large one does not hold up the event loop. While one is being accepted, answers can
+be sent, and no other message is accepted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from rlm.core.cells import Cell, PlainValue
 from rlm.core.errors import ProtocolViolationError
@@ -21,13 +24,23 @@ from rlm.core.repl_spec import ReplLimits
 from rlm.core.subcalls import SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.decoding import check_int, check_list, decode_done, decode_subcalls
 from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, SharedMemoryContext, Value, Withdrew
-from rlm.sandbox.worker.wire.frames import Decoder, Message, WireError, decode_text, encode_text, pack_message
-from rlm.sandbox.worker.wire.values import dump, load
+from rlm.sandbox.worker.wire.frames import (
+    PART_BYTES,
+    Decoder,
+    Message,
+    WireError,
+    decode_text,
+    encode_text,
+    pack_message,
+)
+from rlm.sandbox.worker.wire.pieces import Steps, read_value
+from rlm.sandbox.worker.wire.values import dump
 
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024  # of an answer, or of 64 prompts; a worker never needs more
+MAX_MESSAGE_BYTES = 80 * 1024 * 1024  # an answer and a report, or 64 prompts; a worker never sends more
 REPLY_ITEMS = 500  # answers in one frame, whose list must fit the frame's header
 REPLY_BYTES = 8 * 1024 * 1024
 
+T = TypeVar("T")
 State: TypeAlias = Literal["new", "opening", "idle", "running", "asking"]
 LEGAL: dict[State, frozenset[str]] = {
     "new": frozenset(),
@@ -43,7 +56,7 @@ class Session:
 
     def __init__(self, limits: ReplLimits) -> None:
         self._limits = limits
-        self._decoder = Decoder(MAX_MESSAGE_BYTES)
+        self._decoder = Decoder(MAX_MESSAGE_BYTES, PART_BYTES)
         self._next_id = 1
         self._base = 0  # ids count through a worker's life, Subcall.number within a cell
         self._open: set[int] = set()
@@ -103,23 +116,43 @@ class Session:
         if items:
             yield from pack_message({"t": "reply", "items": items}, b"".join(bodies))
 
-    def receive(self, data: bytes) -> list[SessionEvent]:
-        """Decodes the worker's messages.
+    @property
+    def buffered_bytes(self) -> int:
+        """Size of an incomplete message of the worker."""
+        return self._decoder.buffered_bytes
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes.
 
         Raises:
-            ProtocolViolationError: the bytes are not a legal message in this state.
+            ProtocolViolationError: the bytes are not messages.
         """
         try:
-            return [self._accept(message) for message in self._decoder.feed(data)]
+            return self._decoder.feed(data)
         except WireError as error:
             raise ProtocolViolationError(f"malformed bytes from worker: {error}") from error
+
+    def accept(self, message: Message) -> Steps[SessionEvent]:
+        """Decodes a message of the worker.
+
+        Raises:
+            ProtocolViolationError: it is not a legal message in this state.
+        """
+        try:
+            return (yield from self._accept(message))
+        except WireError as error:
+            raise ProtocolViolationError(f"malformed bytes from worker: {error}") from error
+
+    def receive(self, data: bytes) -> list[SessionEvent]:
+        """Decodes the worker's messages at once. Raises ProtocolViolationError."""
+        return [finish(self.accept(message)) for message in self.feed(data)]
 
     def _move(self, before: State, after: State) -> None:
         if self.state != before:
             raise RuntimeError(f"a REPL in the state {self.state!r} cannot do this; it handles one request at a time")
         self.state = after
 
-    def _accept(self, message: Message) -> SessionEvent:
+    def _accept(self, message: Message) -> Steps[SessionEvent]:
         if message.type not in LEGAL[self.state]:
             raise ProtocolViolationError(f"a worker sent {message.type[:40]!r} while {self.state}")
         match message.type:
@@ -129,15 +162,16 @@ class Session:
             case "out":
                 return self._on_out(message)
             case "call":
-                return self._on_call(message)
+                return (yield from self._on_call(message))
             case "cancel":
                 return self._on_cancel(message)
             case "done":
-                return self._on_done(message)
+                return (yield from self._on_done(message))
             case _:
-                self.state = "idle"
                 kind = message.header.get("kind")
-                return Value(None if kind is None else (load(kind, message.body),))
+                value = None if kind is None else ((yield from read_value(kind, memoryview(message.body))),)
+                self.state = "idle"
+                return Value(value)
 
     def _on_out(self, message: Message) -> Printed:
         self._printed += len(message.body)
@@ -146,9 +180,9 @@ class Session:
         stream = "stderr" if check_int(message.header.get("stream"), 1) else "stdout"
         return Printed(stream, decode_text(message.body))  # type: ignore[arg-type]
 
-    def _on_call(self, message: Message) -> Called:
+    def _on_call(self, message: Message) -> Steps[Called]:
         first = self._next_id - self._base
-        subcalls = decode_subcalls(message, first)
+        subcalls = yield from decode_subcalls(message, first)
         self._open_calls(message.header.get("first"), len(subcalls))
         if message.header.get("ahead") is True:
             self._prefetched += len(subcalls)
@@ -169,11 +203,21 @@ class Session:
         self._open.difference_update(ids)
         return Withdrew(open_numbers)
 
-    def _on_done(self, message: Message) -> Done:
-        done = decode_done(message, self._limits.output_chars, self._prefetched)
+    def _on_done(self, message: Message) -> Steps[Done]:
+        done = yield from decode_done(message, self._limits.output_chars, self._prefetched)
         self._open.clear()
         self.state = "idle"
         return done
+
+
+def finish(steps: Steps[T]) -> T:
+    """Takes all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _dump_outcome(outcome: SubcallOutcome) -> tuple[str, bytes]:

@@ -23,8 +23,8 @@ from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.ports import Flush, ServeSubcall
 from rlm.sandbox.cell_runner import CellRunner
 from rlm.sandbox.connection import KILLED, WorkerConnection, WorkerKilled
+from rlm.sandbox.host_resources import HostResources
 from rlm.sandbox.launchers.launcher import Launcher
-from rlm.sandbox.memory.eviction import MemoryWatch
 from rlm.sandbox.memory.meter import own_memory_mb
 from rlm.sandbox.messages import Ready, SharedMemoryContext, Value
 from rlm.sandbox.protocol import Session
@@ -49,14 +49,14 @@ class WorkerRepl:
         launcher: Launcher,
         spec: ReplSpec,
         on_close: Callable[[WorkerRepl], None],
-        watch: MemoryWatch,
+        host: HostResources,
         shared: SharedContext | None = None,
     ) -> None:
+        self._host = host
         self._launcher = launcher
         self._shared = shared
         self._spec = spec
         self._on_close = on_close
-        self._watch = watch
         self._evicted_mb = 0
         self._worker: WorkerConnection | None = None
         self._runner: CellRunner | None = None
@@ -69,7 +69,7 @@ class WorkerRepl:
             try:
                 return await self._start_once()
             except WorkerKilled:
-                if self._closed or self.being_evicted or self._watch.kernel_killed_first():
+                if self._closed or self.being_evicted or self._host.watch.kernel_killed_first():
                     raise  # killed by this host, or for memory that another process would use again
         return await self._start_once()
 
@@ -84,7 +84,9 @@ class WorkerRepl:
             assert process.shared_fd is not None
             context = SharedMemoryContext(shared.header, process.shared_fd)
         session = Session(limits)
-        worker = self._worker = WorkerConnection(process, await WorkerTransport.connect(process.sock, session))
+        worker = self._worker = WorkerConnection(
+            process, await WorkerTransport.connect(process.sock, session, self._host.queue)
+        )
         try:
             await worker.transport.send_large(session.open(context, self._spec.can_call, self._spec.seed))
         except NotPlain as error:
@@ -117,7 +119,7 @@ class WorkerRepl:
         try:
             runner = self._runner = CellRunner(worker.transport, worker.process, self._spec.limits, serve, flush)
             try:
-                with self._watch.during_cell():
+                with self._host.watch.during_cell():
                     done = await runner.run(cell)
             except WorkerGone:
                 how = await worker.end()
@@ -214,7 +216,7 @@ class WorkerRepl:
         evicted_mb, self._evicted_mb = self._evicted_mb, 0
         if evicted_mb:
             return f"the machine ran out of memory, and this REPL used the most ({evicted_mb} MiB)"
-        if KILLED in how and self._watch.kernel_killed_first():
+        if KILLED in how and self._host.watch.kernel_killed_first():
             return "the machine ran out of memory"
         return ""
 

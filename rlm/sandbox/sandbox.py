@@ -8,7 +8,9 @@ from collections.abc import Callable
 from rlm.core.errors import SandboxDiedError, SandboxUnavailableError
 from rlm.core.repl_spec import ReplSpec
 from rlm.sandbox.context_pool import ContextPool
+from rlm.sandbox.host_resources import HostResources
 from rlm.sandbox.launchers.launcher import Launcher
+from rlm.sandbox.loop_share import StepQueue
 from rlm.sandbox.memory.admission import Admission
 from rlm.sandbox.memory.eviction import MemoryWatch
 from rlm.sandbox.memory.meter import Memory, MemoryMeter
@@ -27,7 +29,7 @@ class WorkerSandbox:
         self._contexts = ContextPool()
         read_memory = read_memory or MemoryMeter().read
         self._admission = Admission(read_memory)
-        self._watch = MemoryWatch(self._repls, read_memory)
+        self._host = HostResources(MemoryWatch(self._repls, read_memory), StepQueue())
         self._closed = False
 
     @property
@@ -44,7 +46,7 @@ class WorkerSandbox:
             raise SandboxUnavailableError("this sandbox is closed; open a new one")
         await self._admission.wait_for_room()
         shared = await self._contexts.share(spec.context)
-        repl = WorkerRepl(self._launcher, spec, self._repls.discard, self._watch, shared)
+        repl = WorkerRepl(self._launcher, spec, self._repls.discard, self._host, shared)
         self._repls.add(repl)
         try:
             await repl.start()

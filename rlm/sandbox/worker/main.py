@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import json
 import os
 import random
 import resource
@@ -39,9 +38,11 @@ from .repl.reports import describe_traceback, show_value, size_of
 from .repl.scaffold import Scaffold, patch_builtins
 from .sigint_guard import SigintGuard
 from .wire.frames import Message, decode_text, encode_text, pack
-from .wire.values import TooLarge, dump, load
+from .wire.pieces import INLINE_BYTES, dump_value, split
+from .wire.values import TooLarge, dump, json_text, load
 
 MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is sent as its cut repr
+MAX_VARIABLES_CHARS = 8_000_000  # of all variables in that answer; further ones are cut
 SHOWN_CHARS = 2_000
 
 
@@ -182,23 +183,21 @@ class Worker:
     def _send_done(self, outcome: Outcome) -> None:
         (cut_out, tail_out), (cut_err, tail_err) = self._stdout.end(), self._stderr.end()
         self._namespace["_stdout"] = self._stdout.full_text()
-        info = encode_text(
-            json.dumps(
-                {
-                    "echo": outcome.echo,
-                    "error": outcome.error,
-                    "traceback": outcome.traceback,
-                    "notes": outcome.notes,
-                    "variables": [[name, type(v).__name__, size_of(v)] for name, v in self._scaffold.variables()],
-                    "omitted": [cut_out, cut_err],
-                    "tails": [tail_out, tail_err],
-                    "used": self._prefetcher.used,
-                },
-                ensure_ascii=False,
-            )
-        )
+        report = {
+            "echo": outcome.echo,
+            "error": outcome.error,
+            "traceback": outcome.traceback,
+            "notes": outcome.notes,
+            "variables": [[name, type(v).__name__, size_of(v)] for name, v in self._scaffold.variables()],
+            "omitted": [cut_out, cut_err],
+            "tails": [tail_out, tail_err],
+            "used": self._prefetcher.used,
+        }
+        info, report_kind = json_text(report), "j"
+        if len(info) > INLINE_BYTES:
+            info, report_kind = split(report), "p"
         kind, answer = outcome.answer or (None, b"")
-        header = {"t": "done", "end": outcome.end, "info": len(info), "answer": kind}
+        header = {"t": "done", "end": outcome.end, "info": len(info), "as": report_kind, "answer": kind}
         self._reader.send(header, info + answer)
 
     def _read(self, message: Message) -> None:
@@ -206,12 +205,20 @@ class Worker:
         if name not in self._namespace:
             self._reader.send({"t": "value", "kind": None})
             return
-        kind, payload = dump(self._namespace[name])
+        value = self._namespace[name]
+        try:
+            kind, payload = dump_value(value)
+        except TooLarge:
+            kind, payload = dump_value(show_value(value))
         self._reader.send({"t": "value", "kind": kind}, payload)
 
     def _send_variables(self) -> None:
-        variables = {name: _small_plain(value) for name, value in self._scaffold.variables()}
-        kind, payload = dump(variables)
+        left = MAX_VARIABLES_CHARS
+        variables: dict[str, object] = {}
+        for name, value in self._scaffold.variables():
+            variables[name], size = _small_plain(value, min(left, MAX_VALUE_CHARS))
+            left = max(0, left - size)
+        kind, payload = dump_value(variables)
         self._reader.send({"t": "value", "kind": kind}, payload)
 
     def _send_output(self, stream: int, text: str) -> None:
@@ -237,12 +244,13 @@ def _report_thread_error(args: threading.ExceptHookArgs) -> None:
     print(f"Exception in {name}:\n{describe_traceback(error)}", file=sys.stderr)
 
 
-def _small_plain(value: object) -> object:
+def _small_plain(value: object, max_chars: int) -> tuple[object, int]:
+    """A value, or its cut ``repr`` if it is too large, and its size."""
     try:
-        dump(value, max_chars=MAX_VALUE_CHARS)
+        _, payload = dump(value, max_chars=max_chars)
     except TooLarge:
-        return show_value(value, SHOWN_CHARS)
-    return value
+        return show_value(value, SHOWN_CHARS if max_chars == MAX_VALUE_CHARS else 100), SHOWN_CHARS
+    return value, len(payload)
 
 
 def _lift_memory_limit(limit_bytes: int) -> int:

@@ -6,11 +6,13 @@ import contextlib
 import datetime as dt
 import json
 import struct
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlm.sandbox.protocol import finish
 from rlm.sandbox.worker.wire.frames import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -20,7 +22,9 @@ from rlm.sandbox.worker.wire.frames import (
     pack,
     pack_message,
 )
-from rlm.sandbox.worker.wire.values import MAX_CONTAINERS, NotPlain, TooLarge, dump, load
+from rlm.sandbox.worker.wire.pieces import MAX_ITEMS as MAX_PIECES_ITEMS
+from rlm.sandbox.worker.wire.pieces import MAX_VALUE_BYTES, PIECE_BYTES, _piece, dump_value, read_value, split
+from rlm.sandbox.worker.wire.values import MAX_CONTAINERS, Encoder, NotPlain, TooLarge, dump, load
 
 STEADY = settings(deadline=None)  # a busy machine is not a failure
 TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -130,6 +134,119 @@ def test_cycles_and_deep_nesting_are_cut() -> None:
 def test_large_values_are_rejected_early(value: object) -> None:
     with pytest.raises(TooLarge):
         dump(value, max_chars=100)
+
+
+@STEADY
+@given(VALUES)
+def test_values_in_pieces_keep_value_and_types(value: object) -> None:
+    pieces = split(Encoder(True, None).encode(value, 0, False))
+    back = finish(read_value("p", memoryview(pieces)))
+    assert back == value
+    assert types_of(back) == types_of(value)
+
+
+LARGE: dict[str, object] = {
+    "text in a list": ["\u20ac" * 300_000, 1],
+    "a text with lone surrogates": ["\ud800x" * 60_000],
+    "nested lists": [[["x" * 100_000]] * 3] * 3,
+    "a dict with numbers as keys": {n: str(n) for n in range(20_000)},
+    "a dict with a tag": {"$": ["x" * 100_000], "v": 1},
+    "a set": set(range(30_000)),
+    "a frozenset in a tuple": (frozenset(range(30_000)), 2),
+    "bytes": {"b": bytes(range(256)) * 1000},
+    "long numbers": [1 << 400_000, Decimal("1" * 90_000)],
+    "numbers with equal hashes": {k * (2**61 - 1): "x" * 20_000 for k in range(5)},
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_values_survive_pieces(name: str) -> None:
+    kind, data = dump_value(LARGE[name])
+    assert kind == "p"
+    back = finish(read_value(kind, memoryview(data)))
+    assert back == LARGE[name]
+    assert types_of(back) == types_of(LARGE[name])
+
+
+def test_long_text_is_read_in_steps() -> None:
+    text = "a\u00e9\u20ac\U0001f600\ud800" * 50_000
+    steps = read_value("s", memoryview(text.encode("utf-8", "surrogatepass")))
+    assert next(steps) is None
+    assert finish(steps) == text
+
+
+TOO_LARGE: dict[str, object] = {
+    "text": "x" * (MAX_VALUE_BYTES + 1),
+    "text beyond ASCII": "\u20ac" * (MAX_VALUE_BYTES // 3 + 1),
+    "lists": [[] for _ in range(130_000)],
+    "items": [0] * MAX_PIECES_ITEMS,
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_values_beyond_the_reader_are_not_sent(name: str) -> None:
+    with pytest.raises(TooLarge, match="at most"):
+        dump_value(TOO_LARGE[name])
+
+
+def test_colliding_keys_are_sent_as_text() -> None:
+    kind, data = dump_value({k * (2**61 - 1) for k in range(20)})
+    assert kind == "j"
+    assert isinstance(load(kind, data, hostile=True), str)
+
+
+def _open(kind: bytes, *parts: bytes) -> bytes:
+    return b"".join((_piece(b"(", kind), *parts, _piece(b")")))
+
+
+COLLIDING = json.dumps([k * (2**61 - 1) for k in range(20)]).encode()
+HOSTILE_PIECES = {
+    "nothing": b"",
+    "half a piece": _piece(b"+", b"[1]")[:3],
+    "a length beyond the data": struct.pack(">cI", b"+", 10) + b"[1]",
+    "a large piece": _piece(b"+", b"[" + b" " * PIECE_BYTES + b"]"),
+    "two values": _piece(b"+", b"[1,2]"),
+    "no list": _piece(b"+", b"1"),
+    "an unknown operation": _piece(b"x"),
+    "an unknown type": _open(b"eval"),
+    "not closed": _piece(b"(", b"list"),
+    "closed twice": _open(b"list") + _piece(b")"),
+    "text in a list": _open(b"list", _piece(b"s", b"x")),
+    "text alone": _piece(b"s", b"x"),
+    "a number in a text": _open(b"text", _piece(b"+", b"[1]")),
+    "a dict of single items": _open(b"dict", _piece(b"+", b"[1]")),
+    "lists as keys": _open(b"dict", _piece(b"+", b"[[[],1]]")),
+    "a set of lists": _open(b"set", _piece(b"+", b"[[]]")),
+    "colliding keys": _open(b"set", _piece(b"+", COLLIDING)),
+    "colliding keys in one piece": _piece(b"+", b'[{"$":"frozenset","v":' + COLLIDING + b"}]"),
+    "an integer without digits": _open(b"int", _piece(b"s", b"zz")),
+    "an integer of two million digits": _open(b"int", _piece(b"s", b"f" * 32_000) * 64),
+    "a Decimal without digits": _open(b"decimal", _piece(b"s", b"one")),
+    "bytes that are not base64": _open(b"bytes", _piece(b"s", b"***")),
+    "nested too deep": _piece(b"(", b"list") * 300 + _piece(b")") * 300,
+    "nested too deep within a piece": _piece(b"(", b"list") * 150
+    + _piece(b"+", b"[" * 90 + b"]" * 90)
+    + _piece(b")") * 150,
+    "too many lists": _open(b"list", _piece(b"+", b"[" + b"[]," * 9000 + b"[]]") * 30),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_PIECES)
+def test_hostile_pieces_are_rejected(name: str) -> None:
+    with pytest.raises(WireError):
+        finish(read_value("p", memoryview(HOSTILE_PIECES[name])))
+
+
+def test_large_values_need_pieces() -> None:
+    with pytest.raises(WireError, match="in pieces"):
+        finish(read_value("j", memoryview(b"[" + b"1," * 40_000 + b"1]")))
+
+
+@STEADY
+@given(st.binary(max_size=200), st.sampled_from([b"+", b"s", b"(", b")"]))
+def test_random_pieces_are_read_or_rejected(data: bytes, operation: bytes) -> None:
+    with contextlib.suppress(WireError):
+        finish(read_value("p", memoryview(_piece(operation, data) + data)))
 
 
 HOSTILE = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from ..wire.values import dump
+from ..wire.pieces import check_size, dump_value
 from .open_calls import FRAME_BYTES, Group, Job, Payload, encode_prompt
 
 
@@ -33,6 +33,11 @@ def check_prompts(prompts: object) -> Iterable[object]:
     return prompts
 
 
+def check_call(prompt: bytes, contexts: Sequence[Payload]) -> None:
+    """Raises TooLarge for a prompt that is too large together with its context."""
+    check_size(len(prompt) + sum(len(payload) for _, payload in contexts))
+
+
 class Feed:
     """Prompts of one caller, taken a few at a time. A generator never runs further than there is room."""
 
@@ -41,17 +46,18 @@ class Feed:
         if one_each or isinstance(prompts, (list, tuple)):
             prompts = list(prompts)
             for index, prompt in enumerate(prompts):  # before anything is sent and paid for
-                check_prompt(prompt, f"prompts[{index}]")
+                check_size(len(check_prompt(prompt, f"prompts[{index}]")))
             one_each = one_each and len(prompts) == len(context)  # type: ignore[arg-type]
         self._left = len(prompts) if isinstance(prompts, list) else None
         self._prompts = iter(prompts)
-        self._each = context if one_each else None
-        self._same: Sequence[Payload] = () if context is None or one_each else (dump(context),)
+        self._each: list[object] | None = context if one_each else None  # type: ignore[assignment]
+        self._same: Sequence[Payload] = () if context is None or one_each else (dump_value(context),)
         self.taken = 0
 
     def take(self, group: Group, limit: int, options: bytes) -> Job | None:
         """Takes the next prompts as a job; None if there are no more. Runs the caller's generator."""
         batch: list[bytes] = []
+        contexts: list[Payload] = []
         size, first = 0, self.taken
         while len(batch) < limit and size < FRAME_BYTES:
             if self._left == self.taken:
@@ -64,15 +70,16 @@ class Feed:
                 break
             batch.append(encode_prompt(check_prompt(prompt, f"prompts[{self.taken}]")))
             size += len(batch[-1])
+            if self._each is not None:
+                contexts.append(dump_value(self._each[self.taken]))
+                size += len(contexts[-1][1])
+            check_call(batch[-1], contexts[-1:] or self._same)
             self.taken += 1
         if self._left == self.taken:
             group.fed = True
         if not batch:
             return None
-        contexts = self._same
-        if isinstance(self._each, list):
-            contexts = [dump(item) for item in self._each[first : self.taken]]
-        return Job(group, first, batch, options, contexts)
+        return Job(group, first, batch, options, contexts or self._same)
 
 
 class Single:
@@ -80,7 +87,8 @@ class Single:
 
     def __init__(self, prompt: object, context: object) -> None:
         self._prompt = encode_prompt(check_prompt(prompt, "prompt"))
-        self._contexts = () if context is None else (dump(context),)
+        self._contexts: Sequence[Payload] = () if context is None else (dump_value(context),)
+        check_call(self._prompt, self._contexts)
 
     def take(self, group: Group, _limit: int, options: bytes) -> Job:
         group.fed = True

@@ -20,6 +20,7 @@ from ..boot.determinism import cell_clock
 from ..failures import LLMQueryError, failure_of
 from ..sigint_guard import SigintGuard
 from ..wire.frames import Message, WireError, encode_text
+from ..wire.pieces import INLINE_BYTES, check_size
 from ..wire.values import dump, load
 from .waiters import Waiter, has_threads
 
@@ -108,7 +109,12 @@ class Job:
 
 
 def encode_prompt(prompt: str) -> bytes:
-    return encode_text(str.__str__(prompt))
+    """Encodes a prompt. Raises TooLarge."""
+    text = str.__str__(prompt)
+    check_size(len(text))
+    data = encode_text(text)
+    check_size(len(data))
+    return data
 
 
 def encode_options(model: str | None, schema: object, recursive: bool | None) -> bytes:
@@ -117,7 +123,10 @@ def encode_options(model: str | None, schema: object, recursive: bool | None) ->
         return b""
     chosen = {"model": model, "schema": schema, "recursive": recursive}
     given = {name: value for name, value in chosen.items() if value is not None}
-    return dump(json.loads(json.dumps(given)))[1]
+    options = dump(json.loads(json.dumps(given)))[1]
+    if len(options) > INLINE_BYTES:
+        raise ValueError(f"model and schema must be at most {INLINE_BYTES:,} bytes as JSON; got {len(options):,}")
+    return options
 
 
 class Calls:
@@ -131,7 +140,7 @@ class Calls:
         self._queue: deque[Job] = deque()
         self._awaiting_room: list[Group] = []
         self._abandoned: deque[Group] = deque()
-        self._arrived: deque[tuple[int, object, bytes, float]] = deque()
+        self._arrived: deque[tuple[int, object, bytes | bytearray, float]] = deque()
         self._resuming: Waiter | None = None  # the caller woken last, which resumes before any other
         self._batches = 0
         self.window = 1
@@ -314,7 +323,7 @@ class Calls:
             waiter.wake()
 
 
-def _decode_outcome(kind: object, payload: bytes) -> Outcome:
+def _decode_outcome(kind: object, payload: bytes | bytearray) -> Outcome:
     if kind == "f":
         name, message = load("j", payload)
         return failure_of(name, message)

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from ..failures import AnswerGiven, CellInterrupted
 from ..lookahead.text_operations import name_text_operations
 from ..sigint_guard import SigintGuard
-from ..wire.values import dump
+from ..wire.pieces import dump_value
 from .event_loop import LoopOwner
 from .reports import describe_error, describe_traceback, remember_source, show_value
 from .scaffold import Scaffold
@@ -79,7 +79,7 @@ class Executor:
         try:
             given = self._scaffold.take_answer()
             if given is not None:
-                outcome.answer = dump(given[0])
+                outcome.answer = dump_value(given[0])
         except BaseException as error:
             self._note_error(outcome, error)
 

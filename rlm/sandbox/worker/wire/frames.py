@@ -31,7 +31,7 @@ class Message(NamedTuple):
     """A header with a type, and a body. ``header["t"]`` is always a str."""
 
     header: dict[str, object]
-    body: bytes
+    body: bytes | bytearray
 
     @property
     def type(self) -> str:
@@ -43,7 +43,7 @@ def encode_text(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def decode_text(data: bytes) -> str:
+def decode_text(data: bytes | bytearray) -> str:
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
@@ -83,8 +83,9 @@ def _read_header(data: bytes) -> dict[str, object]:
 class Decoder:
     """Decodes a stream of bytes to whole messages. After a WireError it must not be used again."""
 
-    def __init__(self, max_message_bytes: int | None = None) -> None:
+    def __init__(self, max_message_bytes: int | None = None, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._max_message_bytes = max_message_bytes
+        self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
         self._parts = bytearray()
 
@@ -118,15 +119,20 @@ class Decoder:
             self._buffer += memoryview(data)[start:]
         return messages
 
-    def _whole_body(self, data: bytes | bytearray, body_at: int, end: int) -> bytes:
+    @property
+    def buffered_bytes(self) -> int:
+        """Size of an incomplete message."""
+        return len(self._buffer) + len(self._parts)
+
+    def _whole_body(self, data: bytes | bytearray, body_at: int, end: int) -> bytes | bytearray:
         if not self._parts:
             return bytes(memoryview(data)[body_at:end])
         self._parts += memoryview(data)[body_at:end]
-        body, self._parts = bytes(self._parts), bytearray()
+        body, self._parts = self._parts, bytearray()
         return body
 
     def _check(self, head_len: int, body_len: int) -> None:
-        if head_len > MAX_HEADER_BYTES or body_len > MAX_BODY_BYTES:
+        if head_len > MAX_HEADER_BYTES or body_len > self._max_body_bytes:
             raise WireError(f"frame too large: header {head_len}, body {body_len} bytes")
         if self._max_message_bytes is not None and len(self._parts) + body_len > self._max_message_bytes:
             raise WireError(f"message larger than {self._max_message_bytes} bytes")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +24,8 @@ TAG = "$"
 MAX_DEPTH = 100  # levels of nesting that keep their types; deeper data is encoded as text
 MAX_CONTAINERS = 4_000_000  # limits on decoded data: an empty list is two bytes on the wire and 56 in memory
 MAX_ITEMS = 16_000_000
+MAX_SAME_HASH = 8  # items of one set, or keys of one dict, that share a hash; each is compared with all others
+DECODE_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError)
 _JSON_INT = 2**63  # larger ones are written in hexadecimal: decimal digits are quadratic, and limited to 4,300
 
 
@@ -64,12 +67,15 @@ def dump(value: object, *, strict: bool = False, max_chars: int | None = None) -
         if max_chars is not None and len(value) > max_chars:
             raise TooLarge(f"{len(value)} bytes")
         return "b", bytes(value)
-    tree = _Encoder(strict, max_chars).encode(value, 0, False)
-    return "j", encode_text(json.dumps(tree, ensure_ascii=False, check_circular=False, separators=(",", ":")))
+    return "j", json_text(Encoder(strict, max_chars).encode(value, 0, False))
 
 
-def load(kind: object, data: bytes, *, trusted: bool = False) -> Any:
-    """Decodes a value. ``trusted`` lifts the limits on the number of its parts.
+def json_text(tree: object) -> bytes:
+    return encode_text(json.dumps(tree, ensure_ascii=False, check_circular=False, separators=(",", ":")))
+
+
+def load(kind: object, data: bytes | bytearray, *, trusted: bool = False, hostile: bool = False) -> Any:
+    """Decodes a value. ``trusted`` lifts the limits on the number of its parts; ``hostile`` also limits equal hashes.
 
     Raises:
         WireError: the bytes are not an encoded value.
@@ -77,23 +83,25 @@ def load(kind: object, data: bytes, *, trusted: bool = False) -> Any:
     if kind == "s":
         return decode_text(data)
     if kind == "b":
-        return data
+        return bytes(data)
     if kind != "j":
         raise WireError(f"unknown kind of value: {kind!r}"[:100])
     text = decode_text(data)
     if not trusted and (text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > MAX_ITEMS):
         raise WireError("value with too many parts")
     try:
-        value = json.loads(text, object_hook=_decode_object)
+        value = json.loads(text, object_hook=_decode_hostile if hostile else _decode_object)
     except RecursionError:
         raise WireError("value nested too deep") from None
-    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except DECODE_ERRORS as error:
         raise WireError(f"not a value: {error}"[:200]) from None
     _check_depth(value)
     return value
 
 
-class _Encoder:
+class Encoder:
+    """Encodes one value as a JSON tree."""
+
     def __init__(self, strict: bool, max_chars: int | None) -> None:
         self._strict = strict
         self._left = max_chars
@@ -131,7 +139,7 @@ class _Encoder:
             if isinstance(value, dict):
                 return self._encode_dict(value, depth)
             hashed = hashed or isinstance(value, (set, frozenset))
-            items = [self.encode(item, depth + 1, hashed) for item in list(value)]
+            items = [self.encode(item, depth + 1, hashed) for item in _items_of(value)]
         finally:
             self._path.discard(id(value))
         if isinstance(value, list):
@@ -180,6 +188,12 @@ class _Encoder:
                 raise TooLarge("larger than the limit")
 
 
+def _items_of(value: Any) -> list[Any]:
+    """The items that a list, tuple or set holds, whatever a subclass claims."""
+    kind: Any = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+    return list(kind.__iter__(value))
+
+
 _DECODERS: dict[str, Callable[[Any], object]] = {
     "int": lambda v: int(v, 16),
     "tuple": lambda v: tuple(_a_list(v)),
@@ -208,6 +222,22 @@ def _decode_object(tagged: dict[str, Any]) -> object:
     if len(tagged) != 2 or tag not in _DECODERS:
         raise ValueError("unknown type")
     return _DECODERS[tag](tagged["v"])
+
+
+def _decode_hostile(tagged: dict[str, Any]) -> object:
+    """As ``_decode_object``, for a value of a few thousand parts at most."""
+    if tagged.get(TAG) in ("set", "frozenset", "dict"):
+        items = _a_list(tagged["v"])
+        keys = [item[0] for item in items] if tagged[TAG] == "dict" else items
+        if share_hash(keys):
+            raise ValueError("too many items with the same hash")
+    return _decode_object(tagged)
+
+
+def share_hash(items: Iterable[object]) -> bool:
+    """True if too many of the items have the same hash. The count itself cannot be made slow by the choice of items."""
+    hashes = sorted(map(hash, items))
+    return any(map(operator.eq, hashes, hashes[MAX_SAME_HASH:]))
 
 
 def _check_depth(value: object) -> None:
