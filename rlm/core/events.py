@@ -180,7 +180,8 @@ class SubcallEnded(Event):
     """A cell received something other than a plain reply: a child's answer (``value``), or a ``failure``.
 
     ``call`` names the sub-call's place, as the id of its leaf call or child node does. A refused sub-call has no other event.
-    ``prefetched`` as for ``CallStarted``.
+    ``prefetched`` as for ``CallStarted``. ``times`` is the number of refused sub-calls that the event stands for: beyond a limit
+    for each cell, refusals are recorded together at its end.
     """
 
     call: CallId
@@ -189,6 +190,7 @@ class SubcallEnded(Event):
     failure: SubcallFailure | None = None
     elapsed_s: float = 0.0
     prefetched: bool = False
+    times: int = 1
 
 
 @frozen(kw_only=True)

@@ -48,7 +48,8 @@ class TreeBuilder:
             case CallSent() | CallReplied() | CallFailed() | CallBilled():
                 self._note_call(self.calls[event.call], event)
             case SubcallEnded(failure=SubcallFailure() as failure):
-                self._add_failure(event, f"{failure.kind}: {failure.message}")
+                times = f" ({event.times:,} times)" if event.times > 1 else ""
+                self._add_failure(event, f"{failure.kind}: {failure.message}{times}")
             case CellStarted():
                 self.nodes[event.node].open_cell = event.cell
             case CellExecuted():

@@ -33,9 +33,9 @@ MAX_WAIT_FACTOR = 100  # bound on waits, as a multiple of ``cell_seconds``; see 
 class Stopwatch:
     """Measures the time that a cell has used.
 
-    A cell waits while at least one of its sub-calls is open on the host; claims of the worker do not count. So a hostile cell
-    gains time only by paid calls, each with a deadline and a share of the run's budget. That gain is capped at MAX_WAIT_FACTOR
-    times the cell's own limit, so that every cell ends.
+    A cell waits while the host works on at least one of its sub-calls; claims of the worker do not count. Sub-calls that are
+    refused or answered at once do not count either. So a hostile cell gains time only by paid calls, each with a deadline and a
+    share of the run's budget. That gain is capped at MAX_WAIT_FACTOR times the cell's own limit, so that every cell ends.
     """
 
     started: float = field(default_factory=time.monotonic)
@@ -76,6 +76,7 @@ class CellRunner:
         self._serve = serve
         self._flush = flush
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._unstarted: set[int] = set()  # tasks before their first step, at which a sub-call is refused if at all
         self._answers: list[tuple[int, SubcallOutcome]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -124,12 +125,14 @@ class CellRunner:
             case Printed(stream, text):
                 self._printed[stream].append(text)
             case Called(subcalls):
-                self.watch.set_waiting(True)
                 if not self._ending:
                     for subcall in subcalls:
+                        self._unstarted.add(subcall.number)
                         self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
+                    asyncio.get_running_loop().call_soon(self._note_waiting)
             case Withdrew(numbers):
                 for number in numbers:
+                    self._unstarted.discard(number)
                     if (task := self._tasks.pop(number, None)) is not None:
                         task.cancel()
                 self._note_waiting()
@@ -147,6 +150,7 @@ class CellRunner:
     async def _serve_one(self, subcall: Subcall) -> None:
         """Serves one sub-call. An exception of ``serve`` is an error of the run, so it ends the cell."""
         number = subcall.number
+        self._unstarted.discard(number)
         try:
             outcome = await self._serve(subcall)
         except asyncio.CancelledError as error:
@@ -181,7 +185,7 @@ class CellRunner:
             self._note_waiting()
 
     def _note_waiting(self) -> None:
-        self.watch.set_waiting(self._transport.session.open_calls > 0)
+        self.watch.set_waiting(len(self._tasks) > len(self._unstarted) and not self._ended.done())
 
     def _cancel_calls(self) -> None:
         self._ending = True

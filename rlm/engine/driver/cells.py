@@ -184,6 +184,7 @@ class CellDriver:
         return partial(self._subcalls.serve, CellExecution(job, cell, answers, limit, repl.stop))
 
     def _executed(self, job: NodeJob, cell: Cell, result: CellResult) -> Executed:
+        self._subcalls.end_cell(job.id, cell)
         notice = self._remaining.notice()
         self._recorder.emit(CellExecuted, job.id, cell=cell, result=result, notice=notice)
         return Executed(result, notice)

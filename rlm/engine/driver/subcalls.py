@@ -37,6 +37,10 @@ from rlm.engine.spending.stop import Stopped
 from rlm.ports import Model
 from rlm.prompts import describe_limit
 
+MAX_REFUSALS = 200  # of one cell that are recorded one by one; further ones share one outcome and one event
+MAX_BUDGET_QUERIES = 1000  # of one cell
+MAX_FAILURE_CHARS = 2000
+MAX_NAME_CHARS = 100
 NOT_MADE = "this call was not made before the cell ended with an error"
 
 
@@ -50,6 +54,16 @@ class _Prefetched:
     def next_rank(self) -> int:
         self.count += 1
         return self.count - 1
+
+
+@dataclass(slots=True)
+class _CellCounts:
+    """Counts of one cell that has not ended. ``first`` is the first sub-call whose refusal is recorded with later ones."""
+
+    budget_queries: int = 0
+    refusals: int = 0
+    first: SubcallSite | None = None
+    failure: SubcallFailure = field(default_factory=lambda: SubcallFailure("", ""))
 
 
 class SubcallServer:
@@ -73,6 +87,7 @@ class SubcallServer:
         self._superseding = superseding
         self._leaf_calls = LeafCaller(settings, caller, replays=policy.purpose == "replay")
         self._prefetched = defaultdict[tuple[NodeId, int, int], _Prefetched](_Prefetched)
+        self._counts = defaultdict[tuple[NodeId, int, int], _CellCounts](_CellCounts)
 
     def count_refused(self, node: NodeId, cell: Cell, result: CellResult) -> None:
         """Counts the refused prefetches of a finished cell, but only those that the cell reached."""
@@ -81,6 +96,14 @@ class SubcallServer:
             self._caller.reservations.refused.update(
                 limit for rank, limit in prefetched.refused.items() if rank < result.prefetches_used
             )
+
+    def end_cell(self, node: NodeId, cell: Cell) -> None:
+        """Records the refusals of a cell beyond ``MAX_REFUSALS`` as one event. Precedes the event of the cell's end."""
+        counts = self._counts.pop((node, cell.turn, cell.number), None)
+        if counts is not None and counts.first is not None:
+            times = counts.refusals - MAX_REFUSALS
+            call, key = CallId(counts.first.place.path), counts.first.key
+            self._recorder.emit(SubcallEnded, node, call=call, key=key, failure=counts.failure, times=times)
 
     def serve(self, execution: CellExecution, subcall: Subcall) -> Awaitable[SubcallOutcome]:
         """Serves one sub-call of a cell.
@@ -102,6 +125,8 @@ class SubcallServer:
     ) -> SubcallOutcome:
         """Serves a sub-call of a cell that was executed before, from the record if it holds an answer."""
         answers, place = execution.answers, site.place
+        if recorded is None and (refusal := answers.claim_refusal()) is not None:
+            return refusal
         replays_child = self._policy.purpose == "replay" and NodeId(place.path) in self._policy.history.nodes
         if recorded is not None and answers.has_answer(recorded):
             outcome = _recorded_outcome(recorded, subcall)
@@ -158,8 +183,7 @@ class SubcallServer:
         try:
             match subcall:
                 case BudgetQuery():
-                    turns_left = max(0, self._settings.max_turns - place.turn)
-                    outcome = SubcallAnswer(self._limits.remaining.as_dict(turns_left))
+                    outcome = self._answer_budget(cell_key, place.turn)
                 case ModelQuery():
                     response = await self._query(site, subcall, limit)
                     if isinstance(response, Reply):
@@ -180,6 +204,10 @@ class SubcallServer:
             if error.ends_run:
                 raise
             outcome = SubcallFailure(type(error).__name__, str(error))
+        if isinstance(outcome, SubcallFailure):
+            outcome = replace(outcome, message=shorten(outcome.message))
+            if not prefetched and (shared := self._share_refusal(cell_key, site, outcome)) is not None:
+                return shared
         outcome = replace(outcome, elapsed_s=0.0 if prefetched else recorder.at_s - started_s)
         recorder.emit(
             SubcallEnded,
@@ -192,6 +220,29 @@ class SubcallServer:
             prefetched=prefetched,
         )
         return outcome
+
+    def _answer_budget(self, cell_key: tuple[NodeId, int, int], turn: int) -> SubcallOutcome:
+        counts = self._counts[cell_key]
+        counts.budget_queries += 1
+        if counts.budget_queries > MAX_BUDGET_QUERIES:
+            message = f"budget() was called {MAX_BUDGET_QUERIES:,} times in this cell. Store its value in a variable."
+            return SubcallFailure("LLMQueryError", message)
+        return SubcallAnswer(self._limits.remaining.as_dict(max(0, self._settings.max_turns - turn)))
+
+    def _share_refusal(
+        self, cell_key: tuple[NodeId, int, int], site: SubcallSite, failure: SubcallFailure
+    ) -> SubcallFailure | None:
+        """Counts a refusal without events. Beyond ``MAX_REFUSALS``, returns the failure that they share."""
+        place = site.place
+        if self._policy.history.call(place) is not None or NodeId(place.path) in self._policy.history.nodes:
+            return None
+        counts = self._counts[cell_key]
+        counts.refusals += 1
+        if counts.refusals <= MAX_REFUSALS:
+            return None
+        if counts.first is None:
+            counts.first, counts.failure = site, failure
+        return counts.failure
 
     async def _query(self, site: SubcallSite, query: ModelQuery, limit: str | None) -> SubcallOutcome | Reply:
         """A leaf call's reply, or the outcome of a child node or a refusal."""
@@ -223,7 +274,13 @@ def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model |
         if name in (model.name, model.name.partition(":")[2]):
             return model
     names = ", ".join(sorted({model.name for model in settings.models}))
+    name = shorten(name, MAX_NAME_CHARS)
     return SubcallFailure("LLMQueryError", f"model={name!r} is not one of this run's models: {names}")
+
+
+def shorten(text: str, most: int = MAX_FAILURE_CHARS) -> str:
+    """The text, or its beginning if it is too long to be repeated in an error."""
+    return text if len(text) <= most else f"{text[:most]}... [{len(text) - most:,} more characters]"
 
 
 def _describe(subcall: Subcall) -> str:

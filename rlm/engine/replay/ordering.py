@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from rlm.core.divergence import STOPPED
 from rlm.core.history import RecordedCall, RecordedCell
 from rlm.core.subcall_key import key_without_addresses
+from rlm.core.subcalls import SubcallFailure
 from rlm.log import get_logger
 
 logger = get_logger(__name__)
@@ -44,6 +45,9 @@ class RecordedAnswers:
         self._unclaimed = defaultdict[str, deque[RecordedCall]](deque)
         for call in calls:
             self._unclaimed[key_without_addresses(call.key)].append(call)
+        # Refusals that were recorded together, beside the one that gives its place to all of them.
+        self._refusals = [call.ended for call in calls if call.ended is not None and call.ended.times > 1]
+        self._refusals_left = sum(event.times - 1 for event in self._refusals)
         # Prefetched calls were answered ahead of time: their order says nothing about the cell.
         self._ranks = sorted(call.rank for call in calls if self.has_answer(call) and not call.prefetched)
         self._waiting: dict[int, tuple[RecordedCall, asyncio.Future[None]]] = {}
@@ -64,6 +68,13 @@ class RecordedAnswers:
             candidates.remove(call)
             return call.number, call
         return self._last_number + number, None
+
+    def claim_refusal(self) -> SubcallFailure | None:
+        """The failure of a sub-call that was recorded together with others; None if there are no more."""
+        if not (self.finished and self._refusals_left):
+            return None
+        self._refusals_left -= 1
+        return self._refusals[-1].failure
 
     def has_answer(self, call: RecordedCall) -> bool:
         """True if the recording of a call has an answer to deliver."""
