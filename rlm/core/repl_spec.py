@@ -19,6 +19,7 @@ class ReplLimits:
         memory_mb: address space of the process, excluding the context.
         output_chars: characters of stdout, and of stderr, that one cell can send.
         open_calls: sub-calls that can be open at once.
+        value_mb: size of a variable that the host reads.
         prefetch_ahead: sub-calls of sequential code that can be sent ahead of time; 0 turns prefetching off.
     """
 
@@ -26,6 +27,7 @@ class ReplLimits:
     memory_mb: int = 2048
     output_chars: int = 2_000_000
     open_calls: int = 2048
+    value_mb: int = 48
     prefetch_ahead: int = 0
 
 
@@ -39,6 +41,7 @@ class ReplSpec:
         can_call: False if the depth rule forbids sub-calls; the query functions then raise an error that says so.
         limits: limits of the REPL.
         seed: source of all randomness in the REPL; None draws a new one.
+        run: the run to which the host's memory for sub-calls is charged.
     """
 
     context: PlainValue
@@ -46,6 +49,7 @@ class ReplSpec:
     can_call: bool = True
     limits: ReplLimits = field(default_factory=ReplLimits)
     seed: str | None = None
+    run: str = ""
 
 
 ReplVariables: TypeAlias = Mapping[str, PlainValue]

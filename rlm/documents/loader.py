@@ -34,6 +34,7 @@ MAX_FILE_BYTES = 4_000_000_000
 MAX_WORKER_FILE_BYTES = 1_000_000_000
 CONVERSION_SECONDS = 120.0
 MEMORY_MB = 4096
+VALUE_MB = 240  # of the text of one file
 _HEAD_BYTES = 8_192
 _PROGRAM = """
 from rlm.documents.convert.dispatch import convert as _convert
@@ -162,7 +163,7 @@ class _Reader:
         return cache.key(digest, name, f"{self._reading.encoding}\0{self._reading.text_chars}")
 
     async def _convert_confined(self, opened: BinaryIO, name: str, size: int) -> Mapping[str, Any]:
-        limits = ReplLimits(cell_seconds=CONVERSION_SECONDS, memory_mb=MEMORY_MB)
+        limits = ReplLimits(cell_seconds=CONVERSION_SECONDS, memory_mb=MEMORY_MB, value_mb=VALUE_MB)
         spec = ReplSpec(FileBytes(opened.fileno(), size), can_call=False, limits=limits)
         program = _PROGRAM.format(name=name, chars=self._reading.text_chars, encoding=self._reading.encoding)
         repl = await self._open_sandbox().open(spec)

@@ -20,6 +20,7 @@ from rlm.core.subcalls import Subcall, SubcallOutcome
 from rlm.core.values import slotted
 from rlm.ports import Flush, ServeSubcall
 from rlm.sandbox.launchers.launcher import WorkerProcess
+from rlm.sandbox.memory.host_bytes import COPIES
 from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew
 from rlm.sandbox.transport import WorkerTransport
 
@@ -70,6 +71,8 @@ class CellRunner:
         serve: ServeSubcall,
         flush: Flush | None = None,
     ) -> None:
+        self._account = transport.account
+        self._charges: dict[int, int] = {}  # bytes charged for open sub-calls
         self._transport = transport
         self._process = process
         self._limits = limits
@@ -106,6 +109,8 @@ class CellRunner:
                 finally:
                     self._cancel_calls()
         finally:
+            for number in list(self._charges):
+                self._refund(number)
             self._transport.listen(None)
             self.watch.set_waiting(False)
             if self._timer is not None:
@@ -124,8 +129,9 @@ class CellRunner:
         match event:
             case Printed(stream, text):
                 self._printed[stream].append(text)
-            case Called(subcalls):
+            case Called(subcalls, _):
                 if not self._ending:
+                    self._charge(event)
                     for subcall in subcalls:
                         self._unstarted.add(subcall.number)
                         self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
@@ -133,6 +139,7 @@ class CellRunner:
             case Withdrew(numbers):
                 for number in numbers:
                     self._unstarted.discard(number)
+                    self._refund(number)
                     if (task := self._tasks.pop(number, None)) is not None:
                         task.cancel()
                 self._note_waiting()
@@ -142,6 +149,30 @@ class CellRunner:
                 raise RuntimeError(f"unexpected event {event!r} while a cell ran")
             case _:
                 assert_never(event)
+
+    def _charge(self, called: Called) -> None:
+        """Charges the host's memory for sub-calls to the run. Their REPL is not read while the run has no room for more."""
+        if not called.size:
+            return
+        share = called.size * COPIES // len(called.subcalls)
+        self._account.charge(share * len(called.subcalls))
+        self._charges.update((subcall.number, share) for subcall in called.subcalls)
+        if self._account.is_full:
+            self._transport.hold("memory")
+            self._account.wait_for_room(self._on_room)
+
+    def _on_room(self) -> None:
+        if self._charges and self._account.is_full:
+            self._account.wait_for_room(self._on_room)
+        else:
+            self._transport.release("memory")
+
+    def _refund(self, number: int) -> None:
+        size = self._charges.pop(number, 0)
+        if size:
+            self._account.refund(size)
+            if not self._charges:  # other REPLs of the run can wait for this one
+                self._transport.release("memory")
 
     def on_failure(self, error: BaseException) -> None:
         """Ends the cell with an error of the transport: the worker is gone, or broke the protocol."""
@@ -160,6 +191,8 @@ class CellRunner:
         except BaseException as error:  # noqa: BLE001  raised again where the cell is awaited
             self._give_up(error)
             return
+        finally:
+            self._refund(number)
         if self._tasks.pop(number, None) is None or self._ending:
             return
         self._answers.append((number, outcome))

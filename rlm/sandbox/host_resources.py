@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rlm.core.values import frozen
 from rlm.sandbox.loop_share import StepQueue
 from rlm.sandbox.memory.eviction import MemoryWatch
+from rlm.sandbox.memory.host_bytes import HostBytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostResources:
-    """``watch`` evicts REPLs under memory pressure; ``queue`` decodes their large messages."""
+    """Resources shared by REPLs.
+
+    Attributes:
+        watch: evicts REPLs under memory pressure.
+        queue: decodes their large messages.
+        memory: charges their runs for the sub-calls in flight.
+    """
 
     watch: MemoryWatch
     queue: StepQueue
+    memory: HostBytes

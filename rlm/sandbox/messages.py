@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from rlm.core.cells import PlainValue, Variable
@@ -31,9 +32,10 @@ class Printed:
 
 @frozen
 class Called:
-    """New sub-calls. Each stays open until it is answered or withdrawn."""
+    """New sub-calls. Each stays open until it is answered or withdrawn. ``size`` is that of their message in bytes."""
 
     subcalls: tuple[Subcall, ...]
+    size: int = field(default=0, compare=False)
 
 
 @frozen

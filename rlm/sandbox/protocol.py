@@ -90,10 +90,15 @@ class Session:
         header = {"t": "cell", "name": name or cell.name, "clock": cell.clock_s, "prefetch": cell.prefetch}
         return pack_message(header, encode_text(cell.code))
 
+    def _limit_message(self, max_bytes: int) -> None:
+        self._decoder.max_message_bytes = max_bytes
+
     def ask(self, name: str | None) -> Iterator[bytes]:
         """Requests one variable, or all if ``name`` is None."""
         self._move("idle", "asking")
-        header: dict[str, object] = {"t": "variables"} if name is None else {"t": "read"}
+        most = self._limits.value_mb * 1024 * 1024
+        self._limit_message(max(MAX_MESSAGE_BYTES, 2 * most))
+        header: dict[str, object] = {"t": "variables"} if name is None else {"t": "read", "most": most}
         return pack_message(header, encode_text(name or ""))
 
     def answer(self, outcomes: Iterable[tuple[int, SubcallOutcome]]) -> Iterator[bytes]:
@@ -120,6 +125,11 @@ class Session:
     def buffered_bytes(self) -> int:
         """Size of an incomplete message of the worker."""
         return self._decoder.buffered_bytes
+
+    @property
+    def frames(self) -> int:
+        """Number of frames in the data fed last."""
+        return self._decoder.frames
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that ``data`` completes.
@@ -171,6 +181,7 @@ class Session:
                 kind = message.header.get("kind")
                 value = None if kind is None else ((yield from read_value(kind, memoryview(message.body))),)
                 self.state = "idle"
+                self._limit_message(MAX_MESSAGE_BYTES)
                 return Value(value)
 
     def _on_out(self, message: Message) -> Printed:
@@ -186,7 +197,7 @@ class Session:
         self._open_calls(message.header.get("first"), len(subcalls))
         if message.header.get("ahead") is True:
             self._prefetched += len(subcalls)
-        return Called(subcalls)
+        return Called(subcalls, len(message.body))
 
     def _open_calls(self, first: object, count: int) -> None:
         """Opens ``count`` sub-calls. Their ids must follow the last one."""

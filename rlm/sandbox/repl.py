@@ -53,6 +53,7 @@ class WorkerRepl:
         shared: SharedContext | None = None,
     ) -> None:
         self._host = host
+        self._account = host.memory.account(spec.run)
         self._launcher = launcher
         self._shared = shared
         self._spec = spec
@@ -85,7 +86,7 @@ class WorkerRepl:
             context = SharedMemoryContext(shared.header, process.shared_fd)
         session = Session(limits)
         worker = self._worker = WorkerConnection(
-            process, await WorkerTransport.connect(process.sock, session, self._host.queue)
+            process, await WorkerTransport.connect(process.sock, session, self._host.queue, self._account)
         )
         try:
             await worker.transport.send_large(session.open(context, self._spec.can_call, self._spec.seed))

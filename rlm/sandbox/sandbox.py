@@ -13,6 +13,7 @@ from rlm.sandbox.launchers.launcher import Launcher
 from rlm.sandbox.loop_share import StepQueue
 from rlm.sandbox.memory.admission import Admission
 from rlm.sandbox.memory.eviction import MemoryWatch
+from rlm.sandbox.memory.host_bytes import HostBytes, choose_limit
 from rlm.sandbox.memory.meter import Memory, MemoryMeter
 from rlm.sandbox.repl import WorkerRepl
 
@@ -29,7 +30,9 @@ class WorkerSandbox:
         self._contexts = ContextPool()
         read_memory = read_memory or MemoryMeter().read
         self._admission = Admission(read_memory)
-        self._host = HostResources(MemoryWatch(self._repls, read_memory), StepQueue())
+        self._host = HostResources(
+            MemoryWatch(self._repls, read_memory), StepQueue(), HostBytes(choose_limit(read_memory()))
+        )
         self._closed = False
 
     @property

@@ -1,7 +1,8 @@
 """A protocol session over a socket on the event loop. It never blocks on a write.
 
-It stops reading while it decodes a large message in steps, and while the worker has used its share of the loop. The worker
-then waits in its own write to the socket. Both end without the worker, so a worker that never reads cannot block them.
+It stops reading while it decodes a large message in steps, and while the worker has used its share of the event loop. It also
+stops while the run has used its share of the host's memory. The worker then waits in its own write to the socket. Every pause
+ends without the worker, so a worker that never reads cannot prolong it.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from typing import Literal, Protocol, TypeAlias
 
 from rlm.core.errors import ProtocolViolationError, SandboxError
 from rlm.sandbox.loop_share import LoopShare, StepQueue, TooSlow, Work, take_slice
+from rlm.sandbox.memory.host_bytes import RunBytes
 from rlm.sandbox.messages import Called, SessionEvent
 from rlm.sandbox.protocol import Session
 from rlm.sandbox.worker.wire.frames import Message
 
+LARGE_BYTES = 8 * 1024 * 1024  # an incomplete message; a run receives a few larger ones at a time
+MANY_FRAMES = 8  # in one read; fewer cost less than the read itself
 OTHER_SHARE, OTHER_BURST_S = 0.1, 0.02  # loop time for messages that are not sub-calls
 MAX_UNREAD_BYTES = 256 * 1024 * 1024  # answers that the worker does not read: 2,048 of 100 KB fit
 
 READ_BYTES = 32 * 1024  # one buffer for each transport: a new one for each read costs more than the read
 
 
-Hold: TypeAlias = Literal["decoding", "share"]
+Hold: TypeAlias = Literal["decoding", "share", "memory", "receiving"]
 """A reason not to read."""
 
 
@@ -47,8 +51,10 @@ class Listener(Protocol):
 class WorkerTransport(asyncio.BufferedProtocol):
     """The connection to one worker. Created by ``connect``."""
 
-    def __init__(self, session: Session, queue: StepQueue) -> None:
+    def __init__(self, session: Session, queue: StepQueue, account: RunBytes) -> None:
         self.session = session
+        self.account = account
+        self._receives_large = False
         self._queue = queue
         self._inbox: deque[Message] = deque()
         self._work: Work | None = None
@@ -66,9 +72,11 @@ class WorkerTransport(asyncio.BufferedProtocol):
         self._read = memoryview(bytearray(READ_BYTES))
 
     @classmethod
-    async def connect(cls, sock: socket.socket, session: Session, queue: StepQueue) -> WorkerTransport:
+    async def connect(
+        cls, sock: socket.socket, session: Session, queue: StepQueue, account: RunBytes
+    ) -> WorkerTransport:
         loop = asyncio.get_running_loop()
-        _, transport = await loop.create_unix_connection(lambda: cls(session, queue), sock=sock)
+        _, transport = await loop.create_unix_connection(lambda: cls(session, queue, account), sock=sock)
         return transport
 
     @property
@@ -83,6 +91,7 @@ class WorkerTransport(asyncio.BufferedProtocol):
         self._holds.add(reason)
 
     def release(self, reason: Hold) -> None:
+        """Reads again, unless there is another reason not to."""
         if reason in self._holds:
             self._holds.discard(reason)
             if not self._holds:
@@ -165,13 +174,33 @@ class WorkerTransport(asyncio.BufferedProtocol):
         except SandboxError as error:
             self._violate(error)
             return
-        if self._accept_messages():
+        self._limit_large_message()
+        if self._accept_messages() or self.session.frames < MANY_FRAMES:
             return
         now = perf_counter()
         pause_s = self._share.spend(now - started, now)
         if pause_s:
             self.hold("share")
             asyncio.get_running_loop().call_later(pause_s, self.release, "share")
+
+    def _limit_large_message(self) -> None:
+        """Waits with a large message until the run receives few enough of them."""
+        is_large = self.session.buffered_bytes > LARGE_BYTES
+        if is_large == self._receives_large:
+            return
+        if not is_large:
+            self._end_large_message()
+        elif self.account.start_receiving():
+            self._receives_large = True
+            self.release("receiving")
+        elif self._failure is None:
+            self.hold("receiving")
+            self.account.wait_for_room(self._limit_large_message)
+
+    def _end_large_message(self) -> None:
+        if self._receives_large:
+            self._receives_large = False
+            self.account.end_receiving()
 
     def _accept_messages(self) -> bool:
         """Accepts the messages that have arrived. Returns True if there were sub-calls among them."""
@@ -236,6 +265,7 @@ class WorkerTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(WorkerGone())
+        self._end_large_message()
         self.resume_writing()
         if not self._closed.done():
             self._closed.set_result(None)

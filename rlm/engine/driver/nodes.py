@@ -122,6 +122,7 @@ class Tree:
             can_call=can_call(job.depth, settings.max_depth),
             limits=settings.limits,
             seed=f"{self._recorder.run}:{job.id}",
+            run=self._recorder.run,
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:

@@ -56,7 +56,7 @@ class _Prefetched:
         return self.count - 1
 
 
-@dataclass(slots=True)
+@slotted
 class _CellCounts:
     """Counts of one cell that has not ended. ``first`` is the first sub-call whose refusal is recorded with later ones."""
 
@@ -156,7 +156,7 @@ class SubcallServer:
     ) -> None:
         """Drives a recorded child node again and compares the outcomes.
 
-        A child that a limit or a stop ended from outside can still ask or answer in the replay; that is no divergence.
+        A child that a limit or a stop ended from outside can still ask or answer in the replay. That is not a divergence.
 
         Raises:
             DivergenceError: the outcome differs.

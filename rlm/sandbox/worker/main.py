@@ -207,7 +207,7 @@ class Worker:
             return
         value = self._namespace[name]
         try:
-            kind, payload = dump_value(value)
+            kind, payload = dump_value(value, int(message.header["most"]))  # type: ignore[call-overload]
         except TooLarge:
             kind, payload = dump_value(show_value(value))
         self._reader.send({"t": "value", "kind": kind}, payload)

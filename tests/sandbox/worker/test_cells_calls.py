@@ -307,3 +307,12 @@ async def test_waiting_for_model_costs_no_processor_time() -> None:
         bench.delay_s = delay_s
         result = await bench.run(code)
         assert float(result.echo or "inf") < 0.25 * calls * delay_s, show(result)
+
+
+async def test_cell_without_memory_for_its_calls_gets_error() -> None:
+    """A call that cannot be sent is not counted as open."""
+    code = "import asyncio\nawait asyncio.gather(*(llm_query_async('x' * (20 << 20)) for _ in range(40)))"
+    async with open_bench(limits=ReplLimits(cell_seconds=30, memory_mb=400)) as bench:
+        result = await bench.run(code)
+        assert result.end in {"error", "died"}, show(result)
+        assert (await bench.run("llm_query('again')")).end == "ok"

@@ -297,6 +297,7 @@ class Calls:
         return bool(self._queue) or self.window - len(self._open) < step
 
     def _send_job(self, job: Job) -> None:
+        body = b"".join([job.options, *(payload for _, payload in job.contexts), *job.prompts])
         first = self._next_id
         self._next_id += len(job.prompts)
         for offset in range(len(job.prompts)):
@@ -314,7 +315,13 @@ class Calls:
             header["batch"] = job.group.batch
         if job.group.ahead:
             header["ahead"] = True
-        self._send(header, b"".join([job.options, *(payload for _, payload in job.contexts), *job.prompts]))
+        try:
+            self._send(header, body)
+        except MemoryError:  # nothing was sent
+            for number in range(first, self._next_id):
+                del self._open[number]
+            self._next_id = first
+            raise
 
     @staticmethod
     def _wake(group: Group) -> None:

@@ -71,15 +71,25 @@ class SocketReader:
         self._on_other = None
 
     def send(self, header: dict[str, object], body: bytes = b"") -> None:
-        """Sends a message; blocks until it is written. The host always reads. Called under the guard."""
+        """Sends a message; blocks until it is written. The host always reads. Called under the guard.
+
+        Raises:
+            MemoryError: before anything was sent.
+        """
         with self._sending:
             if os.getpid() != self._pid:
                 return  # a fork made by the cell: the socket belongs to the original
+            partly = False
             try:
                 for frame in pack_message(header, body):
+                    partly = True
                     self._sock.sendall(frame)
             except OSError:
                 os._exit(0)
+            except MemoryError:
+                if partly:
+                    os._exit(3)  # half a message cannot be continued
+                raise
 
     def wait(self, waiter: ThreadWaiter, *, idle: bool = False) -> None:
         """Blocks this thread until the waiter is woken. ``idle`` means that no cell runs, so a SIGINT is stale.

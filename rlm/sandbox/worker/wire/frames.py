@@ -84,10 +84,11 @@ class Decoder:
     """Decodes a stream of bytes to whole messages. After a WireError it must not be used again."""
 
     def __init__(self, max_message_bytes: int | None = None, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self._max_message_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
         self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
         self._parts = bytearray()
+        self.frames = 0  # in the data fed last
 
     def feed(self, data: bytes | bytearray) -> list[Message]:
         """Decodes the messages that ``data`` completes.
@@ -99,6 +100,7 @@ class Decoder:
             self._buffer += data
             data = self._buffer
         messages: list[Message] = []
+        self.frames = 0
         start, size = 0, len(data)
         while size - start >= PREFIX.size:
             head_len, body_len = PREFIX.unpack_from(data, start)
@@ -109,6 +111,7 @@ class Decoder:
                 break
             header = _read_header(bytes(data[start + PREFIX.size : body_at]))
             start = end
+            self.frames += 1
             if header["t"] == PART:
                 self._parts += memoryview(data)[body_at:end]
             else:
@@ -134,5 +137,5 @@ class Decoder:
     def _check(self, head_len: int, body_len: int) -> None:
         if head_len > MAX_HEADER_BYTES or body_len > self._max_body_bytes:
             raise WireError(f"frame too large: header {head_len}, body {body_len} bytes")
-        if self._max_message_bytes is not None and len(self._parts) + body_len > self._max_message_bytes:
-            raise WireError(f"message larger than {self._max_message_bytes} bytes")
+        if self.max_message_bytes is not None and len(self._parts) + body_len > self.max_message_bytes:
+            raise WireError(f"message larger than {self.max_message_bytes} bytes")

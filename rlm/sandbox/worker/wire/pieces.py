@@ -43,29 +43,29 @@ Steps = Generator[None, None, T]
 """Work in steps: yields between two of them, and returns its result."""
 
 
-def dump_value(value: object) -> tuple[str, bytes]:
+def dump_value(value: object, max_bytes: int = MAX_VALUE_BYTES) -> tuple[str, bytes]:
     """Encodes a value as ``values.dump`` does, within the limits of the reader.
 
     Raises:
         TooLarge: the value exceeds a limit.
     """
     if isinstance(value, (str, bytes, bytearray)):
-        check_size(len(value))
+        check_size(len(value), max_bytes)
         kind, data = dump(value)
     else:
         tree = _BoundedEncoder(False, None).encode(value, 0, False)
         kind, data = "j", json_text(tree)
         if len(data) > INLINE_BYTES:
             kind, data = "p", split(tree)
-    check_size(len(data))
+    check_size(len(data), max_bytes)
     return kind, data
 
 
-def check_size(size: int) -> None:
-    """Raises TooLarge for a value or prompt of more than ``MAX_VALUE_BYTES``."""
-    if size > MAX_VALUE_BYTES:
+def check_size(size: int, max_bytes: int = MAX_VALUE_BYTES) -> None:
+    """Raises TooLarge for a value or prompt that exceeds ``max_bytes``."""
+    if size > max_bytes:
         raise TooLarge(
-            f"a prompt, context or answer must be at most {MAX_VALUE_BYTES >> 20} MB; got {size >> 20} MB. "
+            f"a prompt, context or answer must be at most {max_bytes >> 20} MB; got {size >> 20} MB. "
             "Use a part or a summary of it."
         )
 
