@@ -47,7 +47,8 @@ class Recorder:
 
     @property
     def at_s(self) -> float:
-        return asyncio.get_running_loop().time() - self._started_at
+        # Microseconds are enough, and take half the characters in a journal.
+        return round(asyncio.get_running_loop().time() - self._started_at, 6)
 
     @property
     def tree(self) -> TreeBuilder:

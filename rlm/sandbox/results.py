@@ -36,8 +36,8 @@ def finished_result(runner: CellRunner, done: Done, limit: str) -> CellResult:
         answer=None if done.answer is None else Answer(done.answer[0]),
         variables=done.variables,
         notes=notes,
-        elapsed_s=runner.watch.elapsed(),
-        waited_s=runner.watch.waited,
+        elapsed_s=round(runner.watch.elapsed(), 6),  # as fine as the times of events
+        waited_s=round(runner.watch.waited, 6),
         prefetched=done.prefetched,
         prefetches_used=done.prefetches_used,
     )

@@ -31,16 +31,15 @@ from rlm.store.forms import (
     LEAF,
     LONG_CHARS,
     MAX_SHARED,
-    MESSAGES,
     ROWS,
     SENT,
     TURN,
+    Fields,
     Json,
     RowForm,
     SharedRows,
     columns_of,
     is_default,
-    read_fields,
 )
 from rlm.store.upgrade import OLD_KINDS
 
@@ -58,7 +57,7 @@ def _check_of_rest(cls: type[Any], *names: str) -> Callable[[Any], bool] | None:
     rest = [column for column in columns_of(cls) if column.name not in names]
     if not rest:
         return None
-    return lambda thing: all(is_default(getattr(thing, column.name), column.default) for column in rest)
+    return lambda thing: all(is_default(getattr(thing, column.name), column) for column in rest)
 
 
 _is_plain = _check_of_rest(Message, "role", "content")
@@ -168,8 +167,14 @@ class Encoder:
         if messages[:same] != before:
             pairs = zip(messages, before, strict=False)
             same = next((n for n, (one, other) in enumerate(pairs) if one != other), min(same, len(messages)))
+        return [same, *[self._message(message) for message in messages[same:]]]
+
+    def _message(self, message: Message) -> Json:
+        """Role and text, if there is nothing more to a message."""
+        if isinstance(message.content, str) and (_is_plain is None or _is_plain(message)):
+            return message.role, self.text(message.content)
         assert _write_message is not None
-        return [same, *[_write_message(self, message) for message in messages[same:]]]
+        return _write_message(self, message)
 
     def _call_sent(self, event: CallSent) -> Json:
         """A float, if a call leaves that was the last one to start."""
@@ -237,7 +242,7 @@ class Decoder:
         """Another encoder wrote what follows."""
         self._started: CallStarted | None = None
         self._talks: dict[NodeId, tuple[Message, ...]] = {}
-        self._shared: dict[tuple[str, ...], list[dict[str, dict[str, Any]]]] = {form.shared: [] for form in ROWS}
+        self._shared: dict[tuple[str, ...], list[tuple[Any, ...]]] = {form.shared: [] for form in ROWS}
 
     def decode(self, line: bytes) -> list[AnyEvent]:
         """The events of a line. Events of kinds that this version does not know are left out.
@@ -253,29 +258,25 @@ class Decoder:
         return [event for row in rows if (event := self._read(row)) is not None]
 
     def _read(self, row: Json) -> AnyEvent | None:
-        match row:
-            case int():
-                self._seq = row
-                return None
-            case [str(code), *_] if code == START:
-                self._start()
-                return None
-        seq, self._seq = self._seq, self._seq + 1
+        if isinstance(row, int):
+            self._seq = row
+            return None
         if isinstance(row, float):
-            started = self._started
+            seq, self._seq, started = self._seq, self._seq + 1, self._started
             assert started is not None
             return CallSent(run=self.run, node=started.node, at_s=row, seq=seq, call=started.call, attempt=1)
         code = row[0]
+        if code == START:
+            self._start()
+            return None
+        seq, self._seq = self._seq, self._seq + 1
         event = self._read_row(_ROWS[code], row, seq) if code in _ROWS else self._read_general(code, row[1], seq)
-        match event:
-            case CallStarted():
-                self._started = event
-                if event.role == "node":
-                    self._talks[event.node] = event.request.messages
-            case NodeFinished():
-                self._talks.pop(event.node, None)
-            case _:
-                pass
+        if isinstance(event, CallStarted):
+            self._started = event
+            if event.role == "node":
+                self._talks[event.node] = event.request.messages
+        elif isinstance(event, NodeFinished):
+            self._talks.pop(event.node, None)
         return event
 
     def _read_general(self, name: str, row: Json, seq: int) -> AnyEvent | None:
@@ -284,31 +285,33 @@ class Decoder:
         cls = KINDS[name]
         if name in OLD_KINDS and OLD_KINDS[name][0] in row:
             cls = OLD_KINDS[name][1]
-        values = read_fields(self, row, {column.name: column.coder.read for column in columns_of(cls)})
+        values = Fields({column.name: column for column in columns_of(cls)}).read(self, row)
         event: AnyEvent = cls(run=self.run, seq=seq, **values)
         return event
 
     def _read_row(self, form: RowForm, row: list[Json], seq: int) -> AnyEvent:
         known, shared = self._shared[form.shared], row[-1]
         if isinstance(shared, int):
-            parts = known[shared]
-        else:
-            if len(known) >= MAX_SHARED:
-                known.clear()
-            parts = form.read_shared(self, shared)
-            known.append(parts)
-        own = row[1:-1]
-        if form.kind is CallStarted:
-            at = form.own.index(MESSAGES)
-            own[at] = self._messages(parts[""]["node"], own[at])
-        return form.build(self, own, parts, seq)
+            return form.read(self, row, known[shared], seq)
+        if len(known) >= MAX_SHARED:
+            known.clear()
+        known.append(form.read_shared(self, shared))
+        return form.read(self, row, known[-1], seq)
 
-    def _messages(self, node: NodeId, written: Json) -> tuple[Message, ...]:
+    def messages(self, node: NodeId, written: Json) -> tuple[Message, ...]:
+        """The messages that ``Encoder.messages`` wrote."""
         if not isinstance(written, list):
             return (Message("user", self.text(written)),)
         same, *new = written
+        return (*self._talks.get(node, ())[:same], *[self._message(message) for message in new])
+
+    def _message(self, written: Json) -> Message:
+        if isinstance(written, list):
+            role, text = written
+            return Message(role, self.text(text))
         assert _read_message is not None
-        return (*self._talks.get(node, ())[:same], *[_read_message(self, message) for message in new])
+        message: Message = _read_message(self, written)
+        return message
 
     def text(self, written: Json) -> str:
         return written if isinstance(written, str) else self._bytes(written).decode("utf-8", "surrogatepass")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from rlm.core import messages
@@ -47,10 +48,11 @@ class Coder(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One field of an object. ``default`` is MISSING if it has none."""
+    """One field of an object. ``default`` is MISSING if it has none; ``plain`` is its type, if equality decides."""
 
     name: str
     default: Any
+    plain: type | None
     coder: Coder
     hint: Any
 
@@ -60,42 +62,56 @@ TEXT = Coder(lambda encoder, text: encoder.text(text), lambda decoder, text: dec
 
 def _columns_of(cls: type[Any]) -> tuple[Column, ...]:
     hints = typing.get_type_hints(cls, None, vars(messages))  # JsonValue names itself
-    return tuple(
-        Column(
-            field.name,
-            field.default if field.default_factory is dataclasses.MISSING else field.default_factory(),
-            coder_of(hints[field.name], field.name in CONTENT),
-            hints[field.name],
-        )
-        for field in dataclasses.fields(cls)
-        if field.name not in IMPLIED
-    )
+    columns = []
+    for field in dataclasses.fields(cls):
+        if field.name not in IMPLIED:
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            plain = type(default) if type(default) in _PLAIN else None
+            hint = hints[field.name]
+            columns.append(Column(field.name, default, plain, coder_of(hint, field.name in CONTENT), hint))
+    return tuple(columns)
 
 
 columns_of: Callable[[type[Any]], tuple[Column, ...]] = cache(_columns_of)  # type: ignore[assignment]
 
 
-def is_default(value: object, default: object) -> bool:
-    return value is default or (type(value) is type(default) and type(value) in _PLAIN and value == default)
+def is_default(value: object, column: Column) -> bool:
+    return value is column.default or (type(value) is column.plain and value == column.default)
+
+
+class Fields:
+    """Writes and reads values by key, without those at their default."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self.columns = columns
+        self._defaults = tuple(column.default for column in columns.values())
+
+    def write(self, encoder: Encoder, values: Iterable[Any]) -> dict[str, Json]:
+        columns, row = self.columns, {}
+        for key, value, default in zip(columns, values, self._defaults, strict=True):
+            if value is not default and not is_default(value, column := columns[key]):
+                write = column.coder.write
+                row[key] = value if write is None else write(encoder, value)
+        return row
+
+    def read(self, decoder: Decoder, row: Mapping[str, Json]) -> dict[str, Any]:
+        """The values of the fields that this version knows."""
+        values = {}
+        for key, value in row.items():
+            if (column := self.columns.get(key)) is not None:
+                read = column.coder.read
+                values[key] = value if read is None else read(decoder, value)
+        return values
 
 
 def _coder_of_class(cls: type[Any]) -> Coder:
-    """An object is its fields by name, without those at their default."""
-    columns = [(column.name, column.default, column.coder.write) for column in columns_of(cls)]
-    readers = {column.name: column.coder.read for column in columns_of(cls)}
-
-    def write(encoder: Encoder, thing: Any) -> Json:
-        row = {}
-        for name, default, write_value in columns:
-            value = getattr(thing, name)
-            if value is not default and not is_default(value, default):
-                row[name] = value if write_value is None else write_value(encoder, value)
-        return row
-
-    def read(decoder: Decoder, row: Json) -> Any:
-        return cls(**read_fields(decoder, row, readers))
-
-    return Coder(write, read)
+    fields = Fields({column.name: column for column in columns_of(cls)})
+    # With one name, an attribute getter returns no tuple.
+    get = attrgetter(*fields.columns) if len(fields.columns) > 1 else lambda thing: [getattr(thing, *fields.columns)]
+    return Coder(
+        lambda encoder, thing: fields.write(encoder, get(thing)),
+        lambda decoder, row: cls(**fields.read(decoder, row)),
+    )
 
 
 class _Coders(dict[type[Any], Coder]):
@@ -107,16 +123,6 @@ class _Coders(dict[type[Any], Coder]):
 
 
 CODERS = _Coders()
-
-
-def read_fields(decoder: Decoder, row: Mapping[str, Json], readers: Mapping[str, Read | None]) -> dict[str, Any]:
-    """The values of the fields that this version knows."""
-    values = {}
-    for name, value in row.items():
-        if name in readers:
-            read = readers[name]
-            values[name] = value if read is None else read(decoder, value)
-    return values
 
 
 def coder_of(hint: Any, content: bool) -> Coder:
@@ -255,7 +261,7 @@ class RowForm:
         self._columns: dict[str, Column] = {}
         self._expand(kind, "", "", "")
         self.shared = tuple(path for path in self._columns if path not in own)
-        self.readers = [(*_split(path), None if path == MESSAGES else self._columns[path].coder.read) for path in own]
+        self.fields = Fields({path: self._columns[path] for path in self.shared})
 
     def _expand(self, cls: type[Any], path: str, parent: str, name: str) -> None:
         self.parts.insert(0, Part(path, cls, parent, name))  # inner objects come before outer ones
@@ -271,7 +277,7 @@ class RowForm:
 
     @cached_property
     def _make_writer(self) -> Callable[..., Callable[[Any], Json]]:
-        """A function compiled from the paths, as dataclasses are: it is called for thousands of events a second."""
+        """Makes the writer of one encoder."""
         body = [f"{_variable(part.path)} = {_access(part.parent, part.name)}" for part in reversed(self.parts[:-1])]
         shared = "".join(f"{_access(*_split(path))}, " for path in self.shared)
         body += [
@@ -290,46 +296,50 @@ class RowForm:
                 value = f"writers[{at}](encoder, {value})"
             values.append(value)
         body.append(f"return ({self.code!r}, {', '.join(values)}, reference)")
-        parameters = "encoder, rows, find, text, messages, long_chars, writers, write_shared"
-        lines = [f"def make({parameters}):", " def write(event):", *(f"  {line}" for line in body), " return write"]
-        namespace: dict[str, Any] = {}
-        exec("\n".join(lines), namespace)  # noqa: S102  names of our own fields
-        made: Callable[..., Callable[[Any], Json]] = namespace["make"]
-        return made
+        return _compile(
+            "encoder, rows, find, text, messages, long_chars, writers, write_shared",
+            ["def write(event):", *(f" {line}" for line in body), "return write"],
+            {},
+        )
 
     def writer(self, encoder: Encoder, rows: SharedRows) -> Callable[[Any], Json]:
         """A function that writes such events for one encoder."""
         long_chars = LONG_CHARS if encoder.keep_texts else -1
         writers = [self._columns[path].coder.write for path in self.own]
         return self._make_writer(
-            encoder, rows, rows.find, encoder.text, encoder.messages, long_chars, writers, self.write_shared
+            encoder, rows, rows.find, encoder.text, encoder.messages, long_chars, writers, self.fields.write
         )
 
-    def write_shared(self, encoder: Encoder, values: Sequence[Any]) -> Json:
-        row = {}
-        for path, value in zip(self.shared, values, strict=True):
-            column = self._columns[path]
-            if not is_default(value, column.default):
-                row[path] = value if column.coder.write is None else column.coder.write(encoder, value)
-        return row
+    def read_shared(self, decoder: Decoder, row: Json) -> tuple[Any, ...]:
+        """The values of all shared fields, in their order."""
+        values = self.fields.read(decoder, row)
+        return tuple([values.get(path, column.default) for path, column in self.fields.columns.items()])
 
-    def read_shared(self, decoder: Decoder, row: Json) -> dict[str, dict[str, Any]]:
-        """The shared fields of each part, by its path."""
-        values = read_fields(decoder, row, {path: column.coder.read for path, column in self._columns.items()})
-        parts: dict[str, dict[str, Any]] = {part.path: {} for part in self.parts}
-        for path, value in values.items():
-            part, name = _split(path)
-            parts[part][name] = value
-        return parts
+    @cached_property
+    def read(self) -> Callable[[Decoder, Sequence[Json], Sequence[Any], int], AnyEvent]:
+        """The event of a row, its shared values and its number: a function compiled like the writer."""
+        places = {path: f"shared[{at}]" for at, path in enumerate(self.shared)}
+        names: dict[str, Any] = {}
+        for at, path in enumerate(self.own, start=1):
+            read = names[f"read_{at}"] = self._columns[path].coder.read
+            places[path] = f"row[{at}]" if read is None else f"read_{at}(decoder, row[{at}])"
+        if MESSAGES in self.own:
+            places[MESSAGES] = f"decoder.messages({places['node']}, row[{self.own.index(MESSAGES) + 1}])"
+        body = []
+        for part in self.parts:
+            paths = {column.name: f"{part.path}.{column.name}".lstrip(".") for column in columns_of(part.cls)}
+            values = [f"{name}={places.get(path) or _variable(path)}" for name, path in paths.items()]
+            names[part.cls.__name__] = part.cls
+            body.append(f"{_variable(part.path)} = {part.cls.__name__}({', '.join(values)}")
+        body = [f"{line})" for line in body[:-1]] + [f"{body[-1]}, run=decoder.run, seq=seq)", "return event"]
+        return _compile("decoder, row, shared, seq", body, names)
 
-    def build(self, decoder: Decoder, own: Sequence[Json], shared: Mapping[str, dict[str, Any]], seq: int) -> AnyEvent:
-        parts = {path: values.copy() for path, values in shared.items()}
-        for (path, name, read), value in zip(self.readers, own, strict=True):
-            parts[path][name] = value if read is None else read(decoder, value)
-        for path, cls, parent, name in self.parts[:-1]:
-            parts[parent][name] = cls(**parts[path])
-        event: AnyEvent = self.kind(run=decoder.run, seq=seq, **parts[""])
-        return event
+
+def _compile(parameters: str, body: Sequence[str], names: dict[str, Any]) -> Callable[..., Any]:
+    """A function compiled from its lines, as dataclasses are: it is called for thousands of events a second."""
+    exec("\n ".join([f"def compiled({parameters}):", *body]), names)  # noqa: S102  names of our own fields
+    compiled: Callable[..., Any] = names["compiled"]
+    return compiled
 
 
 def _class_in(hint: Any) -> type[Any]:

@@ -142,7 +142,7 @@ class Call:
             call=started.call,
             reply=reply,
             cost_usd=cost_usd,
-            elapsed_s=recorder.at_s - started.at_s,
+            elapsed_s=round(recorder.at_s - started.at_s, 6),
             cached=cached,
             billed=billed,
         )
@@ -192,5 +192,5 @@ def emit_billed(
 
 def emit_failed(recorder: Recorder, call: CallStarted, error: str, message: str, text: str = "") -> None:
     """Emit the end of a call without a reply. ``text`` is the part of a truncated reply."""
-    elapsed_s = recorder.at_s - call.at_s
+    elapsed_s = round(recorder.at_s - call.at_s, 6)
     recorder.emit(CallFailed, call.node, call=call.call, error=error, message=message, elapsed_s=elapsed_s, text=text)
