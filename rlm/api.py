@@ -16,7 +16,7 @@ from rlm.documents.values import Documents
 from rlm.engine.replay.policy import CellWatch, OnDivergence
 from rlm.engine.run import Run
 from rlm.options import Options, OptionsDict, make_options
-from rlm.ports import Model, Sink
+from rlm.ports import Model, SinkLike
 from rlm.report.page import page_of_events
 from rlm.runtime.assembly import Assembly
 from rlm.runtime.handles import EventLog, RunHandle, Stream
@@ -65,7 +65,12 @@ class RLM:
         return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context)))
 
     def start(
-        self, query: str | None, context: PlainValue = None, *, sinks: Sequence[Sink] = (), sources: Sequence[str] = ()
+        self,
+        query: str | None,
+        context: PlainValue = None,
+        *,
+        sinks: Sequence[SinkLike] = (),
+        sources: Sequence[str] = (),
     ) -> RunHandle:
         """Starts a run and returns its handle: ``run.result()``, ``await run``, ``async for event in run``, ``run.cancel()``.
 
@@ -173,7 +178,7 @@ class RLM:
         return page_of_events(info.id, store.events(info.id, lenient=True))
 
     async def execute(
-        self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[Sink] = ()
+        self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[SinkLike] = ()
     ) -> Result:
         """Answers on the current event loop, which must be the engine's: for models and other code that runs there."""
         if names_files(context):
@@ -183,7 +188,7 @@ class RLM:
     async def _read(self, files: Any) -> Documents:
         return await aload(files, sandbox=self.options.sandbox)
 
-    def prepare(self, question: Question, sinks: Sequence[Sink] = ()) -> Run:
+    def prepare(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
         """A new run, not started."""
         return self._parts.new_run(question, sinks)
 

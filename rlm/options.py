@@ -21,7 +21,7 @@ from rlm.core.option import Bounds, Flag, check_choice, declarations, option
 from rlm.core.redaction import REDACTED, SECRETS, redact_address, secrets_of_address, secrets_of_environment
 from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
-from rlm.ports import Model, Sink
+from rlm.ports import Model, SinkLike
 from rlm.prompts import FAMILIES, PromptFamily, choose_family
 from rlm.store.location import DEFAULT_STORE
 
@@ -305,7 +305,7 @@ class Options:
         decode=lambda prices: None if prices is None else {model: tuple(figures) for model, figures in prices.items()},
         changeable=True,
     )
-    sinks: Sequence[Sink] = option(
+    sinks: Sequence[SinkLike] = option(
         (),
         "Receivers of every event of every run, on the engine's thread; they must not block.",
         group=RECORD,
@@ -433,7 +433,7 @@ class OptionsDict(TypedDict, total=False):
     prefetch: bool
     setup_code: str | None
     prices: Mapping[str, tuple[float, ...]] | None
-    sinks: Sequence[Sink]
+    sinks: Sequence[SinkLike]
     api_key: str | None
     base_url: str | None
     window_tokens: int | None

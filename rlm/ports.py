@@ -11,7 +11,7 @@ runtime ──> Store     all stored runs, and cached answers
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeAlias, TypeGuard
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ModelError
@@ -179,9 +179,15 @@ class Sandbox(Protocol):
 
 
 class Sink(Protocol):
-    """Is told every event of a run, in order, on the engine's loop. Must not block."""
+    """Receives every event of a run, in order, on the engine's loop. Must not block."""
 
     def emit(self, event: AnyEvent) -> None: ...
+
+
+EventCallback: TypeAlias = Callable[[AnyEvent], object]
+"""A plain function in place of a sink."""
+
+SinkLike: TypeAlias = Sink | EventCallback
 
 
 class Record(Protocol):

@@ -19,6 +19,10 @@ NOTHING_RUN = (
     "[No code was run and no answer was given. Write code in a ```repl block, or answer with FINAL(your answer) or "
     "FINAL_VAR(variable_name) at the start of a line, outside code.]"
 )
+REPLY_EMPTY = (
+    "[Your reply held no text. Tools and hidden thoughts are not available here. Write code in a ```repl block, or answer with "
+    "FINAL(your answer).]"
+)
 REPLY_CUT = "[Your reply hit its token limit, and none of it was run. Write a shorter one.]"
 ANSWER_NOW = (
     "[{met} Answer now from what you have: FINAL(your answer), or FINAL_VAR(name) for a variable. "

@@ -16,7 +16,7 @@ from rlm.core.model_info import ModelInfo
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
 from rlm.documents.sources import STDIN_NAMES
 from rlm.options import parse_store
-from rlm.ports import Sink, Store
+from rlm.ports import SinkLike, Store
 from rlm.runtime.authority import restore_allowed
 from rlm.runtime.journaling import Records
 
@@ -49,7 +49,7 @@ class RecordedModel:
 
 
 def open_recorded(
-    info: RunInfo, store: str | None, changed: Mapping[str, Any] | None = None, *, sinks: Sequence[Sink] = ()
+    info: RunInfo, store: str | None, changed: Mapping[str, Any] | None = None, *, sinks: Sequence[SinkLike] = ()
 ) -> rlm.RLM:
     """An engine with the options of a recorded run, for its resumption.
 

@@ -89,6 +89,9 @@ class CellResult:
         waited_s: the part of ``elapsed_s`` spent waiting for sub-calls.
         prefetched: sub-calls sent ahead of time.
         prefetches_used: those of them that the cell reached. The others were wasted.
+        queries: model queries that the cell reached and that ended.
+        failed_queries: those of them that failed.
+        failure: the first failure in one line, for instance ``"RateLimitedError: ..."``.
     """
 
     end: CellEnd
@@ -107,6 +110,9 @@ class CellResult:
     waited_s: float = 0.0
     prefetched: int = 0
     prefetches_used: int = 0
+    queries: int = 0
+    failed_queries: int = 0
+    failure: str = ""
 
     @property
     def shown(self) -> str:

@@ -41,9 +41,11 @@ from rlm.core.compaction import HEAD, compact, estimate_tokens, find_cut, is_nea
 from rlm.core.endings import CutRule, find_end
 from rlm.core.errors import (
     BudgetExceededError,
+    EmptyReplyError,
     InvalidTransition,
     ModelError,
     NoAnswerError,
+    PromptTooLongError,
     RLMError,
     TruncatedReplyError,
 )
@@ -55,6 +57,7 @@ from rlm.prompts import (
     NOT_TAKEN,
     NOTHING_RUN,
     REPLY_CUT,
+    REPLY_EMPTY,
     SUMMARISE,
     answer_now,
     first_message,
@@ -62,6 +65,7 @@ from rlm.prompts import (
     observation_message,
 )
 
+LEARNT_WINDOW = 0.9  # of a conversation that was too long: its limit is not known, but is below its size
 MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer; a longer row has never led to one
 
 
@@ -98,7 +102,7 @@ class Node:
     ``pending`` and ``executed`` are the cells of the current turn. ``final`` is the answer that the current reply gives in
     text; it counts once the cells have run. ``limit`` is set as soon as a limit is met. The first ``counted`` messages have
     ``counted_tokens``, by the provider's count. ``variables`` are those after the last cell. ``shortened`` is set if the
-    last turn's newest message was cut to the budget.
+    last turn's newest message was cut to the budget, ``shrunk`` if the provider found the conversation too long.
     """
 
     spec: NodeSpec
@@ -116,6 +120,7 @@ class Node:
     variables: tuple[Variable, ...] = ()
     notice: str = ""
     shortened: bool = False
+    shrunk: bool = False
 
 
 Step: TypeAlias = tuple[Node, Action]
@@ -170,9 +175,24 @@ def _take_reply(node: Node, event: Replied) -> Step:
 def _fail_ask(node: Node, event: AskFailed) -> Step:
     error = event.error
     if isinstance(error, TruncatedReplyError) and not node.limit:
-        text = error.text or "[cut]"
-        return _stumble(replace(node, messages=(*node.messages, Message("assistant", text))), REPLY_CUT, error)
+        return _stumble(_say(node, error.text or "[cut]"), REPLY_CUT, error)
+    if isinstance(error, EmptyReplyError) and not node.limit:
+        return _stumble(_say(node, "[empty]"), REPLY_EMPTY, error)
+    if isinstance(error, PromptTooLongError) and (shorter := _shrink(node)) is not None:
+        return _ask_turn(shorter)
     return _finish(node, error=error)
+
+
+def _shrink(node: Node) -> Node | None:
+    """Compacts a conversation that the provider found too long; None if that was tried before, or frees nothing.
+
+    The window is then taken to be smaller than the conversation was.
+    """
+    window = int(estimate_tokens(node.messages) * LEARNT_WINDOW)
+    if node.shrunk or find_cut(node.messages, window) is None:
+        return None
+    spec = replace(node.spec, window_tokens=window)
+    return _compacted(replace(node, spec=spec, shrunk=True, counted=0, counted_tokens=0), None)
 
 
 def _meet_limit(node: Node, event: LimitMet) -> Step:
@@ -232,14 +252,20 @@ def _conclude(node: Node) -> Step:
     return _finish(node, answer=final.text if final else None)
 
 
+def _say(node: Node, text: str) -> Node:
+    return replace(node, messages=(*node.messages, Message("assistant", text)))
+
+
 def _execute_next(node: Node) -> Step:
     return replace(node, state=State.EXECUTING), Execute(node.pending[0], node.limit)
 
 
 def _stumble(node: Node, notice: str, cause: ModelError | None = None) -> Step:
-    """Answers a reply without cell or answer. A truncated one is forgiven once, an idle one a few times."""
+    """Answers a reply without cell or answer. A truncated one is forgiven once, an idle or empty one a few times."""
     node = replace(node, stumbles=node.stumbles + 1)
-    if cause is not None and node.stumbles > 1:
+    if isinstance(cause, TruncatedReplyError) and node.stumbles > 1:
+        return _finish(node, error=cause)
+    if cause is not None and node.stumbles >= MAX_STUMBLES:
         return _finish(node, error=cause)
     if node.stumbles >= MAX_STUMBLES:
         message = f"{MAX_STUMBLES} replies in a row held neither a cell nor an answer. Try a more capable model."

@@ -8,6 +8,7 @@ from rlm.core.cells import Cell, CellResult, Variable
 
 MAX_TRACEBACK_CHARS = 6_000  # a traceback longer than this repeats itself
 MAX_VARIABLES = 40
+MAX_FAILURE_CHARS = 300
 MIN_OUTPUT_CHARS = 1_000  # per cell, however many cells share the observation
 
 INVENTED = ("\n[cell ", "\n[variables] ", "\n[no output]", "\n[stderr] ")
@@ -54,6 +55,13 @@ def list_variables(variables: Sequence[Variable]) -> str:
     return f"[variables] {', '.join(shown)}{more}"
 
 
+def describe_failures(result: CellResult) -> str:
+    """Counts a cell's failed sub-calls: its code sees them as text, and can overlook them."""
+    noun = "sub-call" if result.queries == 1 else "sub-calls"
+    failure = cut_middle(" ".join(result.failure.split()), MAX_FAILURE_CHARS)
+    return f"[{result.failed_queries:,} of {result.queries:,} {noun} failed: {failure}]"
+
+
 def _observe_cell(cell: Cell, result: CellResult, limit_chars: int, *, only: bool) -> str:
     lines = [] if only else [f"[cell {cell.name}]"]
     if result.stdout:
@@ -68,6 +76,10 @@ def _observe_cell(cell: Cell, result: CellResult, limit_chars: int, *, only: boo
         lines.append(f"[{_ENDS[result.end]}]")
     if result.state_lost:
         lines.append("[The REPL was restarted. `context` is available; variables of earlier cells are gone.]")
+    if result.failed_queries and not (
+        result.queries == 1 and result.end == "error"
+    ):  # the traceback shows a single one
+        lines.append(describe_failures(result))
     lines.extend(f"[note] {note}" for note in result.notes)
     if not any(line for line in lines if not line.startswith("[cell")):
         lines.append("[no output]")

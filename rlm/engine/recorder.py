@@ -14,7 +14,7 @@ from rlm.core.ids import NodeId, RunId
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Totals, UsageReport
 from rlm.log import get_logger
-from rlm.ports import Journal, Sink
+from rlm.ports import EventCallback, Journal, SinkLike
 
 DURABLE = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
 """Events that must survive the process. All others follow from them when cells are executed again."""
@@ -31,12 +31,12 @@ class Recorder:
     def __init__(
         self,
         run: RunId,
-        sinks: Sequence[Sink],
+        sinks: Sequence[SinkLike],
         history: History | None = None,
     ) -> None:
         self.run = run
         self._started_at = 0.0  # of the loop's time
-        self._sinks = tuple(sinks)
+        self._sinks = [_emitter(sink) for sink in sinks]
         self.journal: Journal | None = None  # set when the run starts
         self._last_seq = 0
         self._must_flush = False
@@ -120,9 +120,14 @@ class Recorder:
     def _show(self, event: AnyEvent) -> None:
         self._tree.add(event)
         self._totals.add(event)
-        for sink in self._sinks:
+        for emit in tuple(self._sinks):
             try:
-                sink.emit(event)
+                emit(event)
             except Exception:
-                logger.exception("a sink failed and gets no more events: %r", sink)
-                self._sinks = tuple(other for other in self._sinks if other is not sink)
+                logger.exception("a sink failed and gets no more events: %r", emit)
+                self._sinks.remove(emit)
+
+
+def _emitter(sink: SinkLike) -> EventCallback:
+    """The function that receives events: a sink's ``emit``, or the plain callable itself."""
+    return sink if callable(sink) else sink.emit

@@ -31,7 +31,7 @@ from rlm.engine.spending.limits import Remaining, RunLimits
 from rlm.engine.spending.meter import Meter, PriceOf
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.spending.stop import Deadline, Stop
-from rlm.ports import AnswerCache, Record, Sandbox, Scheduler, Sink
+from rlm.ports import AnswerCache, Record, Sandbox, Scheduler, SinkLike
 
 
 @frozen
@@ -54,7 +54,7 @@ class RunSetup:
     scheduler: Scheduler
     price_of: PriceOf
     budget: Budget = Budget()
-    sinks: Sequence[Sink] = ()
+    sinks: Sequence[SinkLike] = ()
     record: Record | None = None
     past: Sequence[AnyEvent] = ()
     reopened: bool = False

@@ -30,7 +30,7 @@ from rlm.engine.settings import TreeSettings
 from rlm.models.defaults import name_models
 from rlm.models.prices import PriceList
 from rlm.options import Options, check_budget
-from rlm.ports import Sink
+from rlm.ports import SinkLike
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.runtime.journaling import LeafCache, PastRun, Record, Records
 from rlm.runtime.resources import SHARED, first_provider
@@ -91,7 +91,7 @@ class Assembly:
             warm_prefixes=options.warm_prefixes,
         )
 
-    def new_run(self, question: Question, sinks: Sequence[Sink] = ()) -> Run:
+    def new_run(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
         """A new run, not started."""
         run = new_run_id()
         return Run(self._setup(run, question, sinks, self._budget, Record(self.records, run, self._recorded)))
@@ -102,7 +102,7 @@ class Assembly:
         context: PlainValue,
         budget: Budget | None,
         on_divergence: OnDivergence,
-        sinks: Sequence[Sink] = (),
+        sinks: Sequence[SinkLike] = (),
     ) -> Run:
         """A recorded run, ready to continue. See ``RLM.aresume``."""
         check_choice("on_divergence", on_divergence, get_args(OnDivergence))
@@ -123,7 +123,7 @@ class Assembly:
         return Run(replace(setup, reopened=raised and not over, policy=ReplayPolicy(on_divergence=on_divergence)))
 
     async def replay(
-        self, run_id: str, context: PlainValue, watch: CellWatch | None, sinks: Sequence[Sink] = ()
+        self, run_id: str, context: PlainValue, watch: CellWatch | None, sinks: Sequence[SinkLike] = ()
     ) -> Run:
         """A recorded run, ready to be replayed. See ``RLM.replay``."""
         past = await self.records.recall(run_id, context)
@@ -134,7 +134,7 @@ class Assembly:
         self,
         run: RunId,
         question: Question,
-        sinks: Sequence[Sink],
+        sinks: Sequence[SinkLike],
         budget: Budget,
         record: Record | None,
         past: Sequence[AnyEvent] = (),

@@ -16,7 +16,7 @@ from typing import assert_never
 
 from rlm.core.cells import Cell
 from rlm.core.repl_spec import ReplLimits
-from rlm.core.subcalls import Subcall, SubcallOutcome
+from rlm.core.subcalls import ModelQuery, Subcall, SubcallFailure, SubcallOutcome
 from rlm.core.values import slotted
 from rlm.ports import Flush, ServeSubcall
 from rlm.sandbox.launchers.launcher import WorkerProcess
@@ -60,6 +60,34 @@ class Stopwatch:
         return limit - self.elapsed() + min(self.waited_now(), limit * MAX_WAIT_FACTOR)
 
 
+@slotted
+class QueryCount:
+    """Counts the model queries of a cell and their failures. A prefetched one counts only if the cell reached it."""
+
+    ended: int = 0
+    failures: list[SubcallFailure] = field(default_factory=list)
+    prefetched: list[int] = field(default_factory=list)
+    failed_prefetches: dict[int, SubcallFailure] = field(default_factory=dict)
+
+    def add(self, subcall: Subcall, outcome: SubcallOutcome) -> None:
+        if not isinstance(subcall, ModelQuery):
+            return
+        if subcall.prefetched:
+            self.prefetched.append(subcall.number)
+            if isinstance(outcome, SubcallFailure):
+                self.failed_prefetches[subcall.number] = outcome
+            return
+        self.ended += 1
+        if isinstance(outcome, SubcallFailure):
+            self.failures.append(outcome)
+
+    def total(self, prefetches_used: int) -> tuple[int, list[SubcallFailure]]:
+        """The number of ended queries, and the failures among them. Prefetched queries are reached in their order."""
+        used = sorted(self.prefetched)[:prefetches_used]
+        reached = [self.failed_prefetches[number] for number in used if number in self.failed_prefetches]
+        return self.ended + len(used), [*reached, *self.failures]
+
+
 class CellRunner:
     """Runs one cell over a transport, as its listener. Each instance runs one cell only."""
 
@@ -87,6 +115,7 @@ class CellRunner:
         self._ended: asyncio.Future[Done | BaseException] = asyncio.get_running_loop().create_future()
         self._ending = False
         self.watch = Stopwatch()
+        self.queries = QueryCount()
         self.timed_out = False
         self.stopped = False
 
@@ -195,6 +224,7 @@ class CellRunner:
             self._refund(number)
         if self._tasks.pop(number, None) is None or self._ending:
             return
+        self.queries.add(subcall, outcome)
         self._answers.append((number, outcome))
         if not self._tasks:
             self._send_answers()

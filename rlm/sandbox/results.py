@@ -26,6 +26,7 @@ def finished_result(runner: CellRunner, done: Done, limit: str) -> CellResult:
         _join(runner.printed(stream), omitted, tail)
         for stream, omitted, tail in zip(("stdout", "stderr"), done.omitted, done.tails, strict=True)
     ]
+    queries, failures = runner.queries.total(done.prefetches_used)
     return CellResult(
         end=end,
         stdout=texts[0],
@@ -40,6 +41,9 @@ def finished_result(runner: CellRunner, done: Done, limit: str) -> CellResult:
         waited_s=round(runner.watch.waited, 6),
         prefetched=done.prefetched,
         prefetches_used=done.prefetches_used,
+        queries=queries,
+        failed_queries=len(failures),
+        failure=f"{failures[0].kind}: {failures[0].message}" if failures else "",
     )
 
 

@@ -24,7 +24,14 @@ from rlm.core.actions import (
     ValueRead,
 )
 from rlm.core.cells import Answer, Cell, CellResult, Variable
-from rlm.core.errors import InvalidTransition, ModelTimeoutError, NoAnswerError, TruncatedReplyError
+from rlm.core.errors import (
+    EmptyReplyError,
+    InvalidTransition,
+    ModelTimeoutError,
+    NoAnswerError,
+    PromptTooLongError,
+    TruncatedReplyError,
+)
 from rlm.core.messages import Message
 from rlm.core.node import MAX_STUMBLES, TABLE, Node, NodeSpec, State, step
 
@@ -202,6 +209,69 @@ def test_truncated_reply_is_forgiven_once() -> None:
     assert action.messages[-2] == Message("assistant", "```repl\nx = ")
     assert "hit its token limit" in action.messages[-1].text
     assert isinstance(finish(cut, cut).error, TruncatedReplyError)
+
+
+def test_empty_replies_are_answered_with_a_notice() -> None:
+    empty = AskFailed(EmptyReplyError("the reply held reasoning alone"))
+    spec = replace(SPEC, max_turns=10)
+    _, action = play(empty, spec=spec)
+    assert isinstance(action, Ask)
+    assert [message.role for message in action.messages[-2:]] == ["assistant", "user"]
+    assert "held no text" in action.messages[-1].text
+    assert finish(empty, Replied("FINAL(7)"), spec=spec).answer == "7"
+
+
+def test_empty_replies_in_a_row_end_the_node() -> None:
+    error = EmptyReplyError("nothing")
+    spec = replace(SPEC, max_turns=10)
+    assert finish(*[AskFailed(error)] * MAX_STUMBLES, spec=spec).error is error
+
+
+def test_empty_last_turn_ends_the_node() -> None:
+    error = EmptyReplyError("nothing")
+    assert finish(LimitMet("calls"), AskFailed(error)).error is error
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (CellResult("ok", queries=40, failed_queries=7, failure="RateLimitedError: slow\ndown"),
+         "[7 of 40 sub-calls failed: RateLimitedError: slow down]"),
+        (CellResult("ok", queries=1, failed_queries=1, failure="X: y"), "[1 of 1 sub-call failed: X: y]"),
+    ],
+)  # fmt: skip
+def test_failed_subcalls_are_counted_for_the_model(result: CellResult, line: str) -> None:
+    _, action = play(Replied(cell("a")), Executed(result))
+    assert isinstance(action, Ask)
+    assert line in action.messages[-1].text
+
+
+def test_a_single_failure_with_traceback_is_not_repeated() -> None:
+    result = CellResult("error", error="LLMQueryError: x", queries=1, failed_queries=1, failure="X: x")
+    _, action = play(Replied(cell("a")), Executed(result))
+    assert isinstance(action, Ask)
+    assert "sub-call failed" not in action.messages[-1].text
+
+
+def test_conversation_found_too_long_is_compacted_once() -> None:
+    long = CellResult("ok", stdout="x" * 30_000)
+    spec = replace(SPEC, max_turns=9, observation_chars=40_000)
+    too_long = AskFailed(PromptTooLongError("context length exceeded"))
+    turns = [Replied(cell("a")), Executed(long)] * 3
+    before, _ = play(*turns, spec=spec)
+    node, action = play(*turns, too_long, spec=spec)
+    assert isinstance(action, Ask)
+    assert (
+        sum(len(message.text) for message in action.messages)
+        < sum(len(message.text) for message in before.messages) / 2
+    )
+    assert node.spec.window_tokens > 0
+    assert isinstance(finish(*turns, too_long, too_long, spec=spec).error, PromptTooLongError)
+
+
+def test_short_conversation_found_too_long_ends_the_node() -> None:
+    error = PromptTooLongError("context length exceeded")
+    assert finish(AskFailed(error)).error is error
 
 
 def test_other_model_failures_end_the_node() -> None:

@@ -201,7 +201,7 @@ class Tree:
             system=settings.family_of(job.model.name)(facts),
             max_turns=max(settings.max_turns, self.policy.recorded_turns(job.id)),
             observation_chars=settings.observation_chars,
-            window_tokens=job.model.info.window_tokens,
+            window_tokens=self._turns.window_tokens(job.model),
             cut_replies=settings.cut_replies,
         )
 

@@ -10,9 +10,11 @@ from functools import partial
 
 from rlm.core.actions import Ask, AskFailed, Compact, Compacted, LimitMet, NodeEvent, Replied
 from rlm.core.bounds import text_bytes
-from rlm.core.errors import BudgetExceededError, ModelError, TruncatedReplyError
+from rlm.core.compaction import estimate_tokens
+from rlm.core.errors import BudgetExceededError, ModelError, PromptTooLongError, TruncatedReplyError
 from rlm.core.ids import summary_call, turn_call
 from rlm.core.messages import Reply, Request, Task, Usage
+from rlm.core.node import LEARNT_WINDOW
 from rlm.core.observations import INVENTED
 from rlm.engine.calling.call import Call
 from rlm.engine.calling.caller import Caller
@@ -22,6 +24,7 @@ from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.meter import PromptCount
 from rlm.engine.spending.stop import Stopped
+from rlm.ports import Model
 from rlm.prompts import describe_limit
 
 
@@ -43,6 +46,7 @@ class Turns:
         self._deadline = limits.deadline
         self._policy = policy
         self._superseding = superseding
+        self._windows: dict[str, int] = {}
 
     async def ask(self, job: NodeJob, action: Ask, count: PromptCount) -> NodeEvent:
         settings, meter = self._settings, self._caller.meter
@@ -68,6 +72,8 @@ class Turns:
         except ModelError as error:
             if error.ends_run:
                 raise
+            if isinstance(error, PromptTooLongError):
+                self._learn_window(job, action)
             if isinstance(error, TruncatedReplyError):
                 count.record(action.messages, error.text, error.usage or Usage())
             return AskFailed(error)
@@ -106,6 +112,15 @@ class Turns:
         except Stopped:
             limit = self._stop.limit or ""
             raise BudgetExceededError(describe_limit(limit), limit=limit) from None
+
+    def window_tokens(self, model: Model) -> int:
+        """The context window of a model, as far as this run has found it out."""
+        return self._windows.get(model.name, model.info.window_tokens)
+
+    def _learn_window(self, job: NodeJob, action: Ask) -> None:
+        """Remembers that a conversation of this size was too long for the model."""
+        size = int(estimate_tokens(action.messages) * LEARNT_WINDOW)
+        self._windows[job.model.name] = min(size, self.window_tokens(job.model) or size)
 
     def _shown_bytes(self, job: NodeJob, action: Ask, count: PromptCount) -> int | None:
         meter = self._caller.meter
