@@ -66,6 +66,7 @@ from rlm.prompts import (
 )
 
 LEARNT_WINDOW = 0.9  # of a conversation that was too long: its limit is not known, but is below its size
+MAX_SHRINKS = 3  # each one learns a smaller window
 MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer; a longer row has never led to one
 
 
@@ -102,7 +103,8 @@ class Node:
     ``pending`` and ``executed`` are the cells of the current turn. ``final`` is the answer that the current reply gives in
     text; it counts once the cells have run. ``limit`` is set as soon as a limit is met. The first ``counted`` messages have
     ``counted_tokens``, by the provider's count. ``variables`` are those after the last cell. ``shortened`` is set if the
-    last turn's newest message was cut to the budget, ``shrunk`` if the provider found the conversation too long.
+    last turn's newest message was cut to the budget, ``shrunk`` counts how often the provider found the
+    conversation too long.
     """
 
     spec: NodeSpec
@@ -120,7 +122,7 @@ class Node:
     variables: tuple[Variable, ...] = ()
     notice: str = ""
     shortened: bool = False
-    shrunk: bool = False
+    shrunk: int = 0
 
 
 Step: TypeAlias = tuple[Node, Action]
@@ -184,15 +186,15 @@ def _fail_ask(node: Node, event: AskFailed) -> Step:
 
 
 def _shrink(node: Node) -> Node | None:
-    """Compacts a conversation that the provider found too long; None if that was tried before, or frees nothing.
+    """Compacts a conversation that the provider found too long; None if that was tried often, or frees nothing.
 
     The window is then taken to be smaller than the conversation was.
     """
     window = int(estimate_tokens(node.messages) * LEARNT_WINDOW)
-    if node.shrunk or find_cut(node.messages, window) is None:
+    if node.shrunk >= MAX_SHRINKS or find_cut(node.messages, window) is None:
         return None
     spec = replace(node.spec, window_tokens=window)
-    return _compacted(replace(node, spec=spec, shrunk=True, counted=0, counted_tokens=0), None)
+    return _compacted(replace(node, spec=spec, shrunk=node.shrunk + 1, counted=0, counted_tokens=0), None)
 
 
 def _meet_limit(node: Node, event: LimitMet) -> Step:

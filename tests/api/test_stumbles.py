@@ -10,7 +10,7 @@ from rlm.testing.server import ChatCall, ScriptedReply, ScriptedServer
 
 def engine(server: ScriptedServer, **options: object) -> rlm.RLM:
     chosen = {"retries": 0, **options}
-    return rlm.RLM("gpt-4o", base_url=server.base_url, api_key="x", **chosen)  # type: ignore[arg-type]
+    return rlm.RLM("gpt-4o", base_url=server.base_url, api_key="not-a-key", **chosen)  # type: ignore[arg-type]
 
 
 def test_observation_counts_failures_that_code_ignored() -> None:
@@ -39,16 +39,14 @@ def test_learnt_window_holds_for_the_run() -> None:
     sizes: list[int] = []
 
     def answer(call: ChatCall) -> Answer:
-        size = sum(len(message.text) for message in call.messages)
-        sizes.append(size)
-        if size > 40_000:
-            return ScriptedReply(
-                "This model's maximum context length is exceeded", status=400, error_code="context_length_exceeded"
-            )
-        return cell("print('x' * 12_000)") if call.turn < 6 else "FINAL(done)"
+        sizes.append(sum(len(message.text) for message in call.messages))
+        if sizes[-1] > 40_000:
+            text = "This model's maximum context length is exceeded"
+            return ScriptedReply(text, status=400, error_code="context_length_exceeded")
+        return cell("print('x' * 6_000)") if len(sizes) < 14 else "FINAL(done)"
 
     with ScriptedServer.in_thread(answer) as server:
-        result = engine(server, observation_chars=14_000).run("q", "c")
+        result = engine(server, max_iterations=30).run("q", "c")
     assert result.answer == "done"
     assert sum(size > 40_000 for size in sizes) == 1
 

@@ -253,11 +253,11 @@ def test_a_single_failure_with_traceback_is_not_repeated() -> None:
     assert "sub-call failed" not in action.messages[-1].text
 
 
-def test_conversation_found_too_long_is_compacted_once() -> None:
+def test_conversation_found_too_long_is_compacted() -> None:
     long = CellResult("ok", stdout="x" * 30_000)
     spec = replace(SPEC, max_turns=9, observation_chars=40_000)
     too_long = AskFailed(PromptTooLongError("context length exceeded"))
-    turns = [Replied(cell("a")), Executed(long)] * 3
+    turns: list[NodeEvent] = [Replied(cell("a")), Executed(long)] * 3
     before, _ = play(*turns, spec=spec)
     node, action = play(*turns, too_long, spec=spec)
     assert isinstance(action, Ask)
@@ -266,7 +266,7 @@ def test_conversation_found_too_long_is_compacted_once() -> None:
         < sum(len(message.text) for message in before.messages) / 2
     )
     assert node.spec.window_tokens > 0
-    assert isinstance(finish(*turns, too_long, too_long, spec=spec).error, PromptTooLongError)
+    assert isinstance(finish(*turns, *[too_long] * 4, spec=spec).error, PromptTooLongError)
 
 
 def test_short_conversation_found_too_long_ends_the_node() -> None:
