@@ -24,6 +24,7 @@ from rlm.core.errors import (
     ProviderUnreachableError,
 )
 from rlm.core.values import frozen
+from rlm.models.sockets import MAX_RETRY_S, RETRY_S, Connector, gate, is_out_of_descriptors
 
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
@@ -39,7 +40,7 @@ class HttpReply:
 
 
 class HttpEndpoint:
-    """An endpoint with persistent connections and no connection limit.
+    """An endpoint with persistent connections, and no connection limit of its own: ``sockets`` has that of the process.
 
     Connections belong to an event loop, so each loop gets its own session at its first call. Proxies come from the environment
     (``HTTPS_PROXY``, ``NO_PROXY``), read once. Without ``timeout_s`` the caller sets the deadline.
@@ -76,15 +77,17 @@ class HttpEndpoint:
             ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: no complete HTTP response arrived.
         """
         fault: ModelError
-        data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
+        sockets = gate()
+        await sockets.acquire()
         try:
-            # Redirects are not followed: one would turn the POST into a GET, or send the prompt to another host.
             # Awaited before the context is entered: otherwise every waiting call would hold one more coroutine.
-            response = await self._session().post(self._url, data=data, headers=self._headers, allow_redirects=False)
+            response = await self._send(body, self._headers)
             async with response:
                 return HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = self._translate(error)
+        finally:
+            sockets.release()
         # Raised outside the handler: aiohttp's errors hold the request's headers, and so the key.
         raise fault
 
@@ -98,10 +101,11 @@ class HttpEndpoint:
             ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: no HTTP response arrived, or it broke off.
         """
         fault: ModelError
-        data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
-        headers = self._stream_headers
+        sockets = gate()
+        await sockets.acquire()
         try:
-            async with self._session().post(self._url, data=data, headers=headers, allow_redirects=False) as response:
+            response = await self._send(body, self._stream_headers)
+            async with response:
                 if response.status != 200 or response.content_type != _EVENTS:
                     return HttpReply(response.status, response.headers, await response.read())
                 async for piece in response.content.iter_any():
@@ -111,7 +115,24 @@ class HttpEndpoint:
                 return HttpReply(response.status, response.headers, b"")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = self._translate(error)
+        finally:
+            sockets.release()
         raise fault
+
+    async def _send(self, body: bytes, headers: CIMultiDict[str]) -> aiohttp.ClientResponse:
+        """The response of one request, its body not read. Waits while the process has no descriptor for a connection."""
+        delay_s = RETRY_S
+        while True:
+            data = body if len(body) <= _ONE_WRITE_BYTES else io.BytesIO(body)
+            try:
+                # Redirects are not followed: one would turn the POST into a GET, or send the prompt to another host.
+                return await self._session().post(self._url, data=data, headers=headers, allow_redirects=False)
+            except OSError as error:
+                if not is_out_of_descriptors(error):
+                    raise
+            gate().drop_all_idle()
+            await asyncio.sleep(delay_s)  # bounded by the deadline of the call
+            delay_s = min(2 * delay_s, MAX_RETRY_S)
 
     async def aclose(self) -> None:
         """Closes the connections of this loop, and those of other loops that still run."""
@@ -129,8 +150,10 @@ class HttpEndpoint:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
+            connector = Connector(limit=0, ttl_dns_cache=_DNS_TTL_S)
+            gate().connectors.add(connector)
             session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_TTL_S),
+                connector=connector,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=self._proxy,

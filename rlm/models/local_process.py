@@ -101,7 +101,9 @@ class LocalServer:
         except BrokenPipeError:
             pass  # it ended before it read; its log has the reason
         deadline = time.monotonic() + LOAD_TIMEOUT_S
-        if not select.select([stdout], [], [], deadline - time.monotonic())[0]:
+        poll = select.poll()  # select() knows only the first 1,024 descriptors
+        poll.register(stdout, select.POLLIN)
+        if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
             raise ConfigurationError(
                 f"{self.order.path} was not loaded within {LOAD_TIMEOUT_S:g} s. Use a smaller model"
             )

@@ -24,6 +24,7 @@ from rlm.core.ids import RunId
 from rlm.core.option import check_choice
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplLimits
+from rlm.descriptors import raise_limit
 from rlm.engine.replay.policy import CellWatch, OnDivergence, ReplayPolicy
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
@@ -139,6 +140,7 @@ class Assembly:
         record: Record | None,
         past: Sequence[AnyEvent] = (),
     ) -> RunSetup:
+        raise_limit()
         if not self.models:
             raise ConfigurationError("This RLM was closed: make a new one.")
         return RunSetup(

@@ -97,6 +97,8 @@ class Writer:
         """Raises StoreError."""
         with self._mutex:
             tail = self._open_tail()  # also for a resumed run: it shows other processes that this one writes
+            if self._other is None:
+                self._other = Tail(self._place)  # now, because a run in progress may find no descriptor for it
             if run.row is not None:
                 tail.append_row(run.name, run.row.pack())
             self._runs.append(run)

@@ -208,7 +208,9 @@ def _attempt_escapes(control: socket.socket, level: str) -> list[str]:
 
 def _receive(sock: socket.socket, level: str, timeout_s: float = DRY_RUN_TIMEOUT_S) -> bytes:
     """Receives one message. The kernel closes descriptors that come with it, because none are accepted."""
-    if not select.select([sock], [], [], timeout_s)[0]:
+    poll = select.poll()  # select() knows only the first 1,024 descriptors
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(1000 * timeout_s):
         raise SandboxUnavailableError(f"sandbox level {level!r}: the dry run did not end within {timeout_s:.0f} s")
     try:
         return sock.recv(MAX_MESSAGE_BYTES)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from rlm.core.errors import SandboxUnavailableError
+from rlm.descriptors import are_scarce
 from rlm.sandbox.memory.meter import Memory
 
 # Memory left for the host and everything beside it: a share of the machine between two bounds. With less, the system is
@@ -19,6 +20,7 @@ SHARE = 0.05
 LEAST_MB, MOST_MB = 256, 768
 WAIT_S = 30.0
 POLL_S = 0.1
+DESCRIPTORS = 16  # socket, process, input and fork gate of a REPL, with some left for files
 
 
 def reserve_mb(memory: Memory) -> int:
@@ -38,13 +40,20 @@ class Admission:
         self._read = read
 
     async def wait_for_room(self) -> None:
-        """Waits until there is memory for one more REPL.
+        """Waits until there is memory for one more REPL, and file descriptors.
 
         Raises:
-            SandboxUnavailableError: memory stayed short for ``WAIT_S`` seconds.
+            SandboxUnavailableError: one of them stayed short for ``WAIT_S`` seconds.
         """
         loop = asyncio.get_running_loop()
         gives_up_at = loop.time() + WAIT_S
+        while are_scarce(DESCRIPTORS):
+            if loop.time() >= gives_up_at:
+                raise SandboxUnavailableError(
+                    f"this process has almost no file descriptors left; a REPL needs up to {DESCRIPTORS}. "
+                    "Raise the limit (ulimit -n), or run fewer nodes at once."
+                )
+            await asyncio.sleep(POLL_S)
         while (memory := self._read()) is not None and memory.free < (floor := floor_mb(memory)):
             if loop.time() >= gives_up_at:
                 raise SandboxUnavailableError(
