@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Unpack
+from importlib import import_module
+from typing import Any, Unpack, cast
 
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
@@ -12,7 +13,7 @@ from rlm.core.estimates import Estimate
 from rlm.core.option import describe_options, options_signature
 from rlm.core.question import Question
 from rlm.core.result import Result
-from rlm.documents.values import Documents
+from rlm.documents.values import Documents, names_files
 from rlm.engine.replay.policy import CellWatch, OnDivergence
 from rlm.engine.run import Run
 from rlm.options import Options, OptionsDict, make_options
@@ -21,7 +22,7 @@ from rlm.report.page import page_of_events
 from rlm.runtime.assembly import Assembly
 from rlm.runtime.handles import EventLog, RunHandle, Stream
 from rlm.runtime.loop import BACKGROUND
-from rlm.runtime.reading import aload, names_files
+from rlm.runtime.stored_runs import recorded_measurement
 
 
 class RLM:
@@ -175,7 +176,9 @@ class RLM:
         """
         store = self._parts.records.need_store()
         info = store.find(run_id)
-        return page_of_events(info.id, store.events(info.id, lenient=True))
+        events = store.events(info.id, lenient=True)
+        measurement = recorded_measurement(store, info, events)
+        return page_of_events(info.id, events, None if measurement is None else measurement.value)
 
     async def execute(
         self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[SinkLike] = ()
@@ -186,7 +189,9 @@ class RLM:
         return await self.prepare(_question(query, context, depth=depth), sinks).answer()
 
     async def _read(self, files: Any) -> Documents:
-        return await aload(files, sandbox=self.options.sandbox)
+        # Converters of all formats take as long to load as the rest of the package, and most runs have none.
+        reading: Any = import_module("rlm.runtime.reading")
+        return cast("Documents", await reading.aload(files, sandbox=self.options.sandbox))
 
     def prepare(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
         """A new run, not started."""
@@ -232,7 +237,13 @@ def ask(
 
 def _question(query: str | None, context: PlainValue, *, sources: tuple[str, ...] = (), depth: int = 0) -> Question:
     if isinstance(context, Documents):
-        return Question.of(query, context.context, sources=sources or context.sources, depth=depth)
+        return Question.of(
+            query,
+            context.context,
+            sources=sources or context.sources,
+            depth=depth,
+            side_table=context.side_table(),
+        )
     return Question.of(query, context, sources=sources, depth=depth)
 
 

@@ -275,6 +275,22 @@ class Options:
         flag=Flag("--prompt", type=str | None, metavar="FAMILY"),
         encode=lambda prompt: prompt if isinstance(prompt, str | None) else CUSTOM_PROMPT,
     )
+    citations: bool | None = option(
+        None,
+        "Ask for quotes of the input as evidence; they are looked up there, and become ``result.citations``.\n"
+        "None asks if the input is documents.",
+        group=PROMPTS,
+        flag=(
+            Flag("--cite", "Ask for quotes as evidence; the default for documents.", bool, lambda on: on or None),
+            Flag("--no-cite", "Do not ask for quotes.", bool, lambda off: None if not off else False),
+        ),
+    )
+    coverage: bool | None = option(
+        None,
+        "Measure which parts of the input models were shown: ``result.coverage``. None measures it for documents.",
+        group=RECORD,
+        python_only="the command line measures it for documents",
+    )
     prefetch: bool = option(
         True,
         "Send calls of sequential code ahead of time.\n"
@@ -430,6 +446,8 @@ class OptionsDict(TypedDict, total=False):
     temperature: float | None
     max_output_tokens: int | None
     prompt: str | PromptFamily | None
+    citations: bool | None
+    coverage: bool | None
     prefetch: bool
     setup_code: str | None
     prices: Mapping[str, tuple[float, ...]] | None

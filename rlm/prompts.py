@@ -6,7 +6,7 @@ caller can pass its own function instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
@@ -33,6 +33,8 @@ SUMMARISE = (
     "without code, write what you need to continue: what you have found and how, what remains to be done, and what each "
     "variable holds. Current variables: {variables}]"
 )
+MAX_QUOTES = 10  # named in one notice
+MAX_QUOTE_CHARS = 300
 NOT_TAKEN = "[Your answer was not accepted, because a code block of the same reply failed. Look at its output first.]"
 NO_SUCH_VARIABLE = "[FINAL_VAR({name}): no variable has this name, so it was not accepted as the answer. {hint}]"
 
@@ -47,6 +49,8 @@ class PromptFacts:
         sub_prompt_chars: the maximum length of a sub-prompt.
         observation_chars: the maximum length of an observation.
         sub_models: names that ``model=`` accepts.
+        has_documents, has_tables: kinds of the input.
+        cites: the answer needs quotes.
     """
 
     depth: int
@@ -56,6 +60,9 @@ class PromptFacts:
     sub_prompt_chars: int
     observation_chars: int
     sub_models: tuple[str, ...] = ()
+    has_documents: bool = False
+    has_tables: bool = False
+    cites: bool = False
 
 
 PromptFamily: TypeAlias = Callable[[PromptFacts], str]
@@ -93,6 +100,20 @@ for number, reply in enumerate(replies):
 Use models for reading (labels, summaries, meaning) and Python for exact work (search, counting, sorting). Put many small \
 items into one prompt, number them, and check that every number came back."""
 
+_DOCUMENTS = """
+
+`context` holds documents. These functions cover all of it:
+- grep(regex), search(words, k=10): ranked hits that print as "path, place: text", with .path, .place, .start, .end, .text; \
+where(text) -> "path, p. 3"; pages(path) -> [(label, text)]."""
+
+_TABLES = """
+- tables() lists the tables with their columns; sql("SELECT ...") queries them (SQLite); table(name) returns rows as dicts."""
+
+_CITE = """
+
+Give evidence: FINAL(value, cite=["exact words of the source", ...]) in a ```repl block, or cite(quote, path) before you answer. \
+Copy quotes word for word, one short sentence each; they are looked up in the sources."""
+
 _ANSWER = """
 
 Answer only when you have seen what you need, in one of these forms:
@@ -123,6 +144,9 @@ FINAL("7731")
 
 Write one ```repl block now. Never use names that you have not defined."""
 
+_SMALL_CITE = """
+Give quotes as evidence: FINAL(answer, cite=["exact words of the text"])."""
+
 _SMALL_CALLS = """
 llm_query_batch(prompts) asks another model many questions at once and returns a list of texts. A prompt can have \
 {sub_prompt_chars:,} characters and must contain the text that it is about."""
@@ -149,13 +173,21 @@ def default_family(facts: PromptFacts) -> str:
             ),
             models=f", model= one of {', '.join(facts.sub_models)}" if len(facts.sub_models) > 1 else "",
         )
-    return text + _ANSWER
+    return text + _about_documents(facts) + _ANSWER + (_CITE if facts.cites else "")
+
+
+def _about_documents(facts: PromptFacts) -> str:
+    """The functions on documents, as far as they apply."""
+    if not facts.has_documents:
+        return ""
+    return _DOCUMENTS + (_TABLES if facts.has_tables else "")
 
 
 def small_family(facts: PromptFacts) -> str:
     """The system message for small local models: short, with two worked examples."""
     calls = _SMALL_CALLS.format(sub_prompt_chars=facts.sub_prompt_chars) if facts.can_call else ""
-    return _SMALL.format(calls=calls)
+    cites = _SMALL_CITE if facts.cites else ""
+    return _SMALL.format(calls=calls + cites)
 
 
 FAMILIES: Mapping[str, PromptFamily] = MappingProxyType({"default": default_family, "small": small_family})
@@ -234,3 +266,13 @@ def no_such_variable(name: str, variables: str) -> str:
     if not name.isidentifier():
         hint = "FINAL_VAR takes the name of a variable. For text use FINAL(...)."
     return NO_SUCH_VARIABLE.format(name=name[:80], hint=hint)
+
+
+def quotes_not_found(quotes: Sequence[str]) -> str:
+    """The notice that an answer comes back because its quotes are not in the sources."""
+    shown = "\n".join(f"- {quote[:MAX_QUOTE_CHARS]}" for quote in quotes[:MAX_QUOTES])
+    more = f"\n- and {len(quotes) - MAX_QUOTES:,} more" if len(quotes) > MAX_QUOTES else ""
+    return (
+        "[Your answer was not accepted yet: these quotes are not in `context`, word for word. Check them, then answer again "
+        f"with exact quotes, or without them.]\n{shown}{more}"
+    )

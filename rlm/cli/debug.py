@@ -6,9 +6,10 @@ import asyncio
 import sys
 from typing import Any
 
+from rlm.cli.contexts import find_context
 from rlm.cli.exits import Exit, complain
 from rlm.cli.flags import EncodingFlag, StoreFlag, read_flags, with_flags
-from rlm.cli.records import find_context, open_replay, open_store
+from rlm.cli.records import open_replay, open_store
 from rlm.core.cells import Cell
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import CellExecuted

@@ -9,6 +9,7 @@ from rlm.cli.flags import StoreFlag
 from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.report.page import event_lines, page_of_events
+from rlm.runtime.stored_runs import recorded_measurement
 
 
 def export(
@@ -30,5 +31,9 @@ def export(
     opened = open_store(store)
     info = opened.find(run)
     events = opened.events(info.id, lenient=True)
-    put("".join(event_lines(events)) if format == "jsonl" else page_of_events(info.id, events))
+    if format == "jsonl":
+        put("".join(event_lines(events)))
+    else:
+        measurement = recorded_measurement(opened, info, events)
+        put(page_of_events(info.id, events, None if measurement is None else measurement.value))
     return Exit.COMPLETE

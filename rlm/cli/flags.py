@@ -70,6 +70,8 @@ def read_flags(given: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         value = value if flag.read is None else flag.read(value)
+        if value is None and flag.type is bool:  # the flag that is not given of a pair
+            continue
         if flag.part:
             limits[flag.part] = value
         else:

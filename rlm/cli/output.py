@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate, Range
+from rlm.core.evidence import Citation, Coverage
 from rlm.core.messages import JsonValue
 from rlm.core.plain import to_json
 from rlm.core.redaction import SECRETS
 from rlm.core.result import Result
 from rlm.core.usage import Spend
-from rlm.views.escape import without_controls
+from rlm.views.escape import one_line, without_controls
+
+MAX_QUOTE_CHARS = 200
 
 
 class OutputError(Exception):
@@ -73,6 +76,8 @@ def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonVa
         "run_id": result.run_id,
         "models": list(models),
         "sandbox": result.sandbox,
+        "citations": [_describe_citation(citation) for citation in result.citations],
+        "coverage": None if result.coverage is None else describe_coverage(result.coverage),
         "elapsed_s": round(result.elapsed_s, 3),
         "cost_usd": result.cost_usd,
         "usage": {
@@ -91,6 +96,45 @@ def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonVa
             "cells": list(result.unfinished.cells),
         },
     }
+
+
+def _describe_citation(citation: Citation) -> dict[str, JsonValue]:
+    return {
+        "path": citation.path,
+        "place": citation.place,
+        "quote": citation.quote,
+        "start": citation.start,
+        "end": citation.end,
+        "verified": citation.verified,
+        "exact": citation.exact,
+    }
+
+
+def describe_coverage(coverage: Coverage) -> dict[str, JsonValue]:
+    """The coverage of each document, with the ranges that no model was shown."""
+    return {
+        "share": round(coverage.share, 6),
+        "unopened": list(coverage.unopened),
+        "documents": [
+            {
+                "path": item.path,
+                "chars": item.chars,
+                "read_chars": item.read_chars,
+                "unread": [[start, end] for start, end in item.unread()],
+            }
+            for item in coverage.documents
+        ],
+    }
+
+
+def footnotes(citations: Sequence[Citation]) -> list[str]:
+    """Lines such as ``[1] contracts/a.pdf, p. 3: "..."``, safe on a terminal."""
+    lines = []
+    for number, citation in enumerate(citations, 1):
+        place = ", ".join(part for part in (citation.path, citation.place) if part)
+        source = one_line(place, 200) if citation.verified else "NOT FOUND in the sources"
+        lines.append(f'[{number}] {source}: "{one_line(citation.quote, MAX_QUOTE_CHARS)}"')
+    return lines
 
 
 def describe_estimate(estimate: Estimate, models: tuple[str, ...]) -> str:
@@ -121,6 +165,8 @@ def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
         "run_id": None,
         "models": [],
         "sandbox": None,
+        "citations": [],
+        "coverage": None,
         "elapsed_s": None,
         "cost_usd": None,
         "usage": None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rlm.cli.contexts import find_context
 from rlm.cli.exits import Exit, complain, describe_error
 from rlm.cli.flags import EncodingFlag, StoreFlag, read_flags, with_flags
-from rlm.cli.records import find_context, open_replay, open_store
+from rlm.cli.records import open_replay, open_store
 from rlm.core.errors import DivergenceError, RLMError
 from rlm.core.events import AnyEvent, RunFinished
 from rlm.runtime.authority import REPLAY_FLAGS

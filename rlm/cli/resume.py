@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import rlm
+from rlm.cli.contexts import find_context
 from rlm.cli.flags import EncodingFlag, JsonFlag, QuietFlag, StoreFlag, read_flags, with_flags
-from rlm.cli.records import find_context, open_recorded, open_store, recorded_budget
+from rlm.cli.records import open_recorded, open_store, recorded_budget
 from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.budget import Budget
 from rlm.core.errors import RLMError

@@ -15,11 +15,12 @@ from rich.console import Console
 import rlm
 from rlm.cli.exits import Exit, complain, describe_error, exit_for_error, exit_for_status
 from rlm.cli.flags import raising_flag, written_flags
-from rlm.cli.output import OutputError, describe_failure, describe_result, write_answer, write_json
+from rlm.cli.output import OutputError, describe_failure, describe_result, footnotes, write_answer, write_json
 from rlm.core.errors import RLMError, RunCancelledError
 from rlm.core.result import Result
 from rlm.documents.values import Documents
 from rlm.runtime.authority import consent_options
+from rlm.views.escape import one_line
 from rlm.views.feed import ThreadedView
 from rlm.views.formatting import format_seconds, plural
 from rlm.views.live import LiveView
@@ -123,10 +124,20 @@ def report(
             write_json({**describe_result(result, models), **read}, sys.stdout)
         elif result.status in ("complete", "partial"):
             write_answer(result.answer, sys.stdout)
+            if not quiet:
+                _print_evidence(result)
     except OutputError as error:
         complain(f"error: {error}")
         return Exit.FAILED
     return code
+
+
+def _print_evidence(result: Result) -> None:
+    """Prints footnotes, and the part of the documents that models were shown."""
+    for line in footnotes(result.citations):
+        complain(line)
+    if result.coverage is not None and result.coverage.documents:
+        complain(one_line(result.coverage.summary(), 400))
 
 
 def _describe_undone(result: Result) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.cells import Cell, CellResult, PlainValue, Quote
 from rlm.core.errors import RLMError
+from rlm.core.evidence import Citation
 from rlm.core.messages import Message
 from rlm.core.values import frozen
 
@@ -69,7 +70,16 @@ class ValueMissing:
     pass
 
 
-NodeEvent: TypeAlias = Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted
+@frozen
+class QuotesChecked:
+    """The quotes of the answer were looked up in the sources."""
+
+    citations: tuple[Citation, ...]
+
+
+NodeEvent: TypeAlias = (
+    Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted | QuotesChecked
+)
 
 
 # Actions.
@@ -110,12 +120,20 @@ class Read:
 
 
 @frozen
+class CheckQuotes:
+    """Look up the quotes of the answer in the sources."""
+
+    quotes: tuple[Quote, ...]
+
+
+@frozen
 class Finish:
     """End the node with an answer, or with an error. ``limit`` is set for a partial answer."""
 
     answer: PlainValue = None
     limit: str | None = None
     error: RLMError | None = None
+    citations: tuple[Citation, ...] = ()
 
 
-Action: TypeAlias = Ask | Compact | Execute | Read | Finish
+Action: TypeAlias = Ask | Compact | Execute | Read | CheckQuotes | Finish

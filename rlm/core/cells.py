@@ -53,10 +53,19 @@ class Cell:
 
 
 @frozen
+class Quote:
+    """Words of a source that a model gave as evidence; ``path`` is the source that it named."""
+
+    text: str
+    path: str | None = None
+
+
+@frozen
 class Answer:
-    """An answer given from code. ``value`` keeps the type of plain data."""
+    """An answer given from code. ``value`` keeps the type of plain data. ``citations`` are the quotes given with it."""
 
     value: PlainValue
+    citations: tuple[Quote, ...] = ()
 
 
 @frozen
@@ -84,6 +93,7 @@ class CellResult:
             awaited, lost state.
         state_lost: the REPL was replaced; variables of earlier cells are gone.
         killed: its process was killed from outside, not by its own code and not at the time limit.
+        citations: quotes that the cell gave with ``cite``, for the answer of this or a later cell.
         rebuilt: the REPL was replaced, and the earlier cells were executed again in the new one.
         elapsed_s: wall time.
         waited_s: the part of ``elapsed_s`` spent waiting for sub-calls.
@@ -113,6 +123,7 @@ class CellResult:
     queries: int = 0
     failed_queries: int = 0
     failure: str = ""
+    citations: tuple[Quote, ...] = ()
 
     @property
     def shown(self) -> str:

@@ -46,7 +46,7 @@ def find_difference(before: CellResult, after: CellResult) -> str | None:
     """The difference between two executions of one cell, in one line. Times do not count."""
     if before.end in STOPPED:  # the point at which it was stopped depends on timing
         return None if after.end in STOPPED else f"it ended with {after.end!r} instead of {before.end!r}"
-    for name in ("end", "error", "stdout", "stderr", "echo", "traceback", "notes", "variables", "answer"):
+    for name in ("end", "error", "stdout", "stderr", "echo", "traceback", "notes", "variables", "answer", "citations"):
         old, new = getattr(before, name), getattr(after, name)
         if old == new:
             continue

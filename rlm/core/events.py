@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.evidence import Citation
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Reply, Request, Usage
 from rlm.core.subcalls import SubcallFailure
@@ -34,13 +35,19 @@ class Event:
 
 @frozen(kw_only=True)
 class RunStarted(Event):
-    """The first event of a run. ``models[d]`` is the model at depth ``d``; the last entry serves all deeper levels."""
+    """The first event of a run.
+
+    Attributes:
+        models: the model of each depth; the last entry serves all deeper levels.
+        side_table: JSON with places and tables of the documents in the context; empty if there are none.
+    """
 
     question: str
     context: str
     models: tuple[str, ...]
     max_depth: int
     sandbox: str
+    side_table: str = ""
 
 
 @frozen(kw_only=True)
@@ -236,12 +243,13 @@ class NodeFinished(Event):
 
 @frozen(kw_only=True)
 class RunFinished(Event):
-    """The last event of every run, also of a failed or cancelled one."""
+    """The last event of every run, also of a failed or cancelled one. ``citations`` are those of the answer."""
 
     status: Status
     answer: PlainValue
     error: str | None = None
     limit: str | None = None
+    citations: tuple[Citation, ...] = ()
 
 
 AnyEvent: TypeAlias = (

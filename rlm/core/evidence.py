@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
+from functools import lru_cache
 from typing import NamedTuple
 
 from rlm.core.values import frozen, slotted
@@ -71,15 +72,15 @@ def find_quote(quote: str, texts: Mapping[str, str], path: str | None = None) ->
         start = texts[name].find(wanted)
         if start >= 0:
             return name, start, start + len(wanted), True
-    pattern = _loose_pattern(wanted)
     words = list(dict.fromkeys(re.findall(r"\w+", wanted)))
     for name in order:
-        found = _find_loose(pattern, words, len(wanted), texts[name])
+        found = _find_loose(wanted, words, texts[name])
         if found is not None:
             return name, *found, False
     return None
 
 
+@lru_cache(maxsize=8)  # compiled only if a window has all words, which most invented quotes lack
 def _loose_pattern(quote: str) -> re.Pattern[str]:
     words = re.split(f"{_SPACE}+", quote)
     loose = []
@@ -89,14 +90,20 @@ def _loose_pattern(quote: str) -> re.Pattern[str]:
     return re.compile(f"{_SPACE}+".join(loose))
 
 
-def _find_loose(pattern: re.Pattern[str], words: Sequence[str], length: int, text: str) -> tuple[int, int] | None:
+@lru_cache(maxsize=8)
+def _spaced_pattern(quote: str) -> re.Pattern[str]:
+    """The quote with other white space: the most frequent difference, and cheap to compile."""
+    return re.compile(f"{_SPACE}+".join(map(re.escape, re.split(f"{_SPACE}+", quote))))
+
+
+def _find_loose(quote: str, words: Sequence[str], text: str) -> tuple[int, int] | None:
     """Tries the pattern near occurrences of the quote's rarest word that have its other words near by."""
     counts = {word: text.count(word) for word in words}
     present = [word for word in words if counts[word]]
     if not present or len(words) - len(present) > _MAX_SPLIT_WORDS:
         return None
     rarest = min(present, key=lambda word: counts[word])
-    reach = 2 * length + 200
+    reach = 2 * len(quote) + 200
     tries = 0
     at = text.find(rarest)
     while at >= 0 and tries < _MAX_TRIES:
@@ -104,7 +111,7 @@ def _find_loose(pattern: re.Pattern[str], words: Sequence[str], length: int, tex
         window = text[start:end]
         if all(word in window for word in present):
             tries += 1
-            match = pattern.search(text, start, end)
+            match = _spaced_pattern(quote).search(text, start, end) or _loose_pattern(quote).search(text, start, end)
             if match is not None:
                 return match.span()
         at = text.find(rarest, at + (reach if tries > _MAX_TRIES // 2 else 1))

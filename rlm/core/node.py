@@ -4,6 +4,8 @@
                      │                                            ▲
                      └────────── Replied ──> READING ──ValueRead, ValueMissing──> DONE | ASKING
 
+    An answer with quotes passes through CHECKING ──QuotesChecked──> DONE | ASKING
+
 Near the window of its model a node passes through COMPACTING on its way to ASKING.
 
 ``step(node, event)`` looks up the pair (state, kind of event) in one table. It returns the node's next value and the one
@@ -14,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
@@ -23,6 +24,7 @@ from rlm.core.actions import (
     Ask,
     AskFailed,
     Begun,
+    CheckQuotes,
     Compact,
     Compacted,
     Execute,
@@ -30,15 +32,15 @@ from rlm.core.actions import (
     Finish,
     LimitMet,
     NodeEvent,
+    QuotesChecked,
     Read,
     Replied,
     ValueMissing,
     ValueRead,
 )
-from rlm.core.bounds import text_bytes
-from rlm.core.cells import Cell, CellResult, PlainValue, Variable
+from rlm.core.cells import Cell, CellResult, PlainValue, Quote, Variable
 from rlm.core.compaction import HEAD, compact, estimate_tokens, find_cut, is_near_window, to_summarise
-from rlm.core.endings import CutRule, find_end
+from rlm.core.endings import find_end
 from rlm.core.errors import (
     BudgetExceededError,
     EmptyReplyError,
@@ -49,8 +51,11 @@ from rlm.core.errors import (
     RLMError,
     TruncatedReplyError,
 )
+from rlm.core.evidence import Citation
+from rlm.core.final_quotes import split_quotes
 from rlm.core.messages import Message
-from rlm.core.observations import cut_middle, list_variables, observe
+from rlm.core.node_spec import NodeSpec, State
+from rlm.core.observations import cut_bytes, list_variables, observe
 from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
 from rlm.core.values import frozen
 from rlm.prompts import (
@@ -63,37 +68,12 @@ from rlm.prompts import (
     first_message,
     no_such_variable,
     observation_message,
+    quotes_not_found,
 )
 
 LEARNT_WINDOW = 0.9  # of a conversation that was too long: its limit is not known, but is below its size
 MAX_SHRINKS = 3  # each one learns a smaller window
 MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer; a longer row has never led to one
-
-
-class State(Enum):
-    NEW = "new"
-    ASKING = "asking"
-    COMPACTING = "compacting"
-    EXECUTING = "executing"
-    READING = "reading"
-    DONE = "done"
-
-
-@frozen
-class NodeSpec:
-    """Question and limits of a node.
-
-    ``context`` describes the input in one line. ``window_tokens`` is the model's context window; with 0 the conversation is
-    never compacted. ``cut_replies`` is the rule that ends its replies.
-    """
-
-    question: str
-    context: str
-    system: str
-    max_turns: int
-    observation_chars: int
-    window_tokens: int = 0
-    cut_replies: CutRule = "invented"
 
 
 @frozen
@@ -105,6 +85,9 @@ class Node:
     ``counted_tokens``, by the provider's count. ``variables`` are those after the last cell. ``shortened`` is set if the
     last turn's newest message was cut to the budget, ``shrunk`` counts how often the provider found the
     conversation too long.
+
+    ``quotes`` are those of its cells, ``proposed`` is the answer whose quotes are looked up. ``returned`` is the answer that
+    was shown to the model again, because quotes were not found; it counts if no other answer follows.
     """
 
     spec: NodeSpec
@@ -123,6 +106,9 @@ class Node:
     notice: str = ""
     shortened: bool = False
     shrunk: int = 0
+    quotes: tuple[Quote, ...] = ()
+    proposed: PlainValue = None
+    returned: Finish | None = None
 
 
 Step: TypeAlias = tuple[Node, Action]
@@ -153,6 +139,7 @@ def _begin(node: Node, event: Begun) -> Step:
 def _take_reply(node: Node, event: Replied) -> Step:
     text = event.text[: find_end(event.text, node.spec.cut_replies)]
     parsed = parse_reply(text)
+    final, quotes = split_quotes(parsed.final)
     messages = (*node.messages, Message("assistant", text[: parsed.retained_chars]))
     node = replace(
         node,
@@ -160,7 +147,8 @@ def _take_reply(node: Node, event: Replied) -> Step:
         counted=len(messages) if event.tokens else node.counted,
         counted_tokens=event.tokens or node.counted_tokens,
         notice="",
-        final=parsed.final,
+        final=final,
+        quotes=(*node.quotes, *quotes),
         prose=parsed.prose,
         executed=(),
         pending=tuple(Cell(node.turn, number, code) for number, code in enumerate(parsed.cells, 1)),
@@ -170,7 +158,7 @@ def _take_reply(node: Node, event: Replied) -> Step:
     if node.final:
         return _conclude(replace(node, stumbles=0))
     if node.limit and node.prose:
-        return _finish(node, answer=node.prose)  # the model was asked for the answer alone
+        return _answer(node, node.prose)  # the model was asked for the answer alone
     return _stumble(node, NOTHING_RUN)
 
 
@@ -214,9 +202,10 @@ def _take_result(node: Node, event: Executed) -> Step:
         executed=(*node.executed, (cell, result)),
         variables=result.variables,
         notice=event.notice,
+        quotes=(*node.quotes, *result.citations),
     )
     if result.answer is not None:
-        return _finish(node, answer=result.answer.value)
+        return _answer(node, result.answer.value, result.answer.citations)
     if result.end == "ok" and node.pending:
         return _execute_next(node)
     observation = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars)
@@ -228,13 +217,13 @@ def _take_result(node: Node, event: Executed) -> Step:
 
 
 def _take_value(node: Node, event: ValueRead) -> Step:
-    return _finish(node, answer=event.value)
+    return _answer(node, event.value)
 
 
 def _miss_value(node: Node, event: ValueMissing) -> Step:
     final = node.final
     if isinstance(final, FinalText):
-        return _finish(node, answer=final.text)
+        return _answer(node, final.text)
     name = final.name if final else ""
     variables = list_variables(node.executed[-1][1].variables) if node.executed else ""
     message = no_such_variable(name, variables.removeprefix("[variables] "))
@@ -251,7 +240,28 @@ def _conclude(node: Node) -> Step:
     final = node.final
     if isinstance(final, FinalVariable) or (final and final.name):
         return replace(node, state=State.READING), Read(cast(str, final.name))
-    return _finish(node, answer=final.text if final else None)
+    return _answer(node, final.text if final else None)
+
+
+def _answer(node: Node, value: PlainValue, cited: tuple[Quote, ...] = ()) -> Step:
+    """Finishes with an answer. Its quotes, and those of earlier cells, are looked up first."""
+    quotes = tuple(dict.fromkeys((*node.quotes, *cited)))
+    if not (quotes and node.spec.checks_quotes):
+        return _finish(node, answer=value)
+    return replace(node, state=State.CHECKING, proposed=value), CheckQuotes(quotes)
+
+
+def _take_citations(node: Node, event: QuotesChecked) -> Step:
+    """Accepts the answer. The first one with a quote that is nowhere in the sources goes back to the model."""
+    missing = [citation.quote for citation in event.citations if not citation.verified]
+    if not missing or node.returned or node.limit or node.turn >= node.spec.max_turns:
+        return _finish(node, answer=node.proposed, citations=event.citations)
+    quotes = tuple(quote for quote in node.quotes if quote.text not in missing)
+    node = replace(node, quotes=quotes, returned=Finish(node.proposed, citations=event.citations))
+    message = quotes_not_found(missing)
+    if node.executed:
+        message = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + message
+    return _next_turn(node, message)
 
 
 def _say(node: Node, text: str) -> Node:
@@ -292,7 +302,7 @@ def _last_turn(node: Node, limit: str, observation: str, shown_bytes: int | None
     if messages[-1].role == "user":  # a limit forbade the turn, so the model has not seen this message
         seen = messages[-1].text.removesuffix(answer_now(limit)).rstrip("\n")
         if shown_bytes is not None and len(messages) > HEAD:
-            seen = _cut_bytes(seen, shown_bytes)
+            seen = cut_bytes(seen, shown_bytes)
         shown = f"{seen}\n{shown}"
         messages = messages[:-1]
     return _ask(replace(node, messages=(*messages, Message("user", shown)), limit=limit))
@@ -343,17 +353,6 @@ def _variables_of(node: Node) -> str:
     return list_variables(node.variables).removeprefix("[variables] ")
 
 
-def _cut_bytes(text: str, limit: int) -> str:
-    """Cuts the middle out of a text down to about ``limit`` bytes, not counting the mark in its place."""
-    size = text_bytes(text)
-    if size <= limit:
-        return text
-    chars = limit * len(text) // size
-    while chars > 3 and text_bytes(text[: chars * 2 // 3]) + text_bytes(text[-(chars - chars * 2 // 3) :]) > limit:
-        chars = chars * 9 // 10
-    return cut_middle(text, chars)
-
-
 def _no_answer(node: Node) -> NoAnswerError:
     why, advice = f"The limit of {node.limit} was met", "Raise the limit and run again."
     if node.limit == "stopped":
@@ -361,8 +360,13 @@ def _no_answer(node: Node) -> NoAnswerError:
     return NoAnswerError(f"{why}, and the model gave no answer in its last turn. {advice}", node.limit)
 
 
-def _finish(node: Node, *, answer: PlainValue = None, error: RLMError | None = None) -> Step:
-    return replace(node, state=State.DONE), Finish(answer, node.limit, error)
+def _finish(
+    node: Node, *, answer: PlainValue = None, error: RLMError | None = None, citations: tuple[Citation, ...] = ()
+) -> Step:
+    finish = Finish(answer, node.limit, error, citations)
+    if error is not None and node.returned is not None:
+        finish = replace(node.returned, limit=node.limit)
+    return replace(node, state=State.DONE), finish
 
 
 Handler: TypeAlias = Callable[[Node, NodeEvent], Step]
@@ -382,6 +386,7 @@ TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
             (State.EXECUTING, Executed): _take_result,
             (State.READING, ValueRead): _take_value,
             (State.READING, ValueMissing): _miss_value,
+            (State.CHECKING, QuotesChecked): _take_citations,
         },
     )
 )

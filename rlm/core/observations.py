@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rlm.core.bounds import text_bytes
 from rlm.core.cells import Cell, CellResult, Variable
 
 MAX_TRACEBACK_CHARS = 6_000  # a traceback longer than this repeats itself
@@ -30,6 +31,17 @@ def cut_middle(text: str, limit: int, whole: str = "") -> str:
     tail = limit - head
     hint = f"; {whole}" if whole else ""
     return f"{text[:head]}\n[... {len(text) - limit:,} characters left out{hint} ...]\n{text[-tail:]}"
+
+
+def cut_bytes(text: str, limit: int) -> str:
+    """Cuts the middle out of a text down to about ``limit`` bytes, not counting the mark in its place."""
+    size = text_bytes(text)
+    if size <= limit:
+        return text
+    chars = limit * len(text) // size
+    while chars > 3 and text_bytes(text[: chars * 2 // 3]) + text_bytes(text[-(chars - chars * 2 // 3) :]) > limit:
+        chars = chars * 9 // 10
+    return cut_middle(text, chars)
 
 
 def observe(executed: Sequence[tuple[Cell, CellResult]], skipped: Sequence[Cell], *, limit_chars: int) -> str:

@@ -16,6 +16,7 @@ class Question:
         query: the text of the question. ``Question.of`` fills it in if the context itself holds the question.
         context: str, list of str, list of messages, dict, or other plain data.
         sources: the files that the context was read from; recorded, so that a resumed run can read them again.
+        side_table: JSON with places and tables of documents, see ``Corpus``; empty for a context of other data.
         depth: the root's depth: 0, unless an outer tree asks this question.
     """
 
@@ -23,10 +24,17 @@ class Question:
     context: PlainValue = None
     sources: tuple[str, ...] = ()
     depth: int = 0
+    side_table: str = ""
 
     @classmethod
     def of(
-        cls, query: str | None, context: PlainValue = None, *, sources: tuple[str, ...] = (), depth: int = 0
+        cls,
+        query: str | None,
+        context: PlainValue = None,
+        *,
+        sources: tuple[str, ...] = (),
+        depth: int = 0,
+        side_table: str = "",
     ) -> Question:
         """A question as callers of the public API ask it.
 
@@ -35,4 +43,4 @@ class Question:
         """
         if query is not None and not isinstance(query, str):
             raise ConfigurationError(f"`query` must be text or None; got {type(query).__name__}.")
-        return cls(query or DEFAULT_QUESTION, context, sources, depth)
+        return cls(query or DEFAULT_QUESTION, context, sources, depth, side_table)

@@ -42,6 +42,7 @@ class ReplSpec:
         limits: limits of the REPL.
         seed: source of all randomness in the REPL; None draws a new one.
         run: the run to which the host's memory for sub-calls is charged.
+        side_table: JSON with places and tables of the documents in the context; empty if it has none.
     """
 
     context: PlainValue
@@ -50,6 +51,7 @@ class ReplSpec:
     limits: ReplLimits = field(default_factory=ReplLimits)
     seed: str | None = None
     run: str = ""
+    side_table: str = ""
 
 
 ReplVariables: TypeAlias = Mapping[str, PlainValue]

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 from rlm.core.budget import LimitUse
 from rlm.core.cells import PlainValue
+from rlm.core.corpus import Corpus
 from rlm.core.events import Status
+from rlm.core.evidence import Citation, Coverage, measure_coverage
 from rlm.core.ids import RunId
 from rlm.core.redaction import SECRETS
 from rlm.core.tree import NodeRecord, Unfinished
 from rlm.core.usage import UsageReport
 from rlm.core.values import frozen
+
+
+@dataclass(frozen=True)
+class CoverageOfRun:
+    """The sources of a run and the texts that models were shown. Coverage is measured when it is first read."""
+
+    corpus: Corpus
+    shown: Sequence[str] = field(repr=False)
+
+    @cached_property
+    def value(self) -> Coverage:
+        return measure_coverage(self.corpus.texts, self.shown)
 
 
 @frozen
@@ -32,6 +47,7 @@ class Result:
         error: for a failed run, the error in one line.
         used: by limit (``usd``, ``tokens``, ``calls``, ``seconds``), how much was used, allowed and left.
         unfinished: the work that was cut off or refused.
+        citations: quotes given with the answer, each with its place in the sources.
     """
 
     answer: PlainValue
@@ -45,6 +61,16 @@ class Result:
     error: str | None = None
     used: Mapping[str, LimitUse] = field(default_factory=dict)
     unfinished: Unfinished = Unfinished()
+    citations: tuple[Citation, ...] = ()
+    measurement: CoverageOfRun | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """The parts of the documents that models were shown; None for a run without documents, unless ``coverage=True``.
+
+        It is measured when it is first read, at about 50 MB a second.
+        """
+        return None if self.measurement is None else self.measurement.value
 
     @property
     def cost_usd(self) -> float | None:
@@ -53,7 +79,7 @@ class Result:
         return None if total.unpriced_calls else total.cost_usd
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.repr)
         return SECRETS.redact_text(f"Result({shown})")
 
     def __str__(self) -> str:

@@ -35,9 +35,9 @@ class ConversionCache:
         self._max_bytes = max_bytes
 
     def key(self, digest: str, name: str, options: str = "") -> str:
-        """Key of a file: its content, its ending (which can decide the format) and options of the conversion."""
-        ending = name.rpartition(".")[2].lower() if "." in name else ""
-        return hashlib.sha256(f"{VERSION}\0{digest}\0{ending}\0{options}".encode()).hexdigest()
+        """Key of a file: its content, its name (which stands in the result) and options of the conversion."""
+        text = f"{VERSION}\0{digest}\0{name}\0{options}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def get(self, key: str) -> Mapping[str, Any] | None:
         path = self._path(key)

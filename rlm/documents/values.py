@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -131,6 +133,10 @@ class Documents(Sequence[Document]):
             return self._documents[0].text
         return {document.path: document.text for document in self._documents}
 
+    def side_table(self) -> str:
+        """JSON with format, pages, places and tables of each document, for the REPLs and the citations of a run."""
+        return json.dumps([_side_item(document) for document in self._by_path.values()], ensure_ascii=False)
+
     @property
     def pages(self) -> int:
         return sum(document.pages or 0 for document in self._documents)
@@ -175,6 +181,24 @@ class Documents(Sequence[Document]):
 
     def __repr__(self) -> str:
         return f"<Documents: {self.summary()}>"
+
+
+def _side_item(document: Document) -> dict[str, Any]:
+    item: dict[str, Any] = {"path": document.path, "kind": document.kind}
+    if document.pages is not None:
+        item["pages"] = document.pages
+    if document.places:
+        item["places"] = [(place.start, place.label) for place in document.places]
+    if document.tables:
+        item["tables"] = [asdict(table) for table in document.tables]
+    return item
+
+
+def names_files(context: object) -> bool:
+    """True for a path object, and for a list of path objects. Text is never taken for a path."""
+    if isinstance(context, list | tuple):
+        return bool(context) and all(isinstance(item, os.PathLike) for item in context)
+    return isinstance(context, os.PathLike)
 
 
 def document_from(item: Plain, size_bytes: int) -> Document:

@@ -15,13 +15,14 @@ from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Stat
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
 from rlm.core.question import Question
-from rlm.core.result import Result
+from rlm.core.result import CoverageOfRun, Result
 from rlm.core.tree import find_unfinished
 from rlm.core.values import frozen
 from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import CallServices
 from rlm.engine.calling.caller import Caller
 from rlm.engine.calling.streaming import DRAIN_TIMEOUT_S
+from rlm.engine.driver.evidence import ShownTexts, corpus_of
 from rlm.engine.driver.nodes import Tree
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.policy import ReplayPolicy
@@ -45,6 +46,7 @@ class RunSetup:
         policy: the replay policy for ``past``, whose history is built from it.
         epoch_s: the time of day at its start, as its cells see it; 0 leaves them the real clock.
         cache: answers of leaf calls in earlier runs.
+        coverage: collect what is needed to measure the coverage of the context; None does so for documents.
     """
 
     id: RunId
@@ -61,6 +63,7 @@ class RunSetup:
     policy: ReplayPolicy = field(default_factory=ReplayPolicy)
     epoch_s: float = 0.0
     cache: AnswerCache | None = None
+    coverage: bool | None = None
 
 
 class Run:
@@ -72,7 +75,10 @@ class Run:
         for event in setup.past:
             policy.history.note(event)
         fed = policy.history if policy.purpose == "run" else None
-        self.recorder = Recorder(setup.id, setup.sinks, fed)
+        self.corpus = corpus_of(setup.question.context, setup.question.side_table)
+        self._shown = ShownTexts() if setup.coverage or (setup.coverage is None and self.corpus.has_documents) else None
+        sinks = setup.sinks if self._shown is None else (*setup.sinks, self._shown)
+        self.recorder = Recorder(setup.id, sinks, fed)
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
         self.ledger = Ledger(budget)
@@ -87,7 +93,7 @@ class Run:
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         self._remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, self._remaining)
-        self.tree = Tree(settings, setup.sandbox, caller, limits, policy, setup.epoch_s)
+        self.tree = Tree(settings, setup.sandbox, caller, limits, policy, setup.epoch_s, self.corpus)
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
 
@@ -114,10 +120,11 @@ class Run:
             RunStarted,
             ROOT,
             question=question.query,
-            context=describe_context(question.context),
+            context=self.corpus.describe() if self.corpus.has_documents else describe_context(question.context),
             models=tuple(model.name for model in settings.models),
             max_depth=settings.max_depth,
             sandbox=self._setup.sandbox.level,
+            side_table=question.side_table,
         )
 
     async def answer(self) -> Result:
@@ -207,11 +214,12 @@ class Run:
     def _end(self, status: Status, finish: Finish | None, error: BaseException | None) -> Result:
         recorder = self.recorder
         answer = finish.answer if finish else None
+        citations = finish.citations if finish else ()
         limit = finish.limit if finish else None
         if limit is None and isinstance(error, BudgetExceededError | NoAnswerError):
             limit = error.limit
         message = f"{type(error).__name__}: {error}" if error else None
-        recorder.emit(RunFinished, ROOT, status=status, answer=answer, error=message, limit=limit)
+        recorder.emit(RunFinished, ROOT, status=status, answer=answer, error=message, limit=limit, citations=citations)
         return Result(
             answer=answer,
             status=status,
@@ -224,6 +232,8 @@ class Run:
             error=message,
             used=self._uses(),
             unfinished=find_unfinished(recorder.tree.root, self.reservations.refused_calls),
+            citations=citations,
+            measurement=None if self._shown is None else CoverageOfRun(self.corpus, self._shown.texts),
         )
 
     def _uses(self) -> dict[str, LimitUse]:

@@ -28,6 +28,7 @@ class TreeSettings:
         family_of: chooses the prompt family for a model's name.
         cut_replies: the rule by which a node's reply ends after its cells.
         warm_prefixes: the rule by which a batch with a long shared prefix sends one call first.
+        citations: ask for quotes in the answer; None asks if the context has documents.
         max_open_repls: nodes of one depth that can have a REPL at once.
     """
 
@@ -43,6 +44,7 @@ class TreeSettings:
     setup_code: str | None = None
     cut_replies: CutRule = "invented"
     warm_prefixes: WarmRule = "auto"
+    citations: bool | None = None
 
     def within(self, budget: Budget) -> TreeSettings:
         """These settings with the depth and the turns that a budget allows."""

@@ -177,6 +177,49 @@ function part(name, text) {
   return [element("h3", "", name), element("pre", "", String(text))];
 }
 
+// The evidence of the answer. A citation shows where its document was read: it searches for the calls that had its words.
+
+function citations() {
+  if (!data.citations.length) return [];
+  const list = element("ol", "citations");
+  for (const cited of data.citations) {
+    const entry = element("li", cited.verified ? "" : "failed");
+    const place = [cited.path, cited.place].filter(Boolean).join(", ");
+    entry.append(element("b", "", cited.verified ? place : "not found in the sources"), document.createTextNode(": "));
+    const quote = element("q", "", cited.quote);
+    quote.title = "Find the calls that read it";
+    quote.addEventListener("click", () => {
+      byId("search").value = cited.quote.slice(0, 60);
+      byId("search").dispatchEvent(new Event("input"));
+    });
+    entry.append(quote);
+    list.append(entry);
+  }
+  return [element("h3", "", "Citations"), list];
+}
+
+const STRIPES = 200;  // of a bar, at most: a document can have been read in thousands of pieces
+
+function coverage() {
+  if (!data.coverage) return [];
+  const table = element("table", "coverage");
+  for (const read of data.coverage.documents) {
+    const row = element("tr", read.read ? "" : "failed");
+    const bar = element("canvas");
+    bar.width = STRIPES;
+    bar.height = 10;
+    const pen = bar.getContext("2d");
+    pen.fillStyle = colour("leaf");
+    for (const [from, to] of read.ranges) pen.fillRect((from / read.chars) * STRIPES, 0, Math.max(1, ((to - from) / read.chars) * STRIPES), 10);
+    const share = read.chars ? Math.floor((100 * read.read) / read.chars) : 100;
+    const cells = [element("td", "", read.path || "context"), element("td", "", `${share} %`), element("td", "", `${count(read.chars)} characters`), element("td")];
+    cells[3].append(bar);
+    row.append(...cells);
+    table.append(row);
+  }
+  return [element("h3", "", `Coverage: ${data.coverage.summary}`), table];
+}
+
 function choose(item) {
   chosen = item;
   const thing = item.thing;
@@ -193,6 +236,7 @@ function choose(item) {
     parts.push(element("p", "", `${thing.model}, ${thing.status || "open"}, ${seconds(lasted(thing))}`));
     parts.push(...part("Question", thing.question), ...part("Context", thing.context));
     parts.push(...part("Answer", thing.answer), ...part("Error", thing.error));
+    if (thing === data.nodes[0]) parts.push(...citations(), ...coverage());
   } else {
     const waited = thing.sent === null ? "" : `, waited ${seconds(thing.sent - thing.starts)}`;
     const cost = thing.cost === null ? "" : `, $${thing.cost.toFixed(6)}`;

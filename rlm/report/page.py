@@ -15,23 +15,34 @@ from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ConfigurationError
-from rlm.core.events import SCHEMA_VERSION, AnyEvent
+from rlm.core.events import SCHEMA_VERSION, AnyEvent, RunFinished
+from rlm.core.evidence import Citation, Coverage
 from rlm.core.plain import dump_json
 from rlm.core.redaction import SECRETS
 from rlm.core.result import Result
 from rlm.core.tree import CallRecord, NodeRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Spend, sum_usage
+from rlm.core.values import frozen
 
 Json = object
 
 
-def make_page(run: str, root: NodeRecord | None, spend: Spend) -> str:
+@frozen
+class Evidence:
+    """Citations of the answer, and the coverage of the sources if it was measured."""
+
+    citations: Sequence[Citation] = ()
+    coverage: Coverage | None = None
+
+
+def make_page(run: str, root: NodeRecord | None, spend: Spend, evidence: Evidence | None = None) -> str:
     """One self-contained page for current browsers."""
     from html import escape  # noqa: PLC0415  two milliseconds, which most processes need not spend
 
     style, program = _part("page.css"), _part("page.js")
-    data = SECRETS.redact_text(dump_json(describe_run(run, root, spend)))
+    described = {**describe_run(run, root, spend), **_describe_evidence(evidence or Evidence())}
+    data = SECRETS.redact_text(dump_json(described))
     return (
         _part("page.html")
         .replace(
@@ -52,15 +63,41 @@ def report_html(result: Result) -> str:
     """
     if not isinstance(result, Result):
         raise ConfigurationError("report_html takes a Result; for a recorded run, use RLM(...).report_html(run_id).")
-    return make_page(result.run_id, result.tree, result.usage.total)
+    evidence = Evidence(result.citations, result.coverage)
+    return make_page(result.run_id, result.tree, result.usage.total, evidence)
 
 
-def page_of_events(run: str, events: Sequence[AnyEvent]) -> str:
+def page_of_events(run: str, events: Sequence[AnyEvent], coverage: Coverage | None = None) -> str:
     """The page of a recorded run."""
     tree = TreeBuilder()
     for event in events:
         tree.add(event)
-    return make_page(run, tree.root, sum_usage(events).total)
+    return make_page(run, tree.root, sum_usage(events).total, Evidence(citations_of(events), coverage))
+
+
+def citations_of(events: Sequence[AnyEvent]) -> Sequence[Citation]:
+    """The citations of a recorded run's answer."""
+    last = events[-1] if events else None
+    return last.citations if isinstance(last, RunFinished) else ()
+
+
+def _describe_evidence(evidence: Evidence) -> dict[str, Json]:
+    coverage = evidence.coverage
+    return {
+        "citations": [
+            {"path": item.path, "place": item.place, "quote": item.quote, "verified": item.verified}
+            for item in evidence.citations
+        ],
+        "coverage": None
+        if coverage is None
+        else {
+            "summary": coverage.summary(),
+            "documents": [
+                {"path": item.path, "chars": item.chars, "read": item.read_chars, "ranges": item.ranges}
+                for item in coverage.documents
+            ],
+        },
+    }
 
 
 def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:

@@ -90,6 +90,7 @@ class Assembly:
             setup_code=options.setup_code,
             cut_replies=options.cut_replies,
             warm_prefixes=options.warm_prefixes,
+            citations=options.citations,
         )
 
     def new_run(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
@@ -156,6 +157,7 @@ class Assembly:
             past=past,
             epoch_s=time.time() - (past[-1].at_s if past else 0.0),
             cache=self._cache(),
+            coverage=self._options.coverage,
         )
 
     def _cache(self) -> LeafCache | None:
@@ -192,7 +194,8 @@ def recorded_question(past: PastRun) -> Question:
     """The question of a recorded run."""
     query = next((event.question for event in past.events if isinstance(event, RunStarted)), DEFAULT_QUESTION)
     depth = next((event.depth for event in past.events if isinstance(event, NodeStarted)), 0)
-    return Question(query, past.context, depth=depth)
+    side_table = next((event.side_table for event in past.events if isinstance(event, RunStarted)), "")
+    return Question(query, past.context, depth=depth, side_table=side_table)
 
 
 def _in_thread(work: Callable[[], T]) -> Future[T]:

@@ -108,13 +108,6 @@ async def aload(
     return result
 
 
-def names_files(context: object) -> bool:
-    """True for a path object, and for a list of path objects. Text is never taken for a path."""
-    if isinstance(context, list | tuple):
-        return bool(context) and all(isinstance(item, os.PathLike) for item in context)
-    return isinstance(context, os.PathLike)
-
-
 def _open_sandbox(name: str) -> Sandbox:
     """The sandbox of the parsers. A package that cannot be imported in a process that forks is left out."""
     installed = [package for package in OPTIONAL_PACKAGES if importlib.util.find_spec(package) is not None]

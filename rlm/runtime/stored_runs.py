@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from rlm.core.corpus import Corpus
 from rlm.core.errors import IncompleteRecordError
 from rlm.core.events import AnyEvent, RunFinished, RunStarted
 from rlm.core.ids import RunId
 from rlm.core.redaction import SECRETS, secrets_of_environment
-from rlm.core.result import Result
+from rlm.core.result import CoverageOfRun, Result
 from rlm.core.runs import RunInfo
 from rlm.core.tree import find_unfinished
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
+from rlm.engine.driver.evidence import ShownTexts
 from rlm.ports import Store
 from rlm.runtime.journaling import DEFAULT_STORE, Records
 
@@ -49,7 +52,8 @@ class StoredRuns:
             IncompleteRecordError: the run has not ended.
         """
         info = self._store.find(run_id)
-        return result_of(info.id, self._store.events(info.id, lenient=True))
+        events = self._store.events(info.id, lenient=True)
+        return replace(result_of(info.id, events), measurement=recorded_measurement(self._store, info, events))
 
     def delete(self, *run_ids: str) -> None:
         """Deletes runs.
@@ -82,6 +86,17 @@ def open_store(store: str | Path = DEFAULT_STORE) -> StoredRuns:
     return StoredRuns(Records(store).need_store())
 
 
+def recorded_measurement(store: Store, info: RunInfo, events: Sequence[AnyEvent]) -> CoverageOfRun | None:
+    """The means to measure the coverage of a recorded run over documents; None if its context was not stored."""
+    side_table = next((event.side_table for event in events if isinstance(event, RunStarted)), "")
+    if not side_table or info.context.data is None:
+        return None
+    shown = ShownTexts()
+    for event in events:
+        shown.emit(event)
+    return CoverageOfRun(Corpus(store.context(info), side_table), shown.texts)
+
+
 def result_of(run: RunId, events: Sequence[AnyEvent]) -> Result:
     """The result of a run, from its events.
 
@@ -105,4 +120,5 @@ def result_of(run: RunId, events: Sequence[AnyEvent]) -> Result:
         limit=end.limit,
         error=end.error,
         unfinished=find_unfinished(tree.root, 0),
+        citations=end.citations,
     )

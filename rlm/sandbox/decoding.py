@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm.core.cells import Variable
+from rlm.core.cells import Quote, Variable
 from rlm.core.errors import ProtocolViolationError
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall
 from rlm.sandbox.messages import Done
@@ -21,6 +21,8 @@ MAX_NOTES = 200
 MAX_VARIABLES = 1000
 MAX_NAME_CHARS = 10_000
 MAX_LIST_ITEMS = 1024
+MAX_QUOTES = 2000
+MAX_QUOTE_CHARS = 10_000
 
 
 def decode_subcalls(message: Message, first: int) -> Steps[tuple[Subcall, ...]]:
@@ -105,6 +107,8 @@ def decode_done(message: Message, output_chars: int, prefetched: int) -> Steps[D
         answer=None if kind is None else ((yield from read_value(kind, body[info_length:])),),
         prefetched=prefetched,
         prefetches_used=check_int(info.get("used", 0), prefetched),
+        cited=_quotes(info.get("cited", [])),
+        answer_cites=_quotes(info.get("answer_cites", [])),
     )
 
 
@@ -150,6 +154,16 @@ def check_text(value: object, most: int) -> str:
 
 def _optional_text(value: object) -> str | None:
     return None if value is None else check_text(value, MAX_TEXT_CHARS)
+
+
+def _quotes(value: object) -> tuple[Quote, ...]:
+    quotes = []
+    for item in check_list(value, MAX_QUOTES):
+        if not isinstance(item, list) or len(item) != 2:
+            raise ProtocolViolationError("malformed quote from worker")
+        path = None if item[1] is None else check_text(item[1], MAX_NAME_CHARS)
+        quotes.append(Quote(check_text(item[0], MAX_QUOTE_CHARS), path))
+    return tuple(quotes)
 
 
 def _variable(value: object) -> Variable:

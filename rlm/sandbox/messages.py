@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from rlm.core.cells import PlainValue, Variable
+from rlm.core.cells import PlainValue, Quote, Variable
 from rlm.core.subcalls import Subcall
 from rlm.core.values import frozen
 from rlm.sandbox.shared_memory import Header
@@ -50,6 +50,7 @@ class Done:
     """The end of a cell.
 
     ``omitted`` and ``tails`` each hold one item for stdout and one for stderr. ``answer`` is a tuple of one, or None.
+    ``cited`` and ``answer_cites`` are quotes given with ``cite``, and with the answer.
     """
 
     end: Literal["ok", "error", "exit", "interrupted"]
@@ -63,6 +64,8 @@ class Done:
     answer: tuple[PlainValue] | None
     prefetched: int = 0
     prefetches_used: int = 0
+    cited: tuple[Quote, ...] = ()
+    answer_cites: tuple[Quote, ...] = ()
 
 
 @frozen

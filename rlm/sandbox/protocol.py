@@ -68,9 +68,17 @@ class Session:
         return len(self._open)
 
     def open(
-        self, context: PlainValue | SharedMemoryContext, can_call: bool, seed: str | None = None
+        self,
+        context: PlainValue | SharedMemoryContext,
+        can_call: bool,
+        seed: str | None = None,
+        side_table: str = "",
     ) -> Iterator[bytes]:
-        """Opens the REPL with its context. Raises NotPlain for a context that is not plain data."""
+        """Opens the REPL with its context and the side table of its documents.
+
+        Raises:
+            NotPlain: the context is not plain data.
+        """
         handed: dict[str, object] = {}
         if isinstance(context, SharedMemoryContext):
             kind, payload = "shared", b""
@@ -82,6 +90,10 @@ class Session:
         limits["memory_mb"] = self._limits.memory_mb
         limits["ahead"] = self._limits.prefetch_ahead
         header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed, **handed}
+        if side_table:
+            side = encode_text(side_table)
+            header["side"] = len(side)
+            payload += side
         return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:

@@ -88,8 +88,10 @@ class WorkerRepl:
         worker = self._worker = WorkerConnection(
             process, await WorkerTransport.connect(process.sock, session, self._host.queue, self._account)
         )
+        spec = self._spec
         try:
-            await worker.transport.send_large(session.open(context, self._spec.can_call, self._spec.seed))
+            opening = session.open(context, spec.can_call, spec.seed, spec.side_table)
+            await worker.transport.send_large(opening)
         except NotPlain as error:
             raise ContextError(
                 f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."

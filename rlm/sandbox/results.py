@@ -34,7 +34,7 @@ def finished_result(runner: CellRunner, done: Done, limit: str) -> CellResult:
         echo=done.echo,
         error=error,
         traceback=done.traceback,
-        answer=None if done.answer is None else Answer(done.answer[0]),
+        answer=None if done.answer is None else Answer(done.answer[0], done.answer_cites),
         variables=done.variables,
         notes=notes,
         elapsed_s=round(runner.watch.elapsed(), 6),  # as fine as the times of events
@@ -44,6 +44,7 @@ def finished_result(runner: CellRunner, done: Done, limit: str) -> CellResult:
         queries=queries,
         failed_queries=len(failures),
         failure=f"{failures[0].kind}: {failures[0].message}" if failures else "",
+        citations=done.cited,
     )
 
 

@@ -49,6 +49,8 @@ SAMPLES: dict[str, tuple[list[str] | None, Any]] = {
     "temperature": (["--temperature", "0.5"], 0.5),
     "max_output_tokens": (["--max-output-tokens", "700"], 700),
     "prompt": (["--prompt", "small"], "small"),
+    "citations": (["--cite"], True),
+    "coverage": (None, True),
     "prefetch": (["--no-prefetch"], False),
     "setup_code": (["--setup-code", "x = 1"], "x = 1"),
     "prices": (["--price", "m=1,2", "--price", "openai:s=1,2,3"], {"m": (1.0, 2.0), "openai:s": (1.0, 2.0, 3.0)}),
@@ -99,6 +101,11 @@ def test_flag_sets_its_option(name: str) -> None:
     given = parse(tokens)
     assert given == {name: value}
     assert getattr(Options(**given), name) == value
+
+
+def test_flags_of_a_pair_exclude_each_other() -> None:
+    assert parse(["--no-cite"]) == {"citations": False}
+    assert parse(["--cite"]) == {"citations": True}
 
 
 def test_commands_have_the_declared_flags() -> None:

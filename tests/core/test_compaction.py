@@ -10,7 +10,8 @@ from rlm.core.cells import CellResult, Variable
 from rlm.core.compaction import COMPACT_TO, estimate_tokens
 from rlm.core.errors import ModelTimeoutError
 from rlm.core.messages import Message
-from rlm.core.node import Node, NodeSpec, step
+from rlm.core.node import Node, step
+from rlm.core.node_spec import NodeSpec
 
 WINDOW = 8_000
 SPEC = NodeSpec("How many?", "a str", "You answer.", max_turns=100, observation_chars=3_000, window_tokens=WINDOW)

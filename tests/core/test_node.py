@@ -33,7 +33,8 @@ from rlm.core.errors import (
     TruncatedReplyError,
 )
 from rlm.core.messages import Message
-from rlm.core.node import MAX_STUMBLES, TABLE, Node, NodeSpec, State, step
+from rlm.core.node import MAX_STUMBLES, TABLE, Node, step
+from rlm.core.node_spec import NodeSpec, State
 
 SPEC = NodeSpec("How many?", "a str of 5 characters", "You answer.", max_turns=3, observation_chars=1_000)
 OK = CellResult("ok", stdout="seen\n")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 from office_kit import only_document
 
-from rlm.sandbox.worker.repl.documents import Library, install
+from rlm.sandbox.worker.repl.documents import DocumentFunctions, Library
 
 TEXTS = {
     "a.txt": "The harbour fee is due in March.\nFather\u00a0Mapple rose in the pulpit.\n" + "filler line\n" * 50,
@@ -19,7 +18,7 @@ TEXTS = {
 def test_grep_finds_text_across_odd_spaces() -> None:
     library = Library(TEXTS)
     (hit,) = library.grep("father mapple rose")
-    assert (hit.path, hit.place) == ("a.txt", "line 1")
+    assert (hit.path, hit.place) == ("a.txt", "line 2")
     assert "Mapple rose" in hit.text
 
 
@@ -66,9 +65,9 @@ def test_tables_answer_queries() -> None:
 
 def test_functions_work_on_every_context_of_text() -> None:
     for context in ("some text", ["some text", "x"], {"k": "some text"}, None, {"k": 5}):
-        namespace: dict[str, Any] = {"context": context}
-        install(namespace)
-        namespace["grep"]("some")
+        functions = DocumentFunctions()
+        functions.bind(context, "")
+        functions.grep("some")
 
 
 def test_index_of_ten_megabytes_takes_seconds() -> None:

@@ -65,14 +65,23 @@ def test_progress_counts_files_and_left_out(tmp_path: Path) -> None:
 def test_conversions_are_cached_by_content(tmp_path: Path) -> None:
     folder = fill(tmp_path / "in")
     first = load(folder / "a.docx")
-    (folder / "copy.docx").write_bytes((folder / "a.docx").read_bytes())
     cache = ConversionCache()
     assert cache.size_bytes() > 0
     (entry,) = cache.folder.glob("*/*")
     before = entry.stat().st_mtime_ns
     os.utime(entry, (1, 1))
-    assert load(folder / "copy.docx").context == first.context
+    assert load(folder / "a.docx").context == first.context
     assert entry.stat().st_mtime_ns != 1_000_000_000 != before
+
+
+def test_copies_of_one_file_have_their_own_paths(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "in")
+    copies = [folder / "a.docx", folder / "copy.docx", folder / "sub" / "a.docx"]
+    (folder / "sub").mkdir()
+    for copy in copies[1:]:
+        copy.write_bytes(copies[0].read_bytes())
+    for _ in range(2):
+        assert [document.path for document in load(*copies)] == [str(copy) for copy in copies]
 
 
 def test_damaged_cache_entries_are_converted_again(tmp_path: Path) -> None:

@@ -20,24 +20,29 @@ from rlm.core.actions import (
     Action,
     Ask,
     Begun,
+    CheckQuotes,
     Compact,
     Execute,
     Executed,
     Finish,
     NodeEvent,
+    QuotesChecked,
     Read,
     ValueMissing,
     ValueRead,
 )
 from rlm.core.cells import Cell, CellResult
+from rlm.core.corpus import Corpus
 from rlm.core.depth import can_call, makes_children
 from rlm.core.describe import describe_context
 from rlm.core.events import NodeFinished, NodeStarted, Status
 from rlm.core.ledger import NOTHING
-from rlm.core.node import Node, NodeSpec, step
+from rlm.core.node import Node, step
+from rlm.core.node_spec import NodeSpec
 from rlm.core.repl_spec import ReplSpec
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.cells import CellDriver
+from rlm.engine.driver.evidence import check_quotes
 from rlm.engine.driver.subcalls import SubcallServer
 from rlm.engine.driver.turns import Turns
 from rlm.engine.replay.policy import ReplayPolicy
@@ -63,9 +68,14 @@ class Tree:
         limits: RunLimits,
         policy: ReplayPolicy | None = None,
         epoch_s: float = 0.0,
+        corpus: Corpus | None = None,
     ) -> None:
-        """``epoch_s`` is the time of day at which the recorder's time is 0. With 0, cells see the real clock."""
+        """``epoch_s`` is the time of day at which the recorder's time is 0. With 0, cells see the real clock.
+
+        ``corpus`` holds the sources of the run.
+        """
         self.settings = settings
+        self._corpus = corpus or Corpus(None)
         self.policy = policy or ReplayPolicy()
         history = self.policy.history if self.policy.purpose == "run" else None
         self.superseding = superseding = Superseding(history, caller.recorder)
@@ -123,6 +133,7 @@ class Tree:
             limits=settings.limits,
             seed=f"{self._recorder.run}:{job.id}",
             run=self._recorder.run,
+            side_table=self._corpus.side_table_for(job.context),
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
@@ -177,6 +188,8 @@ class Tree:
                     return ValueRead(await repl.read(name))
                 except KeyError:
                     return ValueMissing()
+            case CheckQuotes(quotes):
+                return QuotesChecked(await check_quotes(self._corpus, quotes))
             case Finish():
                 raise AssertionError("a finished node performs no action")
             case _:
@@ -185,7 +198,10 @@ class Tree:
     # The start of a node, and its events.
 
     def _node_spec(self, job: NodeJob) -> NodeSpec:
-        settings = self.settings
+        settings, corpus = self.settings, self._corpus
+        is_root = job.parent is None
+        has_documents = corpus.has_documents and (is_root or bool(corpus.side_table_for(job.context)))
+        cites = corpus.has_documents if settings.citations is None else settings.citations
         facts = PromptFacts(
             depth=job.depth,
             max_depth=settings.max_depth,
@@ -194,16 +210,25 @@ class Tree:
             sub_prompt_chars=settings.sub_prompt_chars(job.depth),
             observation_chars=settings.observation_chars,
             sub_models=tuple(dict.fromkeys(model.name for model in settings.models[1:])),
+            has_documents=has_documents,
+            has_tables=has_documents and corpus.has_tables,
+            cites=is_root and cites,
         )
         return NodeSpec(
             question=job.question,
-            context=describe_context(job.context),
+            context=self._describe(job),
             system=settings.family_of(job.model.name)(facts),
             max_turns=max(settings.max_turns, self.policy.recorded_turns(job.id)),
             observation_chars=settings.observation_chars,
             window_tokens=self._turns.window_tokens(job.model),
             cut_replies=settings.cut_replies,
+            checks_quotes=is_root,
         )
+
+    def _describe(self, job: NodeJob) -> str:
+        if job.parent is None and self._corpus.has_documents:
+            return self._corpus.describe()
+        return describe_context(job.context)
 
     def _emit_started(self, job: NodeJob) -> None:
         self._recorder.emit(
@@ -213,7 +238,7 @@ class Tree:
             depth=job.depth,
             model=job.model.name,
             question=job.question,
-            context=describe_context(job.context),
+            context=self._describe(job),
             batch=job.batch,
             key=job.key,
             prefetched=job.prefetched,

@@ -144,21 +144,23 @@ class Worker:
         header: dict[str, Any] = message.header
         limits = header["limits"]
         limit_bytes = _lift_memory_limit(limits["memory_mb"] * 1024 * 1024)
+        side_bytes = int(header.get("side", 0))
+        body = message.body[: len(message.body) - side_bytes] if side_bytes else message.body
         if header["context"] == "shared":
             context = open_context(header["fd"], header["shared"])
             os.close(header["fd"])
         else:
-            context = load(header["context"], message.body, trusted=True)
+            context = load(header["context"], body, trusted=True)
         sys.modules["__main__"] = self._main
         self._calls.window = limits["open_calls"]
         self._output_chars = limits["output_chars"]
         self._prefetcher.ahead = limits["ahead"]
         self._queries.can_call = bool(header["can_call"])
-        self._scaffold.set_context(context)
+        self._scaffold.set_context(context, decode_text(message.body[-side_bytes:]) if side_bytes else "")
         if header.get("seed") is not None:
             determinism.install(str(header["seed"]))
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
-        del message
+        del message, body
         self._reader.send({"t": "ready"})
 
     def _execute(self, message: Message) -> None:
@@ -183,7 +185,7 @@ class Worker:
     def _send_done(self, outcome: Outcome) -> None:
         (cut_out, tail_out), (cut_err, tail_err) = self._stdout.end(), self._stderr.end()
         self._namespace["_stdout"] = self._stdout.full_text()
-        report = {
+        report: dict[str, Any] = {
             "echo": outcome.echo,
             "error": outcome.error,
             "traceback": outcome.traceback,
@@ -193,6 +195,10 @@ class Worker:
             "tails": [tail_out, tail_err],
             "used": self._prefetcher.used,
         }
+        if outcome.cited:
+            report["cited"] = [list(quote) for quote in outcome.cited]
+        if outcome.answer_cites:
+            report["answer_cites"] = [list(quote) for quote in outcome.answer_cites]
         info, report_kind = json_text(report), "j"
         if len(info) > INLINE_BYTES:
             info, report_kind = split(report), "p"

@@ -6,14 +6,17 @@ come from a side table that never enters a prompt.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
-import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+
+from .column_types import READERS, SQL_TYPES, read_text
 
 PASSAGE_CHARS = 1_000
 MAX_HITS = 40
@@ -39,8 +42,9 @@ class Hit(str):
     __slots__ = ("end", "path", "place", "start", "text")
 
     @classmethod
-    def at(cls, source: Source, start: int, end: int, text: str) -> Hit:
-        place = source.place_at(start)
+    def at(cls, source: Source, start: int, end: int, text: str, match_at: int | None = None) -> Hit:
+        """A hit from ``start`` to ``end``. Its place is that of the match, which can begin later."""
+        place = source.place_at(start if match_at is None else match_at)
         name = f"{source.path}, {place}" if source.path else place
         hit = cls(f"{name}: {' '.join(text.split())}")
         hit.path, hit.place, hit.start, hit.end, hit.text = source.path, place, start, end, text
@@ -73,7 +77,11 @@ class Source:
         """Label of the place: a page, a sheet, or a line."""
         if not self._starts:
             return f"line {self.text.count(chr(10), 0, offset) + 1}"
-        return self._labels[max(bisect_right(self._starts, offset) - 1, 0)]
+        at = max(bisect_right(self._starts, offset) - 1, 0)
+        first = self._labels[at].removeprefix("line ")
+        if self._labels[at].startswith("line ") and first.isdecimal():  # of a table, whose rows are lines
+            return f"line {int(first) + self.text.count(chr(10), self._starts[at], offset)}"
+        return self._labels[at]
 
     def parts(self) -> Iterator[tuple[str, str]]:
         ends = [*self._starts[1:], len(self.text)]
@@ -131,10 +139,10 @@ class Library:
             )
         hits = Hits()
         for source in self._chosen(path):
-            for start, end in _merged(compiled.finditer(source.text), width, len(source.text)):
+            for start, end, match_at in _merged(compiled.finditer(source.text), width, len(source.text)):
                 hits.total += 1
                 if len(hits) < k:
-                    hits.append(Hit.at(source, start, end, source.text[start:end]))
+                    hits.append(Hit.at(source, start, end, source.text[start:end], match_at))
         return hits
 
     def search(self, words: str, k: int = 10) -> Hits:
@@ -178,7 +186,7 @@ class Library:
         return [
             f"{name} ({item['rows']:,} rows; {source.path}): "
             + ", ".join(
-                f"{column} {_SQL_TYPES.get(kind, 'TEXT')}"
+                f"{column} {SQL_TYPES.get(kind, 'TEXT')}"
                 for column, kind in zip(item["columns"], item["types"], strict=True)
             )
             for name, (source, item) in self._tables.items()
@@ -212,8 +220,7 @@ class Library:
         return chosen
 
     def _build_index(self) -> sqlite3.Connection:
-        index = sqlite3.connect(":memory:", isolation_level=None)
-        index.execute("PRAGMA temp_store = MEMORY")
+        index = _open_database()
         index.execute(
             "CREATE VIRTUAL TABLE passages USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
         )
@@ -230,12 +237,11 @@ class Library:
                 yield len(self._passages), source.text[start:end]
 
     def _build_database(self) -> sqlite3.Connection:
-        database = sqlite3.connect(":memory:", isolation_level=None)
-        database.execute("PRAGMA temp_store = MEMORY")
+        database = _open_database()
         database.execute("BEGIN")
         for name, (_, item) in self._tables.items():
             columns = ", ".join(
-                f"{_quoted(column)} {_SQL_TYPES.get(kind, 'TEXT')}"
+                f"{_quoted(column)} {SQL_TYPES.get(kind, 'TEXT')}"
                 for column, kind in zip(item["columns"], item["types"], strict=True)
             )
             database.execute(f"CREATE TABLE {_quoted(name)} ({columns})")
@@ -246,8 +252,10 @@ class Library:
         return database
 
     def _rows(self, name: str) -> Iterator[list[Any]]:
+        import csv  # noqa: PLC0415  most REPLs need none
+
         source, item = self._tables[name]
-        readers = [_READERS.get(kind, _read_text) for kind in item["types"]]
+        readers = [READERS.get(kind, read_text) for kind in item["types"]]
         width = len(readers)
         lines = io.StringIO(source.text[item["start"] : item["end"]], newline="")
         for number, row in enumerate(csv.reader(lines, delimiter=str(item["delimiter"]))):
@@ -256,6 +264,14 @@ class Library:
             if len(row) < width:
                 row.extend([""] * (width - len(row)))
             yield [read(cell) for read, cell in zip(readers, row, strict=False)]
+
+
+def _open_database() -> sqlite3.Connection:
+    import sqlite3  # noqa: PLC0415  most REPLs need none
+
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA temp_store = MEMORY")
+    return database
 
 
 def _sources(context: object, side_table: Sequence[Mapping[str, Any]]) -> Iterator[Source]:
@@ -275,19 +291,19 @@ def _sources(context: object, side_table: Sequence[Mapping[str, Any]]) -> Iterat
             yield Source(str(key), value, item.get("places", ()), item.get("tables", ()))
 
 
-def _merged(matches: Iterator[re.Match[str]], width: int, length: int) -> Iterator[tuple[int, int]]:
-    """Excerpts around matches; those that overlap become one."""
-    current: tuple[int, int] | None = None
+def _merged(matches: Iterator[re.Match[str]], width: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """Excerpts around matches, each with the start of its first match; those that overlap become one."""
+    current: tuple[int, int, int] | None = None
     for match in matches:
         margin = max((width - (match.end() - match.start())) // 2, 0)
         start, end = max(match.start() - margin, 0), min(max(match.end() + margin, match.start() + 1), length)
         end = min(end, start + 4 * width + match.end() - match.start())
         if current is not None and start <= current[1] and end - current[0] < 4 * width:
-            current = current[0], max(end, current[1])
+            current = current[0], max(end, current[1]), current[2]
             continue
         if current is not None:
             yield current
-        current = start, end
+        current = start, end, match.start()
     if current is not None:
         yield current
 
@@ -307,56 +323,6 @@ def _passages(text: str) -> Iterator[tuple[int, int]]:
         start = end
 
 
-_SQL_TYPES = {"integer": "INTEGER", "real": "REAL", "money": "REAL", "percent": "REAL", "decimal comma": "REAL"}
-_NOT_DIGITS = re.compile(r"[^\d.eE+-]")
-
-
-def _read_text(cell: str) -> str | None:
-    return cell or None
-
-
-def _read_integer(cell: str) -> int | str | None:
-    try:
-        return int(cell) if cell else None
-    except ValueError:
-        return cell
-
-
-def _read_real(cell: str) -> float | str | None:
-    try:
-        return float(cell.replace(",", "")) if cell else None
-    except ValueError:
-        return cell
-
-
-def _read_money(cell: str) -> float | str | None:
-    digits = re.sub(r"[^\d.+-]", "", cell)
-    try:
-        return -abs(float(digits)) if "(" in cell else float(digits) if cell else None
-    except ValueError:
-        return cell
-
-
-def _read_percent(cell: str) -> float | str | None:
-    try:
-        return float(cell.replace("%", "").replace(",", "")) / 100 if cell else None
-    except ValueError:
-        return cell
-
-
-def _read_decimal_comma(cell: str) -> float | str | None:
-    try:
-        return float(cell.replace(".", "").replace(",", ".")) if cell else None
-    except ValueError:
-        return cell
-
-
-_READERS = {
-    "integer": _read_integer, "real": _read_real, "money": _read_money, "percent": _read_percent,
-    "decimal comma": _read_decimal_comma,
-}  # fmt: skip
-
-
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -371,9 +337,52 @@ def _table_name(wanted: str, taken: Mapping[str, object]) -> str:
     return name
 
 
-def install(namespace: dict[str, Any], side_table: str = "[]") -> None:
-    """Puts the functions into a REPL's namespace; ``side_table`` is JSON with places and tables of each document."""
-    library = Library(namespace.get("context"), json.loads(side_table))
-    for name in ("grep", "search", "pages", "where", "sql", "table"):
-        namespace[name] = getattr(library, name)
-    namespace["tables"] = library.tables
+REPL_NAMES = {"text": ("grep", "search", "where"), "documents": ("pages", "tables", "sql", "table")}
+"""Functions for every context, and those for documents only."""
+
+
+class DocumentFunctions:
+    """The functions of a REPL, bound to its context. Nothing is read before the first call."""
+
+    def __init__(self) -> None:
+        self._context: object = None
+        self._side_table = ""
+        self._opened: Library | None = None
+
+    def bind(self, context: object, side_table: str) -> None:
+        """Sets the input; ``side_table`` is JSON with places and tables of each document, or empty."""
+        self._context, self._side_table, self._opened = context, side_table, None
+
+    @property
+    def _library(self) -> Library:
+        if self._opened is None:
+            self._opened = Library(self._context, json.loads(self._side_table or "[]"))
+        return self._opened
+
+    def grep(self, pattern: str, path: str | None = None, **options: Any) -> Hits:
+        """Finds a regular expression in the input. Options: k=40 hits, ignore_case=True, width=240 characters."""
+        return self._library.grep(pattern, path, **options)
+
+    def search(self, words: str, k: int = 10) -> Hits:
+        """Ranks passages of the input by how well they match the words; returns the best ``k`` as hits."""
+        return self._library.search(words, k)
+
+    def where(self, text: str | int, path: str | None = None) -> str:
+        """The place of a text, or of an offset, for instance "contracts/a.pdf, p. 3"; empty if it is not in the input."""
+        return self._library.where(text, path)
+
+    def pages(self, path: str | None = None) -> list[tuple[str, str]]:
+        """Places of a document in order, as pairs of label and text."""
+        return self._library.pages(path)
+
+    def tables(self) -> list[str]:
+        """Names of all tables with columns, types and row counts."""
+        return self._library.tables()
+
+    def sql(self, query: str, *parameters: Any) -> Rows:
+        """Runs one SQL query (SQLite) over all tables of the input."""
+        return self._library.sql(query, *parameters)
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """Rows of one table as dicts."""
+        return self._library.table(name)

@@ -26,7 +26,10 @@ MAX_SCANNED = 1000  # items of one list that are searched for coroutines
 
 @dataclass(slots=True)
 class Outcome:
-    """Outcome of a cell without its printed text. ``answer`` is an encoded value."""
+    """Outcome of a cell without its printed text.
+
+    ``answer`` is an encoded value. ``cited`` and ``answer_cites`` are quotes with their documents.
+    """
 
     end: str = "ok"
     echo: str | None = None
@@ -34,6 +37,8 @@ class Outcome:
     traceback: str | None = None
     answer: tuple[str, bytes] | None = None
     notes: list[str] = field(default_factory=list)
+    cited: list[tuple[str, str | None]] = field(default_factory=list)
+    answer_cites: list[tuple[str, str | None]] = field(default_factory=list)
 
 
 class Executor:
@@ -80,6 +85,7 @@ class Executor:
             given = self._scaffold.take_answer()
             if given is not None:
                 outcome.answer = dump_value(given[0])
+            outcome.cited, outcome.answer_cites = self._scaffold.take_quotes()
         except BaseException as error:
             self._note_error(outcome, error)
 

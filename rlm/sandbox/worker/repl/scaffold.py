@@ -13,9 +13,12 @@ from typing import Any, NoReturn
 
 from ..calls.queries import Queries
 from ..failures import AnswerGiven, BudgetExceeded, FailedCall, LLMQueryError
+from .documents import REPL_NAMES, DocumentFunctions, Hit
 from .reports import size_of
 
 MAX_LISTED = 1000
+MAX_QUOTES = 2000
+MAX_QUOTE_CHARS = 10_000
 _NOTHING = object()
 
 
@@ -52,12 +55,25 @@ class Scaffold:
             "BudgetExceeded": BudgetExceeded,
             "FailedCall": FailedCall,
         }
-        # Programs use this name for data of their own. Once assigned, it is theirs and is never restored.
-        self._budget = queries.budget
-        namespace.update(self._names, answer=self._answer, budget=self._budget)
+        # Programs use these names for data of their own. Once assigned, they are theirs and are never restored.
+        self._documents = DocumentFunctions()
+        self._free_names: dict[str, object] = {
+            "budget": queries.budget,
+            "cite": self.cite,
+            **{name: getattr(self._documents, name) for name in REPL_NAMES["text"]},
+        }
+        self._cited: list[tuple[str, str | None]] = []
+        self._answer_cites: list[tuple[str, str | None]] = []
+        namespace.update(self._names, **self._free_names, answer=self._answer)
 
-    def set_context(self, context: object) -> None:
+    def set_context(self, context: object, side_table: str = "") -> None:
+        """Sets the context. ``side_table`` describes the documents in it, if there are any."""
         self._context = self._namespace["context"] = context
+        self._documents.bind(context, side_table)
+        if side_table:
+            functions = {name: getattr(self._documents, name) for name in REPL_NAMES["documents"]}
+            self._free_names.update(functions)
+            self._namespace.update(functions)
 
     def restore(self) -> list[str]:
         """Restores names that code overwrote or deleted. Returns notes for the model."""
@@ -77,8 +93,13 @@ class Scaffold:
             self._namespace["answer"] = self._answer
         return notes
 
-    def final(self, value: object) -> NoReturn:
-        """Gives the answer, of any size and type, and ends the cell."""
+    def cite(self, quote: object, path: object = None) -> None:
+        """Gives words of the input as evidence for the answer; ``path`` names their document."""
+        self._cited.extend(_read_quotes(quote if path is None else [(quote, path)], len(self._cited)))
+
+    def final(self, value: object, cite: object = ()) -> NoReturn:
+        """Gives the answer, of any size and type, and ends the cell. ``cite``: quotes of the input that support it."""
+        quotes = _read_quotes(cite, 0)
         if asyncio.iscoroutine(value):
             value.close()
             raise TypeError("FINAL was given a coroutine that was never awaited: write FINAL(await ...)")
@@ -86,17 +107,18 @@ class Scaffold:
             value = self._answer["content"]
         if self._given is _NOTHING:
             self._given = value
+            self._answer_cites = quotes
         raise AnswerGiven
 
-    def final_var(self, name: object) -> NoReturn:
+    def final_var(self, name: object, cite: object = ()) -> NoReturn:
         """Gives the variable with this name as the answer, and ends the cell."""
         if not isinstance(name, str):
-            self.final(name)
+            self.final(name, cite)
         key = name.strip().strip("\"'`").strip()
         if key in self._namespace:
-            self.final(self._namespace[key])
+            self.final(self._namespace[key], cite)
         if not key.isidentifier() or any(value is name for value in self._namespace.values()):
-            self.final(name)  # the value itself, not a name
+            self.final(name, cite)  # the value itself, not a name
         raise NameError(f"FINAL_VAR: there is no variable named {key!r}. Defined: {self._names_defined()}")
 
     def submit(self, *values: object, **fields: object) -> NoReturn:
@@ -116,7 +138,7 @@ class Scaffold:
 
     def variables(self) -> list[tuple[str, object]]:
         """Variables defined by code, without scaffold names, modules and names that start with an underscore."""
-        scaffold = {**self._names, "context": self._context, "answer": self._answer, "budget": self._budget}
+        scaffold = {**self._names, **self._free_names, "context": self._context, "answer": self._answer}
         return [
             (name, value)
             for name, value in list(self._namespace.items())
@@ -125,6 +147,12 @@ class Scaffold:
             and not isinstance(value, types.ModuleType)
             and scaffold.get(name, _NOTHING) is not value
         ][:MAX_LISTED]
+
+    def take_quotes(self) -> tuple[list[tuple[str, str | None]], list[tuple[str, str | None]]]:
+        """The quotes given since the last call: with ``cite``, and with the answer."""
+        taken = list(dict.fromkeys(self._cited)), list(dict.fromkeys(self._answer_cites))
+        self._cited, self._answer_cites = [], []
+        return taken
 
     def take_answer(self) -> tuple[object] | None:
         """The answer given since the last call, in a tuple of one, or None."""
@@ -137,6 +165,29 @@ class Scaffold:
             dict.update(held, ready=False)
             return (content,)
         return None
+
+
+def _read_quotes(given: object, count: int) -> list[tuple[str, str | None]]:
+    """Quotes as pairs of words and document. A quote is a text, a hit of ``grep`` or ``search``, or such a pair.
+
+    Raises:
+        TypeError, ValueError: a quote is of another type, empty, or too long.
+    """
+    items: list[Any] = [given] if isinstance(given, str) else list(given)  # type: ignore[call-overload]
+    if count + len(items) > MAX_QUOTES:
+        raise ValueError(f"cite takes at most {MAX_QUOTES} quotes in one cell")
+    quotes = []
+    for item in items:
+        quote, path = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        if isinstance(quote, Hit):
+            hit: Hit = quote
+            quote, path = hit.text, path or hit.path
+        if not isinstance(quote, str) or not (path is None or isinstance(path, str)):
+            raise TypeError(f"cite takes exact words of the input as str; got {type(quote).__name__}")
+        if not quote.strip() or len(quote) > MAX_QUOTE_CHARS:
+            raise ValueError(f"a quote must have 1 to {MAX_QUOTE_CHARS:,} characters; got {len(quote):,}")
+        quotes.append((str(quote), path and str(path)[:1000]))
+    return quotes
 
 
 def _sized(value: object) -> str:

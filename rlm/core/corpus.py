@@ -1,0 +1,150 @@
+"""The sources of a run: its texts by path with their places, for citations, coverage and the description of the input."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from rlm.core.cells import PlainValue, Quote
+from rlm.core.evidence import Citation, find_quote
+
+SideItem: TypeAlias = Mapping[str, Any]
+"""Path, kind, pages, places and tables of one document."""
+
+MAX_LISTED = 20
+MAX_PATH_CHARS = 200
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The texts of a context.
+
+    Attributes:
+        context: the context, or a function that reads it: a file is read when its text is first needed.
+        side_table: JSON with one ``SideItem`` for each document; empty if the context does not come from documents.
+    """
+
+    context: PlainValue | Callable[[], str]
+    side_table: str = ""
+
+    @cached_property
+    def items(self) -> list[SideItem]:
+        items: list[SideItem] = json.loads(self.side_table) if self.side_table else []
+        return items
+
+    @cached_property
+    def texts(self) -> Mapping[str, str]:
+        """Texts by path. Items of a list are named by number, and a single text without a name by ""."""
+        context = self.context() if callable(self.context) else self.context
+        match context:
+            case str():
+                return {str(self.items[0]["path"]) if len(self.items) == 1 else "": context}
+            case Mapping():
+                return {str(key): value for key, value in context.items() if isinstance(value, str)}
+            case list() | tuple():
+                return {f"[{number}]": value for number, value in enumerate(context) if isinstance(value, str)}
+            case _:
+                return {}
+
+    @cached_property
+    def chars(self) -> int:
+        return sum(map(len, self.texts.values()))
+
+    @property
+    def has_documents(self) -> bool:
+        return bool(self.side_table)
+
+    @cached_property
+    def has_tables(self) -> bool:
+        return any(item.get("tables") for item in self.items)
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[list[int], list[str]]]:
+        return {
+            str(item["path"]): ([int(start) for start, _ in places], [str(label) for _, label in places])
+            for item in self.items
+            if (places := item.get("places"))
+        }
+
+    def place_at(self, path: str, offset: int) -> str:
+        """Label of the place at an offset: a page, a sheet and row, or a line."""
+        if path not in self._places:
+            return f"line {self.texts[path].count(chr(10), 0, offset) + 1}"
+        starts, labels = self._places[path]
+        at = max(bisect_right(starts, offset) - 1, 0)
+        first = labels[at].removeprefix("line ")
+        if labels[at].startswith("line ") and first.isdecimal():  # of a table, whose rows are lines
+            return f"line {int(first) + self.texts[path].count(chr(10), starts[at], offset)}"
+        return labels[at]
+
+    def cite(self, quotes: Sequence[Quote]) -> tuple[Citation, ...]:
+        """Looks quotes up in the texts, in order."""
+        return tuple(self._cite(quote) for quote in quotes)
+
+    def _cite(self, quote: Quote) -> Citation:
+        path = self._resolve(quote.path)
+        found = find_quote(quote.text, self.texts, path)
+        if found is None:
+            return Citation(path or "", "", quote.text)
+        name, start, end, exact = found
+        return Citation(name, self.place_at(name, start), quote.text, start, end, verified=True, exact=exact)
+
+    def _resolve(self, path: str | None) -> str | None:
+        """The document that a path names: itself, or the only one that ends with it."""
+        if path is None or path in self.texts:
+            return path
+        ending = [name for name in self.texts if name.endswith(f"/{path}")]
+        return ending[0] if len(ending) == 1 else None
+
+    def side_table_for(self, context: PlainValue) -> str:
+        """The side table of those documents that another context contains with their whole text."""
+        if not self.side_table:
+            return ""
+        if context is self.context:
+            return self.side_table
+        known = {str(item["path"]): item for item in self.items}
+        items: list[SideItem] = []
+        if isinstance(context, str):
+            items = [item for path, item in known.items() if self.texts.get(path) == context][:1]
+        elif isinstance(context, Mapping):
+            items = [
+                known[key]
+                for key, text in context.items()
+                if isinstance(key, str) and key in known and self.texts.get(key) == text
+            ]
+        return json.dumps(items, ensure_ascii=False) if items else ""
+
+    def describe(self) -> str:
+        """Number, formats and sizes of the documents, for the first message."""
+        if len(self.items) == 1 and isinstance(self.context, str):
+            return f"a str of {len(self.context):,} characters: the text of {_describe_item(self.items[0])}"
+        kinds = Counter(str(item["kind"]) for item in self.items)
+        counts = ", ".join(_count_kind(kind, count, self.items) for kind, count in kinds.most_common())
+        shown = [
+            f"{_describe_item(item)}, {len(self.texts.get(str(item['path']), '')):,} characters"
+            for item in self.items[:MAX_LISTED]
+        ]
+        more = f"; and {len(self.items) - MAX_LISTED:,} more" if len(self.items) > MAX_LISTED else ""
+        total = f"{self.chars:,} characters"
+        return f"a dict of {len(self.items):,} documents, path to text ({counts}; {total}): {'; '.join(shown)}{more}"
+
+
+def _describe_item(item: SideItem) -> str:
+    pages, tables = item.get("pages"), item.get("tables") or ()
+    facts = [str(item["kind"])]
+    if pages:
+        facts.append(f"{pages:,} page{'' if pages == 1 else 's'}")
+    if tables:
+        rows = sum(int(table["rows"]) for table in tables)
+        facts.append(f"{len(tables):,} table{'' if len(tables) == 1 else 's'}, {rows:,} rows")
+    return f"{str(item['path'])[:MAX_PATH_CHARS]!r} ({', '.join(facts)})"
+
+
+def _count_kind(kind: str, count: int, items: Sequence[SideItem]) -> str:
+    pages = sum(int(item.get("pages") or 0) for item in items if item["kind"] == kind)
+    return f"{count:,} {kind}" + (f" with {pages:,} pages" if pages else "")
