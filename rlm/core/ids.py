@@ -54,5 +54,5 @@ def summary_call(node: NodeId, turn: int) -> CallId:
 
 
 def is_subcall(call: CallId) -> bool:
-    """Whether an id names a sub-call of a cell, not a turn or a summary."""
+    """Returns True for the id of a cell's sub-call, and False for a turn or a summary."""
     return "@" not in call

@@ -1,9 +1,7 @@
 """Checks docstrings and test names against the language rule of this project.
 
-    python -m tests.architecture.language              every violation in files that are not listed as unconverted
+    python -m tests.architecture.language              every violation
     python -m tests.architecture.language FILES        every violation in these files or folders
-    python -m tests.architecture.language --all        every violation
-    python -m tests.architecture.language --shrink     drops clean and deleted files from unconverted.txt
 
 The rule:
 
@@ -27,7 +25,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("rlm", "evals", "benchmarks", "examples", "tests")
-UNCONVERTED = Path(__file__).with_name("unconverted.txt")
 MAX_WORDS = 25
 MAX_TEST_NAME_WORDS = 8
 
@@ -206,36 +203,6 @@ def check_files(paths: Iterable[str]) -> list[Violation]:
     return [item for path in paths for item in check_source((ROOT / path).read_text(encoding="utf-8"), path)]
 
 
-def unconverted() -> list[str]:
-    """Returns the files that were written before the rule and still break it."""
-    if not UNCONVERTED.exists():
-        return []
-    lines = UNCONVERTED.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def shrink() -> None:
-    """Rewrites the list of unconverted files without those that are clean or gone. Deletes it when it is empty."""
-    left = [path for path in unconverted() if (ROOT / path).exists() and check_files([path])]
-    if left:
-        UNCONVERTED.write_text(_grouped(left), encoding="utf-8")
-    else:
-        UNCONVERTED.unlink(missing_ok=True)
-    print(f"{len(left)} unconverted files left")
-
-
-def _grouped(paths: list[str]) -> str:
-    """Returns the list with a heading for each folder, so that edits of two folders merge without a conflict."""
-    lines = ["# Files that still break the language rule. Regenerate: python -m tests.architecture.language --shrink"]
-    folder = ""
-    for path in paths:
-        if path.rpartition("/")[0] != folder:
-            folder = path.rpartition("/")[0]
-            lines += ["", f"# {folder}"]
-        lines.append(path)
-    return "\n".join(lines) + "\n"
-
-
 def _expand(arguments: list[str]) -> list[str]:
     wanted = [(Path.cwd() / argument).resolve() for argument in arguments]
     chosen = []
@@ -248,13 +215,7 @@ def _expand(arguments: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Runs the command line given in the module's docstring."""
-    if arguments == ["--shrink"]:
-        shrink()
-        return 0
-    if arguments == ["--all"]:
-        paths = project_files()
-    else:
-        paths = _expand(arguments) if arguments else sorted(set(project_files()) - set(unconverted()))
+    paths = _expand(arguments) if arguments else project_files()
     violations = check_files(paths)
     print("\n".join(map(str, violations)))
     print(f"{len(violations)} violations in {len({item.path for item in violations})} of {len(paths)} files")

@@ -9,16 +9,9 @@ COMMAND = "python -m tests.architecture.language"
 
 
 def test_docstrings_keep_the_language_rule() -> None:
-    exempt = set(language.unconverted())
-    violations = language.check_files(path for path in language.project_files() if path not in exempt)
+    violations = language.check_files(language.project_files())
     listing = "\n".join(map(str, violations))
     assert not violations, f"{len(violations)} violations (also shown by `{COMMAND}`):\n{listing}"
-
-
-def test_unconverted_list_only_shrinks() -> None:
-    files = set(language.project_files())
-    stale = [path for path in language.unconverted() if path not in files or not language.check_files([path])]
-    assert not stale, f"clean now, thank you. Run `{COMMAND} --shrink` and commit unconverted.txt: {stale}"
 
 
 @pytest.mark.parametrize(

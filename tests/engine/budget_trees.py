@@ -36,7 +36,7 @@ CELL = "```repl\nrun()\n```"
 
 @dataclass
 class Bill:
-    """What the provider really charges, whether or not it says so."""
+    """The provider's real charge, reported or not."""
 
     calls: int = 0
     tokens: int = 0
@@ -200,7 +200,7 @@ class World:
             bill.known = bill.known + usage
 
     async def play(self, cell: ScriptedCell) -> None:
-        """What a cell does: a few things of all that cells do."""
+        """A random choice of what cells do."""
         draw = self.draw
         for _ in range(draw.randint(1, 3)):
             match draw.randint(0, 7):
@@ -224,7 +224,7 @@ class World:
             await asyncio.sleep(1e6)  # as good as for ever
 
     async def live(self) -> Result | RLMError:
-        """The run, with whoever stops it."""
+        """The run, together with the task that stops it."""
         loop = asyncio.get_running_loop()
         for delay, act in ((self.cancel_after_s, self.run.cancel), (self.finish_after_s, self.run.finish)):
             if delay is not None:

@@ -29,7 +29,7 @@ def answer(request: Request) -> str:
     return "FINAL_VAR(seen)" if done == TURNS else f"Turn {done}.\n```repl\nwork()\n```"
 
 
-def test_a_conversation_beyond_the_window_is_compacted_and_counted() -> None:
+def test_conversation_beyond_the_window_is_compacted() -> None:
     clock = VirtualClock()
     model = ScriptedModel(answer, window_tokens=WINDOW, latency_s=1.0)
     settings = TreeSettings(

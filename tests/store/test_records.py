@@ -1,4 +1,4 @@
-"""Runs on record, through the engine: taken up after limits and errors, replayed, rebuilt, diverging, cached."""
+"""Recorded runs through the engine: resumed after limits and errors, replayed, rebuilt, diverging, cached."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ answers = [llm_query(f"{i} {seen}") for i in range(3)]
 """
 
 
-def test_what_is_random_or_timed_is_the_same_when_it_is_done_again(tmp_path: Path) -> None:
+def test_random_and_timed_values_repeat_on_resume(tmp_path: Path) -> None:
     codes = (UNSTEADY, "print(time.time() - seen[1] >= 0, seen)", "FINAL([seen, answers])")
     first, _ = engine(cells(*codes), tmp_path / "runs.db")
     result = first.run("q", "context")
@@ -84,7 +84,7 @@ INDIRECT = {
 
 
 @pytest.mark.parametrize("how", INDIRECT)
-def test_so_is_what_the_standard_library_makes_of_it(tmp_path: Path, how: str) -> None:
+def test_values_of_the_standard_library_repeat_too(tmp_path: Path, how: str) -> None:
     run, _ = engine(cells(INDIRECT[how], "FINAL(1)"), tmp_path / "runs.db")
     first = run.run("q", "context")
     assert run.replay("last").answer == 1
@@ -121,10 +121,10 @@ def test_a_run_goes_on_with_a_larger_budget(tmp_path: Path) -> None:
     assert not {str(each.messages[-1].text) for each in more_model.requests} & {"a0", "a1", "a2"}
 
 
-def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good(
+def test_last_turn_of_a_limit_is_superseded(
     tmp_path: Path,
 ) -> None:
-    """Also when the run is taken up once more: the cell that stands in the place of the last turn's is not paid twice."""
+    """The cell in the place of the last turn is not paid twice, also when the run is resumed again."""
     out_of_credit = True
     codes = (
         "a = [llm_query(f'a{i}') for i in range(9)]",
@@ -156,7 +156,7 @@ def test_what_a_limit_made_the_root_do_last_is_forgotten_for_good(
 
 
 def loops(turns: int) -> Callable[[Request], str | ModelError]:
-    """A root that looks around in so many turns, and then answers; or at once where a limit says so."""
+    """A root that looks around for some turns, and then answers. A limit makes it answer at once."""
 
     def script(request: Request) -> str:
         turn = sum(message.role == "assistant" for message in request.messages)
@@ -167,7 +167,7 @@ def loops(turns: int) -> Callable[[Request], str | ModelError]:
     return script
 
 
-def test_turns_that_a_budget_allows_count_when_a_run_goes_on(tmp_path: Path) -> None:
+def test_budget_of_turns_counts_on_resume(tmp_path: Path) -> None:
     first, _ = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
     assert first.run("q", "context").answer == "2 turns"
     more, model = engine(loops(4), tmp_path / "runs.db", budget=rlm.Budget(iterations=2))
@@ -178,7 +178,7 @@ def test_turns_that_a_budget_allows_count_when_a_run_goes_on(tmp_path: Path) -> 
     assert (result.answer, result.status) == ("whole", "complete")
 
 
-def test_fewer_turns_than_a_run_has_made_take_nothing_back(tmp_path: Path) -> None:
+def test_fewer_turns_than_made_supersede_nothing(tmp_path: Path) -> None:
     first, _ = engine(loops(4), tmp_path / "runs.db", max_iterations=3)
     partial = first.run("q", "context")
     fewer, model = engine(loops(4), tmp_path / "runs.db", max_iterations=1)
@@ -200,7 +200,7 @@ def test_fewer_turns_than_a_run_has_made_take_nothing_back(tmp_path: Path) -> No
     assert len(model.requests) == 1
 
 
-def test_a_replay_tells_the_limit_that_was_met_whatever_else_there_is_room_for(tmp_path: Path) -> None:
+def test_replay_reports_the_recorded_limit(tmp_path: Path) -> None:
     codes = ("print(1)", "print(2)", "print(3)")
 
     def script(request: Request) -> str:
@@ -213,7 +213,7 @@ def test_a_replay_tells_the_limit_that_was_met_whatever_else_there_is_room_for(t
         assert other.replay("last").limit == "calls"
 
 
-def test_what_a_limit_refused_is_asked_when_there_is_room_and_nothing_else_is(tmp_path: Path) -> None:
+def test_resume_asks_only_what_a_limit_refused(tmp_path: Path) -> None:
     """In the cell that answered as well, and in a child's."""
 
     def script(request: Request) -> str:
@@ -242,7 +242,7 @@ def test_what_a_limit_refused_is_asked_when_there_is_room_and_nothing_else_is(tm
     assert more.replay("last").answer == whole.answer
 
 
-def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: Path) -> None:
+def test_limit_met_by_prefetched_calls_does_not_diverge(tmp_path: Path) -> None:
     codes = (
         "out = [llm_query(f'a{i}') for i in range(10)]",
         "out = [llm_query(f'b{i}') for i in range(3)]\nFINAL(out)",
@@ -263,7 +263,7 @@ def test_a_limit_met_by_calls_that_were_asked_ahead_is_no_divergence(tmp_path: P
     assert more.replay("last").answer == ["<b0>", "<b1>", "<b2>"]
 
 
-def test_a_failed_run_is_taken_up_where_it_failed(tmp_path: Path) -> None:
+def test_failed_run_resumes_at_its_failure(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
@@ -281,7 +281,7 @@ def test_a_failed_run_is_taken_up_where_it_failed(tmp_path: Path) -> None:
     assert [request.messages[-1].text for request in model.requests[seen:]] == ["later"]
 
 
-def test_a_divergence_is_named_and_may_be_paid_for(tmp_path: Path) -> None:
+def test_divergence_is_named_and_can_be_paid(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("one")
     code = f"seen = open({str(outside)!r}).read()\nprint(seen)\nmore = llm_query('about ' + seen)"
@@ -301,8 +301,8 @@ def test_a_divergence_is_named_and_may_be_paid_for(tmp_path: Path) -> None:
     assert paying.replay("last").answer == ["two", "<about two>"]  # what was paid is on record
 
 
-def test_what_was_paid_after_a_divergence_is_not_paid_again(tmp_path: Path) -> None:
-    """The model, told something else, wrote another cell in the place of one that is on record."""
+def test_work_after_a_divergence_is_paid_once(tmp_path: Path) -> None:
+    """After other output, the model wrote another cell in the place of a recorded one."""
     outside, out_of_credit = tmp_path / "outside.txt", True
     outside.write_text("one")
     code = f"seen = open({str(outside)!r}).read()\nprint(seen)"
@@ -327,7 +327,7 @@ def test_what_was_paid_after_a_divergence_is_not_paid_again(tmp_path: Path) -> N
     assert [request.messages[-1].text for request in model.requests] == ["later"]
 
 
-def test_what_a_turn_no_longer_writes_after_a_divergence_is_executed_nowhere(tmp_path: Path) -> None:
+def test_cells_dropped_by_a_divergence_stay_dropped(tmp_path: Path) -> None:
     def model(cells_of_turns: list[list[str]]) -> ScriptedModel:
         def script(request: Request) -> str | ModelError:
             turn = sum(message.role == "assistant" for message in request.messages)
@@ -356,7 +356,7 @@ def test_what_a_turn_no_longer_writes_after_a_divergence_is_executed_nowhere(tmp
     assert paying.replay("last").answer == 1
 
 
-def test_a_depth_that_a_budget_limits_stays_when_another_budget_is_given(tmp_path: Path) -> None:
+def test_recorded_depth_limit_outlives_a_new_budget(tmp_path: Path) -> None:
     script = cells("print(llm_query('a'))", "print(llm_query('b'))", "FINAL(1)")
 
     def hurried(request: Request) -> str:
@@ -369,7 +369,7 @@ def test_a_depth_that_a_budget_limits_stays_when_another_budget_is_given(tmp_pat
     assert more.resume("last", budget=rlm.Budget(calls=40)).answer == 1
 
 
-def test_a_run_that_was_stopped_before_anything_came_of_it_can_be_taken_up(tmp_path: Path) -> None:
+def test_run_stopped_before_its_first_turn_resumes(tmp_path: Path) -> None:
     run, _ = engine(cells("FINAL(1)"), tmp_path / "runs.db")
     handle = run.start("q", "context")
     handle.cancel()
@@ -379,7 +379,7 @@ def test_a_run_that_was_stopped_before_anything_came_of_it_can_be_taken_up(tmp_p
     assert again.resume("last").answer == 1
 
 
-def test_calls_that_a_stop_cut_off_count_when_the_run_goes_on(tmp_path: Path) -> None:
+def test_calls_cut_off_by_a_stop_count(tmp_path: Path) -> None:
     class Asked(threading.Semaphore):
         async def hang(self) -> str:
             self.release()
@@ -404,7 +404,7 @@ def test_calls_that_a_stop_cut_off_count_when_the_run_goes_on(tmp_path: Path) ->
     assert used == [4, 7]
 
 
-def test_a_secret_that_a_cell_printed_is_no_difference(tmp_path: Path) -> None:
+def test_printed_secret_does_not_diverge(tmp_path: Path) -> None:
     broke, secret = True, "sk-secret-1234567890"
 
     def script(request: Request) -> str | ModelError:
@@ -424,7 +424,7 @@ def test_a_secret_that_a_cell_printed_is_no_difference(tmp_path: Path) -> None:
     assert again.resume("last", context).answer == 1
 
 
-def test_odd_data_beside_a_prompt_and_odd_names_of_sources_are_taken(tmp_path: Path) -> None:
+def test_odd_data_and_source_names_are_accepted(tmp_path: Path) -> None:
     code = "FINAL([llm_query('x', context=[2**70]), llm_query('y', context={'a': '\\ud800', (1, 2): 3})])"
     run, model = engine(cells(code), tmp_path / "runs.db")
     answer = run.start("q", "context", sources=["bad\udcff.txt"]).result().answer
@@ -433,7 +433,7 @@ def test_odd_data_beside_a_prompt_and_odd_names_of_sources_are_taken(tmp_path: P
     assert len(model.requests) == 3
 
 
-def test_limits_that_a_run_was_taken_up_with_are_those_it_has(tmp_path: Path) -> None:
+def test_limits_given_on_resume_hold(tmp_path: Path) -> None:
     run, _ = engine(cells("FINAL(1)"), tmp_path / "runs.db", budget=rlm.Budget(calls=5, usd=None))
     handle = run.start("q", "context")
     handle.cancel()
@@ -468,7 +468,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_whatever_ends_a_repl_its_earlier_cells_are_there_again(tmp_path: Path, how: str) -> None:
+def test_lost_repl_is_rebuilt_from_earlier_cells(tmp_path: Path, how: str) -> None:
     codes = (
         "kept = llm_query('first') + '!'\nprint(kept)",
         f"lost = 1\n{ENDS[how]}",
@@ -493,7 +493,7 @@ threads = [threading.Thread(target=work, args=(f"0x{number:06x}",)) for number i
 """
 
 
-def test_prompts_that_differ_in_a_number_only_keep_their_own_answers(tmp_path: Path) -> None:
+def test_prompts_that_differ_in_numbers_keep_answers(tmp_path: Path) -> None:
     broke = True
 
     def script(request: Request) -> str | ModelError:
@@ -523,7 +523,7 @@ def test_addresses_of_objects_in_prompts_are_no_difference(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
-def test_a_repl_that_is_killed_while_its_cells_run_again_is_rebuilt_once_more(tmp_path: Path) -> None:
+def test_repl_killed_during_re_execution_is_rebuilt(tmp_path: Path) -> None:
     slow = "import time\ntime.sleep(0.6)\nboth = kept + llm_query('second')"  # what it had not asked yet is asked again
     run, _ = engine(cells("kept = llm_query('first')", slow, "FINAL(both)"), tmp_path / "runs.db")
     assert run.run("q", "context").answer == "<first><second>"
@@ -534,7 +534,7 @@ def test_a_repl_that_is_killed_while_its_cells_run_again_is_rebuilt_once_more(tm
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
-def test_a_repl_that_is_killed_while_it_is_rebuilt_is_rebuilt_once_more(tmp_path: Path) -> None:
+def test_repl_killed_during_rebuild_is_rebuilt(tmp_path: Path) -> None:
     codes = (
         "import time\ntime.sleep(0.5)\nkept = llm_query('first')",
         "time.sleep(0.5)\nboth = kept + llm_query('second')",
@@ -578,7 +578,7 @@ rlm.RLM(ScriptedModel(script), store=sys.argv[1], budget=rlm.Budget(calls=7)).ru
 """
 
 
-def test_calls_in_flight_at_a_kill_count_against_a_budget_of_calls(tmp_path: Path) -> None:
+def test_calls_in_flight_at_a_kill_count(tmp_path: Path) -> None:
     place = tmp_path / "runs.db"
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     killed = subprocess.Popen([sys.executable, "-c", HANGS, str(place)], env=env, stdout=subprocess.PIPE, text=True)
@@ -614,7 +614,7 @@ for _ in range(4):
 """
 
 
-def test_several_processes_write_one_store_that_none_of_them_made(tmp_path: Path) -> None:
+def test_several_processes_write_one_new_store(tmp_path: Path) -> None:
     place = tmp_path / "new" / "runs.db"
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     writers = [
@@ -632,7 +632,7 @@ def test_several_processes_write_one_store_that_none_of_them_made(tmp_path: Path
     assert model.requests == []
 
 
-def test_answers_of_earlier_runs_are_taken_only_where_asked_for(tmp_path: Path) -> None:
+def test_cached_answers_need_the_cache_option(tmp_path: Path) -> None:
     code = "x = [llm_query('same') for _ in range(3)] + llm_query_batch(['other'] * 2)\nFINAL(x)"
     run, model = engine(cells(code), tmp_path / "runs.db", cache=True)
     first = run.run("q", "context")
@@ -646,7 +646,7 @@ def test_answers_of_earlier_runs_are_taken_only_where_asked_for(tmp_path: Path) 
     assert len(plain_model.requests) == 6
 
 
-def test_a_run_that_is_taken_up_does_not_take_its_own_answers_from_the_cache(tmp_path: Path) -> None:
+def test_resumed_run_skips_its_own_cached_answers(tmp_path: Path) -> None:
     broke, answers = True, iter(range(9))
 
     def script(request: Request) -> str | ModelError:
@@ -666,7 +666,7 @@ def test_a_run_that_is_taken_up_does_not_take_its_own_answers_from_the_cache(tmp
     assert again.resume("last").answer == ["0", "1"]
 
 
-def test_a_complete_run_is_what_it_was_whatever_budget_it_is_given(tmp_path: Path) -> None:
+def test_complete_run_ignores_a_new_budget(tmp_path: Path) -> None:
     run, _ = engine(cells("FINAL(llm_query('x'))"), tmp_path / "runs.db")
     run.run("q", "context")
     for calls in (1, 50):
@@ -676,7 +676,7 @@ def test_a_complete_run_is_what_it_was_whatever_budget_it_is_given(tmp_path: Pat
         assert again._parts.records.need_store().find("last").status == "complete"
 
 
-def test_where_a_repl_cannot_be_rebuilt_nothing_is_left_in_it(tmp_path: Path) -> None:
+def test_failed_rebuild_leaves_an_empty_repl(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("one")
     codes = (
@@ -690,7 +690,7 @@ def test_where_a_repl_cannot_be_rebuilt_nothing_is_left_in_it(tmp_path: Path) ->
     assert "variables of earlier cells are gone" in model.requests[-1].messages[-1].text
 
 
-def test_a_child_that_was_stopped_as_it_answered_is_no_divergence(tmp_path: Path) -> None:
+def test_child_stopped_as_it_answered_does_not_diverge(tmp_path: Path) -> None:
     class Stopper:
         handle: rlm.RunHandle | None = None
 
@@ -716,7 +716,7 @@ def test_a_child_that_was_stopped_as_it_answered_is_no_divergence(tmp_path: Path
     assert run.replay("last").answer == "cut"
 
 
-def test_a_large_context_is_not_copied_and_must_be_the_same(tmp_path: Path) -> None:
+def test_large_context_is_found_by_its_hash(tmp_path: Path) -> None:
     text = "word " * 600_000
     run, _ = engine(cells("print(len(context))", "FINAL(len(context))"), tmp_path / "runs.db")
     result = run.run("q", text)
@@ -728,7 +728,7 @@ def test_a_large_context_is_not_copied_and_must_be_the_same(tmp_path: Path) -> N
     assert run.replay("last", text).answer == result.answer
 
 
-def test_a_store_that_was_asked_for_must_work_and_the_default_need_not(tmp_path: Path) -> None:
+def test_only_a_named_store_must_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run, model = engine(cells("FINAL(1)"), tmp_path / "file" / "runs.db")
     with pytest.raises(StoreError):

@@ -126,7 +126,7 @@ def test_secrets_are_taken_out(tmp_path: Path) -> None:
     assert b"sk-123456789" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
 
 
-def test_a_context_with_a_secret_is_not_kept_and_never_given_back_changed(tmp_path: Path) -> None:
+def test_context_with_a_secret_is_not_stored(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     text = "the key is sk-123456789."
     size, digest = digest_context(text)
@@ -201,7 +201,7 @@ def tails(folder: Path) -> list[Path]:
     return list(folder.glob("runs.db-tail-*"))
 
 
-def test_a_process_that_is_killed_while_it_begins_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_process_killed_at_its_start_blocks_none(tmp_path: Path) -> None:
     program = LEAVER.replace(
         "journal =", "sys.addaudithook(lambda event, _: event == 'os.rename' and os._exit(8))\njournal ="
     )
@@ -246,7 +246,7 @@ def test_what_a_killed_process_had_kept_is_there(tmp_path: Path, moments: str) -
     store.close()
 
 
-def test_a_tail_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
+def test_tail_of_a_living_process_is_left(tmp_path: Path) -> None:
     first, second = open_store(tmp_path / "runs.db"), open_store(tmp_path / "runs.db")
     keep(first, story()[:3])
     assert second.runs() == []
@@ -306,8 +306,8 @@ print(kept)
 
 
 @pytest.mark.parametrize("room", [1000, 6000, 9000])
-def test_no_room_for_the_tail_ends_the_run_at_once_and_what_was_kept_is_there(tmp_path: Path, room: int) -> None:
-    """A file as large as the process may make one: the kernel's own way to be out of room."""
+def test_full_disk_ends_the_run_with_its_answers(tmp_path: Path, room: int) -> None:
+    """The file size limit of the process stands for a full disk."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "runs.db"), str(room), *sys.path, str(Path(__file__).parent)]
     done = subprocess.run(command, check=True, text=True, capture_output=True)
     *told, kept = done.stdout.splitlines()
@@ -341,7 +341,7 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         open_store(tmp_path / "file" / "runs.db")
 
 
-def test_a_full_database_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_full_database_ends_the_run_without_loss(tmp_path: Path) -> None:
     place = tmp_path / "runs.db"
     store = open_store(place)
     store._connection.execute("PRAGMA max_page_count=40")  # SQLite's own way to be out of room
@@ -363,7 +363,7 @@ def test_a_full_database_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> Non
     again.close()
 
 
-def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> None:
+def test_run_of_a_living_process_is_not_resumed(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     store.begin_run(RUN, "q", {}, SMALL)
     store.runs()
@@ -374,7 +374,7 @@ def test_a_run_that_a_living_process_writes_is_not_taken_up(tmp_path: Path) -> N
     store.close()
 
 
-def test_a_run_that_somebody_took_up_since_it_was_read_is_not_taken_up(tmp_path: Path) -> None:
+def test_run_resumed_since_it_was_read_is_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     keep(store, story()[:3])
     seen = store.revision(RUN)
@@ -388,7 +388,7 @@ def test_a_run_that_somebody_took_up_since_it_was_read_is_not_taken_up(tmp_path:
     store.close()
 
 
-def test_a_run_of_a_container_that_is_gone_can_be_taken_up_and_one_of_a_living_not(tmp_path: Path) -> None:
+def test_run_of_a_gone_container_resumes(tmp_path: Path) -> None:
     """Process ids of another container say nothing here; its tail does."""
     store, elsewhere = open_store(tmp_path / "runs.db"), open_store(tmp_path / "runs.db")
 
@@ -432,7 +432,7 @@ def test_deleting_runs_gives_their_room_back(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_run_without_texts_says_nothing_of_where_it_was(tmp_path: Path) -> None:
+def test_run_without_texts_hides_its_paths(tmp_path: Path) -> None:
     store = open_store(tmp_path / "runs.db")
     where = replace(SMALL, path="/home/me/secretname.txt", sources=("secretname.txt",), folder="/home/me")
     store.begin_run(RUN, "q", {"setup_code": "pw = 'hidden'", "max_depth": 1}, where, keep_texts=False).end()
