@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlm.documents.convert.dispatch import convert
@@ -76,9 +76,12 @@ def xlsx(
     )
 
 
-def pdf(pages: list[str]) -> bytes:
-    """A PDF file with one content stream for each page; ``BT``/``ET`` text operators are the caller's."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
+def pdf(pages: list[str], *, entries: str = "", catalog: str = "", extra: Sequence[str] = ()) -> bytes:
+    """A PDF file with one content stream for each page; ``BT``/``ET`` text operators are the caller's.
+
+    ``entries`` and ``catalog`` go into the dictionaries of pages and catalog. With one page, ``extra`` objects begin at 6.
+    """
+    objects = [f"<< /Type /Catalog /Pages 2 0 R {catalog} >>", ""]
     kids = []
     objects.append("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
     for content in pages:
@@ -86,10 +89,11 @@ def pdf(pages: list[str]) -> bytes:
         stream = len(objects)
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {stream} 0 R "
-            "/Resources << /Font << /F1 3 0 R >> >> >>"
+            f"/Resources << /Font << /F1 3 0 R >> >> {entries} >>"
         )
         kids.append(f"{len(objects)} 0 R")
     objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
+    objects.extend(extra)
     out, offsets = b"%PDF-1.4\n", []
     for number, content in enumerate(objects, 1):
         offsets.append(len(out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from office_kit import only_document, pdf, reason_left_out, text_lines
 
-from rlm.documents.convert.pdf import clean
+from rlm.documents.convert.pdf_page import clean
 from rlm.documents.convert.result import Limits
 
 pytest.importorskip("pypdfium2", reason="PDF needs the extra docs")

@@ -185,7 +185,8 @@ def _attach(data: bytes, path: str, output: Output) -> None:
 
 
 _CONVERTERS: dict[str, Callable[[bytes, str, Output], None]] = {
-    "pdf": pdf.convert, "docx": docx.convert, "pptx": pptx.convert, "xlsx": xlsx.convert, "epub": epub.convert,
+    "pdf": lambda data, path, output: pdf.convert(data, path, output, _attach),
+    "docx": docx.convert, "pptx": pptx.convert, "xlsx": xlsx.convert, "epub": epub.convert,
     "ipynb": notebook.convert, "sqlite": sqlite.convert, "rtf": rtf.convert, "parquet": legacy.convert_parquet,
     "xls": lambda data, path, output: legacy.convert_workbook(data, path, output, "xls"),
     "xlsb": lambda data, path, output: legacy.convert_workbook(data, path, output, "xlsb"),

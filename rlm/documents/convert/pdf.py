@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-from .columns import column_text
+from .pdf_furniture import join_hyphens, join_pages, split_furniture
+from .pdf_page import UNKNOWN, page_text
 from .result import Builder, ConversionError, Output
 
 INSTALL = 'PDF needs pypdfium2; install it with: pip install "rlm-arbor[docs]"'
-_LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
-_HYPHEN = re.compile(r"(\w)(?:[\u00ad\u2010\ufffe\u0002]|-)\r?\n(?=[a-zà-öø-ÿα-ωа-я])")
-_MIN_REPEATS = 3
-_EDGE_LINES = 2
-_MAX_EDGE_CHARS = 200
+_MAX_EMBEDDED = 100
+Attach = Callable[[bytes, str, Output], None]
 
 
-def convert(data: bytes, path: str, output: Output) -> None:
-    """Adds the document of a PDF file to ``output``.
+def convert(data: bytes, path: str, output: Output, attach: Attach) -> None:
+    """Adds the document of a PDF file to ``output``; ``attach`` converts embedded files.
 
     A page without text is reported as a scan; its place holds a marker and no text.
     """
@@ -35,96 +31,89 @@ def convert(data: bytes, path: str, output: Output) -> None:
     document = Builder(path, "pdf")
     try:
         count = len(pdf)
-        read = min(count, output.limits.pages)
-        pages, chars = [], 0
-        for number in range(read):
-            text = _page_text(pdf, number)
-            chars += len(text)
-            pages.append(text)
-            if chars > output.limits.text_chars:
-                document.note(f"only the first {number + 1:,} of {count:,} pages are read: too much text")
-                break
+        pages = _read_pages(pdf, document, output)
+        embedded = _embedded_files(pdf)
     finally:
         pdf.close()
     document.pages = count
-    if not any(page.strip() for page in pages):
-        raise ConversionError(f"no text on its {count:,} page{'s' * (count != 1)} (a scan or images)")
+    if any(page.strip() for page in pages):
+        _write_pages(document, pages)
+        if embedded:
+            document.line("[Embedded files] " + ", ".join(name for name, _ in embedded))
+        output.add(document)
+    else:
+        output.skip(path, f"no text on its {count:,} page{'s' * (count != 1)} (a scan or images)")
+    for name, content in embedded:
+        output.charge(len(content), 1)
+        attach(content, f"{path}!/{name}", output)
+
+
+def _read_pages(pdf: Any, document: Builder, output: Output) -> list[str]:
+    count = len(pdf)
+    read = min(count, output.limits.pages)
+    form = _form(pdf)
+    pages, chars = [], 0
+    for number in range(read):
+        text = _page_text(pdf, number, form)
+        chars += len(text)
+        pages.append(text)
+        if chars > output.limits.text_chars:
+            document.note(f"only the first {number + 1:,} of {count:,} pages are read: too much text")
+            break
     if read < count:
         document.note(f"only the first {read:,} of {count:,} pages are read")
-    _write_pages(document, pages)
-    output.add(document)
+    return pages
 
 
-def _write_pages(document: Builder, pages: list[str]) -> None:
-    lines = [page.splitlines() for page in pages]
-    repeated = _repeated_edges(lines)
-    scans = [number for number, page in enumerate(pages, 1) if not page.strip()]
-    if repeated:
-        shown = sorted(repeated, key=lambda edge: -repeated[edge])[:10]
-        document.line("[Repeated header or footer] " + " / ".join(shown) + "\n")
-    for number, page in enumerate(lines, 1):
-        document.place(f"p. {number}")
-        if number in scans:
-            document.line(f"[Page {number} has no text: a scan or an image]")
-        else:
-            left_out = {at for at, edge in _edges(page) if edge in repeated} if repeated else set()
-            body = "\n".join(line for at, line in enumerate(page) if at not in left_out)
-            document.line(_join_hyphens(body).strip())
-        document.line()
-    if scans:
-        named = ", ".join(map(str, scans[:10])) + (", ..." if len(scans) > 10 else "")
-        document.note(f"{len(scans):,} of {len(pages):,} pages have no text (scans or images): {named}")
+def _form(pdf: Any) -> Any:
+    try:
+        pdf.init_forms()
+    except Exception:  # noqa: BLE001  a damaged form leaves the pages readable
+        return None
+    return pdf.formenv
 
 
-def _page_text(pdf: Any, number: int) -> str:
+def _page_text(pdf: Any, number: int, form: Any) -> str:
     try:
         page = pdf[number]
     except Exception as error:  # noqa: BLE001  pdfium raises its own types for damaged pages
         return f"[Page {number + 1} is damaged: {type(error).__name__}]"
     try:
-        text_page = page.get_textpage()
-        try:
-            text: str = column_text(text_page, page.get_width()) or text_page.get_text_range()
-        finally:
-            text_page.close()
+        return page_text(page, form)
     except Exception as error:  # noqa: BLE001
         return f"[Page {number + 1} is damaged: {type(error).__name__}]"
     finally:
         page.close()
-    return clean(text)
 
 
-def clean(text: str) -> str:
-    """Letters for ligatures, one kind of line end, no control characters."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\u00ad").replace("\x02", "\u00ad")
-    if any(sign in text for sign in _LIGATURES):
-        for sign, letters in _LIGATURES.items():
-            text = text.replace(sign, letters)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(sign for sign in text if sign in "\n\t\u00ad" or unicodedata.category(sign)[0] != "C")
+def _embedded_files(pdf: Any) -> list[tuple[str, bytes]]:
+    files = []
+    try:
+        for number in range(min(pdf.count_attachments(), _MAX_EMBEDDED)):
+            attachment = pdf.get_attachment(number)
+            name = " ".join(attachment.get_name().replace("/", "_").split())[:200]
+            files.append((name or f"file {number + 1}", bytes(attachment.get_data())))
+    except Exception:  # noqa: BLE001  damaged attachments leave the pages readable
+        return files
+    return files
 
 
-def _join_hyphens(text: str) -> str:
-    return _HYPHEN.sub(r"\1", text).replace("\u00ad\n", "").replace("\u00ad", "")
-
-
-def _edges(page: list[str]) -> list[tuple[int, str]]:
-    """Lines at the top and bottom of a page, by number, in the form in which they repeat.
-
-    Numbers are left out of the outermost lines: page numbers differ in otherwise equal headers.
-    """
-    filled = [(at, " ".join(line.split())) for at, line in enumerate(page) if line.strip()]
-    near = {at: line for at, line in (*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]) if len(line) < _MAX_EDGE_CHARS}
-    for at, line in filled[:1] + filled[-1:]:
-        if at in near:
-            near[at] = re.sub(r"\d+", "#", line)
-    return list(near.items())
-
-
-def _repeated_edges(pages: list[list[str]]) -> dict[str, int]:
-    if len(pages) < _MIN_REPEATS:
-        return {}
-    counts = Counter(edge for page in pages for edge in {edge for _, edge in _edges(page)})
-    least = max(_MIN_REPEATS, len(pages) // 2)
-    return {edge: count for edge, count in counts.items() if count >= least}
+def _write_pages(document: Builder, pages: list[str]) -> None:
+    repeated, lines = split_furniture([page.splitlines() for page in pages])
+    scans = [number for number, page in enumerate(pages, 1) if not page.strip()]
+    if repeated:
+        document.line("[Repeated header or footer] " + " / ".join(repeated) + "\n")
+    bodies = join_pages(["\n".join(page) for page in lines])
+    for number, body in enumerate(bodies, 1):
+        document.place(f"p. {number}")
+        if number in scans:
+            document.line(f"[Page {number} has no text: a scan or an image]")
+        else:
+            document.line(join_hyphens(body).strip())
+        document.line()
+    if scans:
+        named = ", ".join(map(str, scans[:10])) + (", ..." if len(scans) > 10 else "")
+        document.note(f"{len(scans):,} of {len(pages):,} pages have no text (scans or images): {named}")
+    unknown = sum(page.count(UNKNOWN) for page in pages)
+    if unknown:
+        document.note(f"{unknown:,} signs have no character in the file's fonts; they are shown as {UNKNOWN}")
