@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 
 from .encodings import decode
 from .result import Builder, Output
@@ -12,26 +13,33 @@ from .tables import SAMPLE_ROWS, add_table
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _PLACE_ROWS = 100
+_NAMED_DELIMITER = re.compile(r"sep=([^\w\s\"']|\t)\r?\n", re.IGNORECASE)
+"""First line by which Excel is told the delimiter."""
 
 
 def convert(data: bytes, path: str, output: Output, *, tab: bool = False, encoding: str = "") -> None:
     """Adds the document of a CSV or TSV file to ``output``: its text unchanged, and its rows as a table."""
     document = Builder(path, "tsv" if tab else "csv")
     text = decode(data, document, declared=encoding)
-    delimiter = "\t" if tab and "\t" in text[:10_000] else find_delimiter(text)
+    named = _NAMED_DELIMITER.match(text)
+    delimiter = named[1] if named else "\t" if tab and "\t" in text[:10_000] else find_delimiter(text)
     if delimiter != ("\t" if tab else ","):
-        document.note(f"delimiter: {_DELIMITERS[delimiter]}")
+        document.note(f"delimiter: {_DELIMITERS.get(delimiter, delimiter)}")
     csv.field_size_limit(10_000_000)
     sample: list[list[str]] = []
     further = 0
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    widths: set[int] = set()
     try:
         sample.extend(itertools.islice(reader, SAMPLE_ROWS))
         further = sum(1 for row in reader if row)
+        widths.update(len(row) for row in sample[bool(named) :] if row)
     except csv.Error as error:
         document.note(f"the table is incomplete near line {reader.line_num:,}: {error}")
     _write(document, text)
     add_table(document, path.rpartition("/")[2], sample, 0, delimiter, further_rows=further)
+    if len(widths) > 1:
+        document.note(f"rows have between {min(widths)} and {max(widths)} cells")
     for table in document.tables:
         if "decimal comma" in table.types:
             document.note("decimal comma in numbers")
@@ -39,7 +47,7 @@ def convert(data: bytes, path: str, output: Output, *, tab: bool = False, encodi
 
 
 def _write(document: Builder, text: str) -> None:
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text, newline="").readlines()  # only the line ends that editors count
     for start in range(0, len(lines), _PLACE_ROWS):
         document.place(f"line {start + 1}")
         document.write("".join(lines[start : start + _PLACE_ROWS]))

@@ -36,6 +36,7 @@ _BINARY = {
     b"\x7fELF": "program", b"MZ": "program", b"7z\xbc\xaf": "7z archive (not read)", b"Rar!": "rar archive (not read)",
     b"\x28\xb5/\xfd": "zstd file (not read)", b"OggS": "audio", b"ID3": "audio", b"fLaC": "audio", b"\x1aE\xdf\xa3": "video",
     b"\xca\xfe\xba\xbe": "program", b"wOFF": "font", b"wOF2": "font", b"OTTO": "font", b"\0asm": "program",
+    b"x\x9f>\x22": "winmail.dat, the form of Outlook's rich text (not read)",
 }  # fmt: skip
 _MAGIC = {
     b"\x1f\x8b": "compressed", b"BZh": "compressed", b"\xfd7zXZ": "compressed", b"SQLite format 3\0": "sqlite", b"{\\rtf": "rtf",

@@ -29,20 +29,25 @@ def convert(data: bytes, path: str, output: Output) -> None:
                 document.line(f"{tag.title()}: {' '.join(item.text.split())}")
     document.line()
     chapters = 0
-    for reference in root.iter("itemref"):
-        chapter = items.get(reference.get("idref", ""))
-        if chapter is None or "html" not in chapter.get("media-type", "html"):
+    seen = set[str]()
+    references = [item.get("idref", "") for item in root.iter("itemref")]
+    for reference in [key for key in references if key in items] or list(items):
+        chapter = items[reference]
+        if "html" not in chapter.get("media-type", "html"):
             continue
-        target = posixpath.normpath(posixpath.join(folder, unquote(chapter.get("href", ""))))
+        href = unquote(chapter.get("href", "")).partition("#")[0]
+        target = posixpath.normpath(posixpath.join(folder, href.lstrip("/") if href.startswith("/") else href))
         if target not in package:
-            continue
-        if target in encrypted:
+            output.skip(f"{path}!/{target}"[:1_000], "the chapter is missing")
+        elif target in encrypted:
             raise ConversionError("encrypted (digital rights management)")
-        text, _ = page_text(decode(package.read(target)))
-        if text.strip():
-            chapters += 1
-            document.place(f"chapter {chapters}")
-            document.line(text)
+        elif target not in seen:
+            seen.add(target)
+            text, _ = page_text(decode(package.read(target)))
+            if text.strip():
+                chapters += 1
+                document.place(f"chapter {chapters}")
+                document.line(text)
     document.pages = chapters
     output.add(document)
 

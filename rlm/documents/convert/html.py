@@ -215,7 +215,8 @@ class PageReader(HTMLParser):
         text = " ".join("".join(self._parts[start:]).split())
         if text and target.startswith(("http://", "https://", "mailto:")) and text != target:
             self._parts[start:] = [f"[{text}]({target})"]
-        self._parts.append("")  # a link that follows at once is set apart
+        if self._parts and self._parts[-1]:
+            self._parts.append("")  # a link that follows at once is set apart
 
     def _close_script(self, start: int) -> None:
         """Marks a power: 10<sup>6</sup> is not 106."""

@@ -20,6 +20,7 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
         sheets = [(name, workbook.get_sheet_by_name(name).to_python()) for name in workbook.sheet_names]
+        hidden = {str(item.name) for item in workbook.sheets_metadata if "Visible" not in str(item.visible).split(".")}
     except Exception as error:
         reason = str(error)
         if "password" in reason.lower() or "encrypt" in reason.lower():
@@ -27,7 +28,10 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
         raise ConversionError(f"damaged workbook: {reason[:200]}") from error
     document = Builder(path, kind)
     for name, rows in sheets:
-        write_sheet(document, name, [[_plain(cell) for cell in row] for row in rows[: output.limits.rows]])
+        marks = " (hidden sheet)" if name in hidden else ""
+        write_sheet(document, name, [[_plain(cell) for cell in row] for row in rows[: output.limits.rows]], marks)
+        if marks:
+            document.note(f"sheet {name} is hidden; its rows are included")
         if len(rows) > output.limits.rows:
             document.note(f"sheet {name}: only the first {output.limits.rows:,} rows are read")
     output.add(document)

@@ -13,7 +13,12 @@ from .html import page_text
 from .result import Builder, Output
 
 _HEADERS = ("From", "To", "Cc", "Bcc", "Reply-To", "Date", "Subject", "Message-ID", "In-Reply-To")
-_START = re.compile(rb"^From .*\r?\n(?=[A-Za-z-]+:)", re.MULTILINE)
+_START = re.compile(
+    rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\r\n]*\d{1,2}:\d{2}[^\r\n]*\r?\n(?=>?[!-9;-~]+(?::|[ \t]))"
+)  # with a blank line before and a time: a sentence of a body that begins with "From" has neither
+_LOOSE_START = re.compile(rb"^From .*\r?\n(?=[A-Za-z-]+:)", re.MULTILINE)
+_QUOTED_START = re.compile(rb"^>(>*From )", re.MULTILINE)
+_RICHER_WORDS = 4  # times as many words: the plain text only says that the message is HTML
 Attach = Callable[[bytes, str, Output], None]
 
 
@@ -30,9 +35,11 @@ def convert_mailbox(data: bytes, path: str, output: Output, attach: Attach) -> N
 
 
 def _messages(data: bytes) -> Iterator[bytes]:
-    starts = [match.start() for match in _START.finditer(data)]
+    starts = [match.start() for match in _START.finditer(data)] or [
+        match.start() for match in _LOOSE_START.finditer(data)
+    ]
     for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        yield data[data.index(b"\n", start) + 1 : end]
+        yield _QUOTED_START.sub(rb"\1", data[data.index(b"\n", start) + 1 : end])
 
 
 def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
@@ -49,7 +56,8 @@ def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
     names: list[str] = []
     attachments: list[tuple[bytes, str]] = []
     for part in _attachments(message):
-        name = " ".join((part.get_filename() or f"part {len(names) + 1}").replace("/", "_").split())[:200]
+        default = f"part {len(names) + 1}" + (".eml" if part.get_content_type() == "message/rfc822" else "")
+        name = " ".join(_repaired(part.get_filename() or default).replace("/", "_").split())[:200]
         names.append(name)
         attachments.append((_payload(part), f"{path}!/{name}"))
     if names:
@@ -62,22 +70,43 @@ def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
 
 def _header(message: EmailMessage, name: str) -> str:
     try:
-        values = message.get_all(name, [])
-        return ", ".join(" ".join(str(value).split()) for value in values)
+        values = [str(value) for value in message.get_all(name, [])]
     except Exception:  # noqa: BLE001  the standard parser raises many types for malformed headers
-        raw = [value for key, value in message.raw_items() if key.lower() == name.lower()]
-        return ", ".join(" ".join(str(value).split()) for value in raw)
+        values = [str(value) for key, value in message.raw_items() if key.lower() == name.lower()]
+    return ", ".join(" ".join(_repaired(value).split()) for value in values)
 
 
-def _body(message: EmailMessage) -> str:
-    try:
-        part = message.get_body(preferencelist=("plain", "html"))
-    except Exception:  # noqa: BLE001
-        part = None
-    if part is None:
-        return "" if message.is_multipart() or message.get_content_maintype() != "text" else _text(message)
-    text = _text(part)
-    return page_text(text)[0] if part.get_content_subtype() == "html" else text
+def _repaired(value: str) -> str:
+    """A header whose bytes beyond ASCII were sent without an encoding."""
+    if not any("\udc80" <= sign <= "\udcff" for sign in value):
+        return value
+    return decode(value.encode("utf-8", "surrogateescape"))
+
+
+def _body(part: MIMEPart) -> str:
+    """Text of a message or of a part of one. Of alternatives, the plain text is shown unless the HTML says much more."""
+    kind = part.get_content_type()
+    if part.get_content_disposition() == "attachment" or kind == "message/rfc822":
+        return ""
+    if not part.is_multipart():
+        if part.get_filename() or part.get_content_maintype() != "text":
+            return _inline_note(part)
+        text = _text(part)
+        return page_text(text)[0] if part.get_content_subtype() == "html" else text
+    texts = [_body(item) for item in part.iter_parts()]
+    if kind == "multipart/alternative":
+        texts = [text for text in texts if text.strip()]
+        longest = max(texts, key=lambda text: len(text.split()), default="")
+        first = texts[0] if texts else ""
+        return longest if len(longest.split()) > _RICHER_WORDS * len(first.split()) else first
+    return "\n\n".join(text.strip("\r\n") for text in texts if text.strip())
+
+
+def _inline_note(part: MIMEPart) -> str:
+    """Marker of an image inside the text; other parts are listed as attachments."""
+    if part.get_content_maintype() != "image" or not part.get("Content-ID"):
+        return ""
+    return f"[Inline image: {' '.join(str(part.get_filename() or 'without a name').split())}]"
 
 
 def _text(part: MIMEPart) -> str:
@@ -95,9 +124,12 @@ def _payload(part: MIMEPart) -> bytes:
     return payload if isinstance(payload, bytes) else b""
 
 
-def _attachments(message: EmailMessage) -> Iterator[MIMEPart]:
-    for part in message.walk():
-        if part.is_multipart() and part.get_content_type() != "message/rfc822":
-            continue
-        if part.get_content_disposition() == "attachment" or part.get_filename():
+def _attachments(message: MIMEPart) -> Iterator[MIMEPart]:
+    """Attached files and messages. Those of an attached message are its own."""
+    for part in message.iter_parts() if message.is_multipart() else ():
+        if part.get_content_type() == "message/rfc822" or part.get_content_disposition() == "attachment":
+            yield part
+        elif part.is_multipart():
+            yield from _attachments(part)
+        elif part.get_filename() or part.get_content_maintype() not in ("text", "multipart", "image"):
             yield part

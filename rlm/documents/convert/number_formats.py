@@ -15,9 +15,12 @@ _BUILT_IN = {
     1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 9: "0%", 10: "0.00%", 11: "0.00E+00", 14: "yyyy-mm-dd", 15: "d-mmm-yy",
     16: "d-mmm", 17: "mmm-yy", 18: "h:mm AM/PM", 19: "h:mm:ss AM/PM", 20: "h:mm", 21: "h:mm:ss", 22: "yyyy-mm-dd h:mm",
     37: "#,##0", 38: "#,##0", 39: "#,##0.00", 40: "#,##0.00", 45: "mm:ss", 46: "[h]:mm:ss", 47: "mm:ss", 49: "@",
+    5: "$#,##0", 6: "$#,##0", 7: "$#,##0.00", 8: "$#,##0.00", 42: "$#,##0", 44: "$#,##0.00",
+    **dict.fromkeys((27, 28, 29, 30, 31, 36, 50, 51, 52, 53, 54, 57, 58), "yyyy-mm-dd"),  # of East Asian locales
+    **dict.fromkeys((32, 34, 55), "h:mm"), **dict.fromkeys((33, 35, 56), "h:mm:ss"),
 }  # fmt: skip
-_LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h|m|s|\$)[^\]]*\]', re.IGNORECASE)
-_CURRENCY = re.compile(r"\[\$([^\]-]*)(?:-[^\]]*)?\]|([$€£¥₹₽₩])")
+_LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\]|\$)[^\]]*\]', re.IGNORECASE)
+_CURRENCY = re.compile(r"\[\$([^\]-]*)(?:-[^\]]*)?\]|([$€£¥₹₽₩₺₪₴฿₫₦])")
 
 
 def read_formats(styles: Element | None, *, from_1904: bool) -> list[Formatter | None]:
@@ -55,7 +58,9 @@ def make_formatter(code: str, *, from_1904: bool = False) -> Formatter | None:
     if "%" in bare:
         return lambda number: f"{number * 100:.{decimals}f}%"
     currency = _CURRENCY.search(section)
-    quoted = re.search(r'"([^"]*(?:EUR|USD|GBP|CHF|€|\$|£|¥)[^"]*)"', section)
+    quoted = re.search(
+        r'"([^"]*(?:EUR|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|JPY|€|\$|£|¥|₺|₪|₴|zł|Kč|kr|Ft|lei|Fr\.)[^"]*)"', section
+    )
     sign = (currency.group(1) or currency.group(2) or "") if currency else quoted.group(1).strip() if quoted else ""
     if sign:
         behind = section.find(sign) > max(section.rfind("0"), section.rfind("#"))

@@ -87,7 +87,7 @@ def _date(file: CompoundFile, folder: str) -> str:
                 )
             except OverflowError:
                 return ""
-            return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+            return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if ticks else ""
     return ""
 
 

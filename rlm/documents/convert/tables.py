@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,20 +84,22 @@ def add_table(
 def find_header(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
     """Column names, and the number of records before the first row below them.
 
-    The header is the first of the widest rows, if its cells are filled, differ, and are not numbers. Otherwise columns
-    are called "A", "B", and so on.
+    The header is the first row of the common width, if its cells are filled, differ, and are not numbers. Other columns are
+    called "A", "B", and so on.
     """
-    width = max((len(row) for row in rows[:SAMPLE_ROWS]), default=0)
+    sizes = Counter(len(row) for row in rows[:SAMPLE_ROWS] if row)
+    widest = max(sizes, default=0)
+    width = max((size for size, count in sizes.items() if count >= 0.1 * sizes.total()), default=0)
     if not width or not any(any(row) for row in rows):
         return [], 0
     for number, row in enumerate(rows[:20]):
         names = [" ".join(cell.split()) for cell in row]
-        differ = len({name.lower() for name in names}) == width
-        if len(row) == width and all(names) and differ and not any(map(_REAL.fullmatch, names)):
-            return names, number + 1
-        if sum(map(bool, row)) == width:
+        differ = len({name.lower() for name in names}) == len(row)
+        if len(row) >= width and all(names) and differ and not any(map(_REAL.fullmatch, names)):
+            return [*names, *map(column_letter, range(len(names), widest))], number + 1
+        if sum(map(bool, row)) >= width:
             break
-    return [column_letter(number) for number in range(width)], 0
+    return [column_letter(number) for number in range(widest)], 0
 
 
 def column_type(cells: Sequence[str]) -> str:

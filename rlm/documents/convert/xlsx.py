@@ -6,12 +6,14 @@ import re
 from typing import Any
 from xml.parsers import expat
 
+from .drawings import drawing_blocks, image_text
 from .number_formats import Formatter, read_formats
 from .odf import write_sheet
 from .packages import Package, text_of
 from .result import Builder, ConversionError, Output
 
 _MAX_COLUMNS = 16_384
+_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _REFERENCE = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 
 
@@ -32,6 +34,10 @@ def convert(data: bytes, path: str, output: Output) -> None:
     sheets = workbook.find("sheets")
     for sheet in sheets if sheets is not None else ():
         what, target = relations.get(sheet.get("id", ""), ("", ""))
+        if what == "chartsheet" and target in package:
+            document.place(f"sheet {sheet.get('name', '')}")
+            document.line(f"## {sheet.get('name', '')} (chart sheet)")
+            _drawings(package, target, document)
         if what != "worksheet" or target not in package:
             continue
         reader = _SheetReader(strings, formats, output.limits.rows)
@@ -42,6 +48,7 @@ def convert(data: bytes, path: str, output: Output) -> None:
         write_sheet(document, name, rows, " (hidden sheet)" if hidden else "")
         _notes(document, name, reader, hidden=hidden)
         _comments(package, target, document)
+        _drawings(package, target, document)
     output.add(document)
 
 
@@ -50,6 +57,10 @@ def _notes(document: Builder, name: str, reader: _SheetReader, *, hidden: bool) 
         document.note(f"sheet {name} is hidden; its rows are included")
     if reader.hidden_rows:
         document.note(f"sheet {name}: {reader.hidden_rows:,} hidden rows are included")
+    if reader.hidden_columns:
+        document.note(f"sheet {name}: {reader.hidden_columns:,} hidden columns are included")
+    if reader.uncomputed:
+        document.note(f"sheet {name}: {reader.uncomputed:,} formulas have no stored value; the formula is shown")
     if reader.merged:
         document.note(f"sheet {name}: {reader.merged:,} merged ranges; the value is repeated in each cell")
     if reader.cut:
@@ -62,6 +73,28 @@ def _comments(package: Package, sheet: str, document: Builder) -> None:
             for comment in package.xml(target).iter("comment"):
                 text = " ".join(text_of(comment).split())
                 document.line(f"[Comment at {comment.get('ref', '')}] {text}")
+
+
+def _drawings(package: Package, sheet: str, document: Builder) -> None:
+    """Charts, diagrams, text boxes and alternative texts that lie over the cells."""
+    for what, target in package.relations(sheet).values():
+        if what != "drawing" or target not in package:
+            continue
+        root, relations = package.xml(target), package.relations(target)
+        for block in drawing_blocks(package, root, relations):
+            document.line(block)
+        for body in root.iter("txBody"):
+            text = " ".join("".join(item.text or "" for item in body.iter("t")).split())
+            if text:
+                document.line(f"[Text box] {text}")
+        for properties in root.iter("cNvPr"):
+            if image_text(properties):
+                document.line(image_text(properties))
+
+
+def _unescape(text: str) -> str:
+    """Characters for the escapes of control characters and carriage returns, for instance ``_x000D_``."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text).replace("\r\n", "\n") if "_x" in text else text
 
 
 def _shared_strings(package: Package, relations: dict[str, tuple[str, str]]) -> list[str]:
@@ -85,7 +118,7 @@ def _shared_strings(package: Package, relations: dict[str, tuple[str, str]]) -> 
         nonlocal reading, phonetic
         tag = tag.rpartition("}")[2]
         if tag == "si":
-            strings.append("".join(parts))
+            strings.append(_unescape("".join(parts)))
         elif tag == "rPh":
             phonetic = False
         reading = False
@@ -127,8 +160,10 @@ class _SheetReader:
         self._style: Formatter | None = None
         self._type = ""
         self._text: list[str] = []
-        self._reading = False
-        self.hidden_rows = 0
+        self._formula: list[str] = []
+        self._reading: list[str] | None = None
+        self._phonetic = False
+        self.hidden_rows = self.hidden_columns = self.uncomputed = 0
         self.cut = 0
 
     @property
@@ -148,8 +183,17 @@ class _SheetReader:
             self._style = self._formats[int(style)] if style.isdigit() and int(style) < len(self._formats) else None
             self._type = attributes.get("t", "n")
             self._text.clear()
-        elif tag in ("v", "t"):
-            self._reading = True
+            self._formula.clear()
+        elif tag == "v" or (tag == "t" and not self._phonetic):
+            self._reading = self._text
+        elif tag == "f":
+            self._reading = self._formula
+        elif tag == "rPh":
+            self._phonetic = True
+        elif tag == "col" and attributes.get("hidden") in ("1", "true"):
+            first, last = attributes.get("min", ""), attributes.get("max", "")
+            if first.isdigit() and last.isdigit():
+                self.hidden_columns += max(min(int(last), _MAX_COLUMNS) - int(first) + 1, 0)
         elif tag == "row":
             number = attributes.get("r", "")
             self._row = int(number) if number.isdigit() else self._row + 1
@@ -160,16 +204,21 @@ class _SheetReader:
             self._merges.append(attributes.get("ref", ""))
 
     def _characters(self, text: str) -> None:
-        if self._reading:
-            self._text.append(text)
+        if self._reading is not None:
+            self._reading.append(text)
 
     def _end(self, tag: str) -> None:
         tag = tag.rpartition("}")[2]
-        if tag in ("v", "t"):
-            self._reading = False
+        if tag in ("v", "t", "f"):
+            self._reading = None
+        elif tag == "rPh":
+            self._phonetic = False
         elif tag == "c":
             if self._text and self._column < _MAX_COLUMNS:
                 self._cells[self._column] = self._value("".join(self._text))
+            elif self._formula and self._column < _MAX_COLUMNS:
+                self._cells[self._column] = "=" + "".join(self._formula)
+                self.uncomputed += 1
         elif tag == "row" and self._cells:
             if len(self._rows) < self._max_rows:
                 self._rows[self._row] = self._cells
@@ -183,8 +232,12 @@ class _SheetReader:
             return self._strings[index] if 0 <= index < len(self._strings) else ""
         if kind == "b":
             return text.strip() == "1"
-        if kind in ("str", "inlineStr", "e", "d"):
+        if kind in ("str", "inlineStr"):
+            return _unescape(text)
+        if kind == "e":
             return text
+        if kind == "d":
+            return text.removesuffix("T00:00:00").replace("T", " ")
         try:
             number = float(text)
         except ValueError:
