@@ -26,9 +26,8 @@ from . import (
 )
 from .compound import MAGIC as COMPOUND_MAGIC
 from .compound import CompoundFile
-from .encodings import decode
 from .packages import Package
-from .result import Builder, ConversionError, LimitError, Limits, Output, Plain
+from .result import ConversionError, LimitError, Limits, Output, Plain
 
 _HEAD_BYTES = 8_192
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0")
@@ -210,8 +209,6 @@ def _run(kind: str, data: bytes, path: str, output: Output, encoding: str) -> No
     elif kind in ("csv", "tsv"):
         delimited.convert(data, path, output, tab=kind == "tsv", encoding=encoding)
     elif kind == "html":
-        document = Builder(path, "html")
-        html.convert(decode(data, document, declared=encoding), path, output)
-        output.documents[-1].notes.extend(document.notes)
+        html.convert(data, path, output, encoding)
     else:
         structured.convert(data, path, output, kind, encoding)

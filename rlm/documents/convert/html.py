@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+from .encodings import decode
 from .result import Builder, Output, markdown_table
 
 _HIDDEN = frozenset(
@@ -335,10 +336,10 @@ def _bound_tags(markup: str) -> str:
     return "".join(parts) + markup[done:]
 
 
-def convert(markup: str, path: str, output: Output) -> None:
+def convert(data: bytes, path: str, output: Output, encoding: str = "") -> None:
     """Adds the document of an HTML page to ``output``."""
-    text, title = page_text(markup)
     document = Builder(path, "html")
+    text, title = page_text(decode(data, document, declared=encoding))
     if title and title not in text[: 4 * len(title) + 200]:
         document.line(title + "\n")
     document.write(text)

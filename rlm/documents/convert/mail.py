@@ -69,18 +69,23 @@ def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
 
 
 def _header(message: EmailMessage, name: str) -> str:
+    raw = [str(value) for key, value in message.raw_items() if key.lower() == name.lower()]
     try:
-        values = [str(value) for value in message.get_all(name, [])]
+        values = raw if any(map(_is_unencoded, raw)) else [str(value) for value in message.get_all(name, [])]
     except Exception:  # noqa: BLE001  the standard parser raises many types for malformed headers
-        values = [str(value) for key, value in message.raw_items() if key.lower() == name.lower()]
+        values = raw
     return ", ".join(" ".join(_repaired(value).split()) for value in values)
 
 
 def _repaired(value: str) -> str:
     """A header whose bytes beyond ASCII were sent without an encoding."""
-    if not any("\udc80" <= sign <= "\udcff" for sign in value):
+    if not _is_unencoded(value):
         return value
     return decode(value.encode("utf-8", "surrogateescape"))
+
+
+def _is_unencoded(value: str) -> bool:
+    return any("\udc80" <= sign <= "\udcff" for sign in value)
 
 
 def _body(part: MIMEPart) -> str:

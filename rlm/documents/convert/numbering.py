@@ -58,7 +58,7 @@ class Numbering:
         def number(match: re.Match[str]) -> str:
             level = int(match.group(1)) - 1
             own, _, first = levels.get(level, ("decimal", "", 1))
-            return _format(counts[level] or first, own)
+            return ordinal(counts[level] or first, own)
 
         return indent + re.sub(r"%([1-9])", number, text) + " "
 
@@ -76,8 +76,9 @@ def _read_level(level: Element) -> tuple[int, tuple[str, str, int]]:
     )
 
 
-def _format(number: int, form: str) -> str:
-    if form in ("lowerLetter", "upperLetter"):
+def ordinal(number: int, form: str) -> str:
+    """A number in the form of a list, for instance "iv" for 4 in "lowerRoman"."""
+    if form in ("lowerLetter", "upperLetter") and 0 < number < 1_000:
         letter = chr(ord("a") + (number - 1) % 26) * ((number - 1) // 26 + 1)
         return letter.upper() if form == "upperLetter" else letter
     if form in ("lowerRoman", "upperRoman") and 0 < number < 4000:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .numbering import ordinal
 from .packages import Element, Package, text_of
-from .result import Builder, ConversionError, Output, markdown_table
+from .result import Builder, ConversionError, Output, flat_table, markdown_table
 from .tables import write_table
 
 _MAX_REPEATS = 1_000
@@ -20,7 +21,7 @@ def convert(data: bytes, path: str, output: Output, kind: str) -> None:
     root = package.xml("content.xml")
     document = Builder(path, kind)
     body = root.find("body")
-    reader = _Reader(document, output)
+    reader = _Reader(document, output, _list_styles(root, package.optional_xml("styles.xml")))
     for story in body if body is not None else ():
         if kind == "ods":
             reader.sheets(story)
@@ -48,10 +49,31 @@ def _page_stories(package: Package, reader: _Reader, document: Builder) -> None:
         document.line("\n" + text)
 
 
+ListStyles = dict[str, dict[int, tuple[str, str, str, int]]]
+"""Levels of list styles: form of the number, text before and after it, first number."""
+
+
+def _list_styles(*roots: Element | None) -> ListStyles:
+    styles: ListStyles = {}
+    for root in roots:
+        for style in root.iter("list-style") if root is not None else ():
+            levels = styles.setdefault(style.get("name", ""), {})
+            for level in style:
+                depth, start = level.get("level", ""), level.get("start-value", "1")
+                if depth.isdigit():
+                    form = level.get("num-format", "1") if level.tag == "list-level-style-number" else ""
+                    first = int(start) if start.isdigit() and len(start) < 9 else 1
+                    levels[int(depth)] = (form, level.get("num-prefix", ""), level.get("num-suffix", ""), first)
+    return styles
+
+
 class _Reader:
-    def __init__(self, document: Builder, output: Output) -> None:
+    def __init__(self, document: Builder, output: Output, list_styles: ListStyles) -> None:
         self._document = document
         self._output = output
+        self._list_styles = list_styles
+        self._last_numbers: dict[str, int] = {}
+        self._in_cell = 0
         self._notes: list[str] = []
 
     def write_notes(self) -> None:
@@ -59,7 +81,7 @@ class _Reader:
             self._document.line("\n" + note)
         self._notes.clear()
 
-    def blocks(self, parent: Element, depth: int = 0) -> Iterator[str]:
+    def blocks(self, parent: Iterable[Element], depth: int = 0) -> Iterator[str]:
         for child in parent:
             tag = child.tag
             if tag == "h":
@@ -70,21 +92,47 @@ class _Reader:
             elif tag == "list":
                 yield from self._list(child, depth)
             elif tag == "table":
-                rows = [[str(cell) for cell in row] for row in self.rows(child)]
-                yield "\n" + markdown_table(rows) + "\n" if rows else ""
-            elif tag in ("tracked-changes", "sequence-decls", "forms", "annotation"):
+                rows = [["" if cell is None else str(cell) for cell in row] for row in self.rows(child)]
+                width = max(map(len, rows), default=0)
+                rows = [row + [""] * (width - len(row)) for row in rows]
+                if rows:
+                    yield flat_table(rows) if self._in_cell else "\n" + markdown_table(rows) + "\n"
+            elif tag in ("tracked-changes", "sequence-decls", "forms", "annotation", "desc", "title"):
                 continue
+            elif tag == "frame":
+                yield from self._frame(child, depth)
+            elif tag == "notes":
+                text = " ".join(" ".join(self.blocks(child)).split())
+                if text:
+                    yield f"[Speaker notes] {text}"
             else:
                 yield from self.blocks(child, depth)
 
-    def _list(self, parent: Element, depth: int) -> Iterator[str]:
-        number = 0
+    def _list(self, parent: Element, depth: int, inherited: str = "") -> Iterator[str]:
+        style = parent.get("style-name") or inherited
+        form, before, after, first = self._list_styles.get(style, {}).get(depth + 1, ("", "", "", 1))
+        key = f"{style}/{depth}"
+        number = self._last_numbers.get(key, first - 1) if parent.get("continue-numbering") == "true" else first - 1
         for item in parent:
             if item.tag not in ("list-item", "list-header"):
                 continue
-            number += 1
-            for position, block in enumerate(self.blocks(item, depth + 1)):
-                yield ("  " * depth + "- " if position == 0 and not block.startswith("  ") else "") + block
+            start = item.get("start-value", "")
+            number = int(start) if start.isdigit() and len(start) < 9 else number + (item.tag == "list-item")
+            label = f"{before}{ordinal(number, _FORMS.get(form, 'decimal'))}{after} " if form else "- "
+            blocks = self._item_blocks(item, depth + 1, style)
+            for position, block in enumerate(blocks):
+                yield ("  " * depth + label if position == 0 and not block.startswith("  ") else "") + block
+        self._last_numbers[key] = number
+
+    def _item_blocks(self, item: Element, depth: int, style: str) -> Iterator[str]:
+        for child in item:
+            yield from self._list(child, depth, style) if child.tag == "list" else self.blocks([child], depth)
+
+    def _frame(self, frame: Element, depth: int) -> Iterator[str]:
+        described = next((item for item in frame if item.tag in ("desc", "title") and (item.text or "").strip()), None)
+        if described is not None and frame.find("image") is not None:
+            yield f"[Image: {' '.join(text_of(described).split())}]"
+        yield from self.blocks(frame, depth)
 
     def _inline(self, parent: Element) -> str:
         parts = [parent.text or ""]
@@ -97,6 +145,8 @@ class _Reader:
                 parts.append("\t")
             elif tag == "line-break":
                 parts.append("\n")
+            elif tag == "frame":
+                parts.append(" ".join(block.strip() for block in self._frame(child, 0) if block.strip()))
             elif tag == "note":
                 citation = child.find("note-citation")
                 label = "*" if citation is None else text_of(citation)
@@ -137,16 +187,11 @@ class _Reader:
             write_sheet(self._document, name, rows)
 
     def rows(self, table: Element) -> Iterator[list[Any]]:
+        """Rows of a table. A value is repeated in the cells that its own one covers."""
         count = 0
-        for row in table.iter("table-row"):
-            cells: list[Any] = []
-            for cell in row:
-                if cell.tag in ("table-cell", "covered-table-cell"):
-                    repeat = cell.get("number-columns-repeated", "1")
-                    times = min(int(repeat) if repeat.isdigit() else 1, _MAX_REPEATS)
-                    cells.extend([_cell(cell, self)] * times)
-            while cells and cells[-1] in (None, ""):
-                cells.pop()
+        below: dict[int, tuple[int, Any]] = {}
+        for row in _rows_of(table):
+            cells = self._row(row, below)
             repeat = row.get("number-rows-repeated", "1")
             times = int(repeat) if repeat.isdigit() and cells else 1
             for _ in range(min(times, _MAX_REPEATS)):
@@ -155,6 +200,53 @@ class _Reader:
                     self._document.note(f"only the first {self._output.limits.rows:,} rows are read")
                     return
                 yield cells
+
+    def _row(self, row: Element, below: dict[int, tuple[int, Any]]) -> list[Any]:
+        """Cells of a row; ``below`` has the values that reach into further rows, by column."""
+        cells: list[Any] = []
+        right: tuple[int, Any] = (0, None)
+        for cell in row:
+            if cell.tag not in ("table-cell", "covered-table-cell"):
+                continue
+            times = min(_count(cell.get("number-columns-repeated")), _MAX_REPEATS)
+            self._in_cell += 1
+            value = _cell(cell, self)
+            self._in_cell -= 1
+            columns, rows = _count(cell.get("number-columns-spanned")), _count(cell.get("number-rows-spanned"))
+            for _ in range(times):
+                shown = value
+                if cell.tag == "covered-table-cell" and value in (None, ""):
+                    left, shown = below.get(len(cells), right)
+                    if len(cells) in below:
+                        below[len(cells)] = (left - 1, shown)
+                        if left <= 1:
+                            del below[len(cells)]
+                    else:
+                        right = (left - 1, shown) if left > 1 else (0, None)
+                        shown = shown if left > 0 else None
+                cells.append(shown)
+            if columns > 1:
+                right = (columns - 1, value)
+            if rows > 1:
+                below.update({len(cells) - 1 + at: (rows - 1, value) for at in range(min(columns, 100))})
+        while cells and cells[-1] in (None, ""):
+            cells.pop()
+        return cells
+
+
+_FORMS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isdigit() and len(text) < 9 else 1
+
+
+def _rows_of(table: Element) -> Iterator[Element]:
+    for child in table:
+        if child.tag == "table-row":
+            yield child
+        elif child.tag in ("table-rows", "table-header-rows", "table-row-group"):
+            yield from _rows_of(child)
 
 
 def _cell(cell: Element, reader: _Reader) -> Any:

@@ -83,7 +83,7 @@ def join_hyphens(text: str) -> str:
 
 
 def join_pages(pages: list[str]) -> list[str]:
-    """Moves the second half of a word that is hyphenated across pages to the page where it begins."""
+    """Joins words that are hyphenated across pages, on the page of their first half."""
     joined = list(pages)
     for at in range(len(joined) - 1):
         if _HYPHEN_AT_END.search(joined[at]) and (rest := _WORD_AT_START.match(joined[at + 1])):

@@ -98,6 +98,10 @@ class Builder:
     def length(self) -> int:
         return self._length
 
+    @property
+    def is_blank(self) -> bool:
+        return not any(part.strip() for part in self._parts)
+
     def place(self, label: str) -> None:
         """Starts a place, for instance "p. 3"; following text belongs to it."""
         self._places.append((self._length, label))
@@ -137,6 +141,10 @@ class Output:
     _members: int = 0
 
     def add(self, document: Builder) -> None:
+        """Adds a document. One without text is left out by name instead of passed on as empty."""
+        if document.is_blank:
+            self.skip(document.path, "no text (it can hold images)")
+            return
         self.documents.append(document)
         if sum(item.length for item in self.documents) > self.limits.text_chars:
             raise LimitError(f"more than {self.limits.text_chars:,} characters of text")

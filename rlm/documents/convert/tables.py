@@ -89,7 +89,7 @@ def find_header(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
     """
     sizes = Counter(len(row) for row in rows[:SAMPLE_ROWS] if row)
     widest = max(sizes, default=0)
-    width = max((size for size, count in sizes.items() if count >= 0.1 * sizes.total()), default=0)
+    width = max((size for size, count in sizes.items() if count > 0.2 * sizes.total()), default=0)
     if not width or not any(any(row) for row in rows):
         return [], 0
     for number, row in enumerate(rows[:20]):
