@@ -9,22 +9,19 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rlm.core.cells import Cell
-from rlm.core.errors import ContextError, SandboxError
-from rlm.core.file_bytes import FileBytes
-from rlm.core.repl_spec import ReplLimits, ReplSpec
-from rlm.core.subcalls import Subcall, SubcallOutcome
+from rlm.core.errors import ContextError
 from rlm.core.values import frozen
 from rlm.documents.cache import ConversionCache
-from rlm.documents.convert.dispatch import TEXT_KINDS, convert, find_kind
+from rlm.documents.convert.dispatch import NATIVE_KINDS, TEXT_KINDS, convert, find_kind
 from rlm.documents.convert.result import ConversionError, Limits
 from rlm.documents.download import download
 from rlm.documents.sources import SourceFile
 from rlm.documents.values import Document, LeftOut, document_from
+from rlm.documents.workers import Workers, size_of
 from rlm.ports import Sandbox
 
 OnProgress = Callable[[int, int, int], None]
@@ -32,15 +29,9 @@ OnProgress = Callable[[int, int, int], None]
 
 MAX_FILE_BYTES = 4_000_000_000
 MAX_WORKER_FILE_BYTES = 1_000_000_000
-CONVERSION_SECONDS = 120.0
-MEMORY_MB = 4096
-VALUE_MB = 240  # of the text of one file
+GROUP_FILES = 16
+GROUP_FILE_BYTES = 200_000
 _HEAD_BYTES = 8_192
-_PROGRAM = """
-from rlm.documents.convert.dispatch import convert as _convert
-from rlm.documents.convert.result import Limits as _Limits
-_result = _convert(context, {name!r}, _Limits(text_chars={chars}), {encoding!r})
-"""
 
 
 @frozen
@@ -79,33 +70,94 @@ async def read_files(
     Raises:
         SandboxError: no worker can be started at all.
     """
-    reader = _Reader(open_sandbox, reading)
+    reader = _Reader(Workers(open_sandbox, reading.text_chars, reading.encoding), reading)
     slots = asyncio.Semaphore(reading.parallel)
     done = skipped = 0
 
-    async def read(file: SourceFile) -> _Outcome:
+    def report(outcome: _Outcome) -> None:
         nonlocal done, skipped
-        async with slots:
-            outcome = await reader.read(file)
         done += 1
         skipped += bool(outcome.left_out and not outcome.documents)
         if on_progress is not None:
             on_progress(done, len(files), skipped)
-        return outcome
+
+    async def read(group: Sequence[SourceFile]) -> list[_Outcome]:
+        async with slots:
+            return await reader.read_group(group, report)
 
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(read(file)) for file in files]
-    outcomes = [task.result() for task in running]
+        running = [tasks.create_task(read(group)) for group in plan_groups(files, reading.parallel)]
+    outcomes = [outcome for task in running for outcome in task.result()]
     documents = [document for outcome in outcomes for document in outcome.documents]
     return documents, [item for outcome in outcomes for item in outcome.left_out]
 
 
+def plan_groups(files: Sequence[SourceFile], parallel: int) -> Iterator[list[SourceFile]]:
+    """Groups of files that follow each other, enough of them for all parallel slots. A large file is a group of its own."""
+    most = max(1, min(GROUP_FILES, len(files) // (2 * parallel)))
+    group: list[SourceFile] = []
+    for file in files:
+        if group and (len(group) >= most or not _is_small(file)):
+            yield group
+            group = []
+        group.append(file)
+        if not _is_small(file):
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _is_small(file: SourceFile) -> bool:
+    try:
+        return file.path is not None and file.path.stat().st_size <= GROUP_FILE_BYTES
+    except (OSError, ValueError):
+        return False
+
+
+@frozen
+class _Waiting:
+    """A small file that waits for the other files of its group."""
+
+    data: bytes
+    key: str | None
+
+
 class _Reader:
-    def __init__(self, open_sandbox: Callable[[], Sandbox], reading: Reading) -> None:
-        self._open_sandbox = open_sandbox
+    def __init__(self, workers: Workers, reading: Reading) -> None:
+        self._workers = workers
         self._reading = reading
 
-    async def read(self, file: SourceFile) -> _Outcome:
+    async def read_group(self, files: Sequence[SourceFile], report: Callable[[_Outcome], None]) -> list[_Outcome]:
+        """Outcomes of files in their order. Those that can share a worker do; ``report`` gets each outcome once."""
+        outcomes: dict[int, _Outcome] = {}
+        waiting: dict[int, _Waiting] = {}
+        for at, file in enumerate(files):
+            outcome = await self._read(file, may_wait=len(files) > 1)
+            if isinstance(outcome, _Waiting):
+                waiting[at] = outcome
+            else:
+                outcomes[at] = outcome
+                report(outcome)
+        if len(waiting) > 1:
+            results = await self._workers.convert_group([(files[at].name, item.data) for at, item in waiting.items()])
+        else:
+            results = [None] * len(waiting)
+        for (at, item), result in zip(waiting.items(), results, strict=True):
+            if result is None:
+                outcomes[at] = await self._read_alone(files[at])
+            else:
+                await self._store(item.key, result)
+                outcomes[at] = _outcome_of(result, files[at].name, len(item.data))
+            report(outcomes[at])
+        return [outcomes[at] for at in range(len(files))]
+
+    async def _read_alone(self, file: SourceFile) -> _Outcome:
+        outcome = await self._read(file, may_wait=False)
+        assert isinstance(outcome, _Outcome)
+        return outcome
+
+    async def _read(self, file: SourceFile, *, may_wait: bool) -> _Outcome | _Waiting:
         try:
             if file.address:
                 data, name = await _fetch(file)
@@ -114,21 +166,21 @@ class _Reader:
                 return await self._read_bytes(file.data, file.name)
             assert file.path is not None
             with file.path.open("rb") as opened:
-                return await self._read_open(opened, file.name)
+                return await self._read_open(opened, file.name, may_wait=may_wait)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Outcome(left_out=[LeftOut(file.name, f"cannot read: {why}")])
         except ContextError as error:
             return _Outcome(left_out=[LeftOut(file.name, str(error))])
 
-    async def _read_bytes(self, data: bytes, name: str) -> _Outcome:
+    async def _read_bytes(self, data: bytes, name: str) -> _Outcome | _Waiting:
         with tempfile.TemporaryFile() as opened:
             await asyncio.to_thread(opened.write, data)
             opened.flush()
             return await self._read_open(opened, name)
 
-    async def _read_open(self, opened: BinaryIO, name: str) -> _Outcome:
-        size = os.fstat(opened.fileno()).st_size
+    async def _read_open(self, opened: BinaryIO, name: str, *, may_wait: bool = False) -> _Outcome | _Waiting:
+        size = size_of(opened)
         if size > MAX_FILE_BYTES:
             return _Outcome(left_out=[LeftOut(name, f"larger than {MAX_FILE_BYTES:,} bytes")])
         head = os.pread(opened.fileno(), _HEAD_BYTES, 0)
@@ -136,18 +188,24 @@ class _Reader:
             kind = find_kind(head, name, size)
         except ConversionError as error:
             return _Outcome(left_out=[LeftOut(name, str(error))])
-        key = await self._cache_key(opened, name, kind)
-        result = None if key is None else await asyncio.to_thread(self._cached, key)
-        if result is None:
-            if kind in TEXT_KINDS:
-                result = await asyncio.to_thread(_convert_text, opened, name, self._limits(), self._reading.encoding)
-            elif size > MAX_WORKER_FILE_BYTES:
-                return _Outcome(left_out=[LeftOut(name, f"larger than {MAX_WORKER_FILE_BYTES:,} bytes")])
-            else:
-                result = await self._convert_confined(opened, name, size)
-                if key is not None and self._reading.cache is not None and not result.get("transient"):
-                    await asyncio.to_thread(self._reading.cache.put, key, result)
+        if kind in TEXT_KINDS:
+            result = await asyncio.to_thread(_convert_text, opened, name, self._limits(), self._reading.encoding)
+            return _outcome_of(result, name, size)
+        key = await self._cache_key(opened, name)
+        cached = None if key is None else await asyncio.to_thread(self._cached, key)
+        if cached is not None:
+            return _outcome_of(cached, name, size)
+        if size > MAX_WORKER_FILE_BYTES:
+            return _Outcome(left_out=[LeftOut(name, f"larger than {MAX_WORKER_FILE_BYTES:,} bytes")])
+        if may_wait and size <= GROUP_FILE_BYTES and kind not in NATIVE_KINDS:
+            return _Waiting(os.pread(opened.fileno(), size, 0), key)
+        result = await self._workers.convert(opened, name, size)
+        await self._store(key, result)
         return _outcome_of(result, name, size)
+
+    async def _store(self, key: str | None, result: Mapping[str, Any]) -> None:
+        if key is not None and self._reading.cache is not None and not result.get("transient"):
+            await asyncio.to_thread(self._reading.cache.put, key, result)
 
     def _limits(self) -> Limits:
         return Limits(text_chars=self._reading.text_chars)
@@ -155,38 +213,12 @@ class _Reader:
     def _cached(self, key: str) -> Mapping[str, Any] | None:
         return None if self._reading.cache is None else self._reading.cache.get(key)
 
-    async def _cache_key(self, opened: BinaryIO, name: str, kind: str) -> str | None:
+    async def _cache_key(self, opened: BinaryIO, name: str) -> str | None:
         cache = self._reading.cache
-        if cache is None or kind in TEXT_KINDS:
+        if cache is None:
             return None
         digest = await asyncio.to_thread(_digest, opened)
         return cache.key(digest, name, f"{self._reading.encoding}\0{self._reading.text_chars}")
-
-    async def _convert_confined(self, opened: BinaryIO, name: str, size: int) -> Mapping[str, Any]:
-        limits = ReplLimits(cell_seconds=CONVERSION_SECONDS, memory_mb=MEMORY_MB, value_mb=VALUE_MB)
-        spec = ReplSpec(FileBytes(opened.fileno(), size), can_call=False, limits=limits)
-        program = _PROGRAM.format(name=name, chars=self._reading.text_chars, encoding=self._reading.encoding)
-        repl = await self._open_sandbox().open(spec)
-        try:
-            result = await repl.execute(Cell(1, 1, program), _refuse)
-            if result.end == "timeout":
-                return _failure(name, f"conversion took longer than {CONVERSION_SECONDS:.0f} s")
-            if result.end != "ok":
-                return _failure(name, f"conversion failed: {result.error or result.end}")
-            value = await repl.read("_result")
-        except SandboxError as error:
-            return _failure(name, f"conversion failed: {error}")
-        finally:
-            await asyncio.shield(repl.aclose())
-        return value if isinstance(value, dict) else _failure(name, "conversion failed: malformed result")
-
-
-async def _refuse(_call: Subcall) -> SubcallOutcome:
-    raise SandboxError("a converter asked for a sub-call")
-
-
-def _failure(name: str, reason: str) -> dict[str, Any]:
-    return {"documents": [], "left_out": [[name, reason]], "transient": True}
 
 
 def _outcome_of(result: Mapping[str, Any], name: str, size: int) -> _Outcome:

@@ -66,7 +66,7 @@ def test_outputs_show_their_most_readable_form(output: dict[str, Any], shown: st
     assert output_text(output) == f"```python\nx\n```\nOutput:\n{shown}\n\n"
 
 
-def test_code_is_marked_with_the_language_of_the_notebook() -> None:
+def test_code_is_marked_with_its_language() -> None:
     assert output_text({}, {"language_info": {"name": "julia"}}).startswith("```julia\n")
 
 
@@ -109,5 +109,5 @@ def test_opendocument_tables_in_cells_stay_readable() -> None:
     [(docx("<w:p/>"), "a.docx"), (b"{\\rtf1{\\pict 0011}}", "a.rtf"), (b"<html><img src=x></html>", "a.html"),
      (b" \n ", "a.txt")],
 )  # fmt: skip
-def test_files_without_text_are_never_passed_on_as_empty(data: bytes, name: str) -> None:
+def test_files_without_text_are_left_out(data: bytes, name: str) -> None:
     assert reason_left_out(data, name) == "no text (it can hold images)"

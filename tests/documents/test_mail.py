@@ -107,7 +107,7 @@ def mailbox(*bodies: str) -> list[dict[str, Any]]:
     return list(convert(data.encode(), "m.mbox")["documents"])
 
 
-def test_sentences_that_begin_with_from_stay_in_their_message() -> None:
+def test_sentences_with_from_stay_in_their_message() -> None:
     first, second = mailbox("Hello\n\nFrom here we go:\nNote: all fine", ">From my side at 10:30\n>>From deeper")
     assert "From here we go" in first["text"]
     assert "\nFrom my side at 10:30\n>From deeper" in second["text"]

@@ -66,7 +66,7 @@ def test_formats_of_many_locales(code: str, number: float, shown: str | None) ->
     assert (formatter(number) if formatter else None) == shown
 
 
-def test_dates_count_from_1904_when_the_workbook_says_so() -> None:
+def test_dates_can_count_from_1904() -> None:
     formatter = make_formatter("yyyy-mm-dd", from_1904=True)
     assert formatter is not None
     assert formatter(0) == "1904-01-01"

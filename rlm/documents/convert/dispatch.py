@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from . import (
     archive,
@@ -27,7 +27,7 @@ from . import (
 from .compound import MAGIC as COMPOUND_MAGIC
 from .compound import CompoundFile
 from .packages import Package
-from .result import ConversionError, LimitError, Limits, Output, Plain
+from .result import ConversionError, LimitError, Limits, NeedsOwnWorkerError, Output, Plain
 
 _HEAD_BYTES = 8_192
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0")
@@ -51,6 +51,9 @@ _KINDS = {
 }  # fmt: skip
 TEXT_KINDS = frozenset({"text", *_KINDS.values()})
 """Formats that are only decoded."""
+NATIVE_KINDS = frozenset({"pdf", "xls", "xlsb", "parquet", "sqlite"})
+"""Formats whose parsers are compiled code outside the standard library, or run a file's own schema."""
+MAX_GROUP_CHARS = 20_000_000
 _HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _MAIL_START = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{0,60}:[ \t].*\r?\n(?:[ \t].*\r?\n)*){2,}")
 _MAIL_NAMES = re.compile(rb"^(?:from|to|subject|date|received|message-id|return-path):", re.IGNORECASE | re.MULTILINE)
@@ -73,10 +76,39 @@ def convert(data: bytes, path: str, limits: Limits | None = None, encoding: str 
     return output.plain()
 
 
+def convert_group(
+    data: bytes, members: Sequence[tuple[str, int, int]], limits: Limits, encoding: str = ""
+) -> list[Plain | None]:
+    """Converts small files that lie one after another in ``data``: the path, start and end of each.
+
+    Returns:
+        A result for each, or None for a file that needs a worker of its own: its parser is compiled code, or the texts of the
+        files before it are too long.
+    """
+    results: list[Plain | None] = []
+    chars = 0
+    for path, start, end in members:
+        output = Output(limits, shared=True)
+        try:
+            if chars > MAX_GROUP_CHARS:
+                raise NeedsOwnWorkerError
+            _add(bytes(data[start:end]), path, output, encoding)
+        except NeedsOwnWorkerError:
+            results.append(None)
+            continue
+        chars += sum(document.length for document in output.documents)
+        results.append(output.plain())
+    return results
+
+
 def _add(data: bytes, path: str, output: Output, encoding: str = "") -> None:
     try:
         kind = find_kind(data, path)
+        if output.shared and kind in NATIVE_KINDS:
+            raise NeedsOwnWorkerError(kind)
         _run(kind, data, path, output, encoding)
+    except NeedsOwnWorkerError:
+        raise
     except LimitError as error:
         output.skip(path, f"stopped at a limit: {error}")
         if "!/" in path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import zipfile
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -15,6 +16,11 @@ Element = ElementTree.Element
 CHUNK = 1 << 20
 MAX_RATIO = 1_000  # compressed text of office files stays below 200
 MIN_BOMB_BYTES = 50_000_000
+_MAX_DEPTH = 1_000
+_PLAIN_START = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml(?:(?!encoding)[^>])*(?:encoding\s*=\s*[\"'](?:utf-8|us-ascii)[\"'][^>]*)?\?>|<[A-Za-z!])",
+    re.IGNORECASE,
+)
 
 
 class Package:
@@ -101,6 +107,29 @@ def parse_xml(data: bytes, name: str = "XML") -> Element:
     Raises:
         ConversionError: the text is malformed or declares entities.
     """
+    if not _PLAIN_START.match(data) or b"<!" in data.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
+        return _parse_guarded(data, name)
+    try:
+        root = ElementTree.fromstring(data)  # noqa: S314  without a DOCTYPE there are no entities
+    except ElementTree.ParseError as error:
+        raise ConversionError(f"malformed {name}: {error}") from error
+    level, depth = [root], 0
+    while level:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise ConversionError(f"{name} nests more than {_MAX_DEPTH:,} elements")
+        for element in level:
+            element.tag = _qualified(element.tag)
+            if any("}" in key for key in element.attrib):
+                attributes = [(_qualified(key), value) for key, value in element.attrib.items()]
+                element.attrib.clear()
+                element.attrib.update(attributes)
+        level = [child for element in level for child in element]
+    return root
+
+
+def _parse_guarded(data: bytes, name: str) -> Element:
+    """The root element of text that has a DOCTYPE or an uncommon encoding."""
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
     parser.buffer_text = True
@@ -109,8 +138,8 @@ def parse_xml(data: bytes, name: str = "XML") -> Element:
     def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
-        if depth > 1_000:
-            raise ConversionError(f"{name} nests more than 1,000 elements")
+        if depth > _MAX_DEPTH:
+            raise ConversionError(f"{name} nests more than {_MAX_DEPTH:,} elements")
         builder.start(_qualified(tag), {_qualified(key): value for key, value in attributes.items()})
 
     def end(tag: str) -> None:

@@ -22,6 +22,10 @@ class LimitError(ConversionError):
     """The file exceeds a limit on size, members or nesting."""
 
 
+class NeedsOwnWorkerError(Exception):
+    """The file, or one inside it, needs a parser that must not share a process with other files."""
+
+
 @frozen
 class Limits:
     """Upper bounds for one source file, including everything packed inside it.
@@ -132,9 +136,14 @@ class Builder:
 
 @slotted
 class Output:
-    """All documents that one source file yields, and what was left out of it."""
+    """All documents that one source file yields, and what was left out of it.
+
+    Attributes:
+        shared: the process converts other files as well; see ``dispatch.convert_group``.
+    """
 
     limits: Limits
+    shared: bool = False
     documents: list[Builder] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     _unpacked: int = 0
