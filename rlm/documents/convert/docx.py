@@ -10,7 +10,7 @@ from .encodings import decode
 from .equations import equation_text
 from .html import page_text
 from .numbering import Numbering
-from .packages import Element, Package
+from .packages import Element, Package, parse_xml
 from .result import Builder, Output, flat_table, markdown_table
 from .symbols import symbol, without_private_use
 
@@ -40,7 +40,7 @@ class _Reader:
         self._package = package
         self._document = document
         self._relations = package.relations(main)
-        self._styles = _read_styles(self._part_of("styles"))
+        self._styles = _read_styles(self._style_part())
         self._numbering = Numbering(self._part_of("numbering"))
         self._accepted = 0
         self._fields: list[bool] = []  # open fields, innermost last: True inside the instruction
@@ -48,6 +48,13 @@ class _Reader:
     def _part_of(self, kind: str) -> Element | None:
         name = next((target for what, target in self._relations.values() if what == kind), None)
         return None if name is None else self._package.optional_xml(name)
+
+    def _style_part(self) -> Element | None:
+        """Styles without the parts that say nothing about the text, which are most of it."""
+        name = next((target for what, target in self._relations.values() if what == "styles"), "")
+        if name not in self._package:
+            return None
+        return parse_xml(_without(_without(self._package.read(name), b"tblStylePr"), b"latentStyles"), name)
 
     def read(self, root: Element) -> None:
         body = root.find("body")
@@ -258,6 +265,19 @@ def _content_of(cell: Element) -> Iterator[Element]:
             yield from _content_of(child)
         else:
             yield child
+
+
+def _without(data: bytes, tag: bytes) -> bytes:
+    """XML without the elements of a name, if all of them are closed."""
+    first, *rest = data.split(b"<w:" + tag)
+    end = b"</w:" + tag + b">"
+    kept = [first]
+    for piece in rest:
+        opened, closed = piece.find(b">"), piece.find(end)
+        if opened < 0 or (closed < 0 and piece[opened - 1 : opened] != b"/"):
+            return data
+        kept.append(piece[opened + 1 :] if piece[opened - 1 : opened] == b"/" else piece[closed + len(end) :])
+    return b"".join(kept)
 
 
 def _rows_of(table: Element) -> Iterator[Element]:
