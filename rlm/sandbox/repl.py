@@ -36,6 +36,7 @@ from rlm.sandbox.worker.wire.values import NotPlain
 READY_TIMEOUT_S = 60.0  # a new worker needs milliseconds; a gigabyte of context on a busy machine needs seconds
 ASK_TIMEOUT_S = 30.0  # reading a variable can run its __str__
 SETUP_S = 60.0  # at least: setup code is the caller's own, and must not fail on a busy machine
+IDLE_S = 0.05  # cells of one turn follow each other faster
 MAX_TRIES = 3  # attempts to start a process that is killed from outside
 # Levels at which forks are counted, end with their REPL, and can touch nothing outside.
 FORKING_LEVELS = frozenset({"strict"})
@@ -62,6 +63,8 @@ class WorkerRepl:
         self._worker: WorkerConnection | None = None
         self._runner: CellRunner | None = None
         self._busy = False
+        self._idle: asyncio.TimerHandle | None = None
+        self._paused = False
         self._closed = False
 
     async def start(self) -> None:
@@ -133,7 +136,7 @@ class WorkerRepl:
             raise
         finally:
             self._runner = None
-            self._busy = False
+            self._release()
 
     def stop(self) -> None:
         """See ``rlm.ports.Repl.stop``."""
@@ -142,7 +145,11 @@ class WorkerRepl:
 
     def memory_mb(self) -> int:
         """See ``rlm.sandbox.memory.eviction.Evictable``."""
-        return 0 if self._worker is None else own_memory_mb(self._worker.process.pid)
+        return 0 if self._worker is None else own_memory_mb(self._worker.process.pid, self._context_bytes)
+
+    @property
+    def _context_bytes(self) -> int:
+        return 0 if self._shared is None else self._shared.size
 
     @property
     def being_evicted(self) -> bool:
@@ -174,6 +181,8 @@ class WorkerRepl:
     async def aclose(self) -> None:
         """See ``rlm.ports.Repl.aclose``."""
         self._closed = True
+        if self._idle is not None:
+            self._idle.cancel()
         worker = self._worker
         if worker is not None:
             await worker.end()
@@ -186,7 +195,23 @@ class WorkerRepl:
         if self._busy:
             raise RuntimeError("this REPL is busy: it executes one cell at a time")
         self._busy = True
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._paused:
+            self._paused = False
+            self._worker.process.resume()
         return self._worker
+
+    def _release(self) -> None:
+        """Ends a request. Soon after, the process is paused until the next one, with all threads that code left behind."""
+        self._busy = False
+        if not self._closed:
+            self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._pause)
+
+    def _pause(self) -> None:
+        if not (self._closed or self._busy or self._worker is None):
+            self._paused = True
+            self._worker.process.pause()
 
     async def _ask(self, name: str | None) -> Value:
         worker = self._claim()
@@ -197,7 +222,7 @@ class WorkerRepl:
             await asyncio.shield(self.aclose())
             raise
         finally:
-            self._busy = False
+            self._release()
 
     async def _replace(self, runner: CellRunner, how: str) -> CellResult:
         """Replaces the process after it ended in a cell."""

@@ -269,6 +269,12 @@ class FakeProcess:
     def interrupt(self) -> None:
         self.done_to.append("interrupt")
 
+    def pause(self) -> None:
+        self.done_to.append("pause")
+
+    def resume(self) -> None:
+        self.done_to.append("resume")
+
     def kill(self) -> None:
         self.done_to.append("kill")
         self.ended.set()

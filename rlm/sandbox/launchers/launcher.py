@@ -34,6 +34,14 @@ class WorkerProcess(Protocol):
         """Sends SIGKILL. Does nothing if the process has ended."""
         ...
 
+    def pause(self) -> None:
+        """Stops its threads until ``resume``. Does nothing if the process could survive the host in this state."""
+        ...
+
+    def resume(self) -> None:
+        """Continues a paused process."""
+        ...
+
     async def wait(self) -> str:
         """Waits for its end; returns a description such as "killed by signal 9 (SIGKILL)". Safe to call twice."""
         ...

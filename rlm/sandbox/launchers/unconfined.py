@@ -59,6 +59,12 @@ class ChildProcess:
     def kill(self) -> None:
         self._process.kill()
 
+    def pause(self) -> None:
+        """Does nothing: a paused process would not notice the end of the host."""
+
+    def resume(self) -> None:
+        """See ``pause``."""
+
     async def wait(self) -> str:
         return await asyncio.shield(self._ended)
 

@@ -37,6 +37,12 @@ class ZygoteWorker:
     def kill(self) -> None:
         self._send(signal.SIGKILL)
 
+    def pause(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
     async def wait(self) -> str:
         return await asyncio.shield(self._ended)
 

@@ -5,13 +5,11 @@ It must not know REPLs.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from rlm.core.values import frozen
 
-PAGES_PER_MB = 1024 * 1024 // os.sysconf("SC_PAGE_SIZE")
 MB = 1024 * 1024
 UNLIMITED_MB = 2**40  # version 1 writes "no limit" as a huge number
 
@@ -109,13 +107,17 @@ def _is_limited(group: _Group) -> bool:
         return False
 
 
-def own_memory_mb(pid: int) -> int:
-    """Memory that the end of a process releases: without files and shared pages. Zero if it has ended."""
+def own_memory_mb(pid: int, context_bytes: int = 0) -> int:
+    """Memory that the end of a process releases, without files. Zero if it has ended.
+
+    Anonymous pages that it maps as shared count as its own, but for ``context_bytes`` of them, the shared context.
+    """
     try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        own, shared = _field(text, "RssAnon:"), _field(text, "RssShmem:")
+    except (OSError, ValueError):  # a zombie has no memory
         return 0
-    return (int(resident) - int(shared)) // PAGES_PER_MB
+    return (own + max(0, shared - context_bytes // 1024)) // 1024
 
 
 def count_oom_kills() -> int:

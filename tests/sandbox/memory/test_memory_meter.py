@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from collections.abc import Mapping
@@ -85,4 +86,15 @@ def test_real_machine_and_process_memory() -> None:
     held = b"x" * (200 * MB)
     assert 150 < own_memory_mb(os.getpid()) - before < 250
     assert len(held) == 200 * MB
+    assert own_memory_mb(os.getpid(), 1 << 40) > 0
     assert own_memory_mb(2**22 + 1) == 0  # no process has that number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_shared_anonymous_pages_count_as_own() -> None:
+    before = own_memory_mb(os.getpid())
+    with mmap.mmap(-1, 200 << 20) as pages:
+        for at in range(0, len(pages), 4096):
+            pages[at] = 1
+        assert 150 < own_memory_mb(os.getpid()) - before < 250
+        assert own_memory_mb(os.getpid(), 200 << 20) - before < 50
