@@ -23,7 +23,7 @@ from rlm import __version__
 from rlm.cli.exits import Exit
 from rlm.cli.output import write_json
 from rlm.models.defaults import default_models
-from rlm.sandbox.launchers.levels import Levels, find_level, open_launcher
+from rlm.sandbox.launchers.levels import GAPS, Levels, find_level, open_launcher
 from rlm.sandbox.probes.probe import ProbeResult, Verdict
 from rlm.sandbox.probes.run import run_probes
 from rlm.views.escape import one_line
@@ -80,6 +80,8 @@ def _facts(levels: Levels, level: str | None, verdicts: Counter[Verdict]) -> Ite
         yield "", f"{name} is not available: {why}"
     for note in levels.notes:
         yield "", note
+    if leaks := GAPS.get(level or ""):
+        yield "", f"known leaks at this level: {leaks}"
     if verdicts:
         counts = ", ".join(
             f"{verdicts[kind]} {kind}" for kind in ("held", "harmless", "reached", "not run") if verdicts[kind]
@@ -115,6 +117,7 @@ def _print_json(levels: Levels, level: str | None, results: Sequence[ProbeResult
             "sandbox": level,
             "missing": dict(levels.missing),
             "notes": list(levels.notes),
+            "leaks": GAPS.get(level or "", ""),
             "probes": [{"name": r.name, "verdict": r.verdict, "detail": r.detail} for r in results],
             "conflicts": list(other_distributions()),
         },

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from rlm.cli.doctor import other_distributions
+from rlm.cli.doctor import _facts, other_distributions
+from rlm.sandbox.launchers.levels import Levels
 
 
 def doctor(*options: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +26,15 @@ def test_no_probe_reaches_anything_at_strongest_level() -> None:
     assert report["sandbox"] in ("strict", "landlock", "seccomp", "seatbelt")
     assert len(report["probes"]) >= 60
     assert {probe["verdict"] for probe in report["probes"]} <= {"held", "harmless", "not run"}
+
+
+@pytest.mark.parametrize(
+    ("level", "leak"), [("landlock", "os.stat"), ("seccomp", "user and group ids"), ("strict", "")]
+)
+def test_leaks_of_the_level_are_named(level: str, leak: str) -> None:
+    shown = "\n".join(text for _, text in _facts(Levels(level), level, Counter()))
+    assert ("known leaks" in shown) == bool(leak)
+    assert leak in shown
 
 
 def test_unknown_level_is_a_usage_error() -> None:

@@ -37,6 +37,15 @@ SELFCHECK = "worker.confine.selfcheck:serve"  # a zygote that only serves a dry 
 THREADS_UNBOUNDED = "start more threads than allowed"  # as worded by the self-check
 
 
+GAPS: Mapping[str, str] = {
+    "landlock": "Cells can find names, sizes and times of the host's files with os.stat, but never read them. They can find "
+    "which process ids exist with os.stat, and read their own user and group ids.",
+    "seccomp": "Cells can read their own process, user and group ids.",
+    "unconfined": "Cells can do everything that you can.",
+}
+"""Leaks that a level cannot close, because the kernel's means do not cover them."""
+
+
 @frozen
 class Levels:
     """Result of a dry run.

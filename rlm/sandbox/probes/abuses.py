@@ -89,6 +89,34 @@ EXHAUSTION: tuple[Probe, ...] = probes(
                 os.close(fd)
             len(made) > 5000
         """,
+        "memory of the kernel in socket buffers": """
+            import socket
+            made, sent = [], 0
+            try:
+                while True:
+                    made.append(socket.socketpair())
+                    for end in made[-1]:
+                        call_or_none('setsockopt', end.fileno(), 1, 7, (1 << 30).to_bytes(4, 'little'), 4)
+                        end.setblocking(False)
+                        try:
+                            while True:
+                                sent += end.send(bytes(65536))
+                        except BlockingIOError:
+                            pass
+            except OSError:
+                pass
+            for pair in made:
+                for end in pair:
+                    end.close()
+            sent > MEMORY_BYTES // 4
+        """,
+        "larger buffers of a socket": """
+            import socket
+            one, other = socket.socketpair()
+            before = one.getsockopt(1, 4)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)
+            True
+        """,
         "memory bomb": """
             import mmap
             held = []

@@ -17,7 +17,7 @@ quotactl=179 reboot=169 renameat2=316 rt_sigqueueinfo=129 sched_setaffinity=203 
 semget=64 sendto=44 setdomainname=171 sethostname=170 setns=308 setpriority=141 setrlimit=160 setsid=112 setuid=105
 shmat=30 shmget=29 signalfd4=289 socket=41 splice=275 swapon=167 symlinkat=266 sync=162 syslog=103 tgkill=234
 timer_create=222 truncate=76 unlinkat=263 unshare=272 userfaultfd=323 vfork=58 vmsplice=278 setxattr=188
-settimeofday=164 fsopen=430 rt_tgsigqueueinfo=297 setpgid=109
+settimeofday=164 fsopen=430 rt_tgsigqueueinfo=297 setpgid=109 setsockopt=54
 """
 
 _AARCH64 = """
@@ -31,7 +31,7 @@ process_vm_readv=270 process_vm_writev=271 ptrace=117 quotactl=60 reboot=142 ren
 sched_setaffinity=122 sched_setscheduler=119 seccomp=277 semget=190 sendto=206 setdomainname=162 sethostname=161
 setns=268 setpriority=140 setrlimit=164 setsid=157 setuid=146 shmat=196 shmget=194 signalfd4=74 socket=198 splice=76
 swapon=224 symlinkat=36 sync=81 syslog=116 tgkill=131 timer_create=107 truncate=45 unlinkat=35 unshare=97
-userfaultfd=282 vmsplice=75 setxattr=5 settimeofday=170 fsopen=430 rt_tgsigqueueinfo=240 setpgid=154
+userfaultfd=282 vmsplice=75 setxattr=5 settimeofday=170 fsopen=430 rt_tgsigqueueinfo=240 setpgid=154 setsockopt=208
 """
 
 

@@ -26,6 +26,8 @@ FILES: tuple[Probe, ...] = probes(
         "read /dev": "os.listdir('/dev')",
         "read the kernel's log": "os.read(os.open('/dev/kmsg', os.O_RDONLY | os.O_NONBLOCK), 100) or call('syslog', 3, 0, 0)",
         "read the disk": "[open(f'/dev/{name}', 'rb').read(1) for name in ('sda', 'vda', 'nvme0n1')]",
+        "where a link leads": "[os.readlink(name) for name in ('/bin', '/lib', '/etc/mtab') if os.path.islink(name)]",
+        "rights on a file of the host": "os.access(SECRET_FILE, os.F_OK)",
         "write to /tmp": "open('/tmp/rlm-probe', 'w').close() or os.path.exists('/tmp/rlm-probe')",
         "write to the current folder": "open('rlm-probe', 'w').close() or os.path.exists('rlm-probe')",
         "fill /dev/shm": "open('/dev/shm/rlm-probe', 'wb').write(bytes(1 << 20))",

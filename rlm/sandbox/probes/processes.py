@@ -9,6 +9,13 @@ PROCESSES: tuple[Probe, ...] = probes(
     {
         "run a shell": "os.system('exit 7') == 7 << 8",
         "run a program": "import subprocess, sys; subprocess.run([sys.executable, '-c', '1']).returncode == 0",
+        "which processes exist, by their group": "[pid for pid in (HOST_PID, SIBLING_PID) if os.getpgid(pid) >= 0]",
+        "which processes exist, by their session": "[pid for pid in (HOST_PID, SIBLING_PID) if os.getsid(pid) >= 0]",
+        "the credentials of the host": """
+            import socket, struct
+            fd = next(fd for fd in range(3, 256) if is_socket(fd))
+            struct.unpack('3i', socket.socket(fileno=os.dup(fd)).getsockopt(1, 17, 12))[0]
+        """,
         "become a program": "os.execv('/bin/true', ['true'])",
         "run a program from memory": """
             fd = call('memfd_create', b'x', 0)

@@ -56,6 +56,9 @@ CASES: dict[str, tuple[str, tuple[int, ...], int]] = {
     "asks for its limits": ("prlimit64", (0, 9, 0), ALLOW),
     "asks for another's limits": ("prlimit64", (1234, 9, 0), EPERM),
     "makes a pair of sockets": ("socketpair", (1, 1 | 0x80000, 0), ALLOW),
+    "asks for the type of a socket": ("getsockopt", (3, 1, 3, 0, 0), ALLOW),
+    "asks who is at the other end": ("getsockopt", (3, 1, 17, 0, 0), EPERM),
+    "enlarges the buffer of a socket": ("setsockopt", (3, 1, 7, 0, 4), EPERM),
     "makes a pair of datagram sockets": ("socketpair", (1, 2, 0), EPERM),
     "duplicates a descriptor": ("fcntl", (0, 1030, 3), ALLOW),
     "owns a descriptor's signals": ("fcntl", (0, 8, 1), EPERM),
@@ -141,3 +144,23 @@ def test_rules_with_several_values_and_masks() -> None:
         errno_action(5), ALLOW, ALLOW, ALLOW, errno_action(5)
     ]  # fmt: skip
     assert outcome(program, X86_64, 0, 2, 0x2F) == errno_action(5)
+
+
+@MACHINES
+def test_exploring_calls_need_an_empty_root(machine: Machine) -> None:
+    with_namespaces = build(machine, Policy(files=True))
+    with_landlock = build(machine, Policy(files=True, only_pid=4711))
+    for name in ("readlinkat", "faccessat", "faccessat2"):
+        number = machine.syscalls[name]
+        assert outcome(with_namespaces, machine, number) == ALLOW
+        assert outcome(with_landlock, machine, number) in {EPERM, ENOSYS}
+
+
+@MACHINES
+def test_other_processes_cannot_be_found_by_group(machine: Machine) -> None:
+    program = build(machine, Policy(files=True, only_pid=4711))
+    for name in ("getpgid", "getsid"):
+        number = machine.syscalls[name]
+        assert outcome(program, machine, number, 0) == ALLOW
+        assert outcome(program, machine, number, 4711) == ALLOW
+        assert outcome(program, machine, number, 1) == EPERM

@@ -18,9 +18,9 @@ _FREQUENT = """futex read write sendto recvfrom clock_gettime mprotect munmap br
     rt_sigprocmask rt_sigaction rt_sigreturn madvise mremap getrandom clock_nanosleep sched_yield""".split()
 
 _FREE = """readv writev pread64 close fstat lseek sigaltstack select pselect6 epoll_create1 epoll_ctl eventfd2 pipe pipe2
-    dup dup2 dup3 sendmsg recvmsg shutdown getsockopt setsockopt getsockname getpeername nanosleep clock_getres gettimeofday
-    time times getrusage getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid
-    getsid uname sysinfo getcpu getrlimit set_robust_list set_tid_address rseq exit exit_group rt_sigpending rt_sigtimedwait
+    dup dup2 dup3 sendmsg recvmsg shutdown getsockname getpeername nanosleep clock_getres gettimeofday
+    time times getrusage getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp
+    uname sysinfo getcpu getrlimit set_robust_list set_tid_address rseq exit exit_group rt_sigpending rt_sigtimedwait
     setitimer getitimer alarm pause restart_syscall wait4 waitid membarrier getcwd umask fadvise64 arch_prctl""".split()
 """Calls that touch only the process itself and the descriptors passed to it.
 
@@ -28,8 +28,14 @@ _FREE = """readv writev pread64 close fstat lseek sigaltstack select pselect6 ep
 room for descriptors.
 """
 
-_LOOKING = "stat lstat newfstatat readlink readlinkat getdents64 access faccessat faccessat2 statx".split()
-"""Calls that read the file system. They are harmless only with an empty root or Landlock: see ``files``."""
+_LOOKING = "stat lstat newfstatat getdents64 statx".split()
+"""Calls that imports need. They are harmless only with an empty root or Landlock: see ``files``.
+
+Landlock does not cover ``stat``, and a filter cannot read paths. So at that level code can find names and sizes of files.
+"""
+
+_EXPLORING = "readlink readlinkat access faccessat faccessat2".split()
+"""Further calls that Landlock does not cover and imports do not need. They are allowed with an empty root only."""
 
 _NEVER = """ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp bpf perf_event_open userfaultfd
     io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key init_module finit_module delete_module
@@ -44,6 +50,7 @@ _WRITING_FLAGS = 0x3 | 0x40 | 0x200 | 0x400 | _O_TMPFILE_BIT | _O_PATH  # access
 _CLONE_THREAD = 0x10000
 _CLONE_NAMESPACES = 0x7E020000  # all CLONE_NEW* that clone knows
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_BITS = 1, 1, 0xF
+_SOCKET_OPTIONS = (3, 4, 30, 38, 39)  # SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL, SO_DOMAIN
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
 _FCNTLS = (0, 1, 2, 3, 4, 1030, 1032, 1034)  # DUPFD, flags of fd and file, DUPFD_CLOEXEC, GETPIPE_SZ, GET_SEALS
 _PRCTLS = (15, 16)  # SET_NAME, GET_NAME
@@ -55,7 +62,7 @@ class Policy:
 
     Attributes:
         files: allow reading files, because an empty root or Landlock restricts them.
-        only_pid: the only process that signals can reach; None if a pid namespace confines them already.
+        only_pid: the only process that signals can reach; None if namespaces confine them, and files, already.
         forks: leave forks to the gate (see ``gate``), which must then be in force too.
     """
 
@@ -83,7 +90,7 @@ def _rules(policy: Policy) -> Iterator[Rule]:
     yield from (Rule(name) for name in _FREE)
     yield from _descriptors()
     yield from _processes(policy)
-    yield from _files(policy.files)
+    yield from _files(policy)
     yield from (Rule(name, action=KILL) for name in _NEVER)
 
 
@@ -95,8 +102,13 @@ def _memory() -> Iterator[Rule]:
 
 
 def _descriptors() -> Iterator[Rule]:
-    """Allows the socket pair that asyncio needs for its own wake-ups, but no socket that could name a peer."""
+    """Allows the socket pair that asyncio needs for its own wake-ups, but no socket that could name a peer.
+
+    The buffers of a socket are memory of the kernel that no limit of the REPL counts, so their size cannot be raised. The
+    option that names the process at the other end, the host, cannot be read.
+    """
     yield Rule("socketpair", (Test(0, (_AF_UNIX,)), Test(1, (_SOCK_STREAM,), mask=_SOCK_TYPE_BITS)))
+    yield Rule("getsockopt", (Test(2, _SOCKET_OPTIONS),))
     yield Rule("ioctl", (Test(1, _IOCTLS),))
     yield Rule("fcntl", (Test(1, _FCNTLS),))
 
@@ -113,15 +125,20 @@ def _processes(policy: Policy) -> Iterator[Rule]:
     target = () if policy.only_pid is None else (Test(0, (policy.only_pid,)),)
     yield Rule("kill", target)
     yield Rule("tgkill", target)
+    itself = () if policy.only_pid is None else (Test(0, (0, policy.only_pid)),)
+    yield Rule("getpgid", itself)  # otherwise it tells which processes exist
+    yield Rule("getsid", itself)
     yield Rule("prctl", (Test(0, _PRCTLS),))
     yield Rule("prlimit64", (Test(0, (0,)),))  # its own limits, which can only be lowered once the hard limits are set
     yield Rule("sched_getaffinity", (Test(0, (0,)),))
 
 
-def _files(allowed: bool) -> Iterator[Rule]:
+def _files(policy: Policy) -> Iterator[Rule]:
     """Allows reads only. Nothing is writable anyway, but this error is clearer than the kernel's."""
-    if not allowed:
+    if not policy.files:
         return
     yield Rule("openat", (Test(2, (0,), mask=_WRITING_FLAGS),), otherwise=errno_action(EACCES))
     yield Rule("open", (Test(1, (0,), mask=_WRITING_FLAGS),), otherwise=errno_action(EACCES))
     yield from (Rule(name) for name in _LOOKING)
+    if policy.only_pid is None:
+        yield from (Rule(name) for name in _EXPLORING)
