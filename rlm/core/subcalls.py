@@ -22,6 +22,7 @@ class ModelQuery:
         recursive: request for a child node (True) or a leaf call (False); None leaves it to the depth rule.
         batch: number of the batch that the prompt belongs to; None for a single call.
         prefetched: sent ahead of time, before the cell reached the call.
+        size: bytes of prompt and context on their way from the sandbox; 0 if it is unknown or small.
     """
 
     number: int
@@ -33,6 +34,7 @@ class ModelQuery:
     recursive: bool | None = None
     batch: int | None = None
     prefetched: bool = False
+    size: int = field(default=0, compare=False)
 
 
 @frozen

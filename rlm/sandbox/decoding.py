@@ -61,6 +61,7 @@ def _decode_model_queries(message: Message, first: int) -> Steps[tuple[ModelQuer
         values.append((yield from read_value(kind, body[at : at + length])))
         at += length
     batch = None if header.get("batch") is None else check_int(header["batch"], 2**53)
+    context_bytes = sum(length for _, length in contexts) // max(1, len(contexts))
     queries = []
     for index, length in enumerate(lengths):
         piece = body[at : at + length]
@@ -73,6 +74,7 @@ def _decode_model_queries(message: Message, first: int) -> Steps[tuple[ModelQuer
                 has_context=bool(values),
                 batch=batch,
                 prefetched=header.get("ahead") is True,
+                size=length + context_bytes,
                 **options,
             )
         )

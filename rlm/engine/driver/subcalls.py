@@ -5,6 +5,7 @@ Errors are the same whether a query becomes a leaf call or a child node. It must
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable
 from dataclasses import field, replace
@@ -37,6 +38,7 @@ from rlm.engine.spending.stop import Stopped
 from rlm.ports import Model
 from rlm.prompts import describe_limit
 
+LARGE_CHARS = 1_000_000  # of a prompt and its context; smaller ones are hashed within a few milliseconds
 MAX_REFUSALS = 200  # of one cell that are recorded one by one; further ones share one outcome and one event
 MAX_BUDGET_QUERIES = 1000  # of one cell
 MAX_FAILURE_CHARS = 2000
@@ -111,8 +113,17 @@ class SubcallServer:
         Raises:
             RLMError: an error that ends the whole run.
         """
+        if isinstance(subcall, ModelQuery) and subcall.size > LARGE_CHARS:
+            return self._serve_large(execution, subcall)
+        return self._serve(execution, subcall, subcall_key(subcall))
+
+    async def _serve_large(self, execution: CellExecution, query: ModelQuery) -> SubcallOutcome:
+        """Serves a query that is too large to be hashed on the event loop."""
+        key = await asyncio.to_thread(subcall_key, query)
+        return await self._serve(execution, query, key)
+
+    def _serve(self, execution: CellExecution, subcall: Subcall, key: str) -> Awaitable[SubcallOutcome]:
         node, cell, answers = execution.node, execution.cell, execution.answers
-        key = subcall_key(subcall)
         number, recorded = answers.claim(key, subcall.number)
         batch = subcall.batch if isinstance(subcall, ModelQuery) else None
         site = SubcallSite(node, SubcallPlace(node.id, cell.turn, cell.number, number), key, batch)
