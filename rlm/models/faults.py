@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -26,6 +25,7 @@ from rlm.core.errors import (
     RequestRejectedError,
 )
 from rlm.core.values import frozen
+from rlm.models.waits import read_body_wait, read_reset, read_retry_after
 
 _QUOTE_CHARS = 500
 _KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai|pplx|fw|AIza|r8|hf|key)[-_][\w*.-]{6,}|\bAIza[\w*-]{10,}")
@@ -92,6 +92,12 @@ _BY_WORD: tuple[tuple[frozenset[str], type[ModelError]], ...] = (
     (frozenset({"timeout_error"}), ModelTimeoutError),
 )
 
+_TOO_LARGE = re.compile(
+    r"request (?:is |was )?too large|tokens must be reduced|reduce (?:your|the) (?:message|prompt|request|input) size",
+    re.I,
+)
+_REQUESTED = re.compile(r"\blimit:? (\d[\d,]{0,14}),[^.]{0,60}\brequested:? (\d[\d,]{0,14})", re.I)
+
 # For providers that only say it in prose. Applied to rejected requests (HTTP 400 and the like) only.
 _BY_PROSE: tuple[tuple[re.Pattern[str], type[ModelError]], ...] = (
     (re.compile(r"credit balance|insufficient (balance|credit)", re.I), OutOfCreditError),
@@ -128,14 +134,17 @@ _BY_STATUS: dict[int, type[ModelError]] = {
 def read_fault(source: Source, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
     """The typed error for a response whose status is not 2xx. ``now_s`` is the wall clock, for Retry-After dates."""
     if 300 <= status < 400:
-        target = headers.get("Location", "elsewhere")
+        target = quote_provider(headers.get("Location") or "another address", source.api_key)
         return RequestRejectedError(
             f"{source.model}: {source.address} redirects to {target}. Use that address as the base URL",
             model=source.model,
             status=status,
         )
     error = read_error_body(body)
-    return make_fault(source, status, error, retry_after_s=read_retry_after(headers, now_s))
+    asked_s = read_retry_after(headers, now_s)
+    if asked_s is None:
+        asked_s = error.delay_s if error.delay_s is not None else read_reset(headers, now_s)
+    return make_fault(source, status, error, retry_after_s=asked_s)
 
 
 def make_fault(source: Source, status: int, error: ErrorBody, *, retry_after_s: float | None = None) -> ModelError:
@@ -144,10 +153,14 @@ def make_fault(source: Source, status: int, error: ErrorBody, *, retry_after_s: 
     quote = quote_provider(error.message, source.api_key)
     quotation = f" The provider says: {quote}" if quote else ""
     text = f"{source.model}: {_advice(kind, source, status)}.{quotation}"
-    return kind(text, model=source.model, status=status, retry_after_s=retry_after_s)
+    if retry_after_s is None:
+        retry_after_s = error.delay_s
+    return kind(text, model=source.model, status=status, retry_after_s=retry_after_s if kind.retryable else None)
 
 
 def _classify(status: int, error: ErrorBody) -> type[ModelError]:
+    if status >= 400 and _exceeds_limit(error.message):
+        return PromptTooLongError
     for words, kind in _BY_WORD:
         if words & error.words:
             return kind
@@ -158,6 +171,14 @@ def _classify(status: int, error: ErrorBody) -> type[ModelError]:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return ProviderUnavailableError if status >= 500 else RequestRejectedError
+
+
+def _exceeds_limit(message: str) -> bool:
+    """True if one request alone exceeds a limit of tokens per minute: no wait helps."""
+    if _TOO_LARGE.search(message):
+        return True
+    match = _REQUESTED.search(message)
+    return match is not None and int(match[2].replace(",", "")) > int(match[1].replace(",", ""))
 
 
 def _advice(kind: type[ModelError], source: Source, status: int) -> str:
@@ -185,7 +206,8 @@ def read_error_body(body: bytes) -> ErrorBody:
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return ErrorBody(body.decode(errors="replace"), frozenset())
+        text = body.decode(errors="replace")
+        return ErrorBody(text, frozenset(), delay_s=read_body_wait({}, text))
     return read_error_object(data)
 
 
@@ -197,7 +219,7 @@ def read_error_object(data: Any) -> ErrorBody:
         return ErrorBody(str(data) if data else "", frozenset())
     inner = data.get("error", data)
     if not isinstance(inner, dict):  # Ollama: {"error": "text"}
-        return ErrorBody(str(inner), frozenset())
+        return ErrorBody(str(inner), frozenset(), delay_s=read_body_wait(data, str(inner)))
     message = inner.get("message") or inner.get("detail") or data.get("message") or data.get("detail") or ""
     raw = (
         inner["metadata"].get("raw") if isinstance(inner.get("metadata"), dict) else None
@@ -211,6 +233,7 @@ def read_error_object(data: Any) -> ErrorBody:
         words,
         numbers[0] if numbers else None,
         tuple(_read_parameters(data, inner, message)),
+        read_body_wait(data, text),
     )
 
 
@@ -231,34 +254,10 @@ def _read_parameters(data: Mapping[str, Any], inner: Mapping[str, Any], message:
 
 
 def quote_provider(text: str, api_key: str | None) -> str:
-    """A provider's words, fit for an error message: on one line, cut, keys redacted."""
+    """A provider's words, fit for an error message: on one line, cut, keys redacted, control characters escaped."""
     if api_key:
         text = text.replace(api_key, "[key]")
     text = _KEY_LIKE.sub("[key]", " ".join(text[: 4 * _QUOTE_CHARS].split()))
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return text if len(text) <= _QUOTE_CHARS else text[:_QUOTE_CHARS] + " ..."
-
-
-def read_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None if absent or unreadable."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("Retry-After")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  costs 20 ms, and few servers send dates
-
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.fromtimestamp(now_s, UTC)).total_seconds())
-
-
-def _number(text: str | None) -> float | None:
-    if text is None or not re.fullmatch(r"\s*\d{1,9}(\.\d+)?\s*", text):
-        return None
-    return float(text)

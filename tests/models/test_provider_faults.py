@@ -12,8 +12,8 @@ import pytest
 from rlm.core import errors
 from rlm.core.messages import Message, Request
 from rlm.models.anthropic import AnthropicMessages
-from rlm.models.faults import read_retry_after
 from rlm.models.openai_chat import OpenAIChat
+from rlm.models.waits import read_retry_after
 from rlm.testing.server import ScriptedReply, ScriptedServer
 
 KEY = "team7/0123456789abcdef"  # of no known form: hidden because it is the key, not because it looks like one
