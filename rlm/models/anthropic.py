@@ -8,6 +8,8 @@ from typing import Any
 
 from rlm.core.messages import Message, Request, Text, Usage
 from rlm.core.model_info import ModelInfo
+from rlm.models.addresses import parse_address
+from rlm.models.counts import read_count
 from rlm.models.faults import Source
 from rlm.models.http_model import Ending, HttpModel, Json, RawReply
 from rlm.models.images import accepts_images, encode_base64
@@ -48,7 +50,7 @@ class AnthropicMessages(HttpModel):
     Args:
         model_id: Anthropic's name of the model.
         api_key: sent as ``x-api-key``; None sends none (for gateways that add their own).
-        base_url: with or without a final ``/v1``.
+        base_url: with or without a final ``/v1`` or ``/v1/messages``.
         provider: the first half of the full name.
         window_tokens: by default from the table of model families.
         timeout_s: limit for one whole call; None leaves it to the caller.
@@ -74,7 +76,7 @@ class AnthropicMessages(HttpModel):
         super().__init__(
             model_id,
             provider=provider,
-            url=base_url.rstrip("/").removesuffix("/v1") + "/v1/messages",
+            url=parse_address(base_url, "/v1/messages"),
             info=ModelInfo(
                 window_tokens or find_window(model_id),
                 prefix_tokens=prefix,
@@ -215,8 +217,7 @@ def _read_usage(usage: object) -> Usage:
     counts = usage if isinstance(usage, dict) else {}
 
     def count(name: str) -> int:
-        value = counts.get(name)
-        return value if isinstance(value, int) else 0
+        return read_count(counts.get(name))
 
     cached, written = count("cache_read_input_tokens"), count("cache_creation_input_tokens")
     return Usage(

@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import io
-import urllib.request
 from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from multidict import CIMultiDict
-from yarl import URL
 
 from rlm.core.errors import (
-    ConfigurationError,
     MalformedReplyError,
     ModelError,
     ModelTimeoutError,
     ProviderUnreachableError,
 )
 from rlm.core.values import frozen
+from rlm.models.addresses import Address, find_proxy
+from rlm.models.bodies import (
+    ACCEPTED_ENCODINGS,
+    MAX_ERROR_BYTES,
+    MAX_REPLY_BYTES,
+    MAX_STREAM_BYTES,
+    BodyDecoder,
+    BodyError,
+    BodyTooLargeError,
+)
 from rlm.models.sockets import MAX_RETRY_S, RETRY_S, Connector, gate, is_out_of_descriptors
+from rlm.models.sse import looks_like_events
 
 CONNECT_TIMEOUT_S = 10.0
 _DNS_TTL_S = 300
@@ -48,27 +56,36 @@ class HttpEndpoint:
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         *,
         model: str,
         headers: Mapping[str, str],
         timeout_s: float | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        self._url = _checked_url(url)
+        self._url = address.url
         self._model = model
         # Not in the session: aiohttp also sends a session's headers to a proxy, unencrypted, before the tunnel is up.
-        self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json", **headers})
+        authorization = {"Authorization": address.authorization} if address.authorization else {}
+        self._headers = CIMultiDict(
+            {
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Accept-Encoding": ACCEPTED_ENCODINGS,
+                **headers,
+                **authorization,
+            }
+        )
         self._stream_headers = CIMultiDict({**self._headers, "Accept": _EVENTS})
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
-        self._proxy = _proxy_for(self._url)
+        self._proxy = find_proxy(self._url)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
 
     @property
     def address(self) -> str:
-        """The URL without user, password and query, fit for error messages."""
-        return str(self._url.with_user(None).with_query(None))
+        """The URL without its query, fit for error messages."""
+        return str(self._url.with_query(None))
 
     async def post(self, body: bytes) -> HttpReply:
         """Sends ``body`` and reads the whole response, whatever its status. Cancelling closes the connection.
@@ -83,8 +100,8 @@ class HttpEndpoint:
             # Awaited before the context is entered: otherwise every waiting call would hold one more coroutine.
             response = await self._send(body, self._headers)
             async with response:
-                return HttpReply(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                return HttpReply(response.status, response.headers, await _read_body(response))
+        except (aiohttp.ClientError, TimeoutError, OSError, BodyError) as error:
             fault = self._translate(error)
         finally:
             sockets.release()
@@ -94,8 +111,8 @@ class HttpEndpoint:
     async def post_for_stream(self, body: bytes, feed: Callable[[bytes], bool]) -> HttpReply:
         """Sends ``body`` and passes a streamed response to ``feed`` as it arrives, until ``feed`` returns True.
 
-        Any other response (an error, a server that does not stream) is read whole, as by ``post``. After a stream the body of the
-        returned response is empty.
+        The first bytes decide, not the content type. Any other response (an error, a server that does not stream) is read whole.
+        After a stream the body of the returned response is empty.
 
         Raises:
             ProviderUnreachableError, ModelTimeoutError, MalformedReplyError: no HTTP response arrived, or it broke off.
@@ -106,14 +123,9 @@ class HttpEndpoint:
         try:
             response = await self._send(body, self._stream_headers)
             async with response:
-                if response.status != 200 or response.content_type != _EVENTS:
-                    return HttpReply(response.status, response.headers, await response.read())
-                async for piece in response.content.iter_any():
-                    if feed(piece):
-                        response.close()
-                        break
-                return HttpReply(response.status, response.headers, b"")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                whole = await _read_body(response) if response.status != 200 else await _read_events(response, feed)
+                return HttpReply(response.status, response.headers, whole)
+        except (aiohttp.ClientError, TimeoutError, OSError, BodyError) as error:
             fault = self._translate(error)
         finally:
             sockets.release()
@@ -157,11 +169,16 @@ class HttpEndpoint:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=self._proxy,
-                auto_decompress=True,
+                auto_decompress=False,  # it would decompress without a limit
             )
         return session
 
     def _translate(self, error: Exception) -> ModelError:
+        if isinstance(error, BodyError):
+            return MalformedReplyError(
+                f"{self._model}: {self.address} sent {error}. Check that it implements the API of this provider name",
+                model=self._model,
+            )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return _unreached(
                 ProviderUnreachableError(
@@ -202,7 +219,7 @@ class HttpEndpoint:
             reason = f"refused the tunnel ({error.status} {error.message})"
         else:
             reason = f"cannot be reached ({error.os_error.strerror or type(error.os_error).__name__})"
-        proxy = URL(self._proxy or "").with_user(None)
+        proxy = self._proxy.with_user(None) if self._proxy is not None else ""
         return ProviderUnreachableError(
             f"{self._model}: the proxy {proxy} {reason}, so nothing was sent to {self.address}. "
             f"Check {self._url.scheme.upper()}_PROXY and NO_PROXY in the environment",
@@ -216,19 +233,50 @@ def _unreached(fault: ProviderUnreachableError) -> ProviderUnreachableError:
     return fault
 
 
-def _checked_url(text: str) -> URL:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Of a longer error the beginning is enough.
+
+    Raises:
+        BodyError: the body of a reply exceeds its limit, or is damaged.
+    """
+    is_error = response.status >= 300
+    pieces: list[bytes] = []
     try:
-        url = URL(text)
-    except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"`base_url` must look like https://host/v1; got {text!r}")
-    return url
+        decoder = _open_decoder(response, MAX_ERROR_BYTES if is_error else MAX_REPLY_BYTES)
+        async for data in response.content.iter_any():
+            pieces.extend(decoder.feed(data))
+    except BodyError:
+        response.close()
+        if not is_error:
+            raise
+    return b"".join(pieces)
 
 
-def _proxy_for(url: URL) -> str | None:
-    if url.host in {"127.0.0.1", "::1"}:
-        return None  # local models: their requests must not leave this machine
-    if urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
-        return None
-    return urllib.request.getproxies().get(url.scheme)
+async def _read_events(response: aiohttp.ClientResponse, feed: Callable[[bytes], bool]) -> bytes:
+    """Passes a stream of events to ``feed`` and returns nothing, or returns the whole body of any other response."""
+    head = bytearray()
+    streams: bool | None = None
+    try:
+        decoder = _open_decoder(response, MAX_STREAM_BYTES)
+        async for data in response.content.iter_any():
+            for piece in decoder.feed(data):
+                if not streams:
+                    head += piece
+                if streams is None:
+                    streams = looks_like_events(head)
+                    stop = bool(streams) and feed(bytes(head))
+                else:
+                    stop = streams and feed(piece)
+                if stop:
+                    response.close()
+                    return b""
+                if not streams and len(head) > MAX_REPLY_BYTES:
+                    raise BodyTooLargeError(MAX_REPLY_BYTES)
+    except BodyError:
+        response.close()
+        raise
+    return b"" if streams else bytes(head)
+
+
+def _open_decoder(response: aiohttp.ClientResponse, limit: int) -> BodyDecoder:
+    return BodyDecoder(response.headers.get("Content-Encoding", ""), limit)

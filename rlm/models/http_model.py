@@ -17,7 +17,9 @@ import orjson
 from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError
 from rlm.core.messages import Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
+from rlm.models.addresses import Address, parse_address
 from rlm.models.bad_replies import empty, malformed, refused, truncated
+from rlm.models.counts import AbsurdUsageError
 from rlm.models.dialect import MAX_CHANGES, Dialect, adapt_body, adapt_request, learn, recall, remember
 from rlm.models.faults import ErrorBody, Source, make_fault, read_error_body, read_error_object, read_fault
 from rlm.models.http import HttpEndpoint, HttpReply
@@ -71,7 +73,7 @@ class HttpModel(ABC):
         model_id: str,
         *,
         provider: str,
-        url: str,
+        url: str | Address,
         info: ModelInfo,
         headers: Mapping[str, str],
         api_key: str | None = None,
@@ -85,7 +87,8 @@ class HttpModel(ABC):
         self.info = info
         self._extra_body = dict(extra_body or {})
         self._stream_body = {"stream": True, **(stream_body or {})}
-        self._endpoint = HttpEndpoint(url, model=self.name, headers=headers, timeout_s=timeout_s)
+        address = parse_address(url) if isinstance(url, str) else url
+        self._endpoint = HttpEndpoint(address, model=self.name, headers=headers, timeout_s=timeout_s)
         self.source = Source(self.name, self._endpoint.address, api_key, key_variable)
 
     def __repr__(self) -> str:
@@ -199,7 +202,10 @@ class HttpModel(ABC):
 
     def _accept(self, data: Json, request: Request, schema: WireSchema | None) -> Reply:
         """The reply, if it is complete and not empty; with its JSON alone if there is a schema."""
-        raw = self.read(data, request)
+        try:
+            raw = self.read(data, request)
+        except AbsurdUsageError as error:  # without usage, the whole reservation is charged
+            raise self.malformed(f"a reply with {error}", data) from None
         match raw.ending:
             case "refused":
                 raise refused(self.source, raw.refusal or raw.text, raw.usage)

@@ -12,6 +12,8 @@ from typing import Any
 from rlm.core.bounds import most_tokens, text_bytes
 from rlm.core.messages import Message, Request, Text, Usage
 from rlm.core.model_info import ModelInfo
+from rlm.models.addresses import is_azure, parse_address
+from rlm.models.counts import read_cost, read_count
 from rlm.models.faults import Source
 from rlm.models.http_model import HttpModel, Json, RawReply
 from rlm.models.images import accepts_images, encode_base64
@@ -38,7 +40,7 @@ class OpenAIChat(HttpModel):
     Args:
         model_id: the provider's name of the model.
         api_key: sent as a bearer token; None sends none.
-        base_url: the address up to ``/chat/completions``.
+        base_url: with or without ``/chat/completions``. Its user and password become basic authorization.
         provider: the first half of the full name.
         window_tokens: by default from the table of model families.
         timeout_s: limit for one whole call; None leaves it to the caller.
@@ -67,18 +69,21 @@ class OpenAIChat(HttpModel):
         own_machine: bool = False,
         prefix_tokens: int | None = None,
     ) -> None:
-        authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        address = parse_address(base_url, "/chat/completions")
+        key: dict[str, str] = {}
+        if api_key:
+            key = {"api-key": api_key} if is_azure(address.url) else {"Authorization": f"Bearer {api_key}"}
         super().__init__(
             model_id,
             provider=provider,
-            url=base_url.rstrip("/") + "/chat/completions",
+            url=address,
             info=ModelInfo(
                 window_tokens or find_window(model_id),
                 prefix_tokens=prefix_tokens,
                 streams=True,
                 images=accepts_images(model_id),
             ),
-            headers={**authorization, **(headers or {})},
+            headers={**key, **(headers or {})},
             api_key=api_key,
             key_variable=key_variable,
             timeout_s=timeout_s,
@@ -87,7 +92,7 @@ class OpenAIChat(HttpModel):
         )
         self._own_machine = own_machine
         self._schema_mode: SchemaMode = schema_mode
-        self._is_openai = base_url.rstrip("/") == OPENAI_URL
+        self._is_openai = str(address.url) == f"{OPENAI_URL}/chat/completions"
         self._reasons = provider == "openai" and _REASONING.match(model_id) is not None
 
     def instructs(self, schema: WireSchema) -> bool:
@@ -142,7 +147,7 @@ class OpenAIChat(HttpModel):
             reason,
             "refused" if reason in _REFUSED or refusal else "truncated" if reason in _TRUNCATED else "complete",
             refusal=str(refusal or ""),
-            cost_usd=_reported_cost(data),
+            cost_usd=read_cost(_part(data, "usage").get("cost")),
         )
 
     def open_stream(self, on_text: OnText) -> ChatStream:
@@ -191,10 +196,10 @@ class ChatStream(ReplyStream):
         """Local servers can report usage with every chunk: vLLM in ``usage``, llama.cpp in ``timings``."""
         timings, reported = _part(data, "timings"), bool(data.get("usage"))
         if not reported and "predicted_n" in timings:
-            cached, new = _count(timings.get("cache_n")), _count(timings.get("prompt_n"))
+            cached, new = read_count(timings.get("cache_n")), read_count(timings.get("prompt_n"))
             self._head["usage"] = {
                 "prompt_tokens": cached + new,
-                "completion_tokens": _count(timings.get("predicted_n")),
+                "completion_tokens": read_count(timings.get("predicted_n")),
                 "cached_tokens": cached,
             }
         self.usage_is_exact = self._own_machine and (reported or "predicted_n" in timings)
@@ -212,38 +217,29 @@ def read_usage(data: Mapping[str, Any], messages: tuple[Message, ...], text: str
     usage = _part(data, "usage")
     prompt, completion = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
     cached = (
-        _count(prompt.get("cached_tokens"))
-        or _count(usage.get("prompt_cache_hit_tokens"))  # DeepSeek
-        or _count(usage.get("cached_tokens"))  # Moonshot
-        or _count(_part(data, "timings").get("cache_n"))  # llama.cpp before it had details
+        read_count(prompt.get("cached_tokens"))
+        or read_count(usage.get("prompt_cache_hit_tokens"))  # DeepSeek
+        or read_count(usage.get("cached_tokens"))  # Moonshot
+        or read_count(_part(data, "timings").get("cache_n"))  # llama.cpp before it had details
     )
-    input_tokens = _count(usage.get("prompt_tokens"))
+    input_tokens = read_count(usage.get("prompt_tokens"))
     return Usage(
         calls=1,
         input_tokens=input_tokens,
         cached_tokens=min(cached, input_tokens),
-        cache_write_tokens=_count(prompt.get("cache_write_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
-        reasoning_tokens=_count(completion.get("reasoning_tokens")),
+        cache_write_tokens=read_count(prompt.get("cache_write_tokens")),
+        output_tokens=read_count(usage.get("completion_tokens")),
+        reasoning_tokens=read_count(completion.get("reasoning_tokens")),
     )
 
 
 def _reports_usage(data: Mapping[str, Any]) -> bool:
-    return _count(_part(data, "usage").get("prompt_tokens")) > 0
+    return read_count(_part(data, "usage").get("prompt_tokens")) > 0
 
 
 def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = data.get(name)
     return value if isinstance(value, dict) else {}
-
-
-def _count(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) and value > 0 else 0
-
-
-def _reported_cost(data: Mapping[str, Any]) -> float | None:
-    cost = _part(data, "usage").get("cost")
-    return float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None
 
 
 def _read_text(content: object) -> str:

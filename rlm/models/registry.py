@@ -215,6 +215,7 @@ def open_model(
     provider = PROVIDERS[parsed.provider]
     address = base_url or (variables.get(provider.url_variable) if provider.url_variable else None) or provider.base_url
     key = api_key or next((variables[name] for name in provider.key_variables if variables.get(name)), None)
+    address = address.strip()
     is_own_address = address.rstrip("/") == provider.base_url
     if key is None and provider.key_needed and is_own_address:
         raise AuthenticationError(

@@ -10,6 +10,17 @@ from rlm.core.values import frozen
 MAX_EVENT_BYTES = 4 * 1024 * 1024  # providers' events are smaller; a larger one could exhaust the memory
 
 
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def looks_like_events(head: bytes | bytearray) -> bool | None:
+    """True if a body with this beginning is a stream of events; None if more bytes must decide."""
+    start = bytes(head[:64]).lstrip(b"\xef\xbb\xbf \t\r\n")[:8]
+    if start.startswith(_FIELDS):
+        return True
+    return None if any(field.startswith(start) for field in _FIELDS) else False
+
+
 class EventTooLarge(ValueError):
     """An event exceeds ``MAX_EVENT_BYTES``."""
 

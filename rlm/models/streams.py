@@ -98,7 +98,7 @@ class ReplyStream(ABC):
                 self._fail(self._read_fault(data))
             else:
                 self.add(event.name, data)
-        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             if not self.complete:  # nothing after its end can invalidate a reply
                 self._fail(malformed(self._source, "a malformed event in the middle of a reply", event.data))
 

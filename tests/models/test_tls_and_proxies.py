@@ -20,6 +20,7 @@ from rlm.models.openai_chat import OpenAIChat
 from rlm.testing.server import ScriptedServer
 
 KEY = "sk-a-secret-key"
+HOST = "models.example"
 ASK = """
 import asyncio, sys
 from rlm.core.messages import Message, Request
@@ -82,7 +83,7 @@ async def behind_tls(authority: trustme.CA, server: ScriptedServer, name: str = 
 
 @asynccontextmanager
 async def proxy(seen: list[bytes], *, refuses: bool = False) -> AsyncIterator[str]:
-    """An HTTP proxy: forwards what names a whole address, tunnels what asks to CONNECT. ``seen`` is all it can read."""
+    """An HTTP proxy that finds every host on this machine. ``seen`` is all that it can read."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -93,12 +94,12 @@ async def proxy(seen: list[bytes], *, refuses: bool = False) -> AsyncIterator[st
             writer.close()
             return
         if method == b"CONNECT":
-            host, _, port = target.decode().partition(":")
-            onward = await asyncio.open_connection(host, int(port))
+            port = target.decode().rpartition(":")[2]
+            onward = await asyncio.open_connection("127.0.0.1", int(port))
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         else:
             address = urlsplit(target.decode())
-            onward = await asyncio.open_connection(address.hostname, address.port)
+            onward = await asyncio.open_connection("127.0.0.1", address.port)
             onward[1].write(head.replace(target, address.path.encode(), 1))
         await join((reader, writer), onward)
 
@@ -149,29 +150,59 @@ async def test_untrusted_server_gets_no_key(authority: trustme.CA, tmp_path: Pat
 async def test_http_requests_use_absolute_address_at_proxy() -> None:
     seen: list[bytes] = []
     async with ScriptedServer("by proxy") as server, proxy(seen) as address:
-        url = server.base_url.replace("127.0.0.1", "localhost")
-        assert await ask(url, http_proxy=address) == ("by proxy", "")
-        assert await ask(url, http_proxy=address, no_proxy="localhost") == ("by proxy", "")
-    assert [head.split(b" ")[1].decode() for head in seen] == [f"{url}/chat/completions"]  # the second went around it
+        url = server.base_url.replace("127.0.0.1", HOST)
+        for proxy_address in (address, address.removeprefix("http://"), f" {address}/ "):
+            assert await ask(url, http_proxy=proxy_address) == ("by proxy", "")
+        assert await ask(url, all_proxy=address) == ("by proxy", "")
+        output, complaint = await ask(url, http_proxy=address, no_proxy=HOST)
+    assert output == ""
+    assert "cannot reach" in complaint, "the last request went around the proxy"
+    assert [head.split(b" ")[1].decode() for head in seen] == 4 * [f"{url}/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost.", "api.localhost", "127.0.0.1", "127.8.0.1", "127.1"]
+)
+async def test_loopback_requests_never_use_proxy(host: str) -> None:
+    seen: list[bytes] = []
+    async with ScriptedServer("direct") as server, proxy(seen) as address:
+        port = urlsplit(server.base_url).port
+        await ask(f"http://{host}:{port}/v1", http_proxy=address, all_proxy=address)
+    assert seen == []
+
+
+@pytest.mark.parametrize("proxy_address", ["socks5://user:pass-word@127.0.0.1:1080", "socks4a://h:1", "socks5h://h:1"])
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+async def test_socks_proxy_is_refused_at_once(variable: str, proxy_address: str) -> None:
+    output, complaint = await ask(f"http://{HOST}/v1", **{variable: proxy_address})
+    assert output == ""
+    assert f"ConfigurationError: `{variable.upper()}` must look like http://host:port" in complaint
+    assert "SOCKS proxies are not supported" in complaint
+    assert "pass-word" not in complaint
 
 
 async def test_https_proxy_sees_only_host_and_port(authority: trustme.CA, tmp_path: Path) -> None:
     seen: list[bytes] = []
-    async with ScriptedServer("in a tunnel") as server, behind_tls(authority, server) as url, proxy(seen) as address:
+    async with (
+        ScriptedServer("in a tunnel") as server,
+        behind_tls(authority, server, HOST) as url,
+        proxy(seen) as address,
+    ):
+        named = url.replace("localhost", HOST)
         env = {"https_proxy": address, **trusted(authority, tmp_path)}
-        assert await ask(url, **env) == ("in a tunnel", "")
-    assert [head.split(b" ")[:2] for head in seen] == [[b"CONNECT", url.removeprefix("https://")[:-3].encode()]]
+        assert await ask(named, **env) == ("in a tunnel", "")
+    assert [head.split(b" ")[:2] for head in seen] == [[b"CONNECT", named.removeprefix("https://")[:-3].encode()]]
     assert KEY.encode() not in b"".join(seen)
 
 
 async def test_failing_proxy_is_named_without_password() -> None:
     async with proxy([], refuses=True) as address:
         named = address.replace("http://", "http://user:pass-word@")
-        output, complaint = await ask("https://localhost:9/v1", https_proxy=named)
+        output, complaint = await ask(f"https://{HOST}:9/v1", https_proxy=named)
     assert output == ""
     assert f"the proxy {address} refused the tunnel (407 Proxy Authentication Required)" in complaint
     assert "Check HTTPS_PROXY and NO_PROXY" in complaint
-    output, gone = await ask("https://localhost:9/v1", https_proxy=named)  # nobody listens there any more
+    output, gone = await ask(f"https://{HOST}:9/v1", https_proxy=named)  # the proxy is gone
     assert output == ""
     assert f"the proxy {address} cannot be reached" in gone
     for secret in ("pass-word", KEY):
