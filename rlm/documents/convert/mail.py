@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import email
+import email.header
 import email.policy
 import re
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage, MIMEPart
+from typing import Any
 
 from .encodings import decode
 from .html import page_text
@@ -18,8 +20,31 @@ _START = re.compile(
 )  # with a blank line before and a time: a sentence of a body that begins with "From" has neither
 _LOOSE_START = re.compile(rb"^From .*\r?\n(?=[A-Za-z-]+:)", re.MULTILINE)
 _QUOTED_START = re.compile(rb"^>(>*From )", re.MULTILINE)
+_MAX_HEADER_CHARS = 5_000
 _RICHER_WORDS = 4  # times as many words: the plain text only says that the message is HTML
 Attach = Callable[[bytes, str, Output], None]
+
+
+class _BoundedPolicy(email.policy.EmailPolicy):
+    """Leaves long headers as they were sent: the standard parser takes quadratic time and more for them."""
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        if len(value) <= _MAX_HEADER_CHARS:
+            return super().header_fetch_parse(name, value)
+        return _decoded(" ".join(value.split()))
+
+
+def _decoded(value: str) -> str:
+    try:
+        parts = email.header.decode_header(value)
+        return "".join(
+            part if isinstance(part, str) else part.decode(charset or "ascii", "replace") for part, charset in parts
+        )
+    except Exception:  # noqa: BLE001  unknown charsets, malformed words
+        return value
+
+
+_POLICY = _BoundedPolicy()
 
 
 def convert(data: bytes, path: str, output: Output, attach: Attach) -> None:
@@ -43,7 +68,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 
 def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
-    message = email.message_from_bytes(data, policy=email.policy.default)
+    message = email.message_from_bytes(data, policy=_POLICY)
     assert isinstance(message, EmailMessage)
     document = Builder(path, "mail")
     for name in _HEADERS:

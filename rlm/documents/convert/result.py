@@ -146,6 +146,7 @@ class Output:
     shared: bool = False
     documents: list[Builder] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    _chars: int = 0
     _unpacked: int = 0
     _members: int = 0
 
@@ -155,7 +156,8 @@ class Output:
             self.skip(document.path, "no text (it can hold images)")
             return
         self.documents.append(document)
-        if sum(item.length for item in self.documents) > self.limits.text_chars:
+        self._chars += document.length
+        if self._chars > self.limits.text_chars:
             raise LimitError(f"more than {self.limits.text_chars:,} characters of text")
 
     def skip(self, path: str, reason: str) -> None:
