@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from office_kit import docx, paragraph, pdf, text_lines, zipped
 
 from rlm.core.errors import ContextError
 from rlm.documents.cache import ConversionCache
+from rlm.documents.loader import plan_groups
+from rlm.documents.sources import SourceFile
 from rlm.documents.values import document_from
 from rlm.runtime.reading import load
 
@@ -137,3 +140,38 @@ def test_malformed_results_of_workers_are_refused(change: dict[str, Any]) -> Non
     document_from(result, 0)
     with pytest.raises((ValueError, TypeError, KeyError)):
         document_from({**result, **change}, 0)
+
+
+def test_small_files_are_read_in_groups(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02d}.docx").write_bytes(docx(paragraph(f"clause {number}")))
+    (folder / "30.docx").write_bytes(b"PK\x03\x04 damaged")
+    (folder / "31.eml").write_bytes(pdf_mail())
+    documents = load(folder)
+    assert [item.path.rpartition("/")[2] for item in documents.left_out] == ["30.docx"]
+    assert documents[f"{folder}/59.docx"].text == "clause 59\n"
+    assert "Inside the attachment" in documents[f"{folder}/31.eml!/a.pdf"].text
+    assert [document.path for document in documents] == sorted(document.path for document in documents)
+
+
+def pdf_mail() -> bytes:
+    message = EmailMessage()
+    message["Subject"] = "Needs a worker of its own"
+    message.set_content("see the attachment")
+    content = pdf([text_lines([(72, 700, "Inside the attachment")])])
+    message.add_attachment(content, maintype="application", subtype="pdf", filename="a.pdf")
+    return message.as_bytes()
+
+
+def test_groups_leave_work_for_all_slots(tmp_path: Path) -> None:
+    files = []
+    for number in range(40):
+        path = tmp_path / str(number)
+        path.write_bytes(b"x" * (300_000 if number == 20 else 10))
+        files.append(SourceFile(str(number), path))
+    groups = list(plan_groups(files, 2))
+    assert [file for group in groups for file in group] == files
+    assert [files[20]] in groups
+    assert max(map(len, groups)) == 10
