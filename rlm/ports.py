@@ -190,7 +190,7 @@ EventCallback: TypeAlias = Callable[[AnyEvent], object]
 SinkLike: TypeAlias = Sink | EventCallback
 
 
-class Record(Protocol):
+class JournalOpener(Protocol):
     """Opens the journal of one run."""
 
     async def begin(self, question: Question) -> Journal | None:

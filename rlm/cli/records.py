@@ -13,7 +13,7 @@ from rlm.core.runs import RunInfo
 from rlm.options import parse_store
 from rlm.ports import SinkLike, Store
 from rlm.runtime.authority import restore_allowed
-from rlm.runtime.journaling import Records
+from rlm.runtime.journaling import RunStore
 
 
 def open_store(store: str | None) -> Store:
@@ -22,7 +22,7 @@ def open_store(store: str | None) -> Store:
     Raises:
         StoreError: there is no store, or it cannot be opened.
     """
-    return Records(parse_store(store)).need_store()
+    return RunStore(parse_store(store)).need_store()
 
 
 class RecordedModel:

@@ -32,7 +32,7 @@ from rlm.engine.spending.limits import Remaining, RunLimits
 from rlm.engine.spending.meter import Meter, PriceOf
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.spending.stop import Deadline, Stop
-from rlm.ports import AnswerCache, Record, Sandbox, Scheduler, SinkLike
+from rlm.ports import AnswerCache, JournalOpener, Sandbox, Scheduler, SinkLike
 
 
 @frozen
@@ -57,7 +57,7 @@ class RunSetup:
     price_of: PriceOf
     budget: Budget = Budget()
     sinks: Sequence[SinkLike] = ()
-    record: Record | None = None
+    record: JournalOpener | None = None
     past: Sequence[AnyEvent] = ()
     reopened: bool = False
     policy: ReplayPolicy = field(default_factory=ReplayPolicy)

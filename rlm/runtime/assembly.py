@@ -33,7 +33,7 @@ from rlm.models.prices import PriceList
 from rlm.options import Options, check_budget
 from rlm.ports import SinkLike
 from rlm.prompts import DEFAULT_QUESTION
-from rlm.runtime.journaling import LeafCache, PastRun, Record, Records
+from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
@@ -63,7 +63,7 @@ class Assembly:
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,
         )
-        self.records = Records(options.store, options.store_texts)
+        self.records = RunStore(options.store, options.store_texts)
         self._cache_scope = f"{first_provider(named)}\0{options.base_url or ''}" if options.cache else None
         self._recorded = options.recorded(self.models)
         opening.result()
@@ -96,7 +96,9 @@ class Assembly:
     def new_run(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
         """A new run, not started."""
         run = new_run_id()
-        return Run(self._setup(run, question, sinks, self._budget, Record(self.records, run, self._recorded)))
+        return Run(
+            self._setup(run, question, sinks, self._budget, StoreJournalOpener(self.records, run, self._recorded))
+        )
 
     async def resume(
         self,
@@ -119,7 +121,7 @@ class Assembly:
         status = past.info.status
         over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not raised))
         changed = {} if budget is None else {"budget": budget.limits}
-        record = None if over else Record(self.records, past.info.id, changed, past=past)
+        record = None if over else StoreJournalOpener(self.records, past.info.id, changed, past=past)
         budget = Budget() if over else budget or self._budget
         setup = self._setup(past.info.id, recorded_question(past), sinks, budget, record, past.events)
         return Run(replace(setup, reopened=raised and not over, policy=ReplayPolicy(on_divergence=on_divergence)))
@@ -138,7 +140,7 @@ class Assembly:
         question: Question,
         sinks: Sequence[SinkLike],
         budget: Budget,
-        record: Record | None,
+        record: StoreJournalOpener | None,
         past: Sequence[AnyEvent] = (),
     ) -> RunSetup:
         raise_limit()
@@ -190,7 +192,7 @@ def new_run_id() -> RunId:
     return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
 
 
-def recorded_question(past: PastRun) -> Question:
+def recorded_question(past: RecordedRun) -> Question:
     """The question of a recorded run."""
     query = next((event.question for event in past.events if isinstance(event, RunStarted)), DEFAULT_QUESTION)
     depth = next((event.depth for event in past.events if isinstance(event, NodeStarted)), 0)

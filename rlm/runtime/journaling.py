@@ -86,7 +86,7 @@ os.register_at_fork(after_in_child=STORES.forget)
 
 
 @frozen
-class PastRun:
+class RecordedRun:
     """A stored run. ``revision`` is that of the store before the events were read."""
 
     info: RunInfo
@@ -96,7 +96,7 @@ class PastRun:
 
 
 @slotted
-class Records:
+class RunStore:
     """The store of one ``RLM`` object, and what it writes there.
 
     Attributes:
@@ -152,7 +152,7 @@ class Records:
             logger.warning("the run is not stored, and continues: %s", error)
         self._warned = True
 
-    async def recall(self, run: str, context: PlainValue = None) -> PastRun:
+    async def recall(self, run: str, context: PlainValue = None) -> RecordedRun:
         """A stored run. ``context`` is needed if it was too large to store.
 
         Raises:
@@ -167,19 +167,19 @@ class Records:
             context = await asyncio.to_thread(store.context, info)
         else:
             await asyncio.to_thread(_check_same, info, context)
-        return PastRun(info, events, context, lines)
+        return RecordedRun(info, events, context, lines)
 
 
-class Record:
-    """Implements ``rlm.ports.Record`` for a new run, or for one that is resumed (``past``)."""
+class StoreJournalOpener:
+    """Implements ``rlm.ports.JournalOpener`` for a new run, or for one that is resumed (``past``)."""
 
     def __init__(
         self,
-        records: Records,
+        records: RunStore,
         run: RunId,
         options: Mapping[str, JsonValue],
         *,
-        past: PastRun | None = None,
+        past: RecordedRun | None = None,
     ) -> None:
         self._records = records
         self._run = run

@@ -20,7 +20,7 @@ from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
 from rlm.engine.driver.evidence import ShownTexts
 from rlm.ports import Store
-from rlm.runtime.journaling import DEFAULT_STORE, Records
+from rlm.runtime.journaling import DEFAULT_STORE, RunStore
 
 
 class StoredRuns:
@@ -83,7 +83,7 @@ def open_store(store: str | Path = DEFAULT_STORE) -> StoredRuns:
         StoreError: there is no store, or it cannot be opened.
     """
     SECRETS.add(secrets_of_environment(os.environ))
-    return StoredRuns(Records(store).need_store())
+    return StoredRuns(RunStore(store).need_store())
 
 
 def recorded_measurement(store: Store, info: RunInfo, events: Sequence[AnyEvent]) -> CoverageOfRun | None:

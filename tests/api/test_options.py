@@ -20,7 +20,7 @@ from rlm.cli.resume import resume
 from rlm.core.budget import Budget
 from rlm.options import DECLARED, DEFAULTS, TYPES, Options, OptionsDict, restore_options
 from rlm.runtime.authority import RESUME_FLAGS
-from rlm.runtime.journaling import Records
+from rlm.runtime.journaling import RunStore
 from rlm.testing.scripted import ScriptedModel
 
 # Of every option: its flag with a value, and that value in Python. An option without a flag has None.
@@ -146,7 +146,7 @@ def test_resumed_run_has_the_options_of_its_record(tmp_path: Path) -> None:
     models = ["openai:m", "openai:s"]
     with rlm.RLM(models=models, api_key="x", store=place, **recorded) as engine, pytest.raises(rlm.RLMError):
         engine.run("q", "c")
-    info = Records(place).need_store().find("last")
+    info = RunStore(place).need_store().find("last")
     consent = {name: recorded[name] for name in ("setup_code", "base_url")}
     with open_recorded(info, place, {**consent, "prices": {"d": (5.0, 6.0)}, "concurrency": 9}) as resumed:
         options = resumed.options

@@ -739,7 +739,7 @@ def test_only_a_named_store_must_work(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "file")}
     ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert ended.stdout.strip() == "fine", ended.stderr
-    assert "runs are not kept" in ended.stderr
+    assert "the run is not stored" in ended.stderr
 
 
 def test_in_memory(tmp_path: Path) -> None:
