@@ -164,9 +164,10 @@ class Options:
         encode=list,
         decode=tuple,
     )
-    concurrency: int = option(
-        64,
-        "Calls to one model in flight at once, over the whole tree.",
+    concurrency: int | None = option(
+        None,
+        "The most calls to one model in flight at once, over all runs of the process that set the same limit.\n"
+        "Without it, the limit adapts: it grows until the provider refuses calls, and settles below that point.",
         group=CALLS,
         unit="calls",
         bounds=AT_LEAST_1,
@@ -175,7 +176,7 @@ class Options:
     )
     requests_per_minute: float | None = option(
         None,
-        "The provider's limit on requests to one model; calls of a run are spaced out to respect it.",
+        "The provider's limit on requests to one model; the calls of all runs are spaced out to respect it.",
         group=CALLS,
         unit="requests a minute",
         bounds=POSITIVE,
@@ -193,20 +194,40 @@ class Options:
     )
     retries: int = option(
         5,
-        "Further attempts at a call after a transient failure.",
+        "Further attempts at a call after a transient failure other than a refusal (429, 503). With 0, nothing is retried.",
         group=CALLS,
         unit="attempts",
         bounds=NOT_NEGATIVE,
         flag=Flag("--retries", metavar="ATTEMPTS"),
         changeable=True,
     )
+    retry_seconds: float = option(
+        300.0,
+        "Seconds for which a call is retried while the provider refuses load (429, 503).\n"
+        "The calls of all runs to that model pause meanwhile, and one at a time probes whether it accepts calls again.",
+        group=CALLS,
+        unit="seconds",
+        bounds=Bounds(least=0),
+        flag=Flag("--retry-seconds", metavar="SECONDS"),
+        changeable=True,
+    )
     call_timeout_s: float = option(
         600.0,
-        "Seconds for one attempt at one call.",
+        "The most seconds for one attempt at one call. With known latencies of similar calls, the deadline is ten times those.",
         group=CALLS,
         unit="seconds",
         bounds=POSITIVE,
         flag=Flag("--call-timeout", metavar="SECONDS"),
+        changeable=True,
+    )
+    hedge: bool = option(
+        True,
+        "Ask a second time if one call of a batch takes far longer than its siblings. The first answer wins.\n"
+        "At most 2 % more calls, one a batch at least. The slower request is cancelled, and the budget counts its worst case.",
+        group=CALLS,
+        flag=Flag(
+            "--no-hedge", "Never ask a second time for a call that takes far longer than its siblings.", read=not_
+        ),
         changeable=True,
     )
     cell_seconds: float = option(
@@ -433,11 +454,13 @@ class OptionsDict(TypedDict, total=False):
     budget: Budget | None
     sandbox: str
     sandbox_packages: Sequence[str]
-    concurrency: int
+    concurrency: int | None
     requests_per_minute: float | None
     tokens_per_minute: float | None
     retries: int
+    retry_seconds: float
     call_timeout_s: float
+    hedge: bool
     cell_seconds: float
     memory_mb: int
     observation_chars: int

@@ -11,7 +11,7 @@ runtime ──> Store     all stored runs, and cached answers
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias, TypeGuard
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ModelError
@@ -79,12 +79,22 @@ def can_stream(model: Model) -> TypeGuard[StreamingModel]:
 class Slot(Protocol):
     """The place of one attempt among a model's calls in flight. The engine reports the outcome, then releases it."""
 
+    @property
+    def timeout_s(self) -> float:
+        """Deadline of the attempt, from sending it to the complete reply. It adapts to the model's usual latency."""
+        ...
+
+    @property
+    def straggler_s(self) -> float | None:
+        """Seconds after which the attempt takes far longer than comparable calls. None while too little is known."""
+        ...
+
     def succeeded(self, reply: Reply) -> None:
         """Record the attempt's reply."""
         ...
 
-    def failed(self, error: ModelError, attempt: int) -> float | None:
-        """Record the attempt's failure. Attempts count from 1.
+    def failed(self, error: ModelError) -> float | None:
+        """Record the attempt's failure.
 
         Returns:
             The delay before the next attempt in seconds, or None if the call is not retried.
@@ -100,14 +110,22 @@ class Scheduler(Protocol):
     """Decides when a run's attempts are sent and which failures are retried. It never calls a model.
 
     Attributes:
-        call_timeout_s: for one attempt, from sending it to the complete reply.
+        call_timeout_s: the longest deadline of an attempt.
     """
 
     @property
     def call_timeout_s(self) -> float: ...
 
-    async def acquire(self, model: Model, request: Request, node: NodeId) -> Slot:
-        """Wait until an attempt can be sent."""
+    async def acquire(self, model: Model, request: Request, node: NodeId, after: Any = None) -> Slot:
+        """Wait until an attempt can be sent. ``after`` is the slot of the call's failed attempt.
+
+        Raises:
+            ModelError: the provider has refused every call for as long as the run allows.
+        """
+        ...
+
+    def try_acquire(self, model: Model, request: Request) -> Slot | None:
+        """A slot for an attempt that can be sent now, or None. Never waits."""
         ...
 
 

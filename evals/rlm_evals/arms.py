@@ -326,14 +326,13 @@ class DirectArm:
         Raises:
             ModelError: the last attempt's.
         """
-        attempt = 0
+        slot = None
         while True:
-            attempt += 1
-            slot = await self._scheduler.acquire(self._model, request, ROOT)
+            slot = await self._scheduler.acquire(self._model, request, ROOT, slot)
             try:
                 reply = await self._model.ask(request)
             except ModelError as error:
-                delay_s = slot.failed(error, attempt)
+                delay_s = slot.failed(error)
                 if delay_s is None:
                     raise
             else:

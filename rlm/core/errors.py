@@ -179,9 +179,14 @@ class ProviderUnavailableError(ModelError):
 
 
 class ProviderUnreachableError(ModelError):
-    """No connection could be made, or it broke before the reply was complete."""
+    """No connection could be made, or it broke before the reply was complete.
+
+    Attributes:
+        hopeless: no server listens at an address of this machine, or the host has no address. A retry rarely helps.
+    """
 
     retryable = True
+    hopeless: bool = False
 
 
 class ModelTimeoutError(ModelError):

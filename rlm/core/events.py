@@ -132,10 +132,15 @@ class CallStarted(Event):
 
 @frozen(kw_only=True)
 class CallSent(Event):
-    """An attempt left for the provider; ``attempt`` counts from 1."""
+    """An attempt left for the provider; ``attempt`` counts from 1.
+
+    Attributes:
+        hedge: a second request beside the attempt in flight, which takes far longer than its siblings. The first answer wins.
+    """
 
     call: CallId
     attempt: int
+    hedge: bool = False
 
 
 @frozen(kw_only=True)

@@ -15,6 +15,7 @@ class ModelInfo:
         prefix_tokens: the shortest shared prefix that its provider caches; 0 if a shared prefix saves nothing; None if unknown.
         streams: the model has ``stream``.
         images: requests can hold images.
+        endpoint: identifies address and key; models with the same endpoint and name share limits. Empty for other models.
     """
 
     window_tokens: int
@@ -22,3 +23,4 @@ class ModelInfo:
     prefix_tokens: int | None = None
     streams: bool = False
     images: bool = False
+    endpoint: str = ""

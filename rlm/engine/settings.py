@@ -29,6 +29,7 @@ class TreeSettings:
         cut_replies: the rule by which a node's reply ends after its cells.
         warm_prefixes: the rule by which a batch with a long shared prefix sends one call first.
         citations: ask for quotes in the answer; None asks if the context has documents.
+        hedge: stragglers of a batch are asked a second time.
         max_open_repls: nodes of one depth that can have a REPL at once.
     """
 
@@ -45,6 +46,7 @@ class TreeSettings:
     cut_replies: CutRule = "invented"
     warm_prefixes: WarmRule = "auto"
     citations: bool | None = None
+    hedge: bool = True
 
     def within(self, budget: Budget) -> TreeSettings:
         """These settings with the depth and the turns that a budget allows."""

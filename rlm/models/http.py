@@ -35,6 +35,7 @@ from rlm.models.sockets import MAX_RETRY_S, RETRY_S, Connector, gate, is_out_of_
 from rlm.models.sse import looks_like_events
 
 CONNECT_TIMEOUT_S = 10.0
+THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 _DNS_TTL_S = 300
 _EVENTS = "text/event-stream"
 _ONE_WRITE_BYTES = 1 << 20  # aiohttp warns about larger bodies in one piece, because writing them blocks the loop
@@ -210,7 +211,11 @@ class HttpEndpoint:
         fault = ProviderUnreachableError(
             f"{self._model}: cannot reach {self.address}: {reason}; {advice}", model=self._model
         )
-        return _unreached(fault) if isinstance(error, aiohttp.ClientConnectorError) else fault
+        if not isinstance(error, aiohttp.ClientConnectorError):
+            return fault
+        refused_here = isinstance(error.os_error, ConnectionRefusedError) and self._url.host in THIS_MACHINE
+        fault.hopeless = refused_here or isinstance(error, aiohttp.ClientConnectorDNSError)
+        return _unreached(fault)
 
     def _translate_proxy(
         self, error: aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError

@@ -6,6 +6,7 @@ Retries, budgets and concurrency are decided above.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ class HttpModel(ABC):
     ) -> None:
         self.model_id = model_id
         self.name = f"{provider}:{model_id}"
-        self.info = info
+        key = hashlib.sha256((api_key or "").encode()).hexdigest()[:16]
+        self.info = replace(info, endpoint=f"{url} {key}")
         self._extra_body = dict(extra_body or {})
         self._stream_body = {"stream": True, **(stream_body or {})}
         address = parse_address(url) if isinstance(url, str) else url

@@ -40,6 +40,8 @@ from rlm.scheduler.scheduler import RunScheduler
 
 T = TypeVar("T")
 
+PREFETCH_AHEAD = 64  # calls, without a limit on concurrency
+
 
 class Assembly:
     """The parts that all runs of one ``RLM`` object share. ``models`` are empty once it is closed."""
@@ -57,9 +59,10 @@ class Assembly:
         self._settings = self._make_settings()
         self._scheduler = partial(
             RunScheduler,
+            SHARED.lanes,
             concurrency=options.concurrency,
             call_timeout_s=options.call_timeout_s,
-            policy=RetryPolicy(retries=options.retries),
+            policy=RetryPolicy(retries=options.retries, retry_seconds=options.retry_seconds),
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,
         )
@@ -83,7 +86,7 @@ class Assembly:
             limits=ReplLimits(
                 cell_seconds=options.cell_seconds,
                 memory_mb=options.memory_mb,
-                prefetch_ahead=options.concurrency if options.prefetch else 0,
+                prefetch_ahead=(options.concurrency or PREFETCH_AHEAD) if options.prefetch else 0,
             ),
             temperature=options.temperature,
             max_output_tokens=options.max_output_tokens,
@@ -91,6 +94,7 @@ class Assembly:
             cut_replies=options.cut_replies,
             warm_prefixes=options.warm_prefixes,
             citations=options.citations,
+            hedge=options.hedge,
         )
 
     def new_run(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:

@@ -1,4 +1,4 @@
-"""Models opened by name and sandboxes, shared by all ``RLM`` objects of a process and closed at its end."""
+"""Models opened by name, lanes and sandboxes, shared by all ``RLM`` objects of a process and closed at its end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from rlm.ports import Model, Sandbox
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.sandbox import WorkerSandbox
+from rlm.scheduler.lanes import Lanes
 
 
 class Resources:
-    """The shared models and sandboxes of a process.
+    """The shared models, lanes and sandboxes of a process.
 
     One client for each provider, key and address keeps connections alive between runs and between ``RLM`` objects. The end of
     the process closes it, even if those objects were not closed.
@@ -28,6 +29,7 @@ class Resources:
     def forget(self) -> None:
         """Drops everything in a forked child: the parent's models and sandboxes belong to the parent's event loop."""
         self._lock = threading.Lock()
+        self.lanes = Lanes()
         self._models: dict[Hashable, Model] = {}
         self._users: Counter[int] = Counter()
         self._sandboxes: dict[tuple[str, tuple[str, ...]], Sandbox] = {}

@@ -34,32 +34,37 @@ class Pace:
 
 
 class Pacer:
-    """The paces of all models of a run. Tokens are estimated before a call and corrected by the usage of its reply."""
+    """The pace of one model. Tokens are estimated before a call and corrected by the usage of its reply."""
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        self._limits = (requests_per_minute, tokens_per_minute)
-        self._by_model: dict[str, tuple[Pace | None, Pace | None]] = {}
+        self._requests = None if requests_per_minute is None else Pace(requests_per_minute)
+        self._tokens = None if tokens_per_minute is None else Pace(tokens_per_minute)
 
-    def reserve(self, model: str, request: Request, now: float) -> float:
+    def reserve(self, request: Request, now: float) -> float:
         """Reserve one call. Returns the seconds until it can leave."""
-        requests, tokens = self._paces(model)
-        wait_s = requests.reserve(1, now) if requests else 0.0
-        if tokens:
-            wait_s = max(wait_s, tokens.reserve(estimate_tokens(request), now))
+        wait_s = self._requests.reserve(1, now) if self._requests else 0.0
+        if self._tokens:
+            wait_s = max(wait_s, self._tokens.reserve(estimate_tokens(request), now))
         return wait_s
 
-    def correct(self, model: str, request: Request, reply: Reply) -> None:
+    def correct(self, request: Request, reply: Reply) -> None:
         """Replace the estimate for a call by its usage."""
-        _, tokens = self._paces(model)
-        if tokens:
-            tokens.correct(estimate_tokens(request) - reply.usage.total_tokens)
+        if self._tokens:
+            self._tokens.correct(estimate_tokens(request) - reply.usage.total_tokens)
 
-    def _paces(self, model: str) -> tuple[Pace | None, Pace | None]:
-        paces = self._by_model.get(model)
-        if paces is None:
-            requests, tokens = (None if limit is None else Pace(limit) for limit in self._limits)
-            paces = self._by_model[model] = (requests, tokens)
-        return paces
+
+class Paces:
+    """The pacers of one model in a process. Runs that give the same limits share one."""
+
+    def __init__(self) -> None:
+        self._by_limits: dict[tuple[float | None, float | None], Pacer] = {}
+
+    def pacer(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> Pacer | None:
+        """The pacer for these limits, or None without a limit."""
+        limits = (requests_per_minute, tokens_per_minute)
+        if limits == (None, None):
+            return None
+        return self._by_limits.setdefault(limits, Pacer(*limits))
 
 
 def estimate_tokens(request: Request) -> int:

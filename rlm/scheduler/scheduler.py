@@ -1,24 +1,26 @@
-"""The scheduler of a run: joins slots, pace and retries. It decides about attempts; the engine makes them."""
+"""The scheduler of a run: joins lanes, pace and retries. It decides about attempts; the engine makes them."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 
-from rlm.core.errors import ModelError
+from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
 from rlm.ports import Model
+from rlm.scheduler.lanes import Lanes
 from rlm.scheduler.pace import Pacer
-from rlm.scheduler.retries import RetryPolicy, is_pushback, plan_retry
-from rlm.scheduler.slots import Lane
+from rlm.scheduler.retries import Failures, RetryPolicy, is_answer, is_refusal, plan_retry
+from rlm.scheduler.slots import Lane, LaneUser
 
 
 class RunScheduler:
-    """Implements Scheduler. All nodes of a run share its lanes, at all depths.
+    """Implements Scheduler for one run.
 
     Args:
-        concurrency: calls to one model that can be in flight at once.
+        lanes: shared with the other runs of the process.
+        concurrency: an upper limit on calls to one model in flight; None learns it.
         call_timeout_s: for one attempt, from sending it to the complete reply.
         requests_per_minute, tokens_per_minute: for each model; None for no limit.
         jitter: a source of numbers from 0 to 1.
@@ -26,8 +28,9 @@ class RunScheduler:
 
     def __init__(
         self,
+        lanes: Lanes | None = None,
         *,
-        concurrency: int = 64,
+        concurrency: int | None = None,
         call_timeout_s: float = 600.0,
         policy: RetryPolicy | None = None,
         requests_per_minute: float | None = None,
@@ -37,60 +40,112 @@ class RunScheduler:
         self.call_timeout_s = call_timeout_s
         self.policy = policy or RetryPolicy()
         self.jitter = jitter or random.Random()  # noqa: S311  spreads retries, guards nothing
-        paced = requests_per_minute is not None or tokens_per_minute is not None
-        self.pacer = Pacer(requests_per_minute, tokens_per_minute) if paced else None
+        self._lanes = lanes or Lanes()
         self._concurrency = concurrency
-        self._lanes: dict[str, Lane] = {}
+        self._paces = (requests_per_minute, tokens_per_minute)
+        self._places: dict[int, Place] = {}  # by the id of the model, which the place holds
 
     def lane(self, model: Model) -> Lane:
-        """The lane of a model, by its full name.
+        """The lane of a model."""
+        return self._place(model).lane
 
-        A model with fewer ``slots`` than ``concurrency`` gets no more calls than it can work on. Others would only wait there,
-        with their timeout running.
-        """
-        lane = self._lanes.get(model.name)
-        if lane is None:
-            slots = model.info.slots or self._concurrency
-            lane = self._lanes[model.name] = Lane(min(self._concurrency, slots))
-        return lane
+    @property
+    def in_flight(self) -> int:
+        """Calls of all runs that hold a slot for one of this run's models."""
+        return sum(place.lane.in_flight for place in self._places.values())
 
-    async def acquire(self, model: Model, request: Request, node: NodeId) -> LaneSlot:
+    async def acquire(self, model: Model, request: Request, node: NodeId, after: LaneSlot | None = None) -> LaneSlot:
         """Wait for the model's pace, then for a slot."""
-        if self.pacer is not None:
-            wait_s = self.pacer.reserve(model.name, request, asyncio.get_running_loop().time())
+        place = self._places.get(id(model)) or self._place(model)
+        if place.pacer is not None:
+            wait_s = place.pacer.reserve(request, asyncio.get_running_loop().time())
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-        lane = self.lane(model)
-        cuts = await lane.acquire(node)
-        return LaneSlot(self, lane, cuts, model.name, request)
+        if not place.lane.try_acquire(place.user):
+            await place.lane.acquire(place.user, node)
+        return LaneSlot(self, place, request, after)
+
+    def try_acquire(self, model: Model, request: Request) -> LaneSlot | None:
+        """A slot for an attempt that can be sent now, or None."""
+        place = self._place(model)
+        if place.pacer is not None or not place.lane.try_acquire(place.user):
+            return None
+        return LaneSlot(self, place, request, None)
+
+    def _place(self, model: Model) -> Place:
+        place = self._places.get(id(model))
+        if place is None:
+            lane = self._lanes.lane(model)
+            user = lane.join(self._concurrency, self.policy.patience_s)
+            place = self._places[id(model)] = Place(model, lane, user, lane.paces.pacer(*self._paces))
+        return place
+
+
+class Place:
+    """One run's place in the lane of a model."""
+
+    __slots__ = ("lane", "model", "pacer", "user")
+
+    def __init__(self, model: Model, lane: Lane, user: LaneUser, pacer: Pacer | None) -> None:
+        self.model = model
+        self.lane = lane
+        self.user = user
+        self.pacer = pacer
 
 
 class LaneSlot:
     """Implements Slot: feeds the outcome of one attempt back into its lane and pace."""
 
-    __slots__ = ("_cuts", "_lane", "_model", "_request", "_scheduler")
+    __slots__ = ("_failures", "_latency", "_level", "_place", "_request", "_scheduler", "_sent_at", "_successes")
 
-    def __init__(self, scheduler: RunScheduler, lane: Lane, cuts: int, model: str, request: Request) -> None:
+    def __init__(self, scheduler: RunScheduler, place: Place, request: Request, after: LaneSlot | None) -> None:
         self._scheduler = scheduler
-        self._lane = lane
-        self._cuts = cuts
-        self._model = model
+        self._place = place
         self._request = request
+        self._latency = place.lane.latencies.of(request)
+        self._level = place.lane.in_flight
+        self._successes = place.lane.limit.successes
+        self._sent_at = asyncio.get_running_loop().time()
+        self._failures: Failures | None = None if after is None else after._failures
+
+    @property
+    def timeout_s(self) -> float:
+        """See ``rlm.ports.Slot``."""
+        cut = 0 if self._failures is None else self._failures.cut
+        return self._latency.deadline_s(self._scheduler.call_timeout_s, cut)
+
+    @property
+    def straggler_s(self) -> float | None:
+        """See ``rlm.ports.Slot``."""
+        return self._latency.straggler_s
 
     def succeeded(self, reply: Reply) -> None:
         """See ``rlm.ports.Slot``."""
-        self._lane.succeeded()
-        if self._scheduler.pacer is not None:
-            self._scheduler.pacer.correct(self._model, self._request, reply)
+        place = self._place
+        place.lane.succeeded(self._level, self._successes)
+        self._latency.record(asyncio.get_running_loop().time() - self._sent_at)
+        if place.pacer is not None:
+            place.pacer.correct(self._request, reply)
 
-    def failed(self, error: ModelError, attempt: int) -> float | None:
+    def failed(self, error: ModelError) -> float | None:
         """See ``rlm.ports.Slot``."""
-        policy = self._scheduler.policy
-        if is_pushback(error):
-            pause_s = min(error.retry_after_s or 0.0, policy.max_retry_after_s)
-            self._lane.pushed_back(self._cuts, asyncio.get_running_loop().time() + pause_s)
-        return plan_retry(error, attempt, policy, self._scheduler.jitter.random())
+        lane, policy, now, refused_s = self._place.lane, self._scheduler.policy, asyncio.get_running_loop().time(), 0.0
+        if self._failures is None:
+            self._failures = Failures()
+        past = self._failures
+        if is_refusal(error):
+            past.refusals += 1
+            if past.refusals == 1:
+                past.refused_since = now
+            lane.refused(self._level, self._successes, error, min(error.retry_after_s or 0.0, policy.patience_s))
+            refused_s = max(now - past.refused_since, lane.refused_for(now))
+        else:
+            past.others += 1
+            past.cut += isinstance(error, ModelTimeoutError)
+            if is_answer(error):
+                lane.answered()
+        return plan_retry(error, past, policy, self._scheduler.jitter.random(), refused_s)
 
     def release(self) -> None:
         """See ``rlm.ports.Slot``."""
-        self._lane.release()
+        self._place.lane.release(self._place.user)

@@ -1,99 +1,213 @@
-"""Slots: the number of calls in flight to one model, shared fairly between nodes.
+"""Slots: the calls in flight to one model, shared fairly between runs and, within a run, between nodes.
 
-The limit of a lane adapts. It starts at the ceiling and halves when the provider pushes back (429, 503, timeouts). All calls that
-were in flight together halve it once. Every full round of successes raises it again. Requests and retries are unknown here.
+A lane belongs to an endpoint and model in the process. All runs share its limit, its pauses and its queue. In an outage,
+the provider refuses every call. The lane then pauses, and sends one call at a time as a probe until one is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from dataclasses import dataclass
 
+from rlm.core.errors import ModelError
 from rlm.core.ids import NodeId
+from rlm.scheduler.latencies import Latencies
+from rlm.scheduler.limit import CEILING, START, AdaptiveLimit
+from rlm.scheduler.pace import Paces
 
-RECOVERY_SHARE = 1 / 32  # of the ceiling, for each round of successes: a halved limit is back after 16 rounds
+PROBE_FIRST_S = 0.5  # pause before the first probe of an outage; doubles up to the longest
+PROBE_MAX_S = 5.0
+RETRY_SECONDS = 300.0  # that calls wait for the end of an outage, by default
+
+
+@dataclass(eq=False, slots=True)
+class Share:
+    """The calls of all runs that set the same limit of their own. ``ceiling`` is None without one."""
+
+    ceiling: int | None
+    in_flight: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.ceiling is not None and self.in_flight >= self.ceiling
+
+
+@dataclass(eq=False, slots=True)
+class LaneUser:
+    """One run in a lane. ``retry_seconds`` limits its wait for the end of an outage."""
+
+    share: Share
+    retry_seconds: float = RETRY_SECONDS
 
 
 class FairQueue:
-    """Waiting calls, served round-robin by node and first-come within a node. A batch of 1,000 cannot starve a sibling's call."""
+    """Waiting calls, served round-robin by run, then by node, and first-come within a node."""
 
     def __init__(self) -> None:
-        self._by_node: OrderedDict[NodeId, deque[asyncio.Future[None]]] = OrderedDict()
+        self._by_user: OrderedDict[LaneUser, OrderedDict[NodeId, deque[asyncio.Future[None]]]] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._by_node)
+        return bool(self._by_user)
 
-    def push(self, node: NodeId) -> asyncio.Future[None]:
+    @property
+    def users(self) -> list[LaneUser]:
+        return list(self._by_user)
+
+    def push(self, user: LaneUser, node: NodeId) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._by_node.setdefault(node, deque()).append(waiter)
+        nodes = self._by_user.get(user)
+        if nodes is None:
+            nodes = self._by_user[user] = OrderedDict()
+        queue = nodes.get(node)
+        if queue is None:
+            queue = nodes[node] = deque()
+        queue.append(waiter)
         return waiter
 
-    def pop(self) -> asyncio.Future[None]:
-        node, queue = next(iter(self._by_node.items()))
+    def pop(self) -> tuple[LaneUser, asyncio.Future[None]] | None:
+        """The next call whose share has room, or None."""
+        for user in self._by_user:
+            if not user.share.is_full:
+                break
+        else:
+            return None
+        nodes = self._by_user[user]
+        node, queue = next(iter(nodes.items()))
         waiter = queue.popleft()
-        del self._by_node[node]
-        if queue:
-            self._by_node[node] = queue  # to the end: the other nodes come first
-        return waiter
+        if not queue:
+            del nodes[node]
+        elif len(nodes) > 1:
+            nodes.move_to_end(node)  # the other nodes come first
+        if not nodes:
+            del self._by_user[user]
+        elif len(self._by_user) > 1:
+            self._by_user.move_to_end(user)  # the other runs come first
+        return user, waiter
+
+    def drop(self, user: LaneUser) -> list[asyncio.Future[None]]:
+        """Remove and return all calls of a run."""
+        return [waiter for queue in self._by_user.pop(user, OrderedDict()).values() for waiter in queue]
 
 
 class Lane:
     """The slots of one model.
 
     Attributes:
-        limit: calls that can be in flight now. The integer part counts.
+        limit: learned from the provider's answers.
         in_flight: calls that hold a slot.
-        paused_until: the loop time before which no call is sent (Retry-After).
+        paused_until: the loop time before which no call is sent.
+        paces: the limits on requests and tokens a minute.
+        latencies: of the model's replies.
     """
 
-    def __init__(self, ceiling: int) -> None:
-        self.ceiling = ceiling
-        self.limit = float(ceiling)
+    def __init__(self, ceiling: int = CEILING, start: int = START) -> None:
+        self.limit = AdaptiveLimit(ceiling, start)
         self.in_flight = 0
         self.paused_until = 0.0
+        self.paces = Paces()
+        self.latencies = Latencies()
+        self._most = ceiling  # that the model itself takes
         self._queue = FairQueue()
-        self._cuts = 0  # a failure of a call that was sent before the last cut does not cut again
+        self._shares: dict[int | None, Share] = {}
+        self._probes = 0  # pauses of the current outage
+        self._refused_since: float | None = None  # the time of the first refusal after the last success
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def acquire(self, node: NodeId) -> int:
-        """Wait for a slot in a lane that is not paused.
+    def join(self, concurrency: int | None, retry_seconds: float = RETRY_SECONDS) -> LaneUser:
+        """A new run in this lane. Runs with the same ``concurrency`` share it."""
+        share = self._shares.setdefault(concurrency, Share(concurrency))
+        if concurrency is not None:
+            self.limit.raise_start(min(concurrency, self._most))
+        return LaneUser(share, retry_seconds)
 
-        Returns the number of cuts so far, which ``pushed_back`` expects. A call holds no slot while it waits for a pause to end.
+    def try_acquire(self, user: LaneUser) -> bool:
+        """Take a slot if one is free and no call waits."""
+        share = user.share
+        if self._queue or self.in_flight >= int(self.limit.value) or share.is_full or self._is_paused:
+            return False
+        self.in_flight += 1
+        share.in_flight += 1
+        return True
+
+    async def acquire(self, user: LaneUser, node: NodeId) -> None:
+        """Wait for a slot. A call holds none while the lane is paused.
+
+        Raises:
+            ModelError: the provider has refused every call for as long as the run allows.
         """
-        time = asyncio.get_running_loop().time
-        while True:
-            if (pause_s := self.paused_until - time()) > 0:
-                await asyncio.sleep(pause_s)
-            if self.in_flight < int(self.limit) and not self._queue:
-                self.in_flight += 1
-            else:
-                waiter = self._queue.push(node)
-                try:
-                    await waiter
-                except asyncio.CancelledError:
-                    if waiter.done() and not waiter.cancelled():
-                        self.release()  # the slot was granted just before the cancellation
-                    raise
-            if self.paused_until <= time():
-                return self._cuts
-            self.release()
+        if self.try_acquire(user):
+            return
+        waiter = self._queue.push(user, node)
+        self._serve()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release(user)  # the slot was granted just before the cancellation
+            raise
 
-    def release(self) -> None:
+    def release(self, user: LaneUser) -> None:
         """Return a slot and wake the calls that now fit."""
         self.in_flight -= 1
-        while self._queue and self.in_flight < int(self.limit):
-            waiter = self._queue.pop()
+        user.share.in_flight -= 1
+        if self._queue:
+            self._serve()
+
+    def succeeded(self, level: int, successes_at_send: int) -> None:
+        """Record a reply."""
+        self.limit.succeeded(level, successes_at_send, self.in_flight)
+        self._probes, self._refused_since = 0, None
+
+    def answered(self) -> None:
+        """Record a failure that shows that the provider accepts calls."""
+        self.limit.refused_in_row, self._probes, self._refused_since = 0, 0, None
+
+    def refused(self, level: int, successes_at_send: int, error: ModelError, pause_s: float) -> None:
+        """Record a refusal by a call that still holds its slot. ``pause_s`` is the provider's Retry-After."""
+        now = asyncio.get_running_loop().time()
+        if self._refused_since is None:
+            self._refused_since = now
+        others = self.in_flight - 1
+        self.limit.refused(level, successes_at_send, others)
+        if self.limit.is_outage(others):
+            self.limit.collapse()
+            pause_s = max(pause_s, min(PROBE_MAX_S, PROBE_FIRST_S * 2.0 ** min(self._probes, 10)))
+            self._probes += 1
+            for user in self._queue.users:
+                if now + pause_s - self._refused_since > user.retry_seconds:
+                    self._give_up(user, error)
+        self.paused_until = max(self.paused_until, now + pause_s)
+
+    def refused_for(self, now: float) -> float:
+        """Seconds for which the provider has refused every call."""
+        return 0.0 if self._refused_since is None else now - self._refused_since
+
+    def _give_up(self, user: LaneUser, error: ModelError) -> None:
+        for waiter in self._queue.drop(user):
+            if not waiter.done():
+                message = f"{error} No call was accepted for {user.retry_seconds:g} s (`retry_seconds`)."
+                waiter.set_exception(type(error)(message, model=error.model, status=error.status))
+
+    @property
+    def _is_paused(self) -> bool:
+        return self.paused_until != 0.0 and self.paused_until > asyncio.get_running_loop().time()
+
+    def _serve(self) -> None:
+        """Grant slots in order, or set a timer for the end of a pause."""
+        if self.paused_until:
+            loop = asyncio.get_running_loop()
+            if self.paused_until > loop.time():
+                if self._timer is None or self._timer.when() < self.paused_until:
+                    self._timer = loop.call_at(self.paused_until, self._serve)
+                return
+            self.paused_until, self._timer = 0.0, None
+        while self._queue and self.in_flight < int(self.limit.value):
+            entry = self._queue.pop()
+            if entry is None:
+                return
+            user, waiter = entry
             if not waiter.done():  # otherwise cancelled while it waited
                 self.in_flight += 1
+                user.share.in_flight += 1
                 waiter.set_result(None)
-
-    def succeeded(self) -> None:
-        """Raise a lowered limit by this call's share of a round."""
-        if self.limit < self.ceiling:
-            self.limit = min(float(self.ceiling), self.limit + max(1.0, self.ceiling * RECOVERY_SHARE) / self.limit)
-
-    def pushed_back(self, cuts_at_send: int, paused_until: float) -> None:
-        """Halve the limit, unless it was cut since the call was sent, and pause the lane."""
-        self.paused_until = max(self.paused_until, paused_until)
-        if cuts_at_send == self._cuts:
-            self._cuts += 1
-            self.limit = max(1.0, self.limit / 2)

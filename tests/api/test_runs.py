@@ -112,7 +112,7 @@ def test_a_failed_single_call_raises_in_the_cell() -> None:
 )
 def test_root_failure_is_typed_error_without_answer(reply: ScriptedReply, error: type[rlm.RLMError]) -> None:
     with pytest.raises(error) as caught:
-        run([reply], call_timeout_s=0.5)
+        run([reply], call_timeout_s=0.5, retry_seconds=1.0)
     assert caught.value.result is not None
     assert caught.value.result.status == "failed"
     assert caught.value.result.answer is None

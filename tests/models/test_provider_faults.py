@@ -304,3 +304,20 @@ def test_errors_state_retryable_and_ends_run() -> None:
 )
 def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
     assert read_retry_after(headers, now_s=1445412480.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("url", "hopeless"),
+    [
+        ("http://127.0.0.1:9/v1", True),
+        ("http://localhost:9/v1", True),
+        ("http://no-such-host.invalid/v1", True),
+        ("http://127.0.0.2:9/v1", False),  # as any other machine
+    ],
+)
+async def test_unreachable_address_is_hopeless_if_it_rarely_passes(url: str, hopeless: bool) -> None:
+    model = OpenAIChat("m", api_key=KEY, base_url=url)
+    with pytest.raises(errors.ProviderUnreachableError) as caught:
+        await model.ask(ASK)
+    assert (caught.value.hopeless, caught.value.reached) == (hopeless, False)
+    await model.aclose()

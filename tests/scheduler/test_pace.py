@@ -8,7 +8,7 @@ import pytest
 
 from rlm.core.ids import ROOT
 from rlm.core.messages import Message, Reply, Request, Usage
-from rlm.scheduler.pace import Pace, Pacer, estimate_tokens
+from rlm.scheduler.pace import Pace, Pacer, Paces, estimate_tokens
 from rlm.scheduler.scheduler import RunScheduler
 from rlm.testing import ScriptedModel, VirtualClock
 
@@ -49,10 +49,10 @@ def test_token_estimates_are_corrected_by_usage() -> None:
     pacer, scheduler = Pacer(None, 60), RunScheduler(tokens_per_minute=60)
     request = Request((Message("user", "x" * 36),), max_output_tokens=10)
     reply = Reply("ok", Usage(1, 5, output_tokens=5), MODEL.name)
-    assert pacer.reserve("a", request, 0.0) == 0
-    assert pacer.reserve("a", request, 0.0) == estimate_tokens(request) == 20
-    pacer.correct("a", request, reply)
-    assert pacer.reserve("a", request, 0.0) == 2 * 20 - 10
+    assert pacer.reserve(request, 0.0) == 0
+    assert pacer.reserve(request, 0.0) == estimate_tokens(request) == 20
+    pacer.correct(request, reply)
+    assert pacer.reserve(request, 0.0) == 2 * 20 - 10
 
     async def sequence() -> float:
         for _ in range(7):
@@ -72,18 +72,18 @@ def test_calls_without_limits_leave_at_once() -> None:
     assert times_of(50) == [0.0] * 50
 
 
-def test_each_model_has_its_own_pace() -> None:
-    pacer = Pacer(60, None)
-    request = Request((Message("user", "q"),))
-    assert [pacer.reserve("a", request, 0.0) for _ in range(3)] == [0, 1, 2]
-    assert pacer.reserve("b", request, 0.0) == 0
+def test_runs_with_equal_limits_share_a_pace() -> None:
+    paces, request = Paces(), Request((Message("user", "q"),))
+    pacers = [paces.pacer(60, None) for _ in range(3)]
+    assert [pacer.reserve(request, 0.0) for pacer in pacers if pacer] == [0, 1, 2]
+    assert paces.pacer(None, None) is None
 
 
 def test_stricter_of_two_limits_counts() -> None:
     request = Request((Message("user", "q"),), max_output_tokens=99)
     pacer = Pacer(6_000, 6_000)
     assert estimate_tokens(request) == 100
-    assert [pacer.reserve("a", request, 0.0) for _ in range(3)] == [0, 1, 2]
+    assert [pacer.reserve(request, 0.0) for _ in range(3)] == [0, 1, 2]
 
 
 def test_quiet_hour_earns_no_more_than_a_burst() -> None:

@@ -64,6 +64,7 @@ class Call:
     hold: Hold | None = None
     started: CallStarted = field(init=False)
     _in_flight: bool = False
+    _attempt: int = 0
     _billed: bool = False
 
     @property
@@ -103,8 +104,13 @@ class Call:
 
     def send(self, attempt: int) -> None:
         """Mark the attempt as sent. Attempts count from 1."""
-        self._in_flight = True
+        self._in_flight, self._attempt = True, attempt
         self.services.recorder.emit(CallSent, self.node, call=self.id, attempt=attempt)
+
+    def send_hedge(self) -> None:
+        """Emit a second request beside the attempt in flight, and have its worst case on record soon."""
+        self.services.recorder.emit(CallSent, self.node, call=self.id, attempt=self._attempt, hedge=True)
+        self.services.recorder.flush_soon()
 
     def retry(self, error: ModelError, attempt: int, delay_s: float) -> None:
         """Settle a failed attempt that is followed by another."""
@@ -148,6 +154,27 @@ class Call:
         )
 
     # Settlement.
+
+    def swap_hold(self, hold: Hold) -> Hold:
+        """Continue with the reservation of a hedge that answered first. Returns that of the attempt, to be settled."""
+        assert self.hold is not None
+        lost, self.hold = self.hold, hold
+        return lost
+
+    def settle_other(self, hold: Hold, error: ModelError | None = None) -> None:
+        """Settle the loser of two requests: by its error, or as assumed if it was cancelled."""
+        recorder, reservations = self.services.recorder, self.services.reservations
+        if error is not None and error.usage is not None:
+            usd, cost = self.services.meter.cost(self.model.name, error.usage)
+            emit_billed(recorder, self.started, error.usage, usd)
+            reservations.settle(hold, cost)
+        elif error is not None and is_unbilled(error):
+            reservations.settle(hold, NOTHING)
+            return
+        else:
+            emit_billed(recorder, self.started, Usage(), 0.0, hold.worst)
+            reservations.settle(hold, hold.worst, assumed=True)
+        self._billed = True
 
     def _settle_failure(self, error: BaseException, if_free: Amounts) -> None:
         """Settle an attempt without a reply. ``if_free`` is counted if it cost nothing."""

@@ -15,15 +15,19 @@ from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.messages import Reply, Usage
 from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import Call, CallServices
+from rlm.engine.calling.hedging import Hedging
 from rlm.engine.calling.streaming import FirstText, StreamDrain, TurnStream
-from rlm.ports import Scheduler, can_stream
+from rlm.ports import Scheduler, Slot, can_stream
 
 
 class Caller:
     """Makes the calls of one run. ``drain`` holds the accepted turns whose streams still go on."""
 
-    def __init__(self, scheduler: Scheduler, services: CallServices, cache: CountingCache | None = None) -> None:
+    def __init__(
+        self, scheduler: Scheduler, services: CallServices, cache: CountingCache | None = None, *, hedge: bool = True
+    ) -> None:
         self._scheduler = scheduler
+        self._hedging = Hedging(scheduler) if hedge else None
         self._cache = cache
         self.services = services
         self.recorder = services.recorder
@@ -42,13 +46,13 @@ class Caller:
             call.listener = FirstText(first_text)
         if self._cache is not None and call.cell is not None:
             return self._ask_cache(self._cache, call)
-        return make_call(call, self._scheduler)
+        return make_call(call, self._scheduler, self._hedging)
 
     async def _ask_cache(self, cache: CountingCache, call: Call) -> Reply:
         occurrence = cache.count(call.model.name, call.request)
         cached = await cache.get(call.model, call.request, occurrence)
         if cached is None:
-            reply = await make_call(call, self._scheduler)
+            reply = await make_call(call, self._scheduler, self._hedging)
             cache.put(call.model, call.request, occurrence, reply)
             return reply
         call.start()  # an answer from an earlier run is a call in the record, and free
@@ -68,7 +72,7 @@ class Caller:
         """
         model = call.model
         if rule == "never" or not can_stream(model):
-            return await make_call(call, self._scheduler)
+            return await make_call(call, self._scheduler, self._hedging)
         accepted: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def accept(text: str) -> None:
@@ -78,7 +82,7 @@ class Caller:
                 accepted.set_result(reply)
 
         async def read_to_end() -> Reply:
-            reply = await make_call(call, self._scheduler)
+            reply = await make_call(call, self._scheduler, self._hedging)
             if accepted.done():
                 on_billed(replace(reply, text=accepted.result().text))
             return reply
@@ -97,7 +101,7 @@ class Caller:
         return accepted.result()
 
 
-async def make_call(call: Call, scheduler: Scheduler) -> Reply:
+async def make_call(call: Call, scheduler: Scheduler, hedging: Hedging | None = None) -> Reply:
     """Make attempts until one replies or no retry is worth it. Each reserves, takes a slot, asks, and settles.
 
     A call that waits for budget or for a retry holds no slot.
@@ -108,21 +112,20 @@ async def make_call(call: Call, scheduler: Scheduler) -> Reply:
     """
     await call.reserve()
     call.start()
-    attempt = 0
+    attempt, slot = 0, None
     try:
         while True:
             attempt += 1
-            slot = await scheduler.acquire(call.model, call.request, call.node)
+            slot = await scheduler.acquire(call.model, call.request, call.node, slot)
             try:
                 call.send(attempt)
-                reply = await make_attempt(call, scheduler.call_timeout_s)
+                reply = await make_attempt(call, slot, scheduler.call_timeout_s, hedging)
             except ModelError as error:
-                delay_s = slot.failed(error, attempt)
+                delay_s = slot.failed(error)
                 if delay_s is None or call.is_accepted:
                     raise
                 call.retry(error, attempt, delay_s)
             else:
-                slot.succeeded(reply)
                 call.succeed(reply)
                 return reply
             finally:
@@ -134,19 +137,38 @@ async def make_call(call: Call, scheduler: Scheduler) -> Reply:
         raise
 
 
-async def make_attempt(call: Call, timeout_s: float) -> Reply:
+async def make_attempt(call: Call, slot: Slot, call_timeout_s: float, hedging: Hedging | None) -> Reply:
     """Ask the model once, streamed if a listener needs the text before the reply is complete.
 
+    A reply that streams is given the whole ``call_timeout_s``: it shows that it has not stalled. A call of a batch can be hedged.
+
     Raises:
-        ModelError: no usable reply, or none within ``timeout_s``.
+        ModelError: no usable reply, or none within the deadline.
     """
-    model = call.model
+    model, attempt, reply = call.model, None, None
+    timeout_s = slot.timeout_s if call.listener is None else call_timeout_s
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as timeout:
             if call.listener is not None and can_stream(model):
-                return await model.stream(call.request, call.listener.start_attempt())
-            return await model.ask(call.request)
+                reply = await model.stream(call.request, call.listener.start_attempt())
+            else:
+                if hedging is not None and call.batch is not None:
+                    attempt = hedging.watch(call, slot, timeout)
+                reply = await model.ask(call.request)
+        slot.succeeded(reply)
+        return reply
     except TimeoutError:
+        if attempt is not None and attempt.reply is not None:
+            reply = attempt.reply
+            return reply
+        if attempt is not None:
+            timeout_s = min(timeout_s, slot.timeout_s)
+        advice = (
+            "Allow more with call_timeout_s" if timeout_s >= call_timeout_s else "Similar calls take a tenth of that"
+        )
         raise ModelTimeoutError(
-            f"{model.name} did not reply within {timeout_s:g} s. Allow more with call_timeout_s.", model=model.name
+            f"{model.name} did not reply within {timeout_s:g} s. {advice}.", model=model.name
         ) from None
+    finally:
+        if attempt is not None and hedging is not None:
+            hedging.unwatch(attempt, answered=reply is not None)

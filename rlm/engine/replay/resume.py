@@ -5,11 +5,12 @@ It knows nothing of how the run goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from rlm.core.budget import Amounts, nanos_of
-from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, CallStarted, RunResumed
+from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, CallSent, CallStarted, RunResumed
 from rlm.core.history import LOST
 from rlm.core.ids import ROOT, CallId
 from rlm.core.messages import Usage
@@ -24,10 +25,12 @@ class OpenCalls:
 
     Attributes:
         lost: calls in flight.
+        hedges: second requests that were in flight beside them.
         unbilled: calls whose reply was accepted before its stream, and so their cost, was complete.
     """
 
     lost: dict[CallId, CallStarted] = field(default_factory=dict)
+    hedges: Counter[CallId] = field(default_factory=Counter)
     unbilled: dict[CallId, CallStarted] = field(default_factory=dict)
 
     @classmethod
@@ -36,12 +39,16 @@ class OpenCalls:
         for event in events:
             if isinstance(event, CallStarted):
                 calls.lost[event.call] = event
+            elif isinstance(event, CallSent):
+                calls.hedges[event.call] += event.hedge
             elif isinstance(event, CallReplied | CallFailed):
                 started = calls.lost.pop(event.call, None)
                 if started is not None and isinstance(event, CallReplied) and not event.billed:
                     calls.unbilled[event.call] = started
             elif isinstance(event, CallBilled):
                 calls.unbilled.pop(event.call, None)
+                if calls.hedges[event.call]:
+                    calls.hedges[event.call] -= 1
         return calls
 
 
@@ -75,7 +82,8 @@ class Resume:
         for call in calls.unbilled.values():
             self._assume(call, Usage(calls=1))
         for call in calls.lost.values():
-            self._assume(call, Usage())
+            for _ in range(1 + calls.hedges[call.call]):
+                self._assume(call, Usage())
             emit_failed(recorder, call, LOST, "in flight when its process ended")
 
     def _cost(self, event: AnyEvent, model_of: Mapping[CallId, str]) -> Amounts:

@@ -53,6 +53,12 @@ class Reservations:
                 self._serve_waiting()
             raise
 
+    def try_reserve(self, need: Need) -> Hold | None:
+        """Reserve what fits now, or return None. Calls that wait for budget come first."""
+        if self._waiting or self._stop.limit is not None or self.ledger.lacking(need) is not None:
+            return None
+        return self.ledger.hold(need)
+
     @property
     def refused_calls(self) -> int:
         """Leaf calls that were never made. A refused node turn does not count: its last turn was made instead."""

@@ -142,28 +142,30 @@ class CallBench:
         self.scheduler = RunScheduler(
             concurrency=concurrency,
             call_timeout_s=timeout_s,
-            policy=RetryPolicy(retries=retries, first_delay_s=4.0),
+            policy=RetryPolicy(retries=retries, retry_seconds=30.0, first_delay_s=4.0, max_refused_delay_s=30.0),
             jitter=NoJitter(),
         )
         self.caller = Caller(self.scheduler, self.services)
         self._calls = 0
 
-    def call(self, prompt: str = "q", *, role: CallRole = "leaf", worst: int = WORST_TOKENS) -> Call:
+    def call(
+        self, prompt: str = "q", *, role: CallRole = "leaf", worst: int = WORST_TOKENS, batch: int | None = None
+    ) -> Call:
         self._calls += 1
         request = Request((Message("user", prompt),), role=role)
         cell = 1 if role == "leaf" else None
         call_id = CallId(f"0/1.1.{self._calls}" if role == "leaf" else f"0@{self._calls}")
-        return Call(self.services, self.model, request, Need(Amounts(1, worst)), call_id, ROOT, 1, cell)
+        return Call(self.services, self.model, request, Need(Amounts(1, worst)), call_id, ROOT, 1, cell, batch)
 
     async def state_at(self, seconds: float) -> tuple[int, int]:
         """Tokens reserved and slots taken at a time."""
         await asyncio.sleep(seconds - self.clock.now())
-        return self.ledger.held.tokens, self.scheduler.lane(self.model).in_flight
+        return self.ledger.held.tokens, self.scheduler.in_flight
 
     @property
     def spent(self) -> tuple[int, int, int]:
         """Calls and tokens counted, and the tokens among them that are assumed."""
         ledger = self.ledger
         assert (ledger.held, ledger.holds) == (Amounts(), 0)
-        assert self.scheduler.lane(self.model).in_flight == 0
+        assert self.scheduler.in_flight == 0
         return ledger.spent.calls, ledger.spent.tokens, ledger.assumed.tokens

@@ -97,10 +97,10 @@ async def test_every_prompt_gets_its_answer_or_error() -> None:
         assert server.in_flight_max <= LIMIT
         lane = scheduler.lane(model)
         assert lane.in_flight == 0
-        assert lane.limit < LIMIT
+        assert lane.limit.value >= 4, "random refusals must not serialise calls"
 
         trouble.quiet = True
         await asyncio.gather(*(ask(i) for _ in range(3) for i in range(0, CALLS, 2) if i % 50 != 7))
-        assert lane.limit == LIMIT
+        assert lane.limit.value > LIMIT / 2
         assert bench.ledger.holds == 0
         await model.aclose()

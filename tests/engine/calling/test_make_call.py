@@ -190,12 +190,6 @@ def test_free_failure_after_a_bill_counts_nothing(worst: int) -> None:
     assert bench.spent == (1, worst, worst)
 
 
-def test_success_raises_a_lowered_limit() -> None:
-    bench = CallBench(failing_once(RateLimitedError("slow down", status=429)), concurrency=8)
-    bench.clock.run(bench.caller.ask(bench.call()))
-    assert 4 < bench.scheduler.lane(bench.model).limit < 8
-
-
 def test_timed_out_attempt_is_assumed_at_its_reservation() -> None:
     model = TimedModel(lambda _: "late", latency_s=1e6)
     bench = CallBench(model, timeout_s=30.0, retries=1)
