@@ -20,6 +20,7 @@ _MIN_STRIDE = 8
 _SURE_CHARS = 256  # a match of this length is not compared with others
 _MAX_SPLIT_WORDS = 2  # words of a quote that a line end can cut apart in the source
 _MAX_TRIES = 40
+_REACH = 4  # windows that a match is extended back over: repeated windows are indexed at their first place only
 _SPACE = "[\\s\u00a0\u2007\u202f]"
 _HYPHEN = "[-\u00ad\u2010\u2011]"
 _ALIKE = {
@@ -185,6 +186,17 @@ class _Match(NamedTuple):
     number: int
     start: int
 
+    @property
+    def size(self) -> int:
+        return self.end - self.begin
+
+    def overlaps(self, other: _Match) -> bool:
+        return self.begin < other.end and other.begin < self.end
+
+    def excludes(self, other: _Match) -> bool:
+        """True if this match can be counted beside the other, or in place of it."""
+        return self.size > other.size or not self.overlaps(other)
+
 
 @slotted
 class CoverageMeter:
@@ -220,33 +232,35 @@ class CoverageMeter:
         """Counts everything of the sources that stands in ``text``."""
         self._add_short_sources(text)
         at, done, last = 0, 0, len(text) - WINDOW_CHARS
-        known = self._index.get
-        best: _Match | None = None  # a short match, until a longer one is found or it is passed
+        known, reach = self._index.get, _REACH * (self.stride + WINDOW_CHARS)
+        pending: list[_Match] = []  # short matches: a longer one that begins before them can still be found
         while at <= last:
             found = known(hash(text[at : at + WINDOW_CHARS]))
             match = None if found is None else self._match(text, at, done, *found)
-            if match is not None and (best is None or match.end - match.begin > best.end - best.begin):
-                if best is not None and match.begin >= best.end:
-                    self._count(best)
-                best = match
             at += 1
-            if best is not None and (at >= best.end or best.end - best.begin >= _SURE_CHARS):
-                self._count(best)
-                at, done, best = max(at, best.end), best.end, None
-        if best is not None:
-            self._count(best)
+            if match is not None and all(match.excludes(other) for other in pending):
+                pending = [other for other in pending if not match.overlaps(other)]
+                pending.append(match)
+                if match.size >= _SURE_CHARS:
+                    self._count_all(pending)
+                    at, done, pending = max(at, match.end), match.end, []
+            elif pending and at > pending[0].end + reach:
+                done = pending[0].end
+                self._count_all([pending.pop(0)])
+        self._count_all(pending)
 
     def _match(self, text: str, at: int, done: int, number: int, start: int) -> _Match | None:
         """The longest equal piece around a window; None if only the hashes are equal."""
         source = self._sources[number]
         if source[start : start + WINDOW_CHARS] != text[at : at + WINDOW_CHARS]:
             return None
-        before = _equal_before(text, at, source, start, min(at - done, self.stride + WINDOW_CHARS))
+        before = _equal_before(text, at, source, start, min(at - done, _REACH * (self.stride + WINDOW_CHARS)))
         after = WINDOW_CHARS + _equal_after(text, at + WINDOW_CHARS, source, start + WINDOW_CHARS)
         return _Match(at - before, at + after, number, start - before)
 
-    def _count(self, match: _Match) -> None:
-        self._ranges[match.number].append((match.start, match.start + match.end - match.begin))
+    def _count_all(self, matches: Iterable[_Match]) -> None:
+        for match in matches:
+            self._ranges[match.number].append((match.start, match.start + match.size))
 
     def _add_short_sources(self, text: str) -> None:
         """Counts sources that are too short for an index entry and stand in the text as a whole."""

@@ -97,3 +97,14 @@ def test_coverage_measures_fifty_megabytes_a_second() -> None:
         meter.add("Summarise this piece.\n\n" + text[at : at + 20_000])
     spent = time.process_time() - start
     assert len(text) / 1e6 / spent > 50
+
+
+def test_frequent_phrases_are_not_counted_elsewhere() -> None:
+    phrase = "of the register: the amount that was due was "
+    lines = [f"Entry {number:08d} {phrase}{number * 7919 % 100_003} for ship {number}.\n" for number in range(4000)]
+    text = "".join(lines)
+    meter = CoverageMeter({"a": text}, stride=1000)
+    shown = [(start, start + 20_000) for start in range(537, 270_000, 30_000)]
+    for start, end in shown:
+        meter.add(text[start:end])
+    assert meter.coverage().documents[0].ranges == tuple(shown)
