@@ -19,6 +19,7 @@ from rlm.documents.cache import ConversionCache
 from rlm.documents.convert.dispatch import NATIVE_KINDS, TEXT_KINDS, convert, find_kind
 from rlm.documents.convert.result import ConversionError, Limits
 from rlm.documents.download import download
+from rlm.documents.plugins import Converter, convert_with
 from rlm.documents.sources import SourceFile
 from rlm.documents.values import Document, LeftOut, document_from
 from rlm.documents.workers import Workers, size_of
@@ -43,12 +44,14 @@ class Reading:
         text_chars: characters of text of one source file.
         cache: conversions of earlier runs; None to convert every file.
         parallel: files converted at the same time.
+        converter: of another package, for every file that is not plain text; it runs in this process.
     """
 
     encoding: str = ""
     text_chars: int = 60_000_000
     cache: ConversionCache | None = None
     parallel: int = 2
+    converter: Converter | None = None
 
 
 class _Outcome:
@@ -187,9 +190,16 @@ class _Reader:
         try:
             kind = find_kind(head, name, size)
         except ConversionError as error:
-            return _Outcome(left_out=[LeftOut(name, str(error))])
+            if self._reading.converter is None or not size:
+                return _Outcome(left_out=[LeftOut(name, str(error))])
+            kind = "image"  # or another binary format
         if kind in TEXT_KINDS:
             result = await asyncio.to_thread(_convert_text, opened, name, self._limits(), self._reading.encoding)
+            return _outcome_of(result, name, size)
+        if self._reading.converter is not None:
+            result = await asyncio.to_thread(
+                convert_with, self._reading.converter, os.pread(opened.fileno(), size, 0), name, self._limits()
+            )
             return _outcome_of(result, name, size)
         key = await self._cache_key(opened, name)
         cached = None if key is None else await asyncio.to_thread(self._cached, key)

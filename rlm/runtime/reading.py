@@ -11,6 +11,7 @@ from typing import BinaryIO
 from rlm.core.errors import ConfigurationError, ContextError
 from rlm.documents.cache import ConversionCache
 from rlm.documents.loader import OnProgress, Reading, read_files
+from rlm.documents.plugins import load_converter
 from rlm.documents.sources import Source, list_files
 from rlm.documents.values import Documents
 from rlm.ports import Sandbox
@@ -30,6 +31,7 @@ def load(
     exclude: Sequence[str] = (),
     no_ignore: bool = False,
     encoding: str = "",
+    converter: str = "",
     cache: bool = True,
     sandbox: str = "auto",
     stdin: BinaryIO | None = None,
@@ -46,6 +48,8 @@ def load(
         include, exclude: patterns in gitignore syntax that select files of folders and patterns.
         no_ignore: also read hidden files, and files that ``.gitignore`` or ``.ignore`` name.
         encoding: of text files whose encoding is not evident; it is detected by default.
+        converter: an entry point of ``rlm.converters`` for all files that are not plain text. It runs in this process, outside
+            the sandbox.
         cache: use and keep conversions by content hash among the user's cached files.
         sandbox: isolation of the parsers, as for ``RLM``.
         stdin: what ``"-"`` reads.
@@ -67,6 +71,7 @@ def load(
             exclude=exclude,
             no_ignore=no_ignore,
             encoding=encoding,
+            converter=converter,
             cache=cache,
             sandbox=sandbox,
             stdin=stdin,
@@ -82,6 +87,7 @@ async def aload(
     exclude: Sequence[str] = (),
     no_ignore: bool = False,
     encoding: str = "",
+    converter: str = "",
     cache: bool = True,
     sandbox: str = "auto",
     stdin: BinaryIO | None = None,
@@ -94,7 +100,12 @@ async def aload(
         list_files, named, include=include, exclude=exclude, no_ignore=no_ignore, stdin=stdin, folder=folder
     )
     store = ConversionCache() if cache else None
-    reading = Reading(encoding=encoding, cache=store, parallel=max(os.cpu_count() or 1, 2))
+    reading = Reading(
+        encoding=encoding,
+        cache=store,
+        parallel=max(os.cpu_count() or 1, 2),
+        converter=load_converter(converter) if converter else None,
+    )
     with listing:
         documents, left_out = await read_files(listing.files, lambda: _open_sandbox(sandbox), reading, on_progress)
     if store is not None:
