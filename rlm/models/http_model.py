@@ -7,6 +7,7 @@ Retries, budgets and concurrency are decided above.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 import orjson
 
+from rlm.core.bounds import most_tokens, text_bytes
 from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError
-from rlm.core.messages import Reply, Request, Usage
+from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.models.addresses import Address, parse_address
 from rlm.models.bad_replies import empty, malformed, refused, truncated
@@ -25,7 +27,9 @@ from rlm.models.dialect import MAX_CHANGES, Dialect, adapt_body, adapt_request, 
 from rlm.models.faults import ErrorBody, Source, make_fault, read_error_body, read_error_object, read_fault
 from rlm.models.http import HttpEndpoint, HttpReply
 from rlm.models.images import check_images
-from rlm.models.json_schema import WireSchema, instruct, prepare_schema, read_json
+from rlm.models.json_schema import WireSchema, find_violation, instruct, prepare_schema, unwrap_json
+from rlm.models.loose_json import join_halves, load_json
+from rlm.models.sse import looks_like_events
 from rlm.models.streams import ReplyStream
 from rlm.ports import OnText
 
@@ -125,19 +129,43 @@ class HttpModel(ABC):
         return await self._call(request, on_text if request.schema is None else None)
 
     async def _call(self, request: Request, on_text: OnText | None) -> Reply:
-        """One attempt. A request that is refused for a parameter is adapted and sent again: a refusal costs nothing."""
-        schema = prepare_schema(request.schema) if request.schema is not None else None
+        """One attempt. Refused requests and streams without an end are sent again, and an invalid reply gets one repair turn."""
+        schema = self._prepare(request)
+        data, unused = await self._exchange(request, schema, on_text)
+        try:
+            reply = self._accept(data, request, schema)
+            if unused.calls:
+                reply = replace(reply, usage=unused + reply.usage, cost_usd=None)
+            if schema is None or (violation := find_violation(reply.text, schema)) is None:
+                return reply
+            return await self._repair(request, schema, reply, violation)
+        except ModelError as error:
+            if error.usage is not None and unused.calls and error.usage.calls == 1:
+                error.usage += unused
+            raise
+
+    async def _exchange(
+        self, request: Request, schema: WireSchema | None, on_text: OnText | None, *, instructs: bool = False
+    ) -> tuple[Json, Usage]:
+        """A reply's JSON, and the usage of a stream that was given up for it. A refused request costs nothing."""
         dialect = recall(self.source.address, self.model_id)
         changes = 0
         while True:
             stream = self.open_stream(on_text) if on_text is not None and dialect.streams else None
-            body = self._write(request, schema, dialect, streams=stream is not None)
+            body = self._write(request, schema, dialect, streams=stream is not None, instructs=instructs)
             if stream is None:
-                reply = await self._endpoint.post(orjson.dumps(body))
+                reply = await self._endpoint.post(_dump(body))
             else:
-                reply = await self._endpoint.post_for_stream(orjson.dumps(body), stream.feed)
+                reply = await self._endpoint.post_for_stream(_dump(body), stream.feed)
+                stream.close()
+            if stream is not None and stream.lacks_end:
+                return await self._ask_whole(request, stream)
             try:
-                data = self._parse(reply) if stream is None or not stream.began else self._end_stream(stream, request)
+                data = (
+                    self._parse(reply, request)
+                    if stream is None or not stream.began
+                    else self._end_stream(stream, request)
+                )
             except ModelError as fault:
                 refusal = read_error_body(reply.body) if stream is None or not stream.began else stream.refusal
                 change = self._adapt(dialect, fault, refusal, body)
@@ -147,7 +175,50 @@ class HttpModel(ABC):
             else:
                 if dialect is not recall(self.source.address, self.model_id):
                     remember(self.source.address, self.model_id, dialect)
-                return self._accept(data, request, schema)
+                return data, Usage()
+
+    async def _ask_whole(self, request: Request, stream: ReplyStream) -> tuple[Json, Usage]:
+        """Asks a server that marks no end of its streams for a whole reply. The stream counts at its upper bound."""
+        self.stop_streaming()
+        unused = Usage(1, most_tokens(request.messages), output_tokens=text_bytes("".join(stream.text)))
+        try:
+            data, _ = await self._exchange(request, None, None)
+        except ModelError as error:
+            error.usage = unused + (error.usage or Usage())
+            raise
+        return data, unused
+
+    def _prepare(self, request: Request) -> WireSchema | None:
+        if request.schema is None:
+            return None
+        try:
+            return prepare_schema(request.schema)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            text = f"`schema` must be a JSON schema; got one that cannot be used ({error}). Correct it"
+            raise RequestRejectedError(text, model=self.name) from None
+
+    async def _repair(self, request: Request, schema: WireSchema, reply: Reply, violation: str) -> Reply:
+        """Asks once more, with the invalid reply and its error in the conversation and the schema in the prompt."""
+        turns = (
+            Message("assistant", reply.text),
+            Message("user", f"Your reply is not valid: {violation}. Correct it."),
+        )
+        repair = replace(request, messages=(*request.messages, *turns))
+        try:
+            data, _ = await self._exchange(repair, schema, None, instructs=True)
+            second = self._accept(data, repair, schema)
+        except ModelError as error:
+            error.usage = (error.usage or Usage()) + reply.usage
+            raise
+        usage = reply.usage + second.usage
+        violation = find_violation(second.text, schema) or ""
+        if violation:
+            raise self.malformed(f"not the JSON asked for ({violation})", second.text.encode(), usage)
+        if not self.instructs(schema):
+            remember(self.source.address, self.model_id, Dialect(ignores_schema=True))
+        costs = (reply.cost_usd, second.cost_usd)
+        cost_usd = None if None in costs else sum(cost for cost in costs if cost is not None)
+        return replace(second, usage=usage, cost_usd=cost_usd)
 
     def _adapt(self, dialect: Dialect, fault: ModelError, refusal: ErrorBody | None, body: Json) -> Dialect | None:
         """The dialect that avoids a refusal; None if it was not about a parameter."""
@@ -156,10 +227,12 @@ class HttpModel(ABC):
         change = learn(dialect, fault.status or 400, refusal, body)
         return None if change == dialect else change
 
-    def _write(self, request: Request, schema: WireSchema | None, dialect: Dialect, *, streams: bool) -> Json:
+    def _write(
+        self, request: Request, schema: WireSchema | None, dialect: Dialect, *, streams: bool, instructs: bool
+    ) -> Json:
         check_images(self.name, self.info.images, request.messages)
         request = adapt_request(request, dialect)
-        if schema is not None and (dialect.schema_in_prompt or self.instructs(schema)):
+        if schema is not None and (instructs or dialect.schema_in_prompt or self.instructs(schema)):
             request = replace(request, messages=instruct(request.messages, schema))
         body = self.body(request, schema) | self._extra_body
         return adapt_body(body | self._stream_body if streams else body, dialect)
@@ -190,12 +263,16 @@ class HttpModel(ABC):
             error = read_error_object(part)
             raise make_fault(self.source, error.status or 502, error)
 
-    def _parse(self, reply: HttpReply) -> Json:
+    def _parse(self, reply: HttpReply, request: Request) -> Json:
         if not 200 <= reply.status < 300:
             raise read_fault(self.source, reply.status, reply.headers, reply.body, time.time())
+        if looks_like_events(reply.body):  # a server that always streams
+            stream = self.open_stream(lambda _: False)
+            stream.feed(reply.body)
+            return self._end_stream(stream, request)
         try:
-            data = orjson.loads(reply.body)
-        except orjson.JSONDecodeError:
+            data = load_json(reply.body)
+        except ValueError:
             raise self.malformed("a reply that is not JSON", reply.body) from None
         if not isinstance(data, dict):
             raise self.malformed("a reply that is not a JSON object", reply.body)
@@ -221,10 +298,15 @@ class HttpModel(ABC):
                 assert_never(raw.ending)
         if not raw.text.strip():
             raise empty(self.source, raw.reason, raw.usage)
-        text = raw.text
-        if schema is not None:
-            try:
-                text = read_json(text, schema)
-            except ValueError as error:
-                raise self.malformed(f"not the JSON asked for ({error})", text.encode(), raw.usage) from None
+        text = "".join(join_halves(raw.text)).encode("utf-8", "replace").decode()
+        if schema is not None and (value := unwrap_json(text, schema)) is not None:
+            text = value
         return Reply(text, raw.usage, raw.model, raw.cost_usd)
+
+
+def _dump(body: Json) -> bytes:
+    """The JSON of a body. A lone surrogate stays one, escaped."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body, allow_nan=False).encode()

@@ -13,6 +13,7 @@ import orjson
 
 from rlm.core.messages import JsonSchema, Message
 from rlm.core.values import frozen
+from rlm.models.schema_check import check_value
 
 SchemaMode: TypeAlias = Literal["json_schema", "json_object", "instruct"]
 """The form in which an API accepts a schema: as it is, as "some JSON object" plus an instruction, or as an instruction only."""
@@ -40,8 +41,13 @@ class WireSchema:
 
 
 def prepare_schema(schema: JsonSchema) -> WireSchema:
-    """The schema with its root wrapped and its objects closed as far as necessary."""
+    """The schema with its root wrapped and its objects closed as far as necessary.
+
+    Raises:
+        ValueError, TypeError, RecursionError: it is not a JSON schema.
+    """
     plain = orjson.loads(orjson.dumps(dict(schema)))
+    _check_keywords(plain)
     wrapped = plain.get("type") != "object"
     if wrapped:
         definitions = {key: plain.pop(key) for key in ("$defs", "definitions") if key in plain}
@@ -71,6 +77,57 @@ def read_json(text: str, wire: WireSchema) -> str:
     if not wire.wrapped and not isinstance(value, dict):
         raise ValueError(f"the schema requires an object; got a {type(value).__name__}")
     return bare
+
+
+def unwrap_json(text: str, wire: WireSchema) -> str | None:
+    """The JSON of a reply, as by ``read_json``; None if it has none."""
+    try:
+        return read_json(text, wire)
+    except ValueError:
+        return None
+
+
+def find_violation(text: str, wire: WireSchema) -> str | None:
+    """The first violation of the schema by a reply that ``unwrap_json`` has read; None if it is valid."""
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        return "it is not JSON"
+    schema = wire.schema["properties"][_WRAPPER] if wire.wrapped else wire.schema
+    return check_value(value, schema)
+
+
+_SHAPES: Mapping[str, tuple[type, ...]] = {
+    "properties": (dict,),
+    "$defs": (dict,),
+    "definitions": (dict,),
+    "required": (list,),
+    "enum": (list,),
+    "anyOf": (list,),
+    "oneOf": (list,),
+    "allOf": (list,),
+    "type": (str, list),
+    "items": (dict, bool, list),
+    "additionalProperties": (dict, bool),
+}
+
+
+def _check_keywords(schema: Any) -> None:
+    if not isinstance(schema, dict):
+        if not isinstance(schema, bool):
+            raise ValueError(f"a schema is an object, not {str(schema)[:40]!r}")
+        return
+    for key, value in schema.items():
+        if key in _SHAPES and not isinstance(value, _SHAPES[key]):
+            raise ValueError(f"{key!r} has the value {str(value)[:40]!r}")
+        if key in {"properties", "$defs", "definitions"}:
+            parts = list(value.values())
+        elif key in {"anyOf", "oneOf", "allOf"}:
+            parts = value
+        else:
+            parts = [value] if key in {"items", "additionalProperties"} and isinstance(value, (dict, bool)) else []
+        for part in parts:
+            _check_keywords(part)
 
 
 def _close(schema: Any) -> Any:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import orjson
-
 from rlm.core.errors import ModelError, ProviderUnreachableError
 from rlm.models.bad_replies import malformed
 from rlm.models.faults import ErrorBody, Source, make_fault, quote_provider, read_error_object
+from rlm.models.loose_json import join_halves, load_json
 from rlm.models.sse import EventReader, EventTooLarge, ServerEvent
 from rlm.ports import OnText
 
@@ -41,6 +40,7 @@ class ReplyStream(ABC):
         self.cut = False
         self.usage_is_exact = False
         self.began = False
+        self._half = ""
         self.refusal: ErrorBody | None = None
 
     def feed(self, data: bytes) -> bool:
@@ -53,14 +53,26 @@ class ReplyStream(ABC):
             self._fail(malformed(self._source, str(error), b""))
         return self.fault is not None or (self.cut and self.usage_is_exact)
 
+    def close(self) -> None:
+        """Reads what the end of the stream completes."""
+        for event in self._reader.close():
+            self._read_event(event)
+        if self._half:
+            self.text.append("\ufffd")
+            self._half = ""
+
+    @property
+    def lacks_end(self) -> bool:
+        """True for text from a server that closed the stream without any mark of its end."""
+        return bool(self.text) and self.fault is None and not self.complete and not self.cut
+
     def finish(self) -> None:
         """Ends the stream.
 
         Raises:
             ModelError: it broke off, or was not a reply. Text that arrived is billed, at an unknown cost.
         """
-        for event in self._reader.close():
-            self._read_event(event)
+        self.close()
         if self.fault is not None:
             raise self.fault
         if not self.complete and not (self.cut and self.usage_is_exact):
@@ -81,6 +93,8 @@ class ReplyStream(ABC):
     def add_text(self, text: object) -> None:
         """Adds a piece of the reply's text; anything but a non-empty text is ignored."""
         if isinstance(text, str) and text:
+            text, self._half = join_halves(self._half + text)
+        if isinstance(text, str) and text:
             self.text.append(text)
             self.cut = self._on_text(text)
 
@@ -91,7 +105,7 @@ class ReplyStream(ABC):
             self.complete = True
             return
         try:
-            data = orjson.loads(event.data)
+            data = load_json(event.data)
             if not isinstance(data, dict):
                 raise TypeError
             if data.get("error") and not self.complete:

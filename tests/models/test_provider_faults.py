@@ -275,7 +275,7 @@ async def test_rejected_replies_carry_their_usage(finish_reason: str) -> None:
 
 async def test_reply_without_requested_json_is_malformed() -> None:
     asked = Request(ASK.messages, schema={"type": "object", "properties": {}})
-    async with ScriptedServer(["sure! here it is", "[1]"]) as server:
+    async with ScriptedServer(["sure! here it is", "[1]", "[2]", "{"]) as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
         for _ in range(2):
             with pytest.raises(errors.MalformedReplyError, match="not the JSON asked for"):
