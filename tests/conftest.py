@@ -1,10 +1,13 @@
-"""Settings of all tests: no run store, default signals in child processes, no learnt dialects, and architecture
-tests first."""
+"""Settings of all tests: no run store, an own cache, default signals in child processes, no learnt dialects, and
+architecture tests first."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ import pytest
 from rlm.models.dialect import forget_all
 
 os.environ["RLM_STORE"] = "none"
+os.environ["RLM_CACHE_DIR"] = tempfile.mkdtemp(prefix="rlm-test-cache-")
+atexit.register(shutil.rmtree, os.environ["RLM_CACHE_DIR"], ignore_errors=True)
 
 # A background job (``nohup pytest &``) ignores SIGINT and SIGHUP, and its children inherit that across exec. A Python handler
 # does not survive exec, so children start with the default action. SIGHUP stays without effect on the test run itself.

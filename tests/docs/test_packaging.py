@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("hatchling")
 
 ROOT = Path(__file__).parents[2]
-MAX_ENGINE_WHEEL_BYTES = 600_000
+MAX_ENGINE_WHEEL_BYTES = 700_000  # about 80,000 of them are readers of document formats
 HIDE_EVALS = "import sys; sys.modules['rlm_evals'] = None; from rlm.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
