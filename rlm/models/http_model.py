@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, assert_never
 
@@ -120,9 +120,9 @@ class HttpModel(ABC):
         """True if the model has no parameter for the schema, so that the prompt must carry it."""
         return False
 
-    async def ask(self, request: Request) -> Reply:
-        """See ``rlm.ports.Model.ask``."""
-        return await self._call(request, None)
+    def ask(self, request: Request) -> Coroutine[Any, Any, Reply]:
+        """See ``rlm.ports.Model.ask``. Not a coroutine function: every waiting call would hold one more frame."""
+        return self._call(request, None)
 
     async def stream(self, request: Request, on_text: OnText) -> Reply:
         """See ``rlm.ports.StreamingModel.stream``. A server that refuses to stream is not asked to again."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from contextlib import nullcontext
 from dataclasses import field, replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from rlm.core.cells import Cell, CellResult
 from rlm.core.depth import decide_subcall
@@ -259,13 +260,15 @@ class SubcallServer:
         """A leaf call's reply, or the outcome of a child node or a refusal."""
         if limit:
             return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
-        if site.node.parent is not None:  # a stop ends it together with the root's sub-call that it serves
-            return await self._ask_or_drive(site, query)
-        with self._limits.stop.interrupting():
-            return await self._ask_or_drive(site, query)
+        # A stop ends the work of a deeper node together with the root's sub-call that it serves.
+        with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
+            work = self._ask_or_drive(site, query)
+            return work if isinstance(work, SubcallFailure) else await work
 
-    async def _ask_or_drive(self, site: SubcallSite, query: ModelQuery) -> SubcallOutcome | Reply:
-        """Makes a leaf call or drives a child node, by the depth rule."""
+    def _ask_or_drive(
+        self, site: SubcallSite, query: ModelQuery
+    ) -> SubcallFailure | Coroutine[Any, Any, SubcallOutcome | Reply]:
+        """A leaf call or a child node, by the depth rule, for the caller to await: every waiting call has one frame less."""
         kind = decide_subcall(query, site.node.depth, self._settings.max_depth)
         if isinstance(kind, SubcallFailure):
             return kind
@@ -273,8 +276,8 @@ class SubcallServer:
         if isinstance(model, SubcallFailure):
             return model
         if kind == "leaf":
-            return await self._leaf_calls.ask(site, query, model)
-        return await drive_child(self._drive, site, query, model)
+            return self._leaf_calls.ask(site, query, model)
+        return drive_child(self._drive, site, query, model)
 
 
 def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:
