@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO
 
 from cyclopts import Parameter
 
+import rlm
 from rlm.cli.exits import complain
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, ContextError
@@ -20,7 +21,6 @@ from rlm.documents.convert.dispatch import TEXT_KINDS, find_kind
 from rlm.documents.convert.result import ConversionError
 from rlm.documents.sources import STDIN, STDIN_NAMES
 from rlm.documents.values import Documents
-from rlm.runtime.reading import load
 from rlm.views.escape import one_line
 
 OPEN_FILE_BYTES = 50_000_000
@@ -88,7 +88,7 @@ def read_input(
         return Input(opened, None, sources)
     progress = None if quiet or sys.stderr is None else _Progress()
     try:
-        documents = load(
+        documents = rlm.load(
             *sources,
             include=flags.include,
             exclude=flags.exclude,
@@ -224,6 +224,6 @@ def reread(sources: Sequence[str], folder: str, encoding: str | None = None) -> 
     if opened is not None:
         return opened
     try:
-        return load(*sources, folder=folder, encoding=check_encoding(encoding)).context
+        return rlm.load(*sources, folder=folder, encoding=check_encoding(encoding)).context
     except ContextError:
         return None

@@ -89,11 +89,18 @@ def test_file_in_place_of_question_is_reported(tmp_path: Path) -> None:
     assert b"the question must come first" in ended.stderr
 
 
-def test_bad_byte_is_reported_with_its_place(tmp_path: Path) -> None:
+def test_legacy_encoding_is_detected_and_noted(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    ended = rlm("ask", "q", "latin.txt", cwd=tmp_path)
+    ended = rlm("ask", "q", "latin.txt", "--list-files", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert b"decoded as cp1252" in ended.stdout + ended.stderr
+
+
+def test_file_without_text_is_refused_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_bytes(bytes(range(256)) * 8)
+    ended = rlm("ask", "q", "data.bin", cwd=tmp_path)
     assert ended.returncode == 2
-    assert b"latin.txt is not utf-8: byte 0xe9 at offset 3. Name its encoding" in ended.stderr
+    assert b"data.bin (not text: an unknown binary format)" in ended.stderr
 
 
 def test_json_input_error_is_one_object() -> None:

@@ -182,9 +182,16 @@ def test_other_scripts_are_detected_and_noted(encoding: str, text: str) -> None:
 
 
 def test_cut_utf8_at_the_end_is_noted() -> None:
-    document = only_document(b"abc \xc3", "t.txt")
-    assert document["text"] == "abc "
+    document = only_document("Größe ".encode() + b"\xc3", "t.txt")
+    assert document["text"] == "Größe "
     assert "inside a UTF-8 character" in document["notes"][0]
+
+
+@pytest.mark.parametrize("text", ["café", "Zürich und Köln, Größe", "naïve déjà vu à"])
+def test_legacy_text_that_ends_beyond_ascii_is_detected(text: str) -> None:
+    document = only_document(text.encode("cp1252"), "t.txt")
+    assert document["text"] == text
+    assert document["notes"] == ["decoded as cp1252"]
 
 
 def test_rich_text_keeps_unicode_and_footnotes() -> None:

@@ -29,7 +29,8 @@ def decode(data: bytes, document: Builder | None = None, *, declared: str = "") 
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         cut_end = error.reason == "unexpected end of data" and len(data) - error.start < 4
-        if cut_end:
+        # Without another character beyond ASCII, a last byte such as 0xE9 is more likely a letter of a legacy encoding.
+        if cut_end and not data[: error.start].isascii():
             if document is not None:
                 document.note("the file ends inside a UTF-8 character; its last bytes are left out")
             return data[: error.start].decode("utf-8")
