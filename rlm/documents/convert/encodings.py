@@ -110,7 +110,7 @@ def _looks_western(sample: bytes) -> bool:
     high = [sign for sign in text if ord(sign) > 127]
     letters = sum(map(str.isalpha, text))
     western = sum(sign in _WESTERN for sign in high)
-    return bool(high) and western >= 0.8 * len(high) and len(high) <= max(0.3 * letters, 3)
+    return bool(high) and western >= 0.8 * len(high) and len(high) <= max(0.45 * letters, 3)
 
 
 def _decodes(data: bytes, name: str) -> bool:
