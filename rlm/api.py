@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate
+from rlm.core.foreign_names import FOREIGN_METHODS, missing_attribute
 from rlm.core.option import describe_options, options_signature
 from rlm.core.question import Question
 from rlm.core.result import Result
@@ -20,6 +21,7 @@ from rlm.options import Options, OptionsDict, make_options
 from rlm.ports import Model, SinkLike
 from rlm.report.page import page_of_events
 from rlm.runtime.assembly import Assembly
+from rlm.runtime.contexts import needs_conversion, plain_context
 from rlm.runtime.handles import EventLog, RunHandle, Stream
 from rlm.runtime.loop import BACKGROUND
 from rlm.runtime.stored_runs import recorded_measurement
@@ -45,17 +47,19 @@ class RLM:
         self.options = make_options(model, options)
         self._parts = Assembly(self.options)
 
-    def run(self, query: str | None, context: PlainValue = None) -> Result:
+    def run(self, query: str | None, context: PlainValue = None, *, on_event: SinkLike | None = None) -> Result:
         """Answers ``query`` over ``context`` and waits for it; Ctrl-C stops the run. See ``arun``."""
-        return BACKGROUND.wait(self.execute(query, context))
+        return BACKGROUND.wait(self.execute(query, plain_context(context), sinks=_sinks(on_event)))
 
-    async def arun(self, query: str | None, context: PlainValue = None) -> Result:
+    async def arun(self, query: str | None, context: PlainValue = None, *, on_event: SinkLike | None = None) -> Result:
         """Answers ``query`` over ``context``. Cancelling the task stops the run.
 
         Args:
             query: the question; None if ``context`` itself contains it.
-            context: str, list of str, list of messages, dict, or other plain data. Also
-                ``rlm.Documents``, or path objects, whose files are read as ``rlm.load`` does.
+            context: str, list of str, list of messages, dict, or other plain data. Dataclasses and pydantic models become
+                dicts, generators become lists. Also ``rlm.Documents``, or path objects, whose files are read as
+                ``rlm.load`` does.
+            on_event: called with every event of this run, on the engine's thread; it must not block.
 
         Returns:
             The answer with its status, usage, cost and tree.
@@ -63,28 +67,32 @@ class RLM:
         Raises:
             RLMError: there is no answer; ``error.result`` holds what the run had reached. See ``rlm.errors``.
         """
-        return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context)))
+        if needs_conversion(context):
+            context = await asyncio.to_thread(plain_context, context)
+        return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context, sinks=_sinks(on_event))))
 
     def start(
         self,
         query: str | None,
         context: PlainValue = None,
         *,
+        on_event: SinkLike | None = None,
         sinks: Sequence[SinkLike] = (),
         sources: Sequence[str] = (),
     ) -> RunHandle:
         """Starts a run and returns its handle: ``run.result()``, ``await run``, ``async for event in run``, ``run.cancel()``.
 
         Args:
-            query, context: as for ``arun``.
+            query, context, on_event: as for ``arun``.
             sinks: receivers of the events of this run, besides those of this object.
             sources: the files that ``context`` was read from; recorded, so that a resumed run can read them again.
         """
         log = EventLog()
+        context = plain_context(context)
         if names_files(context):
             context = BACKGROUND.wait(self._read(context))
         question = _question(query, context, sources=tuple(sources))
-        return RunHandle(self._parts.new_run(question, (*sinks, log)), log)
+        return RunHandle(self._parts.new_run(question, (*sinks, *_sinks(on_event), log)), log)
 
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
         """A run that starts with the loop over its events: ``async for event in engine.stream(query, context)``."""
@@ -92,7 +100,7 @@ class RLM:
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The size, calls, tokens and dollars to expect of a run over this input, from low to high. Spends nothing."""
-        return self._parts.estimate(_plain(context))
+        return self._parts.estimate(_plain(plain_context(context)))
 
     def resume(
         self,
@@ -215,6 +223,11 @@ class RLM:
         """Closes this object, from any event loop. See ``close``."""
         await asyncio.wrap_future(BACKGROUND.submit(self._parts.close()))
 
+    if not TYPE_CHECKING:  # type checkers report unknown attributes themselves
+
+        def __getattr__(self, name: str) -> object:
+            raise missing_attribute("RLM", name, FOREIGN_METHODS)
+
     def __enter__(self) -> RLM:
         return self
 
@@ -228,11 +241,15 @@ RLM.__doc__ = (RLM.__doc__ or "").replace(
 
 
 def ask(
-    query: str, context: PlainValue = None, *, model: str | Model | None = None, **options: Unpack[OptionsDict]
+    query: str, context: PlainValue = None, model: str | Model | None = None, **options: Unpack[OptionsDict]
 ) -> Result:
-    """Answers one question: ``rlm.ask("Who is the captain?", text)``. Options as for ``RLM``."""
+    """Answers one question: ``rlm.ask("Who is the captain?", text, "gpt-4o")``. Options as for ``RLM``."""
     with RLM(model, **options) as engine:
         return engine.run(query, context)
+
+
+def _sinks(on_event: SinkLike | None) -> tuple[SinkLike, ...]:
+    return () if on_event is None else (on_event,)
 
 
 def _question(query: str | None, context: PlainValue, *, sources: tuple[str, ...] = (), depth: int = 0) -> Question:

@@ -16,13 +16,14 @@ from typing import Any, TypedDict, get_args
 from rlm.core.budget import Budget
 from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
+from rlm.core.foreign_names import FOREIGN_OPTIONS
 from rlm.core.messages import JsonValue
 from rlm.core.option import Bounds, Flag, check_choice, declarations, option
 from rlm.core.redaction import REDACTED, SECRETS, redact_address, secrets_of_address, secrets_of_environment
 from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
 from rlm.ports import Model, SinkLike
-from rlm.prompts import FAMILIES, PromptFamily, choose_family
+from rlm.prompts import FAMILIES, PromptFamily, choose_family, with_instructions
 from rlm.store.location import DEFAULT_STORE
 
 POSITIVE = Bounds(above=0)
@@ -296,6 +297,12 @@ class Options:
         flag=Flag("--prompt", type=str | None, metavar="FAMILY"),
         encode=lambda prompt: prompt if isinstance(prompt, str | None) else CUSTOM_PROMPT,
     )
+    instructions: str | None = option(
+        None,
+        "Text that is added to the system message of every node.",
+        group=PROMPTS,
+        flag=Flag("--instructions", metavar="TEXT"),
+    )
     citations: bool | None = option(
         None,
         "Ask for quotes of the input as evidence; they are looked up there, and become ``result.citations``.\n"
@@ -348,6 +355,13 @@ class Options:
         group=RECORD,
         python_only="an object; the command line has its own views",
         unrecorded="objects of one process",
+    )
+    verbose: bool = option(
+        False,
+        "Write lines about every run to standard error while it works.",
+        group=RECORD,
+        python_only="`rlm ask` has its own view",
+        unrecorded="a view of one process",
     )
     api_key: str | None = option(
         None,
@@ -430,9 +444,11 @@ class Options:
     def choose_family(self) -> Callable[[str], PromptFamily]:
         """The rule from a model's name to its prompt family."""
         if self.prompt is None:
-            return choose_family
-        family = FAMILIES[self.prompt] if isinstance(self.prompt, str) else self.prompt
-        return lambda _: family
+            family_of: Callable[[str], PromptFamily] = choose_family
+        else:
+            family = FAMILIES[self.prompt] if isinstance(self.prompt, str) else self.prompt
+            family_of = lambda _: family  # noqa: E731
+        return with_instructions(family_of, self.instructions) if self.instructions else family_of
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in DECLARED if getattr(self, name) != DEFAULTS[name]}
@@ -469,12 +485,14 @@ class OptionsDict(TypedDict, total=False):
     temperature: float | None
     max_output_tokens: int | None
     prompt: str | PromptFamily | None
+    instructions: str | None
     citations: bool | None
     coverage: bool | None
     prefetch: bool
     setup_code: str | None
     prices: Mapping[str, tuple[float, ...]] | None
     sinks: Sequence[SinkLike]
+    verbose: bool
     api_key: str | None
     base_url: str | None
     window_tokens: int | None
@@ -523,6 +541,6 @@ def make_options(model: str | Model | None, given: OptionsDict) -> Options:
             import difflib  # noqa: PLC0415  for this message only
 
             near = difflib.get_close_matches(name, DECLARED, 1)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            raise TypeError(f"RLM() has no option `{name}`.{hint}")
+            hint = FOREIGN_OPTIONS.get(name) or (f"Did you mean `{near[0]}`?" if near else "")
+            raise TypeError(f"RLM() has no option `{name}`. {hint}".rstrip())
     return Options(model=model, **given)

@@ -202,6 +202,16 @@ def choose_family(model: str) -> PromptFamily:
     return FAMILIES[next((family for part, family in _BY_NAME if part in lowered), "default")]
 
 
+def with_instructions(family_of: Callable[[str], PromptFamily], instructions: str) -> Callable[[str], PromptFamily]:
+    """The families with the user's instructions at the end of their system messages."""
+
+    def choose(model: str) -> PromptFamily:
+        family = family_of(model)
+        return lambda facts: f"{family(facts).rstrip()}\n\nInstructions of the user:\n{instructions.strip()}"
+
+    return choose
+
+
 def first_message(question: str, context: str) -> str:
     """The first user message: the question and a description of ``context``."""
     return f"Question: {question}\n\n`context` is {context}."

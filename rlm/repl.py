@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from rlm.api import RLM
 from rlm.core.cells import Cell, CellResult, PlainValue
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import AuthenticationError, ConfigurationError
 from rlm.core.messages import Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.core.question import Question
@@ -60,8 +60,9 @@ class REPLEnv:
         parent_rlm_class: the class of nested RLMs: ``RLM_REPL``, or any class with its constructor and ``completion``. Without
             it, all sub-calls are plain model calls.
         setup_code: code that runs first.
-        api_key, base_url, sandbox: as for ``rlm.RLM``.
+        options: all other options of ``rlm.RLM``, for instance ``api_key``, ``base_url`` or ``cell_seconds``.
 
+    It needs no API key until its code asks a model.
     Use it as a context manager, or ``close()`` it: it holds a process.
     """
 
@@ -75,10 +76,7 @@ class REPLEnv:
         enable_logging: bool = False,
         parent_rlm_class: type[Any] | None = None,
         setup_code: str | None = None,
-        *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        sandbox: str = "auto",
+        **options: Any,
     ) -> None:
         if context_json is not None and context_str is not None:
             raise ConfigurationError("`context_json` must not be combined with `context_str`: there is one `context`.")
@@ -93,14 +91,11 @@ class REPLEnv:
                 enable_logging=enable_logging,
             )
             model, levels = CompletionModel(nested), depth + 1
-        self._engine = RLM(
-            model,
-            max_depth=levels,
-            setup_code=setup_code,
-            sandbox=sandbox,
-            api_key=api_key,
-            base_url=base_url,
-        )
+        options |= {"max_depth": levels, "setup_code": setup_code}
+        try:
+            self._engine = RLM(model, **options)
+        except AuthenticationError as error:
+            self._engine = RLM(KeylessModel(recursive_model, error), **options)
         self._context = context_str if context_str is not None else context_json
         self._open = ExitStack()
         sinks = [self._open.enter_context(PlainView(sys.stderr))] if enable_logging else []
@@ -154,6 +149,22 @@ class REPLEnv:
     @staticmethod
     def _wait(work: Coroutine[Any, Any, T]) -> T:
         return BACKGROUND.wait(work)
+
+
+class KeylessModel:
+    """A model whose key is missing. Every call raises the error that opening it raised."""
+
+    info = ModelInfo(window_tokens=1_000_000)
+
+    def __init__(self, name: str, error: AuthenticationError) -> None:
+        self.name = name
+        self._error = error
+
+    async def ask(self, request: Request) -> Reply:
+        raise AuthenticationError(str(self._error), model=self.name)
+
+    async def aclose(self) -> None:
+        pass
 
 
 class CompletionModel:

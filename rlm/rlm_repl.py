@@ -5,18 +5,32 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rlm.api import RLM
-from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, RLMError
+from rlm.core.foreign_names import FOREIGN_RESULTS, missing_attribute
 from rlm.core.result import Result
 from rlm.core.usage import Spend, UsageReport
+from rlm.ports import SinkLike
+from rlm.runtime.contexts import plain_context
 from rlm.runtime.loop import BACKGROUND
 from rlm.views.plain import PlainView
 
 CostLine: TypeAlias = dict[str, int | float | None]
+
+
+class CompletionText(str):
+    """The text of an answer. Attributes that other libraries have at this place are refused with the name to use."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # type checkers report unknown attributes themselves
+
+        def __getattr__(self, name: str) -> object:
+            hint = {name: "completion() returns the answer as text; `last_result` has cost, usage and tree."}
+            raise missing_attribute("str", name, hint if name in FOREIGN_RESULTS else {})
 
 
 class RLM_REPL:  # noqa: N801  the name is part of the public API
@@ -31,7 +45,8 @@ class RLM_REPL:  # noqa: N801  the name is part of the public API
         enable_logging: log events to stderr.
         track_costs: accumulate totals for ``cost_summary()``.
         api_key: the provider's key; from the environment if None.
-        sandbox, base_url, budget: as for ``rlm.RLM``. The budget is each completion's.
+        options: all other options of ``rlm.RLM``, for instance ``base_url``, ``budget`` or ``cell_seconds``. A budget applies to
+            each completion.
 
     Raises:
         ConfigurationError: an argument cannot be used.
@@ -47,10 +62,7 @@ class RLM_REPL:  # noqa: N801  the name is part of the public API
         enable_logging: bool = True,
         track_costs: bool = True,
         api_key: str | None = None,
-        *,
-        sandbox: str = "auto",
-        base_url: str | None = None,
-        budget: Budget | None = None,
+        **options: Any,
     ) -> None:
         if depth < 0 or depth > max_depth:
             raise ConfigurationError(f"`depth` must be from 0 to `max_depth`={max_depth}; got {depth}.")
@@ -58,26 +70,24 @@ class RLM_REPL:  # noqa: N801  the name is part of the public API
         self.max_depth = max_depth
         self.enable_logging = enable_logging
         self.track_costs = track_costs
-        self.engine = RLM(
-            # An RLM at depth 1 is a sub-call of another program: models above its depth are never asked.
-            models=[*[model] * (depth + 1), recursive_model],
-            max_depth=max_depth,
-            max_iterations=max_iterations,
-            api_key=api_key,
-            base_url=base_url,
-            sandbox=sandbox,
-            budget=budget,
-        )
+        if "sub_model" in options:
+            raise ConfigurationError("`sub_model` is `recursive_model` here. Give that one.")
+        # An RLM at depth 1 is a sub-call of another program: models above its depth are never asked.
+        options.setdefault("models", [*[model] * (depth + 1), recursive_model])
+        self.engine = RLM(max_depth=max_depth, max_iterations=max_iterations, api_key=api_key, **options)
         self.last_result: Result | None = None
         self._lock = threading.Lock()
         self._spent = UsageReport()
 
-    def completion(self, context: PlainValue, query: str | None = None) -> str:
+    def completion(
+        self, context: PlainValue, query: str | None = None, *, on_event: SinkLike | None = None
+    ) -> CompletionText:
         """Answers ``query`` over ``context``.
 
         Args:
-            context: str, list of str, list of messages, or dict.
+            context: str, list of str, list of messages, dict, documents, or paths; as for ``rlm.RLM.run``.
             query: the question; None if ``context`` itself contains it.
+            on_event: called with every event of this run, on the engine's thread; it must not block.
 
         Returns:
             The answer as text. ``last_result`` holds it as a value, with status, usage and tree.
@@ -86,14 +96,17 @@ class RLM_REPL:  # noqa: N801  the name is part of the public API
             RLMError: there is no answer. Errors are never returned as text.
         """
         with ExitStack() as stack:
-            sinks = [stack.enter_context(PlainView(sys.stderr))] if self.enable_logging else []
+            sinks: list[SinkLike] = [] if on_event is None else [on_event]
+            if self.enable_logging:
+                sinks.append(stack.enter_context(PlainView(sys.stderr)))
+            work = self.engine.execute(query, plain_context(context), depth=self.depth, sinks=sinks)
             try:
-                result = BACKGROUND.wait(self.engine.execute(query, context, depth=self.depth, sinks=sinks))
+                result = BACKGROUND.wait(work)
             except RLMError as error:
                 self._note(error.result)
                 raise
         self._note(result)
-        return str(result)
+        return CompletionText(result)
 
     def cost_summary(self) -> dict[str, object]:
         """Tokens by kind, calls and dollars of all completions since the last ``reset()``, sub-calls at every depth included.

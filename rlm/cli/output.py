@@ -13,12 +13,11 @@ from typing import TextIO
 
 from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate, Range
-from rlm.core.evidence import Citation, Coverage
+from rlm.core.evidence import Citation
 from rlm.core.messages import JsonValue
 from rlm.core.plain import to_json
 from rlm.core.redaction import SECRETS
 from rlm.core.result import Result
-from rlm.core.usage import Spend
 from rlm.views.escape import one_line, without_controls
 
 MAX_QUOTE_CHARS = 200
@@ -68,63 +67,7 @@ def put(text: str) -> None:
 
 def describe_result(result: Result, models: tuple[str, ...]) -> dict[str, JsonValue]:
     """The JSON object of a run."""
-    return {
-        "answer": to_json(result.answer),
-        "status": result.status,
-        "limit": result.limit,
-        "error": result.error,
-        "run_id": result.run_id,
-        "models": list(models),
-        "sandbox": result.sandbox,
-        "citations": [_describe_citation(citation) for citation in result.citations],
-        "coverage": None if result.coverage is None else describe_coverage(result.coverage),
-        "elapsed_s": round(result.elapsed_s, 3),
-        "cost_usd": result.cost_usd,
-        "usage": {
-            **_describe_spend(result.usage.total),
-            "by_model": {model: _describe_spend(spend) for model, spend in result.usage.by_model.items()},
-            "by_depth": {str(depth): _describe_spend(spend) for depth, spend in result.usage.by_depth.items()},
-        },
-        "used": {
-            limit: {"used": use.used, "allowed": use.allowed, "left": use.left, "assumed": use.assumed}
-            for limit, use in result.used.items()
-        },
-        "unfinished": {
-            "refused_calls": result.unfinished.refused_calls,
-            "cancelled_calls": result.unfinished.cancelled_calls,
-            "nodes": list(result.unfinished.nodes),
-            "cells": list(result.unfinished.cells),
-        },
-    }
-
-
-def _describe_citation(citation: Citation) -> dict[str, JsonValue]:
-    return {
-        "path": citation.path,
-        "place": citation.place,
-        "quote": citation.quote,
-        "start": citation.start,
-        "end": citation.end,
-        "verified": citation.verified,
-        "exact": citation.exact,
-    }
-
-
-def describe_coverage(coverage: Coverage) -> dict[str, JsonValue]:
-    """The coverage of each document, with the ranges that no model was shown."""
-    return {
-        "share": round(coverage.share, 6),
-        "unopened": list(coverage.unopened),
-        "documents": [
-            {
-                "path": item.path,
-                "chars": item.chars,
-                "read_chars": item.read_chars,
-                "unread": [[start, end] for start, end in item.unread()],
-            }
-            for item in coverage.documents
-        ],
-    }
+    return {**result.to_dict(), "models": list(models)}
 
 
 def footnotes(citations: Sequence[Citation]) -> list[str]:
@@ -172,20 +115,6 @@ def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
         "usage": None,
         "used": None,
         "unfinished": None,
-    }
-
-
-def _describe_spend(spend: Spend) -> dict[str, JsonValue]:
-    usage = spend.usage
-    return {
-        "calls": usage.calls,
-        "input_tokens": usage.input_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost_usd": spend.cost_usd,
-        "unpriced_calls": spend.unpriced_calls,
     }
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from rlm.core.budget import LimitUse
 from rlm.core.cells import PlainValue
 from rlm.core.corpus import Corpus
 from rlm.core.events import Status
 from rlm.core.evidence import Citation, Coverage, measure_coverage
+from rlm.core.foreign_names import FOREIGN_RESULTS, missing_attribute
 from rlm.core.ids import RunId
+from rlm.core.messages import JsonValue
 from rlm.core.redaction import SECRETS
-from rlm.core.tree import NodeRecord, Unfinished
+from rlm.core.tree import CallRecord, NodeRecord, Unfinished
 from rlm.core.usage import UsageReport
 from rlm.core.values import frozen
+
+MAX_SHOWN_CHARS = 200
+"""Characters of the answer in ``repr(result)``."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,43 @@ class Result:
         total = self.usage.total
         return None if total.unpriced_calls else total.cost_usd
 
+    @property
+    def calls(self) -> tuple[CallRecord, ...]:
+        """Every model call of the run in the order of their starts, at all depths, superseded ones included."""
+        nodes = [] if self.tree is None else self.tree.walk()
+        return tuple(sorted((call for node in nodes for call in node.calls), key=lambda call: call.started_s))
+
+    def summary(self) -> str:
+        """One line with status, calls, cost and time, for instance ``complete, 12 calls, $0.0031, 4.2 s``."""
+        limit = f" (limit met: {self.limit})" if self.limit else ""
+        calls = self.usage.total.usage.calls
+        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:.4f}"
+        return f"{self.status}{limit}, {calls:,} {'call' if calls == 1 else 'calls'}, {cost}, {self.elapsed_s:.1f} s"
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """The result as JSON data, with the keys of ``rlm ask --json``. The tree is not part of it."""
+        from rlm.core.result_dict import describe_result  # noqa: PLC0415  imported on first use
+
+        return describe_result(self)
+
     def __repr__(self) -> str:
-        shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.repr)
-        return SECRETS.redact_text(f"Result({shown})")
+        try:
+            answer = repr(self.answer)
+        except Exception:  # noqa: BLE001  an integer of thousands of digits, or an object of the caller
+            answer = f"<{type(self.answer).__name__}>"
+        shown = answer if len(answer) <= MAX_SHOWN_CHARS else f"{answer[:MAX_SHOWN_CHARS]}..."
+        return SECRETS.redact_text(f"<Result {shown}: {self.summary()}, run {self.run_id}>".replace("\n", " "))
+
+    def _repr_html_(self) -> str:
+        """The card that notebooks show."""
+        from rlm.core.result_card import render_card  # noqa: PLC0415  imported on first use
+
+        return render_card(self)
+
+    if not TYPE_CHECKING:  # type checkers report unknown attributes themselves
+
+        def __getattr__(self, name: str) -> object:
+            raise missing_attribute("Result", name, FOREIGN_RESULTS)
 
     def __str__(self) -> str:
         return self.answer if isinstance(self.answer, str) else repr(self.answer)

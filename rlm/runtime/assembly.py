@@ -37,6 +37,7 @@ from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJourna
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
+from rlm.views.plain import PlainSink
 
 T = TypeVar("T")
 
@@ -158,7 +159,7 @@ class Assembly:
             scheduler=self._scheduler(),
             price_of=self._prices.cost_usd,
             budget=budget,
-            sinks=(*self._options.sinks, *sinks),
+            sinks=(*self._options.sinks, *sinks, *([PlainSink()] if self._options.verbose else [])),
             record=record,
             past=past,
             epoch_s=time.time() - (past[-1].at_s if past else 0.0),

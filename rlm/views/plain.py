@@ -6,6 +6,7 @@ There is never one line per call: a run can make ten thousand. Repeated kinds of
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TextIO
 
 from rlm.core.events import (
@@ -125,3 +126,18 @@ class PlainView(ThreadedView):
             text = "".join(f"{self._prefix}{line}\n" for line in lines)
             self._stream.write(text if speaks_unicode(getattr(self._stream, "encoding", None)) else ascii_only(text))
             self._stream.flush()
+
+
+class PlainSink:
+    """A sink that writes lines about one run to stderr. It opens its view with the first event and closes it after the last."""
+
+    def __init__(self) -> None:
+        self._view: PlainView | None = None
+
+    def emit(self, event: AnyEvent) -> None:
+        if self._view is None:
+            self._view = PlainView().__enter__()
+        self._view.emit(event)
+        if isinstance(event, RunFinished):
+            # In a thread: the last lines are written while it closes, and a terminal can block.
+            threading.Thread(target=self._view.__exit__, args=(None, None, None), name="rlm-view-end").start()

@@ -1,0 +1,89 @@
+"""A result as JSON data, the form of ``Result.to_dict`` and of ``rlm ask --json``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.core.evidence import Citation, Coverage
+from rlm.core.messages import JsonValue
+from rlm.core.plain import to_json
+from rlm.core.usage import Spend
+
+if TYPE_CHECKING:
+    from rlm.core.result import Result
+
+
+def describe_result(result: Result) -> dict[str, JsonValue]:
+    """The JSON object of a result."""
+    return {
+        "answer": to_json(result.answer),
+        "status": result.status,
+        "limit": result.limit,
+        "error": result.error,
+        "run_id": result.run_id,
+        "sandbox": result.sandbox,
+        "citations": [describe_citation(citation) for citation in result.citations],
+        "coverage": None if result.coverage is None else describe_coverage(result.coverage),
+        "elapsed_s": round(result.elapsed_s, 3),
+        "cost_usd": result.cost_usd,
+        "usage": {
+            **describe_spend(result.usage.total),
+            "by_model": {model: describe_spend(spend) for model, spend in result.usage.by_model.items()},
+            "by_depth": {str(depth): describe_spend(spend) for depth, spend in result.usage.by_depth.items()},
+        },
+        "used": {
+            limit: {"used": use.used, "allowed": use.allowed, "left": use.left, "assumed": use.assumed}
+            for limit, use in result.used.items()
+        },
+        "unfinished": {
+            "refused_calls": result.unfinished.refused_calls,
+            "cancelled_calls": result.unfinished.cancelled_calls,
+            "nodes": list(result.unfinished.nodes),
+            "cells": list(result.unfinished.cells),
+        },
+    }
+
+
+def describe_citation(citation: Citation) -> dict[str, JsonValue]:
+    """The JSON object of a citation."""
+    return {
+        "path": citation.path,
+        "place": citation.place,
+        "quote": citation.quote,
+        "start": citation.start,
+        "end": citation.end,
+        "verified": citation.verified,
+        "exact": citation.exact,
+    }
+
+
+def describe_coverage(coverage: Coverage) -> dict[str, JsonValue]:
+    """The coverage of each document, with the ranges that no model was shown."""
+    return {
+        "share": round(coverage.share, 6),
+        "unopened": list(coverage.unopened),
+        "documents": [
+            {
+                "path": item.path,
+                "chars": item.chars,
+                "read_chars": item.read_chars,
+                "unread": [[start, end] for start, end in item.unread()],
+            }
+            for item in coverage.documents
+        ],
+    }
+
+
+def describe_spend(spend: Spend) -> dict[str, JsonValue]:
+    """The JSON object of tokens and dollars."""
+    usage = spend.usage
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": spend.cost_usd,
+        "unpriced_calls": spend.unpriced_calls,
+    }
