@@ -1,6 +1,6 @@
 """Names of other RLM libraries, each with the name that this package has for it.
 
-People who come from the official ``rlm`` package or from ``dspy.RLM`` are told the word to use. Nothing is translated silently.
+Errors about names of the official ``rlm`` package or of ``dspy.RLM`` say which name to use. Nothing is translated silently.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from rlm.core.foreign_names import FOREIGN_RESULTS, missing_attribute
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
 from rlm.core.redaction import SECRETS
+from rlm.core.result_card import render_card
+from rlm.core.result_dict import describe_result
 from rlm.core.tree import CallRecord, NodeRecord, Unfinished
 from rlm.core.usage import UsageReport
 from rlm.core.values import frozen
@@ -99,8 +101,6 @@ class Result:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """The result as JSON data, with the keys of ``rlm ask --json``. The tree is not part of it."""
-        from rlm.core.result_dict import describe_result  # noqa: PLC0415  imported on first use
-
         return describe_result(self)
 
     def __repr__(self) -> str:
@@ -113,8 +113,6 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The card that notebooks show."""
-        from rlm.core.result_card import render_card  # noqa: PLC0415  imported on first use
-
         return render_card(self)
 
     if not TYPE_CHECKING:  # type checkers report unknown attributes themselves

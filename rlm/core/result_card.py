@@ -5,7 +5,6 @@ It has no script and loads nothing. All texts are escaped and cut.
 
 from __future__ import annotations
 
-from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -65,6 +64,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
+    from html import escape  # noqa: PLC0415  two milliseconds, which most processes need not spend
+
     shown = text if len(text) <= limit else text[:limit] + "…"
     return escape(
         "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in shown)

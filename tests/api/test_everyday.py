@@ -65,14 +65,14 @@ def test_objects_of_programs_are_contexts(context: object, seen: object) -> None
     assert answer_of(context) == repr(seen)
 
 
-def test_a_path_is_read_and_text_is_not_taken_for_a_path(tmp_path: Path) -> None:
+def test_paths_are_read_and_text_is_not(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the tide")
     assert answer_of(tmp_path / "a.txt", "FINAL(str(context))") != str(tmp_path / "a.txt")
     assert answer_of(str(tmp_path / "a.txt"), "FINAL(context)") == str(tmp_path / "a.txt")
     assert "the tide" in str(answer_of(iter([tmp_path / "a.txt"]), "FINAL(str(context))"))
 
 
-async def test_a_generator_is_a_context_of_the_async_form() -> None:
+async def test_arun_accepts_a_generator() -> None:
     engine = rlm.RLM(ScriptedModel([cell("FINAL(context)")]), store=None)
     assert (await engine.arun("q", numbers())).answer == [1, 2, 3]
 
@@ -94,7 +94,7 @@ def test_odd_iterators_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         plain_context(pages())
 
 
-def test_a_context_that_contains_itself_does_not_recurse_for_ever() -> None:
+def test_conversion_of_cyclic_contexts_ends() -> None:
     items: list[object] = [Ticket(1, "x")]
     items.append(items)
     plain_context(items)
@@ -206,12 +206,12 @@ def test_a_replenv_needs_no_key_until_it_asks(monkeypatch: pytest.MonkeyPatch) -
         ("environment", "`sandbox`"),
     ],
 )
-def test_options_of_other_libraries_are_answered_with_ours(name: str, word: str) -> None:
+def test_foreign_options_are_answered_with_ours(name: str, word: str) -> None:
     with pytest.raises(TypeError, match=re.escape(word)):
         rlm.RLM("openai:m", api_key="k", **{name: "x"})  # type: ignore[arg-type]
 
 
-def test_methods_and_results_of_other_libraries_are_answered_with_ours(result: Result) -> None:
+def test_foreign_methods_and_attributes_are_answered_with_ours(result: Result) -> None:
     engine: Any = rlm.RLM("openai:m", api_key="k")
     given: Any = result
     with pytest.raises(AttributeError, match=re.escape("run(query, context)")):
