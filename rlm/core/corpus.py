@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 
 from rlm.core.cells import PlainValue, Quote
 from rlm.core.evidence import Citation, find_quote
+from rlm.core.places import label_at
 
 SideItem: TypeAlias = Mapping[str, Any]
 """Path, kind, pages, places and tables of one document."""
@@ -64,7 +64,7 @@ class Corpus:
         return any(item.get("tables") for item in self.items)
 
     @cached_property
-    def _places(self) -> Mapping[str, tuple[list[int], list[str]]]:
+    def _places(self) -> Mapping[str, tuple[Sequence[int], Sequence[str]]]:
         return {
             str(item["path"]): ([int(start) for start, _ in places], [str(label) for _, label in places])
             for item in self.items
@@ -73,14 +73,8 @@ class Corpus:
 
     def place_at(self, path: str, offset: int) -> str:
         """Label of the place at an offset: a page, a sheet and row, or a line."""
-        if path not in self._places:
-            return f"line {self.texts[path].count(chr(10), 0, offset) + 1}"
-        starts, labels = self._places[path]
-        at = max(bisect_right(starts, offset) - 1, 0)
-        first = labels[at].removeprefix("line ")
-        if labels[at].startswith("line ") and first.isdecimal():  # of a table, whose rows are lines
-            return f"line {int(first) + self.texts[path].count(chr(10), starts[at], offset)}"
-        return labels[at]
+        starts, labels = self._places.get(path, ((), ()))
+        return label_at(starts, labels, self.texts[path], offset)
 
     def cite(self, quotes: Sequence[Quote]) -> tuple[Citation, ...]:
         """Looks quotes up in the texts, in order."""

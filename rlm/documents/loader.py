@@ -62,13 +62,13 @@ class _Outcome:
 
 async def read_files(
     files: Sequence[SourceFile],
-    open_sandbox: Callable[[], Sandbox],
+    open_sandbox: Callable[[Sequence[str]], Sandbox],
     reading: Reading,
     on_progress: OnProgress | None = None,
 ) -> tuple[list[Document], list[LeftOut]]:
     """Documents of all files, in their order, and what was left out.
 
-    ``open_sandbox`` is called when the first file needs a worker.
+    ``open_sandbox`` is called when a file needs a worker: with the packages that it needs besides the usual ones.
 
     Raises:
         SandboxError: no worker can be started at all.
@@ -165,6 +165,8 @@ class _Reader:
             if file.address:
                 data, name = await _fetch(file)
                 return await self._read_bytes(data, name)
+            if file.remote is not None:
+                return await self._read_bytes(await asyncio.to_thread(file.remote.read), file.name)
             if file.data is not None:
                 return await self._read_bytes(file.data, file.name)
             assert file.path is not None
@@ -214,7 +216,12 @@ class _Reader:
         return _outcome_of(result, name, size)
 
     async def _store(self, key: str | None, result: Mapping[str, Any]) -> None:
-        if key is not None and self._reading.cache is not None and not result.get("transient"):
+        if (
+            key is not None
+            and self._reading.cache is not None
+            and not result.get("transient")
+            and not result.get("missing")
+        ):
             await asyncio.to_thread(self._reading.cache.put, key, result)
 
     def _limits(self) -> Limits:

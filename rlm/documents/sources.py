@@ -19,6 +19,7 @@ from typing import BinaryIO, TypeAlias
 from rlm.core.errors import ConfigurationError, ContextError
 from rlm.core.values import frozen, slotted
 from rlm.documents.ignore import IgnoreRules, NameFilter
+from rlm.documents.remote import RemoteFile, find_remote
 from rlm.documents.values import LeftOut
 
 Source: TypeAlias = "str | os.PathLike[str]"
@@ -40,12 +41,14 @@ class SourceFile:
         path: a file of this machine; None if ``data`` or ``address`` is given.
         data: bytes that are in memory already, for instance standard input.
         address: an URL to fetch.
+        remote: a file of another file system.
     """
 
     name: str
     path: Path | None = None
     data: bytes | None = None
     address: str = ""
+    remote: RemoteFile | None = None
 
 
 @slotted
@@ -79,7 +82,8 @@ def list_files(
     """Lists the files that sources name.
 
     Args:
-        sources: files, folders, glob patterns, ``-``, ``http(s)://`` addresses, ``git+https://`` or ``*.git`` repositories.
+        sources: files, folders, glob patterns, ``-``, ``http(s)://`` addresses, ``git+https://`` or ``*.git`` repositories,
+            addresses of other file systems such as ``s3://``.
         include, exclude: patterns in gitignore syntax, for the files of folders and glob patterns.
         no_ignore: read what ``.gitignore`` and ``.ignore`` files name, and hidden files.
         stdin: standard input; None if nothing is piped in.
@@ -104,8 +108,10 @@ def _find_all(finder: _Finder, listing: Listing, sources: Sequence[Source], stdi
             listing.files.append(_stdin_file(stdin))
         elif source.startswith("git+") or (source.endswith(".git") and "://" in source):
             finder.clone(source)
-        elif "://" in source:
+        elif source.lower().startswith(_ADDRESS):
             listing.files.append(SourceFile(source, address=source))
+        elif "://" in source:
+            finder.add_remote(source)
         else:
             finder.add(source)
 
@@ -152,6 +158,14 @@ class _Finder:
             if path.is_file() and self._names.accepts(Path(name).as_posix()):
                 self._listing.files.append(SourceFile(name, path))
         return bool(found)
+
+    def add_remote(self, address: str) -> None:
+        for name, relative, file in find_remote(address):
+            hidden = any(part in SKIPPED_FOLDERS or part.startswith(".") for part in relative.split("/"))
+            if relative and ((hidden and not self._no_ignore) or not self._names.accepts(relative)):
+                self._listing.ignored += 1
+            else:
+                self._listing.files.append(SourceFile(name, remote=file))
 
     def clone(self, source: str) -> None:
         """Clones the newest state of a repository into a temporary folder and lists its files."""

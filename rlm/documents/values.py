@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from rlm.core.places import label_at
 from rlm.core.values import frozen
 
 Plain = Mapping[str, Any]
@@ -72,14 +72,12 @@ class Document:
 
     def place_at(self, offset: int) -> str:
         """Label of the place at an offset of the text: a page, a sheet and row, or a line."""
-        if not self.places:
-            return f"line {self.text.count(chr(10), 0, offset) + 1}"
-        at = bisect_right(self._starts, offset) - 1
-        return self.places[max(at, 0)].label
+        starts, labels = self._labels
+        return label_at(starts, labels, self.text, offset)
 
     @cached_property
-    def _starts(self) -> list[int]:
-        return [place.start for place in self.places]
+    def _labels(self) -> tuple[list[int], list[str]]:
+        return [place.start for place in self.places], [place.label for place in self.places]
 
 
 @frozen

@@ -6,10 +6,11 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, BinaryIO
 
 from rlm.core.cells import Cell
-from rlm.core.errors import SandboxError
+from rlm.core.errors import ConfigurationError, SandboxError
 from rlm.core.file_bytes import FileBytes
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import Subcall, SubcallOutcome
@@ -30,6 +31,8 @@ from rlm.documents.convert.dispatch import convert_group as _convert
 from rlm.documents.convert.result import Limits as _Limits
 _result = _convert(context, {members!r}, _Limits(text_chars={chars}), {encoding!r})
 """
+EXTRA_PACKAGES = ("pyarrow",)
+"""Large parsers that few files need. A worker without them is started first."""
 Result = Mapping[str, Any]
 
 
@@ -38,25 +41,31 @@ class Workers:
     """Confined workers for the conversion of files.
 
     Attributes:
-        open_sandbox: called when the first file needs a worker.
+        open_sandbox: gives the sandbox whose workers have these packages besides the usual ones; called when a file needs one.
         text_chars, encoding: as in ``loader.Reading``.
     """
 
-    open_sandbox: Callable[[], Sandbox]
+    open_sandbox: Callable[[Sequence[str]], Sandbox]
     text_chars: int
     encoding: str
 
-    async def convert(self, opened: BinaryIO, name: str, size: int) -> Result:
+    async def convert(self, opened: BinaryIO, name: str, size: int, packages: Sequence[str] = ()) -> Result:
         """Result for one file. A failure is a result that leaves the file out.
+
+        A file that needs one of ``EXTRA_PACKAGES`` is converted again by a worker that has it.
 
         Raises:
             SandboxError: no worker can be started at all.
         """
         program = _PROGRAM.format(name=name, chars=self.text_chars, encoding=self.encoding)
-        value, reason = await self._run(FileBytes(opened.fileno(), size), program, CONVERSION_SECONDS)
-        if not reason and not isinstance(value, dict):
-            reason = "conversion failed: malformed result"
-        return _failure(name, reason) if reason else value
+        value, reason = await self._run(FileBytes(opened.fileno(), size), program, CONVERSION_SECONDS, packages)
+        if reason or not isinstance(value, dict):
+            return _failure(name, reason or "conversion failed: malformed result")
+        missing = [package for package in EXTRA_PACKAGES if package in value.get("missing", ())]
+        if missing and not packages and all(map(find_spec, missing)):
+            return await self.convert(opened, name, size, missing)
+        result: Result = value
+        return result
 
     async def convert_group(self, files: Sequence[tuple[str, bytes]]) -> list[Result | None]:
         """Results for small files from one worker; None for each file that needs one of its own."""
@@ -73,10 +82,17 @@ class Workers:
             return [None] * len(files)
         return [item if isinstance(item, dict) else None for item in value]
 
-    async def _run(self, context: FileBytes, program: str, seconds: float) -> tuple[Any, str]:
+    async def _run(
+        self, context: FileBytes, program: str, seconds: float, packages: Sequence[str] = ()
+    ) -> tuple[Any, str]:
         """The program's result, and the reason if there is none."""
         limits = ReplLimits(cell_seconds=seconds, memory_mb=MEMORY_MB, value_mb=VALUE_MB)
-        repl = await self.open_sandbox().open(ReplSpec(context, can_call=False, limits=limits))
+        try:
+            repl = await self.open_sandbox(packages).open(ReplSpec(context, can_call=False, limits=limits))
+        except ConfigurationError as error:  # the package cannot be imported, or starts threads
+            if not packages:
+                raise
+            return None, f"conversion failed: {error}"
         try:
             result = await repl.execute(Cell(1, 1, program), _refuse)
             if result.end == "timeout":

@@ -6,9 +6,10 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import BinaryIO
 
-from rlm.core.errors import ConfigurationError, ContextError
+from rlm.core.errors import ContextError
 from rlm.documents.cache import ConversionCache
 from rlm.documents.loader import OnProgress, Reading, read_files
 from rlm.documents.plugins import load_converter
@@ -19,10 +20,8 @@ from rlm.runtime.loop import BACKGROUND
 from rlm.runtime.resources import SHARED
 
 CONVERTERS = "rlm.documents.convert.dispatch"
-OPTIONAL_PACKAGES = ("pypdfium2", "python_calamine", "charset_normalizer", "pyarrow")
+OPTIONAL_PACKAGES = ("pypdfium2", "python_calamine", "charset_normalizer")
 """Parsers of the extra ``docs``, imported in the confined worker if they are installed."""
-THREADED_PACKAGES = frozenset({"pyarrow"})
-"""Parsers that start threads when they are imported, on some machines. Without them, all other formats are still read."""
 
 
 def load(
@@ -107,7 +106,7 @@ async def aload(
         converter=load_converter(converter) if converter else None,
     )
     with listing:
-        documents, left_out = await read_files(listing.files, lambda: _open_sandbox(sandbox), reading, on_progress)
+        documents, left_out = await read_files(listing.files, partial(_open_sandbox, sandbox), reading, on_progress)
     if store is not None:
         await asyncio.to_thread(store.prune)
     names = tuple(dict.fromkeys(os.fspath(source) for source in named))
@@ -119,13 +118,7 @@ async def aload(
     return result
 
 
-def _open_sandbox(name: str) -> Sandbox:
-    """The sandbox of the parsers. A package that cannot be imported in a process that forks is left out."""
-    installed = [package for package in OPTIONAL_PACKAGES if importlib.util.find_spec(package) is not None]
-    threaded = [package for package in installed if package in THREADED_PACKAGES]
-    try:
-        return SHARED.sandbox(name, (CONVERTERS, *installed))
-    except ConfigurationError:
-        if not threaded:
-            raise
-    return SHARED.sandbox(name, (CONVERTERS, *(package for package in installed if package not in threaded)))
+def _open_sandbox(name: str, extra_packages: Sequence[str] = ()) -> Sandbox:
+    """The sandbox of the parsers. Packages that few files need are imported on demand."""
+    packages = [package for package in OPTIONAL_PACKAGES if importlib.util.find_spec(package) is not None]
+    return SHARED.sandbox(name, (CONVERTERS, *packages, *extra_packages))

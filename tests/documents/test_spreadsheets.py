@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from office_kit import only_document, reason_left_out, xlsx, zipped
 
+from rlm.core.cells import Quote
+from rlm.core.corpus import Corpus
 from rlm.documents.convert.number_formats import make_formatter
 from rlm.documents.convert.result import Limits
 from rlm.documents.convert.tables import column_letter, column_type, find_header
+from rlm.documents.values import Documents, document_from
 
 STYLES = (
     '<numFmts><numFmt numFmtId="164" formatCode="[$€-407]#,##0.00"/><numFmt numFmtId="165" formatCode="dd/mm/yyyy"/></numFmts>'
@@ -73,7 +76,7 @@ def test_rows_beyond_the_limit_are_noted() -> None:
 def test_places_name_sheet_and_row() -> None:
     sheet = rows(*(f'<c r="A{n}"><v>{n}</v></c>' for n in range(1, 251)))
     labels = [label for _, label in only_document(xlsx({"S": sheet}), "p.xlsx")["places"]]
-    assert labels == ["sheet S", "sheet S, row 101", "sheet S, row 201"]
+    assert labels == ["sheet S", "sheet S, row 1", "sheet S, row 101", "sheet S, row 201", "sheet S"]
 
 
 def test_workbook_without_parts_is_reported() -> None:
@@ -113,3 +116,16 @@ def test_headers_are_found_below_titles() -> None:
     )
     assert find_header([["1", "2"], ["3", "4"]]) == (["A", "B"], 0)
     assert [column_letter(n) for n in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+def test_a_citation_names_the_row_of_the_sheet() -> None:
+    cell = "<c r='A{0}' t='str'><v>{1}</v></c>"
+    rows = {3: "first", 4: "two\nlines", 5: "fifth", 400: "far", 401: "last"}
+    sheet = "".join(f"<row r='{number}'>{cell.format(number, value)}</row>" for number, value in rows.items())
+    document = document_from(only_document(xlsx({"S": f"<sheetData>{sheet}</sheetData>"}), "a.xlsx"), 1)
+    places = [document.place_at(document.text.index(value.split("\n")[0])) for value in rows.values()]
+    assert places == [f"sheet S, row {number}" for number in rows]
+    assert document.place_at(0) == "sheet S"
+    quotes = [Quote(value) for value in rows.values()]
+    corpus = Corpus(document.text, Documents([document]).side_table())
+    assert [citation.place for citation in corpus.cite(quotes)] == places

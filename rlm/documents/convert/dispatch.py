@@ -27,7 +27,7 @@ from . import (
 from .compound import MAGIC as COMPOUND_MAGIC
 from .compound import CompoundFile
 from .packages import Package
-from .result import ConversionError, LimitError, Limits, NeedsOwnWorkerError, Output, Plain
+from .result import ConversionError, LimitError, Limits, MissingPackageError, NeedsOwnWorkerError, Output, Plain
 
 _HEAD_BYTES = 8_192
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0")
@@ -69,7 +69,7 @@ def convert(data: bytes, path: str, limits: Limits | None = None, encoding: str 
         encoding: of text files, when the user named one.
 
     Returns:
-        ``{"documents": [...], "left_out": [[path, reason], ...]}``, see ``result``.
+        ``{"documents": [...], "left_out": [[path, reason], ...], "missing": [package, ...]}``, see ``result``.
     """
     output = Output(limits or Limits())
     _add(data, path, output, encoding)
@@ -114,6 +114,8 @@ def _add(data: bytes, path: str, output: Output, encoding: str = "") -> None:
         if "!/" in path:
             raise
     except ConversionError as error:
+        if isinstance(error, MissingPackageError):
+            output.missing.append(error.package)
         output.skip(path, str(error))
     except RecursionError:
         output.skip(path, "nested too deeply")

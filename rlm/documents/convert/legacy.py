@@ -6,9 +6,10 @@ import datetime
 import io
 from typing import Any
 
-from .odf import write_sheet
-from .result import Builder, ConversionError, Output
-from .tables import write_table
+from .result import Builder, ConversionError, MissingPackageError, Output
+from .tables import write_sheet, write_table
+
+_BATCH_ROWS = 10_000
 
 
 def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
@@ -16,10 +17,11 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
     try:
         from python_calamine import CalamineWorkbook
     except ImportError:
-        raise ConversionError(f'{kind} needs python-calamine; install it with: pip install "rlm-arbor[docs]"') from None
+        raise MissingPackageError(kind, "python_calamine", '"rlm-arbor[docs]"') from None
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
-        sheets = [(name, workbook.get_sheet_by_name(name).to_python()) for name in workbook.sheet_names]
+        sheets = [(name, workbook.get_sheet_by_name(name)) for name in workbook.sheet_names]
+        filled = [(name, sheet.to_python(), (sheet.start or (0, 0))[0] + 1) for name, sheet in sheets]
         hidden = {str(item.name) for item in workbook.sheets_metadata if "Visible" not in str(item.visible).split(".")}
     except Exception as error:
         reason = str(error)
@@ -27,9 +29,10 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
             raise ConversionError("protected with a password") from error
         raise ConversionError(f"damaged workbook: {reason[:200]}") from error
     document = Builder(path, kind)
-    for name, rows in sheets:
+    for name, rows, first in filled:
         marks = " (hidden sheet)" if name in hidden else ""
-        write_sheet(document, name, [[_plain(cell) for cell in row] for row in rows[: output.limits.rows]], marks)
+        shown = [[_plain(cell) for cell in row] for row in rows[: output.limits.rows]]
+        write_sheet(document, name, shown, range(first, first + len(shown)), marks)
         if marks:
             document.note(f"sheet {name} is hidden; its rows are included")
         if len(rows) > output.limits.rows:
@@ -38,29 +41,40 @@ def convert_workbook(data: bytes, path: str, output: Output, kind: str) -> None:
 
 
 def convert_parquet(data: bytes, path: str, output: Output) -> None:
-    """Adds the document of a Parquet file to ``output``."""
+    """Adds the document of a Parquet file to ``output``. Rows are read in batches: a small file can hold many."""
     try:
-        import pyarrow.parquet as parquet  # noqa: PLR0402
+        from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise ConversionError("Parquet needs pyarrow; install it with: pip install pyarrow") from None
+        raise MissingPackageError("Parquet", "pyarrow", '"rlm-arbor[parquet]"') from None
+    rows: list[list[Any]] = []
+    chars = 0
     try:
-        table = parquet.read_table(io.BytesIO(data), use_threads=False)
+        file = ParquetFile(io.BytesIO(data), pre_buffer=False)
+        columns = [str(name) for name in file.schema_arrow.names]
+        count = int(file.metadata.num_rows)
+        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+            cells = [[_plain(cell) for cell in column.to_pylist()] for column in batch.columns]
+            rows += map(list, zip(*cells, strict=True))
+            chars += sum(len(cell) for column in cells for cell in column if isinstance(cell, str))
+            if len(rows) >= output.limits.rows or chars > output.limits.text_chars:
+                break
     except Exception as error:
         raise ConversionError(f"damaged Parquet file: {str(error)[:200]}") from error
-    columns = [str(name) for name in table.column_names]
-    cut = table.slice(0, output.limits.rows)
-    rows = [[_plain(cell) for cell in row] for row in zip(*(column.to_pylist() for column in cut.columns), strict=True)]
     document = Builder(path, "parquet")
-    if table.num_rows > output.limits.rows:
-        document.note(f"only the first {output.limits.rows:,} rows are read")
-    write_table(document, path.rpartition("/")[2], [columns, *rows], "table", 0)
+    if count > len(rows) or len(rows) > output.limits.rows:
+        document.note(f"only the first {min(len(rows), output.limits.rows):,} of {count:,} rows are read")
+    write_table(
+        document, path.rpartition("/")[2], [columns, *rows[: output.limits.rows]], "table", range(len(rows) + 1)
+    )
     output.add(document)
 
 
 def _plain(value: Any) -> Any:
+    if value is None or type(value) in (str, int, bool):
+        return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
-    if value is None or isinstance(value, str | int | float | bool):
+    if isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()

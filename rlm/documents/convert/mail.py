@@ -71,12 +71,14 @@ def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
     message = email.message_from_bytes(data, policy=_POLICY)
     assert isinstance(message, EmailMessage)
     document = Builder(path, "mail")
+    document.place("headers")
     for name in _HEADERS:
         value = _header(message, name)
         if value:
             document.line(f"{name}: {value}")
     document.line()
     body = _body(message)
+    document.place("body, line 1")
     document.write(body.strip() + "\n")
     names: list[str] = []
     attachments: list[tuple[bytes, str]] = []
@@ -86,7 +88,9 @@ def _add(data: bytes, path: str, output: Output, attach: Attach) -> None:
         names.append(name)
         attachments.append((_payload(part), f"{path}!/{name}"))
     if names:
-        document.line("\n[Attachments] " + ", ".join(names))
+        document.line()
+        document.place("attachments")
+        document.line("[Attachments] " + ", ".join(names))
     output.add(document)
     for content, name in attachments:
         output.charge(len(content), 1)

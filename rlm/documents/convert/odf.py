@@ -8,7 +8,7 @@ from typing import Any
 from .numbering import ordinal
 from .packages import Element, Package, text_of
 from .result import Builder, ConversionError, Output, flat_table, markdown_table
-from .tables import write_table
+from .tables import write_sheet
 
 _MAX_REPEATS = 1_000
 
@@ -181,25 +181,29 @@ class _Reader:
     def sheets(self, story: Element) -> None:
         for sheet in story.findall("table"):
             name = sheet.get("name", "")
-            rows = list(self.rows(sheet))
-            while rows and not any(cell not in (None, "") for cell in rows[-1]):
+            rows = list(self.numbered_rows(sheet))
+            while rows and not any(cell not in (None, "") for cell in rows[-1][1]):
                 rows.pop()
-            write_sheet(self._document, name, rows)
+            write_sheet(self._document, name, [cells for _, cells in rows], [number for number, _ in rows])
 
     def rows(self, table: Element) -> Iterator[list[Any]]:
         """Rows of a table. A value is repeated in the cells that its own one covers."""
-        count = 0
+        return (cells for _, cells in self.numbered_rows(table))
+
+    def numbered_rows(self, table: Element) -> Iterator[tuple[int, list[Any]]]:
+        """Rows with their numbers. Of empty rows that follow each other, one is kept."""
+        count = number = 0
         below: dict[int, tuple[int, Any]] = {}
         for row in _rows_of(table):
             cells = self._row(row, below)
-            repeat = row.get("number-rows-repeated", "1")
-            times = int(repeat) if repeat.isdigit() and cells else 1
-            for _ in range(min(times, _MAX_REPEATS)):
+            times = _count(row.get("number-rows-repeated"))
+            for at in range(min(times, _MAX_REPEATS) if cells else 1):
                 count += 1
                 if count > self._output.limits.rows:
                     self._document.note(f"only the first {self._output.limits.rows:,} rows are read")
                     return
-                yield cells
+                yield number + at + 1, cells
+            number += times
 
     def _row(self, row: Element, below: dict[int, tuple[int, Any]]) -> list[Any]:
         """Cells of a row; ``below`` has the values that reach into further rows, by column."""
@@ -258,11 +262,3 @@ def _cell(cell: Element, reader: _Reader) -> Any:
     if kind == "boolean":
         return cell.get("boolean-value") == "true"
     return text
-
-
-def write_sheet(document: Builder, name: str, rows: list[list[Any]], marks: str = "") -> None:
-    """Writes one sheet as a place and as a table."""
-    document.place(f"sheet {name}")
-    document.line(f"## {name}{marks}")
-    write_table(document, name, rows, f"sheet {name}")
-    document.line()

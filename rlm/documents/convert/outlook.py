@@ -29,6 +29,7 @@ def is_message(file: CompoundFile) -> bool:
 
 def _add(file: CompoundFile, folder: str, path: str, output: Output, attach: Attach) -> None:
     document = Builder(path, "mail")
+    document.place("headers")
     for label, tags in _FIELDS:
         value = _first(file, folder, tags)
         if label == "From":
@@ -40,6 +41,7 @@ def _add(file: CompoundFile, folder: str, path: str, output: Output, attach: Att
     if date:
         document.line(f"Date: {date}")
     document.line()
+    document.place("body, line 1")
     document.line(_body(file, folder).strip())
     folders = sorted(
         {name[len(folder) :].split("/")[0] for name in file.streams if name.startswith(f"{folder}__attach")}
@@ -50,7 +52,9 @@ def _add(file: CompoundFile, folder: str, path: str, output: Output, attach: Att
         name = _first(file, inside, ("3707", "3704", "3001")) or f"attachment {len(attachments) + 1}"
         attachments.append((inside, " ".join(name.replace("/", "_").split())[:200]))
     if attachments:
-        document.line("\n[Attachments] " + ", ".join(name for _, name in attachments))
+        document.line()
+        document.place("attachments")
+        document.line("[Attachments] " + ", ".join(name for _, name in attachments))
     output.add(document)
     for inside, name in attachments:
         embedded = f"{inside}{_PREFIX}3701000D/"

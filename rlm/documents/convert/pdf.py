@@ -7,9 +7,8 @@ from typing import Any
 
 from .pdf_furniture import join_hyphens, join_pages, split_furniture
 from .pdf_page import UNKNOWN, page_text
-from .result import Builder, ConversionError, Output
+from .result import Builder, ConversionError, MissingPackageError, Output
 
-INSTALL = 'PDF needs pypdfium2; install it with: pip install "rlm-arbor[docs]"'
 _MAX_EMBEDDED = 100
 Attach = Callable[[bytes, str, Output], None]
 
@@ -22,7 +21,7 @@ def convert(data: bytes, path: str, output: Output, attach: Attach) -> None:
     try:
         import pypdfium2 as pdfium
     except ImportError:
-        raise ConversionError(INSTALL) from None
+        raise MissingPackageError("PDF", "pypdfium2", '"rlm-arbor[docs]"') from None
     try:
         pdf = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:

@@ -22,6 +22,18 @@ class LimitError(ConversionError):
     """The file exceeds a limit on size, members or nesting."""
 
 
+class MissingPackageError(ConversionError):
+    """The parser of the format is not installed, or not in this process.
+
+    Attributes:
+        package: the name by which it is imported.
+    """
+
+    def __init__(self, kind: str, package: str, requirement: str) -> None:
+        super().__init__(f"{kind} needs {package.replace('_', '-')}; install it with: pip install {requirement}")
+        self.package = package
+
+
 class NeedsOwnWorkerError(Exception):
     """The file, or one inside it, needs a parser that must not share a process with other files."""
 
@@ -140,12 +152,14 @@ class Output:
 
     Attributes:
         shared: the process converts other files as well; see ``dispatch.convert_group``.
+        missing: packages without which something was left out.
     """
 
     limits: Limits
     shared: bool = False
     documents: list[Builder] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     _chars: int = 0
     _unpacked: int = 0
     _members: int = 0
@@ -180,6 +194,7 @@ class Output:
         return {
             "documents": [document.plain() for document in self.documents],
             "left_out": [list(item) for item in self.left_out],
+            "missing": self.missing,
         }
 
 

@@ -52,5 +52,5 @@ def _add_table(connection: sqlite3.Connection, name: str, document: Builder, out
         document.note(f"table {name}: only the first {output.limits.rows:,} rows are read")
     document.place(f"table {name}")
     document.line(f"## {name}")
-    write_table(document, name, [columns, *rows], f"table {name}", 0)
+    write_table(document, name, [columns, *rows], f"table {name}", range(len(rows) + 1))
     document.line()

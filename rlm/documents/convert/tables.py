@@ -39,23 +39,42 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def write_table(document: Builder, name: str, rows: Sequence[Sequence[Any]], label: str, first_row: int = 1) -> None:
+def write_table(
+    document: Builder, name: str, rows: Sequence[Sequence[Any]], label: str, numbers: Sequence[int]
+) -> None:
     """Writes rows as CSV lines, and records them as a table.
 
     Args:
         rows: the header, if there is one, is the first of the full rows.
-        label: of the places; every hundredth row starts one, for instance "sheet Prices, row 101".
-        first_row: number of the first row.
+        label: of the places, for instance "sheet Prices". A place "sheet Prices, row 101" starts at every hundredth row, and
+            wherever numbers were left out. Readers count the rows in between.
+        numbers: the number of each row; 0 for a header that is not counted.
     """
     start = document.length
     shown = [[show(value) for value in row] for row in rows]
-    for at in range(0, len(shown), _PLACE_ROWS):
-        if at:
-            document.place(f"{label}, row {at + first_row}")
+    at = 0
+    while at < len(shown):
+        end = at + 1
+        while end < len(shown) and end < at + _PLACE_ROWS and numbers[end] == numbers[end - 1] + 1 and numbers[at]:
+            end += 1
+        document.place(f"{label}, row {numbers[at]}" if numbers[at] else f"{label}, header")
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(shown[at : at + _PLACE_ROWS])
+        csv.writer(buffer, lineterminator="\n").writerows(shown[at:end])
         document.write(buffer.getvalue())
+        at = end
     add_table(document, name, shown, start)
+
+
+def write_sheet(
+    document: Builder, name: str, rows: Sequence[Sequence[Any]], numbers: Sequence[int], marks: str = ""
+) -> None:
+    """Writes one sheet as a table, with its rows as places."""
+    document.place(f"sheet {name}")
+    document.line(f"## {name}{marks}")
+    if rows:
+        write_table(document, name, rows, f"sheet {name}", numbers)
+        document.place(f"sheet {name}")
+    document.line()
 
 
 def add_table(

@@ -8,11 +8,12 @@ from xml.parsers import expat
 
 from .drawings import drawing_blocks, image_text
 from .number_formats import Formatter, read_formats
-from .odf import write_sheet
 from .packages import Package, text_of
 from .result import Builder, ConversionError, Output
+from .tables import write_sheet
 
 _MAX_COLUMNS = 16_384
+_MAX_EMPTY_ROWS = 50  # of a gap that are shown
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _REFERENCE = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 
@@ -44,8 +45,8 @@ def convert(data: bytes, path: str, output: Output) -> None:
         reader.read(package.read(target), target)
         name = sheet.get("name", "")
         hidden = sheet.get("state", "visible") != "visible"
-        rows = reader.grid()
-        write_sheet(document, name, rows, " (hidden sheet)" if hidden else "")
+        rows, numbers = reader.grid()
+        write_sheet(document, name, rows, numbers, " (hidden sheet)" if hidden else "")
         _notes(document, name, reader, hidden=hidden)
         _comments(package, target, document)
         _drawings(package, target, document)
@@ -246,27 +247,31 @@ class _SheetReader:
             return self._style(number)
         return int(number) if number.is_integer() and abs(number) < 1e15 else number
 
-    def grid(self) -> list[list[Any]]:
-        """Rows from the first to the last that is filled; merged values are repeated."""
+    def grid(self) -> tuple[list[list[Any]], list[int]]:
+        """Rows from the first to the last that is filled, and their numbers; merged values are repeated."""
         for merge in self._merges[:10_000]:
             self._fill(merge)
         if not self._rows:
-            return []
+            return [], []
         grid: list[list[Any]] = []
+        numbers: list[int] = []
         before = min(self._rows) - 1
         for number in sorted(self._rows):
-            grid.extend([] for _ in range(min(number - before - 1, 50)))
+            empty = min(number - before - 1, _MAX_EMPTY_ROWS)
+            grid.extend([] for _ in range(empty))
+            numbers.extend(range(before + 1, before + 1 + empty))
             cells = self._rows[number]
             row: list[Any] = [None] * (max(cells) + 1)
             for column, value in cells.items():
                 row[column] = value
             grid.append(row)
+            numbers.append(number)
             before = number
         left = min(
             (next((at for at, value in enumerate(row) if value is not None), _MAX_COLUMNS) for row in grid if row),
             default=0,
         )
-        return [row[left:] for row in grid]
+        return [row[left:] for row in grid], numbers
 
     def _fill(self, merge: str) -> None:
         ends = [_REFERENCE.fullmatch(part) for part in merge.split(":")]

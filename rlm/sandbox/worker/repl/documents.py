@@ -22,6 +22,7 @@ PASSAGE_CHARS = 1_000
 MAX_HITS = 40
 HIT_CHARS = 240
 _SPACE = re.compile(r"[\s\u00a0\u2007\u202f]+")
+_COUNTED = re.compile(r"(.*\b(?P<unit>row|line) )(\d+)", re.DOTALL)
 _WORD = re.compile(r"\w+")
 _COMMON = frozenset(
     "a about all an and any are as at be been but by can did do does for from had has have how i if in into is it its many more"
@@ -78,10 +79,13 @@ class Source:
         if not self._starts:
             return f"line {self.text.count(chr(10), 0, offset) + 1}"
         at = max(bisect_right(self._starts, offset) - 1, 0)
-        first = self._labels[at].removeprefix("line ")
-        if self._labels[at].startswith("line ") and first.isdecimal():  # of a table, whose rows are lines
-            return f"line {int(first) + self.text.count(chr(10), self._starts[at], offset)}"
-        return self._labels[at]
+        counted = _COUNTED.fullmatch(self._labels[at])
+        if counted is None:
+            return self._labels[at]
+        passed = self.text[self._starts[at] : max(offset, self._starts[at])]
+        if counted["unit"] == "row":
+            passed = "".join(passed.split('"')[::2])  # a quoted cell can hold line ends
+        return f"{counted[1]}{int(counted[3]) + passed.count(chr(10))}"
 
     def parts(self) -> Iterator[tuple[str, str]]:
         ends = [*self._starts[1:], len(self.text)]
