@@ -156,7 +156,7 @@ class HttpModel(ABC):
             if stream is None:
                 reply = await self._endpoint.post(_dump(body))
             else:
-                reply = await self._endpoint.post_for_stream(_dump(body), stream.feed)
+                reply = await self._endpoint.post(_dump(body), stream.feed)
                 stream.close()
             if stream is not None and stream.lacks_end:
                 return await self._ask_whole(request, stream)

@@ -47,12 +47,18 @@ class SocketGate:
 
     async def acquire(self) -> None:
         """Waits until a socket is free."""
-        if self._in_use < self.capacity and not self._waiting:
-            self._in_use += 1
-        else:
+        if not self.try_acquire():
             await self._wait()
+            self._close_idle()
+
+    def try_acquire(self) -> bool:
+        """Takes a socket if one is free and no call waits."""
+        if self._in_use >= self.capacity or self._waiting:
+            return False
+        self._in_use += 1
         if self._in_use * 2 > self.capacity:
             self._close_idle()
+        return True
 
     def release(self) -> None:
         while self._waiting:

@@ -8,7 +8,13 @@ import time
 
 import pytest
 
-from rlm.core.errors import ConfigurationError, MalformedReplyError, ModelTimeoutError, ProviderUnreachableError
+from rlm.core.errors import (
+    ConfigurationError,
+    MalformedReplyError,
+    ModelTimeoutError,
+    PromptTooLongError,
+    ProviderUnreachableError,
+)
 from rlm.core.messages import Message, Request
 from rlm.models.openai_chat import OpenAIChat
 from rlm.testing.server import ChatCall, ScriptedReply, ScriptedServer
@@ -147,6 +153,50 @@ async def test_prompts_of_several_megabytes_are_sent() -> None:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
         assert (await model.ask(say("ä" * 3_000_000))).text == "3000000"
         await model.aclose()
+
+
+async def test_early_refusal_of_large_body_is_read() -> None:
+    """A server can refuse a request by its head, and never read the body."""
+
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"error": {"message": "too large for this gateway"}}'
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await asked.wait()
+        writer.close()
+        closed.set()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1 << 16) as server:
+        model = OpenAIChat("m", api_key=None, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        with pytest.raises(PromptTooLongError, match="too large for this gateway"):
+            async with asyncio.timeout(10):
+                await model.ask(say("x" * 30_000_000))
+        asked.set()
+        await closed.wait()
+        await model.aclose()
+
+
+async def test_informational_responses_are_skipped() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"choices":[{"message":{"content":"ok"},"finish_reason":"stop"}]}'
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        model = OpenAIChat("m", api_key=None, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        assert (await model.ask(say("x"))).text == "ok"
+        await model.aclose()
+
+
+@pytest.mark.parametrize("value", ["a\nX-Other: b", "a\r", "a\0"])
+def test_header_with_line_break_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"X-Team.*line breaks"):
+        OpenAIChat("m", api_key=None, base_url="http://127.0.0.1:9/v1", headers={"X-Team": value})
 
 
 def test_one_model_serves_several_event_loops() -> None:
