@@ -1,167 +1,263 @@
-"""Events as JSON lines and back. Long texts are stored apart, by the hash of their content; a turn has its new messages alone.
+"""Events as JSON lines and back.
 
-A line is a list of events in order. An event is ``[kind, {field: value}]``, or a row (see ``forms``). Between them stand
+A line is a list of events in order. An event is ``[kind, {field: value}]``, or a row. Between them stand
 
 - ``["rlm", version]`` where an encoder starts: nothing refers to anything before it,
 - an integer: the sequence number of the next event, unless it follows the one before,
 - a float: the call that started last left for its provider at this time, in its first attempt.
 
-It must not know of databases.
+Kinds that come by the thousand are rows. A row lists the values that change with every event. It refers to all other fields,
+which are written once for all the events that share them. A field that a row does not list is among the others. This module
+must not know of databases.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import typing
 from collections import defaultdict, deque
-from collections.abc import Callable
-from hashlib import blake2b
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import orjson
 
-from rlm.core.events import SCHEMA_VERSION, AnyEvent, CallSent, CallStarted, NodeFinished, RunFinished
+from rlm.core import events
+from rlm.core.events import AnyEvent, CallSent, CallStarted, NodeFinished, RunFinished
 from rlm.core.ids import NodeId, RunId
 from rlm.core.messages import Message
 from rlm.store import legacy
 from rlm.store.forms import (
-    CODERS,
-    KINDS,
-    LEAF,
-    LONG_CHARS,
-    MAX_SHARED,
-    ROWS,
-    SENT,
-    TURN,
-    Fields,
+    Column,
+    DumpValue,
     Json,
-    RowForm,
-    SharedRows,
+    LoadValue,
+    ObjectCoder,
+    ValueReader,
+    ValueWriter,
+    coder_of_class,
     columns_of,
-    is_default,
+    compile_function,
 )
 from rlm.store.upgrade import OLD_KINDS
 
-LARGE_INT = 1 << 53  # not every JSON has larger ones
+KINDS: dict[str, type[AnyEvent]] = {kind.__name__: kind for kind in typing.get_args(AnyEvent)}
+MESSAGES = "request.messages"  # written by the encoder, which knows the conversation
+MAX_SHARED = 1000  # sets of shared values that both sides remember
 START = "rlm"
 
-DumpValue: TypeAlias = Callable[[object], tuple[str, bytes]]
-LoadValue: TypeAlias = Callable[[str, bytes], object]
 
-_write_message, _read_message = CODERS[Message]
+class RowForm:
+    """A kind of event as a row: ``code``, the values at ``own`` paths, and the shared values or their number.
+
+    A path such as "reply.usage.calls" leads through the objects in an event. Shared are all fields that no own path names.
+    Writers and readers are compiled, as dataclasses are: they are called for thousands of events a second.
+    """
+
+    def __init__(self, code: str, kind: type[AnyEvent], *own: str) -> None:
+        self.code = code
+        self.kind = kind
+        self.own = own
+        self._objects: dict[str, Any] = {}  # the classes of objects whose values are columns
+
+    @cached_property
+    def _columns(self) -> dict[str, Column]:
+        return dict(self._expand(self.kind, ""))
+
+    def _expand(self, cls: Any, prefix: str) -> Iterator[tuple[str, Column]]:
+        for name, column in columns_of(cls).items():
+            path, inner = prefix + name, column.hint
+            if any(own.startswith(f"{path}.") for own in self.own):
+                inner = next(filter(dataclasses.is_dataclass, (inner, *typing.get_args(inner))))
+            # Objects are compared value by value: their own comparison can leave some out.
+            if dataclasses.is_dataclass(inner) and path not in self.own:
+                self._objects[path] = inner
+                yield from self._expand(inner, f"{path}.")
+            else:
+                yield path, column
+
+    @cached_property
+    def shared(self) -> ObjectCoder:
+        return ObjectCoder(dict, {path: column for path, column in self._columns.items() if path not in self.own})
+
+    @cached_property
+    def make_writer(self) -> Callable[[Encoder, SharedRows], Callable[[Any], Json]]:
+        """Makes the writer of one encoder."""
+        names = dict[str, Any]()
+        values = [repr(self.code)]
+        for path in self.own:
+            value = _access(path)
+            is_messages = path == MESSAGES
+            values.append(
+                f"messages(event.node, {value})" if is_messages else self._columns[path].coder.written(value, names)
+            )
+        lines = [
+            "messages, find, add, nothing = writer.messages, rows.get, rows.add, (None, 0)",
+            "def write(event):",
+            *(f" {_local(path)} = {_access(path)}" for path in self._objects),
+            f" shared = ({', '.join(map(_access, self.shared.keys))})",
+            " known, number = find(event.node, nothing)",
+            " reference = number if known == shared else add(event, shared)",
+            f" return ({', '.join(values)}, reference)",
+            "return write",
+        ]
+        return compile_function(names, "\n ".join(["(writer, rows):", *lines]))
+
+    def read_shared(self, decoder: Decoder, row: Json) -> dict[str, Any]:
+        return self.shared.defaults | self.shared.values(decoder, row)
+
+    @cached_property
+    def read(self) -> Callable[[Decoder, Sequence[Json], Mapping[str, Any]], AnyEvent]:
+        """Reads a row and its shared values."""
+        names = dict[str, Any]()
+        return compile_function(names, f"(decoder, row, shared): return {self._construct(self.kind, '', names)}")
+
+    def _construct(self, cls: Any, prefix: str, names: dict[str, Any]) -> str:
+        """An expression that constructs an object of the row's values."""
+        names[cls.__name__] = cls
+        values = ["run=decoder.run, seq=decoder.seq"] if cls is self.kind else []
+        for name in columns_of(cls):
+            path = prefix + name
+            if path in self._objects:
+                value = self._construct(self._objects[path], f"{path}.", names)
+            elif path in self.own:
+                value, read = f"row[{self.own.index(path) + 1}]", self._columns[path].coder.read
+                if path == MESSAGES:
+                    value = f"decoder.messages(shared['node'], {value})"
+                elif read is not None:
+                    names[f"read_{name}"] = read
+                    value = f"read_{name}(decoder, {value})"
+            else:
+                value = f"shared[{path!r}]"
+            values.append(f"{name}={value}")
+        return f"{cls.__name__}({', '.join(values)})"
 
 
-def _check_of_rest(cls: type[Any], *names: str) -> Callable[[Any], bool] | None:
-    """A check that all fields but those named are at their default; None if there are no others."""
-    rest = [column for column in columns_of(cls) if column.name not in names]
-    if not rest:
-        return None
-    return lambda thing: all(is_default(getattr(thing, column.name), column) for column in rest)
+def _local(path: str) -> str:
+    return path.replace(".", "_") or "event"
 
 
-_is_plain = _check_of_rest(Message, "role", "content")
-_is_plain_sent = _check_of_rest(CallSent, "node", "at_s", "call", "attempt")
+def _access(path: str) -> str:
+    parent, _, name = path.rpartition(".")
+    return f"{_local(parent)}.{name}"
 
 
-class MissingTextError(LookupError):
-    """A text that is referred to was not stored, or its row is gone."""
+LEAF = RowForm("^", CallStarted, "at_s", "call", "key", MESSAGES)
+TURN = RowForm("*", CallStarted, "at_s", "call", "turn", "limit", MESSAGES, "request.task.turn")
+SENT = RowForm(">", CallSent, "at_s", "call", "attempt")
+_ROWS = (
+    LEAF, TURN, SENT,
+    RowForm(
+        "-", events.CallReplied, "at_s", "call", "elapsed_s", "cost_usd", "reply.text", "reply.cost_usd", "reply.usage.calls",
+        "reply.usage.input_tokens", "reply.usage.cached_tokens", "reply.usage.cache_write_tokens",
+        "reply.usage.output_tokens", "reply.usage.reasoning_tokens",
+    ),
+    RowForm("=", events.SubcallEnded, "at_s", "call", "key", "value", "failure", "elapsed_s"),
+    RowForm("{", events.CellStarted, "at_s"),
+    RowForm("}", events.CellExecuted, "at_s", "result", "notice"),
+)  # fmt: skip
+"""A change to the own paths of a row, or to their order, needs another code: journals keep what is written."""
+ROWS, _FORM_OF = {form.code: form for form in _ROWS}, {form.kind: form for form in _ROWS}
 
 
-def hash_text(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).digest()
+class SharedRows(dict[NodeId, tuple[tuple[Any, ...], int]]):
+    """The shared values that were written last for each node, with their number."""
+
+    def __init__(self, encoder: Encoder, coder: ObjectCoder) -> None:
+        self._encoder = encoder
+        self._coder = coder
+        self._next = 0
+
+    def add(self, event: AnyEvent, values: tuple[Any, ...]) -> Json:
+        """Writes the shared values of an event."""
+        if self._next == MAX_SHARED:  # the reader forgets them, too
+            self.clear()
+            self._next = 0
+        self[event.node] = values, self._next
+        self._next += 1
+        return self._coder.write(self._encoder, event)
 
 
-class Encoder:
-    """Encodes the events of one run, in order. Texts that are stored apart gather until they are taken.
+class Encoder(ValueWriter):
+    """Encodes the events of one run, in order.
 
-    ``status`` is how the run ended, once that was encoded. ``dump`` makes bytes of plain data whose types must come back.
-    Most of the cost of a journal is here, a microsecond for each event.
+    ``status`` is how the run ended, once that was encoded. Most of the cost of a journal is here, a microsecond for each event.
     """
 
     def __init__(self, dump: DumpValue, *, keep_texts: bool = True) -> None:
-        self._dump = dump
-        self.keep_texts = keep_texts
+        super().__init__(dump, keep_texts=keep_texts)
         self.status: str | None = None
-        self._texts: dict[bytes, bytes] = {}
         self._next_seq: int | None = None
         self._started: CallStarted | None = None
         self._talks: dict[NodeId, tuple[Message, ...]] = {}
-        shared = defaultdict[tuple[str, ...], SharedRows](SharedRows)
-        rows = {form: form.writer(self, shared[form.shared]) for form in ROWS}
-        self._leaf, self._turn, self._sent = rows[LEAF], rows[TURN], rows[SENT]
-        self._write: dict[type[AnyEvent], Callable[[Any], Json]] = {
-            **dict.fromkeys(KINDS.values(), self._general),
-            **{form.kind: write for form, write in rows.items()},
-            CallStarted: self._call_started,
-            CallSent: self._call_sent,
-            RunFinished: self._run_finished,
-            NodeFinished: self._node_finished,
-        }
+        self._shared: dict[tuple[str, ...], SharedRows] = {}
+        self._writers: dict[type[AnyEvent] | RowForm, Callable[[Any], Json]] = {
+            CallStarted: self._call_started, CallSent: self._call_sent, NodeFinished: self._finished, RunFinished: self._finished,
+        }  # fmt: skip
 
-    def encode(self, events: deque[AnyEvent]) -> bytes:
-        """A line for all ``events``, which are taken out of it; empty if there are none.
+    def encode(self, pending: deque[AnyEvent]) -> bytes:
+        """A line for all ``pending`` events, which are taken out of it; empty if there are none.
 
         Other threads can append meanwhile; what they append is left for the next line.
         """
-        write, take, seq = self._write, events.popleft, self._next_seq
-        rows: list[Json] = [] if seq is not None else [(START, SCHEMA_VERSION)]
-        for _ in range(len(events)):
+        writer_of, take, seq = self._writers.get, pending.popleft, self._next_seq
+        rows: list[Json] = [] if seq is not None else [(START, events.SCHEMA_VERSION)]
+        for _ in range(len(pending)):
             event = take()
             number = event.seq
             if number != seq:
                 rows.append(number)
             seq = number + 1
-            rows.append(write[type(event)](event))
+            write = writer_of(type(event)) or self._new_writer(type(event))
+            rows.append(write(event))
         self._next_seq = seq
         return _dump(rows) if seq is not None else b""
 
+    def _new_writer(self, key: type[AnyEvent] | RowForm) -> Callable[[Any], Json]:
+        form = key if isinstance(key, RowForm) else _FORM_OF.get(key)
+        if form is None:
+            write: Callable[[Any], Json] = self.member
+        else:
+            rows = self._shared.setdefault(form.shared.keys, SharedRows(self, form.shared))
+            write = form.make_writer(self, rows)
+        self._writers[key] = write
+        return write
+
     def take_texts(self) -> dict[bytes, bytes]:
-        texts, self._texts = self._texts, {}
+        texts, self.texts = self.texts, {}
         return texts
-
-    def text(self, text: str) -> Json:
-        """A text, or ``{"#": its hash}``."""
-        if self.keep_texts and len(text) <= LONG_CHARS:
-            return text
-        return self._apart(text.encode("utf-8", "surrogatepass"))
-
-    def data(self, data: bytes) -> Json:
-        """The hash of bytes, which are always stored apart."""
-        return self._apart(data)
-
-    def value(self, value: object) -> Json:
-        """Plain data, with its types."""
-        if value is None or (self.keep_texts and _is_same_in_json(value)):
-            return value
-        kind, data = self._dump(value)
-        return self._apart(data, kind)
-
-    def _apart(self, data: bytes, kind: str | None = None) -> Json:
-        digest = hash_text(data)
-        if self.keep_texts:
-            self._texts[digest] = data
-            return {"#": digest.hex()} if kind is None else {"#": digest.hex(), "as": kind}
-        return {"#": digest.hex(), "bytes": len(data)} if kind is None else {"#": "", "as": kind}
-
-    def _general(self, event: AnyEvent) -> Json:
-        write = CODERS[type(event)].write
-        assert write is not None
-        return type(event).__name__, write(self, event)
 
     def _call_started(self, event: CallStarted) -> Json:
         self._started, request = event, event.request
-        row = self._leaf(event) if request.task is None else self._turn(event)
+        form = LEAF if request.task is None else TURN
+        row = (self._writers.get(form) or self._new_writer(form))(event)
         if event.role == "node":
             self._talks[event.node] = request.messages
         return row
 
+    def _call_sent(self, event: CallSent) -> Json:
+        started, at_s = self._started, event.at_s
+        if (
+            started is not None
+            and event.call == started.call
+            and event.node == started.node
+            and event.attempt == 1
+            and not event.hedge
+            and type(at_s) is float
+        ):
+            return at_s
+        return (self._writers.get(SENT) or self._new_writer(SENT))(event)
+
+    def _finished(self, event: NodeFinished | RunFinished) -> Json:
+        self._talks.pop(event.node, None)
+        self.status = event.status if isinstance(event, RunFinished) else None
+        return self.member(event)
+
     def messages(self, node: NodeId, messages: tuple[Message, ...]) -> Json:
         """A text for one message of the user; otherwise the messages that the node's last turn did not have."""
-        if len(messages) == 1 and (message := messages[0]).role == "user" and (_is_plain is None or _is_plain(message)):
-            text = message.content
-            if isinstance(text, str):
-                return text if len(text) <= LONG_CHARS and self.keep_texts else self.text(text)
+        if len(messages) == 1 and messages[0].role == "user" and isinstance(messages[0].content, str):
+            return self.text(messages[0].content)
         before = self._talks.get(node, ())
         same = len(before)
         if messages[:same] != before:
@@ -170,43 +266,10 @@ class Encoder:
         return [same, *[self._message(message) for message in messages[same:]]]
 
     def _message(self, message: Message) -> Json:
-        """Role and text, if there is nothing more to a message."""
-        if isinstance(message.content, str) and (_is_plain is None or _is_plain(message)):
+        """Role and text, or an object."""
+        if isinstance(message.content, str):
             return message.role, self.text(message.content)
-        assert _write_message is not None
-        return _write_message(self, message)
-
-    def _call_sent(self, event: CallSent) -> Json:
-        """A float, if a call leaves that was the last one to start."""
-        started, self._started = self._started, None
-        if (
-            started is not None
-            and event.call == started.call
-            and event.node == started.node
-            and event.attempt == 1
-            and type(event.at_s) is float
-            and (_is_plain_sent is None or _is_plain_sent(event))
-        ):
-            return event.at_s
-        return self._sent(event)
-
-    def _node_finished(self, event: NodeFinished) -> Json:
-        self._talks.pop(event.node, None)
-        return self._general(event)
-
-    def _run_finished(self, event: RunFinished) -> Json:
-        self.status = event.status
-        return self._general(event)
-
-
-def _is_same_in_json(value: object) -> bool:
-    """True if a value comes back from JSON as it was."""
-    kind = type(value)
-    if kind is str:
-        return len(typing.cast("str", value)) <= LONG_CHARS
-    if kind is int:
-        return -LARGE_INT < typing.cast("int", value) < LARGE_INT
-    return kind is bool or (kind is float and math.isfinite(typing.cast("float", value)))
+        return coder_of_class(Message).write(self, message)
 
 
 def _dump(rows: Json) -> bytes:
@@ -223,26 +286,23 @@ def load_line(line: bytes) -> Json:
         return json.loads(line)
 
 
-class Decoder:
-    """Decodes the events of one run, in order. ``find_text`` gives the bytes behind a hash, or None."""
+class Decoder(ValueReader):
+    """Decodes the events of one run, in order. ``run`` and ``seq`` are those of the event that is read."""
 
     def __init__(
         self, run: RunId, find_text: Callable[[bytes], bytes | None], load: LoadValue, *, lenient: bool = False
     ) -> None:
-        """``lenient``: a text that was not stored is shown as such instead of being an error."""
+        super().__init__(find_text, load, lenient=lenient)
         self.run = run
-        self._find_text = find_text
-        self._load = load
-        self._lenient = lenient
-        self._seq = 1
+        self.seq = 0
         self._legacy: legacy.Reader | None = legacy.Reader()
         self._start()
 
     def _start(self) -> None:
         """Another encoder wrote what follows."""
-        self._started: CallStarted | None = None
+        self._started: Any = None
         self._talks: dict[NodeId, tuple[Message, ...]] = {}
-        self._shared: dict[tuple[str, ...], list[tuple[Any, ...]]] = {form.shared: [] for form in ROWS}
+        self._shared = defaultdict[tuple[str, ...], list[dict[str, Any]]](list)
 
     def decode(self, line: bytes) -> list[AnyEvent]:
         """The events of a line. Events of kinds that this version does not know are left out.
@@ -259,44 +319,40 @@ class Decoder:
 
     def _read(self, row: Json) -> AnyEvent | None:
         if isinstance(row, int):
-            self._seq = row
+            self.seq = row - 1
             return None
         if isinstance(row, float):
-            seq, self._seq, started = self._seq, self._seq + 1, self._started
-            assert started is not None
-            return CallSent(run=self.run, node=started.node, at_s=row, seq=seq, call=started.call, attempt=1)
+            row = ["CallSent", {"node": self._started.node, "at_s": row, "call": self._started.call, "attempt": 1}]
         code = row[0]
         if code == START:
             self._start()
             return None
-        seq, self._seq = self._seq, self._seq + 1
-        event = self._read_row(_ROWS[code], row, seq) if code in _ROWS else self._read_general(code, row[1], seq)
+        self.seq += 1
+        event = self._read_row(ROWS[code], row) if code in ROWS else self._read_object(*row)
         if isinstance(event, CallStarted):
             self._started = event
             if event.role == "node":
                 self._talks[event.node] = event.request.messages
-        elif isinstance(event, NodeFinished):
+        elif isinstance(event, NodeFinished | RunFinished):
             self._talks.pop(event.node, None)
         return event
 
-    def _read_general(self, name: str, row: Json, seq: int) -> AnyEvent | None:
+    def _read_object(self, name: str, row: Json) -> AnyEvent | None:
         if name not in KINDS:
             return None
-        cls = KINDS[name]
-        if name in OLD_KINDS and OLD_KINDS[name][0] in row:
-            cls = OLD_KINDS[name][1]
-        values = Fields({column.name: column for column in columns_of(cls)}).read(self, row)
-        event: AnyEvent = cls(run=self.run, seq=seq, **values)
+        old_field, old_kind = OLD_KINDS.get(name, ("", None))
+        kind: Any = old_kind if old_field in row else KINDS[name]
+        event: AnyEvent = kind(run=self.run, seq=self.seq, **coder_of_class(kind).values(self, row))
         return event
 
-    def _read_row(self, form: RowForm, row: list[Json], seq: int) -> AnyEvent:
-        known, shared = self._shared[form.shared], row[-1]
+    def _read_row(self, form: RowForm, row: list[Json]) -> AnyEvent:
+        known, shared = self._shared[form.shared.keys], row[-1]
         if isinstance(shared, int):
-            return form.read(self, row, known[shared], seq)
+            return form.read(self, row, known[shared])
         if len(known) >= MAX_SHARED:
             known.clear()
         known.append(form.read_shared(self, shared))
-        return form.read(self, row, known[-1], seq)
+        return form.read(self, row, known[-1])
 
     def messages(self, node: NodeId, written: Json) -> tuple[Message, ...]:
         """The messages that ``Encoder.messages`` wrote."""
@@ -309,32 +365,8 @@ class Decoder:
         if isinstance(written, list):
             role, text = written
             return Message(role, self.text(text))
-        assert _read_message is not None
-        message: Message = _read_message(self, written)
+        message: Message = coder_of_class(Message).read(self, written)
         return message
-
-    def text(self, written: Json) -> str:
-        return written if isinstance(written, str) else self._bytes(written).decode("utf-8", "surrogatepass")
-
-    def data(self, written: Json) -> bytes:
-        return self._bytes(written)
-
-    def value(self, written: Json) -> object:
-        if not isinstance(written, dict):
-            return written
-        data = self._bytes(written)
-        return data.decode() if data.startswith(b"[not stored") else self._load(written["as"], data)
-
-    def _bytes(self, written: Json) -> bytes:
-        data = self._find_text(bytes.fromhex(written["#"]))
-        if data is None:
-            if self._lenient:
-                return f"[not stored: {written.get('bytes', '?')} bytes]".encode()
-            raise MissingTextError(written["#"])
-        return data
-
-
-_ROWS = {form.code: form for form in ROWS}
 
 
 def ended_with(line: bytes) -> str | None:

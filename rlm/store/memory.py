@@ -17,7 +17,8 @@ from rlm.core.messages import JsonValue
 from rlm.core.redaction import redactor
 from rlm.core.runs import ContextInfo, RunInfo
 from rlm.core.values import slotted
-from rlm.store.codec import DumpValue, Encoder, LoadValue
+from rlm.store.codec import Encoder
+from rlm.store.forms import DumpValue, LoadValue
 from rlm.store.location import MEMORY
 from rlm.store.reading import decode_events, load_context, no_run
 from rlm.store.rows import RunRow

@@ -11,7 +11,8 @@ from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent, CallBilled, CallReplied, NodeStarted
 from rlm.core.ids import RunId
 from rlm.core.runs import MAX_CONTEXT_BYTES, RunInfo
-from rlm.store.codec import Decoder, LoadValue, MissingTextError
+from rlm.store.codec import Decoder
+from rlm.store.forms import LoadValue, MissingTextError
 from rlm.store.upgrade import upgrade
 
 NO_TEXTS = "run {} was stored without its texts (--no-store-texts), so it cannot be executed again"

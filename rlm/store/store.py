@@ -18,7 +18,8 @@ from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
 from rlm.core.redaction import redactor
 from rlm.core.runs import ContextInfo, RunInfo
-from rlm.store.codec import DumpValue, Encoder, LoadValue, ended_with
+from rlm.store.codec import Encoder, ended_with
+from rlm.store.forms import DumpValue, LoadValue
 from rlm.store.migrations import open_database, transaction, translated
 from rlm.store.processes import is_alive, is_of_this_machine, this_process
 from rlm.store.read_only import open_to_read

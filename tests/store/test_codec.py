@@ -25,8 +25,8 @@ from rlm.core.events import (
 from rlm.core.ids import CallId, NodeId
 from rlm.core.messages import Message, Reply, Request, Task, Usage
 from rlm.sandbox.worker.wire.values import dump, load
-from rlm.store.codec import Decoder, Encoder, MissingTextError, load_line
-from rlm.store.forms import MAX_SHARED
+from rlm.store.codec import MAX_SHARED, Decoder, Encoder, load_line
+from rlm.store.forms import MissingTextError
 
 ROOT = NodeId("0")
 FILLED = [build(kind, number) for number, kind in enumerate(KINDS)]
