@@ -186,7 +186,7 @@ class RLM:
         info = store.find(run_id)
         events = store.events(info.id, lenient=True)
         measurement = recorded_measurement(store, info, events)
-        return page_of_events(info.id, events, None if measurement is None else measurement.value)
+        return page_of_events(info.id, events, measurement)
 
     async def execute(
         self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[SinkLike] = ()

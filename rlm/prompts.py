@@ -212,9 +212,10 @@ def with_instructions(family_of: Callable[[str], PromptFamily], instructions: st
     return choose
 
 
-def first_message(question: str, context: str) -> str:
-    """The first user message: the question and a description of ``context``."""
-    return f"Question: {question}\n\n`context` is {context}."
+def first_message(question: str, context: str, first_lines: Sequence[tuple[str, str]] = ()) -> str:
+    """The first user message: the question, a description of ``context``, and the first lines of its documents by path."""
+    shown = "".join(f"\n{path[:MAX_QUOTE_CHARS]!r}: {text!r}" for path, text in first_lines if text)
+    return f"Question: {question}\n\n`context` is {context}." + (f"\nFirst lines:{shown}" if shown else "")
 
 
 def observation_message(observation: str, turns_left: int) -> str:

@@ -18,6 +18,9 @@ SideItem: TypeAlias = Mapping[str, Any]
 
 MAX_LISTED = 20
 MAX_PATH_CHARS = 200
+MAX_FIRST_CHARS = 3_000  # of all first lines together
+_FIRST_LINE_CHARS = 100
+_HEAD_CHARS = 2_000
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,13 @@ class Corpus:
             if (places := item.get("places"))
         }
 
+    def places_of(self, path: str) -> tuple[Sequence[int], Sequence[str]]:
+        """Offsets and labels of the places of a document; empty if its places are lines."""
+        return self._places.get(path, ((), ()))
+
     def place_at(self, path: str, offset: int) -> str:
         """Label of the place at an offset: a page, a sheet and row, or a line."""
-        starts, labels = self._places.get(path, ((), ()))
+        starts, labels = self.places_of(path)
         return label_at(starts, labels, self.texts[path], offset)
 
     def cite(self, quotes: Sequence[Quote]) -> tuple[Citation, ...]:
@@ -126,6 +133,22 @@ class Corpus:
         more = f"; and {len(self.items) - MAX_LISTED:,} more" if len(self.items) > MAX_LISTED else ""
         total = f"{self.chars:,} characters"
         return f"a dict of {len(self.items):,} documents, path to text ({counts}; {total}): {'; '.join(shown)}{more}"
+
+    def first_lines(self) -> list[tuple[str, str]]:
+        """The first lines of the documents by path, for the first message: more of each if there are few documents."""
+        paths = [str(item["path"]) for item in self.items[:MAX_LISTED]]
+        lines = max(1, 6 // max(len(paths), 1))
+        found: list[tuple[str, str]] = []
+        left = MAX_FIRST_CHARS
+        for path in paths:
+            head = self.texts.get(path, "")[:_HEAD_CHARS].splitlines()
+            filled = [" ".join(line.split())[:_FIRST_LINE_CHARS] for line in head if any(map(str.isalnum, line))]
+            text = " / ".join(filled[:lines])
+            left -= len(text)
+            if left < 0:
+                break
+            found.append((path, text))
+        return found
 
 
 def _describe_item(item: SideItem) -> str:

@@ -130,7 +130,10 @@ def step(node: Node, event: NodeEvent) -> Step:
 
 def _begin(node: Node, event: Begun) -> Step:
     spec = node.spec
-    messages = (Message("system", spec.system), Message("user", first_message(spec.question, spec.context)))
+    messages = (
+        Message("system", spec.system),
+        Message("user", first_message(spec.question, spec.context, spec.first_lines)),
+    )
     if spec.max_turns < 1:
         return _finish(node, error=NoAnswerError("max_iterations is 0: the model was never asked. Allow at least 1."))
     return _ask(replace(node, messages=messages))

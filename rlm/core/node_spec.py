@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from rlm.core.endings import CutRule
@@ -22,8 +23,9 @@ class State(Enum):
 class NodeSpec:
     """Question and limits of a node.
 
-    ``context`` describes the input in one line. ``window_tokens`` is the model's context window; with 0 the conversation is
-    never compacted. ``cut_replies`` is the rule that ends its replies. ``checks_quotes`` is set if its answer has citations.
+    ``context`` describes the input in one line, ``first_lines`` shows the start of its documents. ``window_tokens`` is the
+    model's context window; with 0 the conversation is never compacted. ``cut_replies`` is the rule that ends its replies.
+    ``checks_quotes`` is set if its answer has citations.
     """
 
     question: str
@@ -34,3 +36,4 @@ class NodeSpec:
     window_tokens: int = 0
     cut_replies: CutRule = "invented"
     checks_quotes: bool = False
+    first_lines: Sequence[tuple[str, str]] = ()

@@ -77,12 +77,13 @@ function addNode(parent, index) {
     for (const summary of after) addCall(item, summary);  // before a turn that has not started
   }
   for (const child of children) addNode(item, child);  // likewise
+  return item;
 }
 
 const turnsOf = group(data.calls.filter((call) => call.of === null), (call) => call.node);
 const callsOf = group(data.calls.filter((call) => call.of !== null), (call) => data.calls[call.of]);
 const childrenOf = group([...data.nodes.keys()].filter((i) => data.nodes[i].parent !== null), (i) => data.nodes[i].parent);
-if (data.nodes.length) addNode(null, 0);
+if (data.nodes.length) addDocuments(addNode(null, 0));
 
 function group(list, keyOf) {
   const groups = new Map();
@@ -177,51 +178,9 @@ function part(name, text) {
   return [element("h3", "", name), element("pre", "", String(text))];
 }
 
-// The evidence of the answer. A citation shows where its document was read: it searches for the calls that had its words.
-
-function citations() {
-  if (!data.citations.length) return [];
-  const list = element("ol", "citations");
-  for (const cited of data.citations) {
-    const entry = element("li", cited.verified ? "" : "failed");
-    const place = [cited.path, cited.place].filter(Boolean).join(", ");
-    entry.append(element("b", "", cited.verified ? place : "not found in the sources"), document.createTextNode(": "));
-    const quote = element("q", "", cited.quote);
-    quote.title = "Find the calls that read it";
-    quote.addEventListener("click", () => {
-      byId("search").value = cited.quote.slice(0, 60);
-      byId("search").dispatchEvent(new Event("input"));
-    });
-    entry.append(quote);
-    list.append(entry);
-  }
-  return [element("h3", "", "Citations"), list];
-}
-
-const STRIPES = 200;  // of a bar, at most: a document can have been read in thousands of pieces
-
-function coverage() {
-  if (!data.coverage) return [];
-  const table = element("table", "coverage");
-  for (const read of data.coverage.documents) {
-    const row = element("tr", read.read ? "" : "failed");
-    const bar = element("canvas");
-    bar.width = STRIPES;
-    bar.height = 10;
-    const pen = bar.getContext("2d");
-    pen.fillStyle = colour("leaf");
-    for (const [from, to] of read.ranges) pen.fillRect((from / read.chars) * STRIPES, 0, Math.max(1, ((to - from) / read.chars) * STRIPES), 10);
-    const share = read.chars ? Math.floor((100 * read.read) / read.chars) : 100;
-    const cells = [element("td", "", read.path || "context"), element("td", "", `${share} %`), element("td", "", `${count(read.chars)} characters`), element("td")];
-    cells[3].append(bar);
-    row.append(...cells);
-    table.append(row);
-  }
-  return [element("h3", "", `Coverage: ${data.coverage.summary}`), table];
-}
-
 function choose(item) {
   chosen = item;
+  byId("right").classList.toggle("reading", item.kind === "document");
   const thing = item.thing;
   const parts = [element("h2", "", `${item.kind}`)];
   if ("code" in thing) {
@@ -232,6 +191,10 @@ function choose(item) {
     }
   } else if (item.kind === "calls") {
     parts.push(element("p", "", item.label));
+  } else if (item.kind === "documents") {
+    parts.push(...citations(), ...coverage());
+  } else if (item.kind === "document") {
+    parts.push(...documentView(thing));
   } else if (thing.cells) {
     parts.push(element("p", "", `${thing.model}, ${thing.status || "open"}, ${seconds(lasted(thing))}`));
     parts.push(...part("Question", thing.question), ...part("Context", thing.context));
@@ -257,7 +220,8 @@ function textOf(item) {
   const t = item.thing;
   if ("code" in t) return [t.code, t.output, ...t.refused].join("\n");
   if (t.cells) return `${t.id}\n${t.question}\n${t.answer || ""}\n${t.error || ""}`;
-  return t.calls ? "" : `${t.id}\n${t.prompt}\n${t.reply || ""}\n${t.error || ""}`;
+  if (t.segments) return `${t.path}\n${t.segments.filter((segment) => segment.length === 3).map((segment) => segment[0]).join("")}`;
+  return t.calls || t.documents ? "" : `${t.id}\n${t.prompt}\n${t.reply || ""}\n${t.error || ""}`;
 }
 
 let timer = 0;

@@ -14,33 +14,36 @@ from hashlib import sha256
 from pathlib import Path
 
 from rlm.core.cells import Cell, CellResult, PlainValue
+from rlm.core.corpus import Corpus
 from rlm.core.errors import ConfigurationError
 from rlm.core.events import SCHEMA_VERSION, AnyEvent, RunFinished
 from rlm.core.evidence import Citation, Coverage
 from rlm.core.plain import dump_json
 from rlm.core.redaction import SECRETS
-from rlm.core.result import Result
+from rlm.core.result import CoverageOfRun, Result
 from rlm.core.tree import CallRecord, NodeRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Spend, sum_usage
 from rlm.core.values import frozen
+from rlm.report.documents import describe_documents
 
 Json = object
 
 
 @frozen
 class Evidence:
-    """Citations of the answer, and the coverage of the sources if it was measured."""
+    """Citations of the answer, the coverage of the sources if it was measured, and their texts if they are known."""
 
     citations: Sequence[Citation] = ()
     coverage: Coverage | None = None
+    sources: Corpus | None = None
 
 
 def make_page(run: str, root: NodeRecord | None, spend: Spend, evidence: Evidence | None = None) -> str:
     """One self-contained page for current browsers."""
     from html import escape  # noqa: PLC0415  two milliseconds, which most processes need not spend
 
-    style, program = _part("page.css"), _part("page.js")
+    style, program = _part("page.css"), _part("evidence.js") + _part("page.js")
     described = {**describe_run(run, root, spend), **_describe_evidence(evidence or Evidence())}
     data = SECRETS.redact_text(dump_json(described))
     return (
@@ -63,16 +66,20 @@ def report_html(result: Result) -> str:
     """
     if not isinstance(result, Result):
         raise ConfigurationError("report_html takes a Result; for a recorded run, use RLM(...).report_html(run_id).")
-    evidence = Evidence(result.citations, result.coverage)
+    measurement = result.measurement
+    evidence = Evidence(result.citations, result.coverage, None if measurement is None else measurement.corpus)
     return make_page(result.run_id, result.tree, result.usage.total, evidence)
 
 
-def page_of_events(run: str, events: Sequence[AnyEvent], coverage: Coverage | None = None) -> str:
-    """The page of a recorded run."""
+def page_of_events(run: str, events: Sequence[AnyEvent], measurement: CoverageOfRun | None = None) -> str:
+    """The page of a recorded run, with its documents if ``measurement`` has them."""
     tree = TreeBuilder()
     for event in events:
         tree.add(event)
-    return make_page(run, tree.root, sum_usage(events).total, Evidence(citations_of(events), coverage))
+    evidence = Evidence(citations_of(events))
+    if measurement is not None:
+        evidence = Evidence(evidence.citations, measurement.value, measurement.corpus)
+    return make_page(run, tree.root, sum_usage(events).total, evidence)
 
 
 def citations_of(events: Sequence[AnyEvent]) -> Sequence[Citation]:
@@ -97,6 +104,9 @@ def _describe_evidence(evidence: Evidence) -> dict[str, Json]:
                 for item in coverage.documents
             ],
         },
+        "documents": []
+        if evidence.sources is None
+        else describe_documents(evidence.sources, evidence.citations, coverage),
     }
 
 

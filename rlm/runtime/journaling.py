@@ -166,7 +166,7 @@ class RunStore:
         if context is None:
             context = await asyncio.to_thread(store.context, info)
         else:
-            await asyncio.to_thread(_check_same, info, context)
+            await asyncio.to_thread(check_context, info, context)
         return RecordedRun(info, events, context, lines)
 
 
@@ -271,7 +271,8 @@ def _note_digest(store: Store, run: RunId, context: PlainValue, info: ContextInf
         store.note_context(run, replace(info, size=size, digest=digest))
 
 
-def _check_same(info: RunInfo, context: PlainValue) -> None:
+def check_context(info: RunInfo, context: PlainValue) -> None:
+    """Raises IncompleteRecordError if this is not the context of the run."""
     size, digest = digest_context(context)
     known = info.context
     if (known.digest and digest != known.digest) or (not known.digest and size < known.size):

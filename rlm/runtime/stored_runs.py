@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from rlm.core.cells import PlainValue
 from rlm.core.corpus import Corpus
 from rlm.core.errors import IncompleteRecordError
 from rlm.core.events import AnyEvent, RunFinished, RunStarted
@@ -20,7 +21,7 @@ from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
 from rlm.engine.driver.evidence import ShownTexts
 from rlm.ports import Store
-from rlm.runtime.journaling import DEFAULT_STORE, RunStore
+from rlm.runtime.journaling import DEFAULT_STORE, RunStore, check_context
 
 
 class StoredRuns:
@@ -86,15 +87,28 @@ def open_store(store: str | Path = DEFAULT_STORE) -> StoredRuns:
     return StoredRuns(RunStore(store).need_store())
 
 
-def recorded_measurement(store: Store, info: RunInfo, events: Sequence[AnyEvent]) -> CoverageOfRun | None:
-    """The means to measure the coverage of a recorded run over documents; None if its context was not stored."""
+def recorded_measurement(
+    store: Store, info: RunInfo, events: Sequence[AnyEvent], context: PlainValue = None
+) -> CoverageOfRun | None:
+    """The means to measure the coverage of a recorded run over documents; None if its context is not known.
+
+    Args:
+        context: read again from its files, if it was too large to be stored.
+
+    Raises:
+        IncompleteRecordError: ``context`` differs from the recorded one.
+    """
     side_table = next((event.side_table for event in events if isinstance(event, RunStarted)), "")
-    if not side_table or info.context.data is None:
+    if not side_table or (info.context.data is None and context is None):
         return None
+    if context is None:
+        context = store.context(info)
+    else:
+        check_context(info, context)
     shown = ShownTexts()
     for event in events:
         shown.emit(event)
-    return CoverageOfRun(Corpus(store.context(info), side_table), shown.texts)
+    return CoverageOfRun(Corpus(context, side_table), shown.texts)
 
 
 def result_of(run: RunId, events: Sequence[AnyEvent]) -> Result:

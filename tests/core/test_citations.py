@@ -13,6 +13,7 @@ from rlm.core.corpus import Corpus
 from rlm.core.evidence import Citation
 from rlm.core.node import Node, step
 from rlm.core.node_spec import NodeSpec
+from rlm.prompts import first_message
 
 FOUND = Citation("a", "line 1", "words", 0, 5, verified=True, exact=True)
 MISSING = Citation("", "", "invented")
@@ -126,6 +127,20 @@ def test_description_names_kinds_counts_and_sizes() -> None:
         "'a.pdf' (pdf, 2 pages), 6 characters; 'b.pdf' (pdf, 1 page), 5 characters"
     )
     assert Corpus(*side_table({})).has_documents
+
+
+def test_first_lines_are_short_and_escaped() -> None:
+    texts, side = side_table({"a.pdf": ["\n---\nRent  of the\tharbour\n" + "x" * 500, "two"], "b\x1b.pdf": ["  \n"]})
+    corpus = Corpus(texts, side)
+    assert corpus.first_lines() == [("a.pdf", f"Rent of the harbour / {'x' * 100}"), ("b\x1b.pdf", "")]
+    shown = first_message("When?", corpus.describe(), [*corpus.first_lines(), ("c\x1b[2J", "evil\x1b\u202e")])
+    assert shown.endswith(
+        f"\nFirst lines:\n'a.pdf': 'Rent of the harbour / {'x' * 100}'\n'c\\x1b[2J': 'evil\\x1b\\u202e'"
+    )
+    many = {f"{number}.txt": [f"Note {number} " + "word " * 500] for number in range(1_000)}
+    lines = Corpus(*side_table(many)).first_lines()
+    assert len(lines) == 20
+    assert sum(len(text) for _, text in lines) <= 3_000
 
 
 def test_children_have_places_of_whole_documents() -> None:

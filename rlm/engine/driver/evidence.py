@@ -35,13 +35,16 @@ async def check_quotes(corpus: Corpus, quotes: Sequence[Quote]) -> tuple[Citatio
 
 
 class ShownTexts:
-    """A sink that collects the texts that models were shown: prompts and observations."""
+    """A sink that collects the texts that models were shown: prompts and observations.
+
+    The root's first message does not count: the engine puts the first lines of documents there, before any is opened.
+    """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def emit(self, event: AnyEvent) -> None:
-        if isinstance(event, CallStarted):
+        if isinstance(event, CallStarted) and not (event.role == "node" and event.depth == 0 and event.turn == 1):
             if event.role == "node":  # the earlier messages were in the turn before
                 self.texts.append(event.request.messages[-1].text)
             else:

@@ -223,6 +223,7 @@ class Tree:
             window_tokens=self._turns.window_tokens(job.model),
             cut_replies=settings.cut_replies,
             checks_quotes=is_root,
+            first_lines=corpus.first_lines() if is_root and corpus.has_documents else (),
         )
 
     def _describe(self, job: NodeJob) -> str:
