@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rlm.core.evidence import Citation, Coverage
     from rlm.core.messages import Message, Reply, Request, Task, Usage
     from rlm.core.result import Result
-    from rlm.core.tree import CallRecord, NodeRecord, Unfinished
+    from rlm.core.tree import CallRecord, NodeRecord, ToolRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
     from rlm.documents.values import Document, Documents
     from rlm.errors import (
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         SandboxError,
         SandboxUnavailableError,
         StoreError,
+        ToolSourceError,
         TruncatedReplyError,
         UnknownRunError,
         UntrustedRecordError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from rlm.runtime.journaling import DEFAULT_STORE
     from rlm.runtime.reading import load
     from rlm.runtime.stored_runs import StoredRuns, open_store
+    from rlm.tools.function_tool import FunctionTool, tool
 
 __version__ = "0.1.0"
 
@@ -81,7 +83,7 @@ _HOMES = {
     "rlm.runtime.reading": ("load",),
     "rlm.core.messages": ("Message", "Reply", "Request", "Task", "Usage"),
     "rlm.core.result": ("Result",),
-    "rlm.core.tree": ("CallRecord", "NodeRecord", "Unfinished"),
+    "rlm.core.tree": ("CallRecord", "NodeRecord", "ToolRecord", "Unfinished"),
     "rlm.core.usage": ("Spend", "UsageReport"),
     "rlm.runtime.handles": ("RunHandle", "Stream"),
     "rlm.ports": ("Model", "Sink"),
@@ -89,6 +91,7 @@ _HOMES = {
     "rlm.runtime.journaling": ("DEFAULT_STORE",),
     "rlm.runtime.stored_runs": ("StoredRuns", "open_store"),
     "rlm.report.page": ("report_html",),
+    "rlm.tools.function_tool": ("FunctionTool", "tool"),
     "rlm.rlm_repl": ("RLM_REPL",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -113,6 +116,7 @@ __all__ = [
     "Documents",
     "EmptyReplyError",
     "Estimate",
+    "FunctionTool",
     "ImagesNotSupportedError",
     "IncompleteRecordError",
     "InvalidTransition",
@@ -150,6 +154,8 @@ __all__ = [
     "StoredRuns",
     "Stream",
     "Task",
+    "ToolRecord",
+    "ToolSourceError",
     "TruncatedReplyError",
     "Unfinished",
     "UnknownRunError",
@@ -162,6 +168,7 @@ __all__ = [
     "load",
     "open_store",
     "report_html",
+    "tool",
 ]
 
 

@@ -29,6 +29,8 @@ from rlm.core.events import (
     Status,
     SubcallEnded,
     Superseded,
+    ToolEnded,
+    ToolStarted,
 )
 
 __all__ = [
@@ -52,4 +54,6 @@ __all__ = [
     "Status",
     "SubcallEnded",
     "Superseded",
+    "ToolEnded",
+    "ToolStarted",
 ]

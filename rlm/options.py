@@ -22,7 +22,7 @@ from rlm.core.option import Bounds, Flag, check_choice, declarations, option
 from rlm.core.redaction import REDACTED, SECRETS, redact_address, secrets_of_address, secrets_of_environment
 from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
-from rlm.ports import Model, SinkLike
+from rlm.ports import Model, SinkLike, Tool, ToolSource
 from rlm.prompts import FAMILIES, PromptFamily, choose_family, with_instructions
 from rlm.store.location import DEFAULT_STORE
 
@@ -130,6 +130,14 @@ class Options:
                 part="tokens",
                 bounds=AT_LEAST_1,
                 metavar="TOKENS",
+            ),
+            Flag(
+                "--max-tool-calls",
+                "Executions of tools in the whole run.",
+                int | None,
+                part="tool_calls",
+                bounds=NOT_NEGATIVE,
+                metavar="CALLS",
             ),
             Flag(
                 "--timeout",
@@ -246,6 +254,15 @@ class Options:
         unit="MiB",
         bounds=AT_LEAST_1,
         flag=Flag("--memory-mb", metavar="MIB"),
+    )
+    tools: Sequence[Callable[..., Any] | Tool | ToolSource] = option(
+        (),
+        "Functions of this program that cells can call: functions, ``rlm.tool(...)``.\n"
+        "They run outside the sandbox, with the rights of this process, and a model writes their arguments. The root has them; "
+        "deeper nodes have those that are granted to them.",
+        group=CELLS,
+        python_only="functions of a program",
+        unrecorded="functions of one process; the first event of the run describes them",
     )
     observation_chars: int = option(
         16_000,
@@ -479,6 +496,7 @@ class OptionsDict(TypedDict, total=False):
     hedge: bool
     cell_seconds: float
     memory_mb: int
+    tools: Sequence[Callable[..., Any] | Tool | ToolSource]
     observation_chars: int
     cut_replies: CutRule
     warm_prefixes: WarmRule

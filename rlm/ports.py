@@ -3,6 +3,7 @@
 engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply, streamed if it can
        ──> Scheduler  decides when an attempt is sent, and whether a failed one is retried
        ──> Sandbox    opens REPLs, each a confined process that executes cells
+       ──> Tool       a function of the user's program that cells can call
        ──> Sink       is told every event, in order: views, totals
        ──> Journal    stores every event, so that a run can be resumed and replayed
 runtime ──> Store     all stored runs, and cached answers
@@ -11,7 +12,7 @@ runtime ──> Store     all stored runs, and cached answers
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.errors import ModelError
@@ -23,6 +24,7 @@ from rlm.core.question import Question
 from rlm.core.repl_spec import ReplSpec, ReplVariables
 from rlm.core.runs import ContextInfo, RunInfo
 from rlm.core.subcalls import Subcall, SubcallOutcome
+from rlm.core.tools import ToolSpec
 
 
 class Model(Protocol):
@@ -193,6 +195,48 @@ class Sandbox(Protocol):
 
     async def aclose(self) -> None:
         """Closes every REPL. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Tool(Protocol):
+    """A function of the user's program that cells can call. It is executed in the user's process."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    async def call(
+        self, args: Sequence[PlainValue], kwargs: Mapping[str, PlainValue], start: Callable[[], None]
+    ) -> PlainValue:
+        """Checks the arguments, waits for its turn, calls ``start`` immediately before it executes, and returns plain data.
+
+        If ``start`` raises, nothing is executed. Arguments are hostile input.
+
+        Raises:
+            ToolFailure: it was not executed, or it failed.
+        """
+        ...
+
+
+class ToolSession(Protocol):
+    """The tools of a source that was opened for one run."""
+
+    @property
+    def tools(self) -> Sequence[Tool]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class ToolSource(Protocol):
+    """Provides tools for the duration of a run, for instance those of a server."""
+
+    async def open(self) -> ToolSession:
+        """Opens the source for one run.
+
+        Raises:
+            ToolSourceError: it cannot be opened.
+        """
         ...
 
 

@@ -51,6 +51,7 @@ class PromptFacts:
         sub_models: names that ``model=`` accepts.
         has_documents, has_tables: kinds of the input.
         cites: the answer needs quotes.
+        tools: the tools that cells can call, one line each: name, signature, and the first line of the docstring.
     """
 
     depth: int
@@ -63,6 +64,7 @@ class PromptFacts:
     has_documents: bool = False
     has_tables: bool = False
     cites: bool = False
+    tools: tuple[str, ...] = ()
 
 
 PromptFamily: TypeAlias = Callable[[PromptFacts], str]
@@ -108,6 +110,12 @@ where(text) -> "path, p. 3"; pages(path) -> [(label, text)]."""
 
 _TABLES = """
 - tables() lists the tables with their columns; sql("SELECT ...") queries them (SQLite); table(name) returns rows as dicts."""
+
+_TOOLS = """
+
+These functions act outside the REPL, so call each one only if you need it:
+- {lines}
+Await NAME_async(...) for the same in async code; help(NAME) shows more. A failure raises ToolError."""
 
 _CITE = """
 
@@ -173,7 +181,7 @@ def default_family(facts: PromptFacts) -> str:
             ),
             models=f", model= one of {', '.join(facts.sub_models)}" if len(facts.sub_models) > 1 else "",
         )
-    return text + _about_documents(facts) + _ANSWER + (_CITE if facts.cites else "")
+    return text + _about_documents(facts) + _about_tools(facts) + _ANSWER + (_CITE if facts.cites else "")
 
 
 def _about_documents(facts: PromptFacts) -> str:
@@ -183,11 +191,15 @@ def _about_documents(facts: PromptFacts) -> str:
     return _DOCUMENTS + (_TABLES if facts.has_tables else "")
 
 
+def _about_tools(facts: PromptFacts) -> str:
+    return _TOOLS.format(lines="\n- ".join(facts.tools)) if facts.tools else ""
+
+
 def small_family(facts: PromptFacts) -> str:
     """The system message for small local models: short, with two worked examples."""
     calls = _SMALL_CALLS.format(sub_prompt_chars=facts.sub_prompt_chars) if facts.can_call else ""
     cites = _SMALL_CITE if facts.cites else ""
-    return _SMALL.format(calls=calls + cites)
+    return _SMALL.format(calls=calls + _about_tools(facts) + cites)
 
 
 FAMILIES: Mapping[str, PromptFamily] = MappingProxyType({"default": default_family, "small": small_family})

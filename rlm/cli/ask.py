@@ -52,7 +52,8 @@ def ask(
     list_files
         Print a table of the files that would be read, and ask nothing.
     json_output
-        Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error, documents.
+        Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error, documents,
+        tool_calls.
     """
     try:
         if list_files and not files:

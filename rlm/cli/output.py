@@ -115,6 +115,7 @@ def describe_failure(error: str, status: str) -> dict[str, JsonValue]:
         "usage": None,
         "used": None,
         "unfinished": None,
+        "tool_calls": [],
     }
 
 

@@ -27,6 +27,7 @@ from rlm.views.live import LiveView
 from rlm.views.plain import PlainView
 
 CANCEL_WAIT_S = 5.0  # a cancelled run ends its cells and calls within one second; a loaded machine may take longer
+MAX_INTERRUPTED = 5  # tool calls that are named one by one
 
 
 def drive(
@@ -116,6 +117,8 @@ def report(
     if result.status == "partial" and not quiet:
         cause = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
         complain(f"partial answer after {format_seconds(result.elapsed_s)}: {cause}{_describe_undone(result)}")
+    for shown in result.unfinished.tools[:MAX_INTERRUPTED]:
+        complain(f"interrupted, and not executed again, so its effect is unknown: {one_line(shown, 200)}")
     if result.error:
         complain(f"error: {result.error}")
     try:
@@ -149,6 +152,7 @@ def _describe_undone(result: Result) -> str:
             (undone.cancelled_calls, "call", "cut off"),
             (len(undone.nodes), "node", "not finished"),
             (len(undone.cells), "cell", "interrupted"),
+            (len(undone.tools), "tool call", "interrupted (its effect is unknown)"),
         )
         if count
     ]

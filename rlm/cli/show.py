@@ -12,7 +12,7 @@ from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
 from rlm.core.cells import Cell
-from rlm.core.tree import CallRecord, NodeRecord
+from rlm.core.tree import CallRecord, NodeRecord, ToolRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
 from rlm.views.escape import one_line, safe_text
@@ -43,9 +43,11 @@ def show(
     tree = TreeBuilder()
     for event in events:
         tree.add(event)
-    spend = sum_usage(events).total
+    usage = sum_usage(events)
+    spend = usage.total
+    tools = f"{plural(usage.tool_calls, 'tool call')}, " if usage.tool_calls else ""
     lines = [
-        f"run {info.id}: {status_of(info)}, {plural(spend.usage.calls, 'call')}, "
+        f"run {info.id}: {status_of(info)}, {plural(spend.usage.calls, 'call')}, {tools}"
         f"{format_count(spend.usage.total_tokens)} tokens, {format_cost(spend)}",
         f"question: {one_line(info.question, 200)}",
     ]
@@ -113,6 +115,7 @@ class TreePrinter:
             *self._block(cell.code, pad + "  > "),
             *self._block(shown, pad + "    "),
             *self._print_calls([call for call in calls if call.cell == cell.number], pad + "  "),
+            *self._print_tools(node.tools_in(cell), pad + "  "),
             *([f"{pad}  {plural(len(refused), 'sub-call')} refused: {self._line(refused[0], 120)}"] if refused else []),
         ]
 
@@ -126,6 +129,22 @@ class TreePrinter:
         if len(calls) > len(shown):
             lines.append(f"{pad}... {plural(len(calls) - len(shown), 'more call')} (--full)")
         return lines
+
+    def _print_tools(self, tools: list[ToolRecord], pad: str) -> list[str]:
+        """The first tool calls, and all that failed."""
+        shown = tools if self._full else [tool for at, tool in enumerate(tools) if at < MAX_LINES or tool.error]
+        lines = [f"{pad}tool {tool.id}: {self._line(tool.shown, 100)}: {self._describe_tool(tool)}" for tool in shown]
+        if len(tools) > len(shown):
+            lines.append(f"{pad}... {plural(len(tools) - len(shown), 'more tool call')} (--full)")
+        return lines
+
+    def _describe_tool(self, tool: ToolRecord) -> str:
+        if tool.interrupted:
+            return f"INTERRUPTED, its effect is unknown: {self._line(tool.error or '', 160)}"
+        if tool.ended_s is None:
+            return "open"
+        took = format_seconds(tool.ended_s - tool.started_s)
+        return f"{took}, {self._line(tool.error or tool.result or '', 160)}"
 
     def _texts_of(self, call: CallRecord, pad: str) -> list[str]:
         """The prompt and the reply, with ``full`` only."""

@@ -11,7 +11,7 @@ from rlm.core.values import frozen
 
 NANOS_PER_USD = 1_000_000_000  # dollars are counted in whole billionths, so that sums of any order are exact
 
-_LEAST = {"usd": 0.0, "tokens": 1, "calls": 1, "seconds": 0.0, "iterations": 1, "depth": 0}
+_LEAST = {"usd": 0.0, "tokens": 1, "calls": 1, "seconds": 0.0, "iterations": 1, "depth": 0, "tool_calls": 0}
 
 
 @frozen
@@ -28,6 +28,7 @@ class Budget:
         seconds: wall-clock time of the whole run.
         iterations: turns of each node, in place of ``max_iterations``.
         depth: levels of model calls below the root.
+        tool_calls: executions of tools, at all depths.
 
     Raises:
         ConfigurationError: a limit is out of range.
@@ -39,6 +40,7 @@ class Budget:
     seconds: float | None = None
     iterations: int | None = None
     depth: int | None = None
+    tool_calls: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -27,6 +27,7 @@ Every message says what to do next.
     │   ├── SandboxUnavailableError no worker could be started at the level asked for
     │   ├── SandboxDiedError        a worker ended and could not be replaced
     │   └── ProtocolViolationError  a worker sent what no honest worker sends
+    ├── ToolSourceError             a server of tools cannot be started or reached
     ├── StoreError                  the journal cannot be opened, written or read
     │   ├── UnknownRunError         the store has no run of this id
     │   └── IncompleteRecordError   the run's texts or context were not stored
@@ -233,6 +234,10 @@ class SandboxDiedError(SandboxError):
 
 class ProtocolViolationError(SandboxError):
     """A worker sent a malformed or forbidden frame, and was killed."""
+
+
+class ToolSourceError(RLMError):
+    """A server of tools cannot be started or reached, or sends what it must not. The run was not started."""
 
 
 class StoreError(RLMError):

@@ -14,6 +14,7 @@ from rlm.core.evidence import Citation
 from rlm.core.ids import CallId, NodeId, RunId
 from rlm.core.messages import CallRole, Reply, Request, Usage
 from rlm.core.subcalls import SubcallFailure
+from rlm.core.tools import ToolSpec
 from rlm.core.values import frozen
 
 SCHEMA_VERSION = 3
@@ -40,6 +41,7 @@ class RunStarted(Event):
     Attributes:
         models: the model of each depth; the last entry serves all deeper levels.
         side_table: JSON with places and tables of the documents in the context; empty if there are none.
+        tools: the tools of the run.
     """
 
     question: str
@@ -48,6 +50,7 @@ class RunStarted(Event):
     max_depth: int
     sandbox: str
     side_table: str = ""
+    tools: tuple[ToolSpec, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -92,6 +95,7 @@ class NodeStarted(Event):
         batch: groups the children of one batch.
         key: the hash of the sub-call that asked for a child; with its place it identifies the node when cells run again.
         prefetched: the sub-call was made before its cell reached it.
+        tools: names of the tools that its cells can call.
     """
 
     parent: NodeId | None
@@ -102,6 +106,7 @@ class NodeStarted(Event):
     batch: int | None = None
     key: str = ""
     prefetched: bool = False
+    tools: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -206,6 +211,41 @@ class SubcallEnded(Event):
 
 
 @frozen(kw_only=True)
+class ToolStarted(Event):
+    """A tool is about to be executed in the user's process. ``call`` names the sub-call's place.
+
+    Attributes:
+        key: the hash of the sub-call.
+        args, kwargs: the arguments, a tuple and a dict.
+        idempotent: the tool declared that it can be executed again.
+    """
+
+    call: CallId
+    tool: str
+    key: str
+    args: PlainValue = ()
+    kwargs: PlainValue = None
+    idempotent: bool = False
+
+
+@frozen(kw_only=True)
+class ToolEnded(Event):
+    """The execution of a tool ended with a ``value`` or a ``failure``.
+
+    Attributes:
+        elapsed_s: seconds since its ``ToolStarted``.
+        interrupted: the run was stopped, or its process ended, before the tool did. It might have taken effect.
+    """
+
+    call: CallId
+    tool: str
+    value: PlainValue = None
+    failure: SubcallFailure | None = None
+    elapsed_s: float = 0.0
+    interrupted: bool = False
+
+
+@frozen(kw_only=True)
 class CallBilled(Event):
     """Cost of an attempt without a reply, or of a reply that was accepted before its stream ended.
 
@@ -269,6 +309,8 @@ AnyEvent: TypeAlias = (
     | CallReplied
     | CallFailed
     | SubcallEnded
+    | ToolStarted
+    | ToolEnded
     | CallBilled
     | CellStarted
     | CellExecuted

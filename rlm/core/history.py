@@ -21,6 +21,8 @@ from rlm.core.events import (
     RunReopened,
     SubcallEnded,
     Superseded,
+    ToolEnded,
+    ToolStarted,
 )
 from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, is_subcall, number_in_cell
 from rlm.core.messages import Reply, Request
@@ -53,9 +55,10 @@ class RecordedTurn:
 
 @slotted
 class RecordedCall:
-    """A sub-call. A plain reply is in ``reply``, any other outcome in ``ended``.
+    """A sub-call. A plain reply is in ``reply``, the outcome of a tool in ``returned``, any other outcome in ``ended``.
 
     A ``prefetched`` call was asked before its cell reached it. Perhaps the cell never did.
+    ``tool`` is the last start of a tool's execution, ``returned`` the end of that.
     ``rank`` is its place in the order of answers to the cell, -1 while it has none; ``ended_s`` is the time of its answer.
     """
 
@@ -68,6 +71,13 @@ class RecordedCall:
     rank: int = -1
     ended_s: float = 0.0
     elapsed_s: float = 0.0
+    tool: ToolStarted | None = None
+    returned: ToolEnded | None = None
+
+    @property
+    def tool_outcome(self) -> ToolEnded | None:
+        """The end of a tool's execution, unless it was interrupted."""
+        return None if self.returned is None or self.returned.interrupted else self.returned
 
     @property
     def was_refused(self) -> bool:
@@ -158,7 +168,7 @@ class History:
                 turn = self._open.pop(event.call, None)
                 if isinstance(turn, RecordedTurn) and event.error not in NOT_OUTCOMES:
                     turn.failure = event
-            case SubcallEnded():
+            case SubcallEnded() | ToolStarted() | ToolEnded():
                 self._note_end(event)
             case CellStarted():
                 self._node(event.node).cells[event.cell.place] = RecordedCell(event.cell)
@@ -242,7 +252,23 @@ class History:
             call.reply, call.elapsed_s = event.reply, event.elapsed_s
             cell.rank(call, event.at_s)
 
-    def _note_end(self, event: SubcallEnded) -> None:
+    def _note_tool(self, event: ToolStarted | ToolEnded) -> None:
+        place = SubcallPlace.parse(event.call)
+        if isinstance(event, ToolStarted):
+            if (started := self._start_call(place, event.key, None)) is not None:
+                started[1].tool, started[1].returned = event, None
+            return
+        cell = self._node(place.node).cells.get((place.turn, place.cell))
+        call = cell.numbers.get(place.number) if cell is not None else None
+        if cell is not None and call is not None:
+            call.returned, call.elapsed_s = event, event.elapsed_s
+            if not event.interrupted:
+                cell.rank(call, event.at_s)
+
+    def _note_end(self, event: SubcallEnded | ToolStarted | ToolEnded) -> None:
+        if not isinstance(event, SubcallEnded):
+            self._note_tool(event)
+            return
         # A sub-call that was refused has no other event.
         started = self._start_call(SubcallPlace.parse(event.call), event.key, None, event.prefetched)
         if started is not None:

@@ -65,6 +65,7 @@ class Ledger:
         self.assumed = NOTHING
         self.held = NOTHING
         self.holds = 0
+        self.tool_calls = 0
         self.overruns = 0
         self._kept: dict[NodeId, Amounts] = {}
         self.kept = NOTHING
@@ -115,8 +116,18 @@ class Ledger:
         if amounts != NOTHING:
             self._kept[node] = amounts
 
+    def take_tool_call(self) -> bool:
+        """Counts the execution of a tool. False, and nothing is counted, if the limit is met."""
+        allowed = self.budget.tool_calls
+        if allowed is not None and self.tool_calls >= allowed:
+            return False
+        self.tool_calls += 1
+        return True
+
     def left(self, limit: str) -> float | None:
-        """Returns the part of ``usd``, ``tokens`` or ``calls`` that calls can still use; None without a limit."""
+        """Returns the part of a limit that calls can still use; None without a limit."""
+        if limit == "tool_calls":
+            return None if self.budget.tool_calls is None else max(0, self.budget.tool_calls - self.tool_calls)
         name = "nanos" if limit == "usd" else limit
         allowed = self._allowed[name]
         if allowed is None:
@@ -126,8 +137,11 @@ class Ledger:
         return left / NANOS_PER_USD if limit == "usd" else left
 
     def uses(self) -> dict[str, LimitUse]:
-        """Returns the use of ``usd``, ``tokens`` and ``calls``."""
+        """Returns the use of ``usd``, ``tokens`` and ``calls``, and of ``tool_calls`` if there are any."""
         uses = {}
+        allowed_tools = self.budget.tool_calls
+        if self.tool_calls or allowed_tools is not None:
+            uses["tool_calls"] = LimitUse(self.tool_calls, allowed_tools, self.left("tool_calls"))
         for limit, name in (("usd", "nanos"), ("tokens", "tokens"), ("calls", "calls")):
             unit = NANOS_PER_USD if limit == "usd" else 1
             used, allowed, assumed = getattr(self.spent, name), self._allowed[name], getattr(self.assumed, name)

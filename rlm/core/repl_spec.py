@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import TypeAlias
 
 from rlm.core.cells import PlainValue
+from rlm.core.tools import ToolSpec
 from rlm.core.values import frozen
 
 
@@ -43,6 +44,7 @@ class ReplSpec:
         seed: source of all randomness in the REPL; None draws a new one.
         run: the run to which the host's memory for sub-calls is charged.
         side_table: JSON with places and tables of the documents in the context; empty if it has none.
+        tools: the tools that its cells can call.
     """
 
     context: PlainValue
@@ -52,6 +54,7 @@ class ReplSpec:
     seed: str | None = None
     run: str = ""
     side_table: str = ""
+    tools: tuple[ToolSpec, ...] = ()
 
 
 ReplVariables: TypeAlias = Mapping[str, PlainValue]

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 from rlm.core.evidence import Citation, Coverage
 from rlm.core.messages import JsonValue
 from rlm.core.plain import to_json
+from rlm.core.redaction import SECRETS
+from rlm.core.tools import cut_end
 from rlm.core.usage import Spend
 
 if TYPE_CHECKING:
     from rlm.core.result import Result
+
+
+MAX_TOOL_CALLS = 500  # in the JSON object of a result; ``rlm export`` has all of them, whole
+MAX_TOOL_CHARS = 500
 
 
 def describe_result(result: Result) -> dict[str, JsonValue]:
@@ -28,6 +34,7 @@ def describe_result(result: Result) -> dict[str, JsonValue]:
         "cost_usd": result.cost_usd,
         "usage": {
             **describe_spend(result.usage.total),
+            "tool_calls": result.usage.tool_calls,
             "by_model": {model: describe_spend(spend) for model, spend in result.usage.by_model.items()},
             "by_depth": {str(depth): describe_spend(spend) for depth, spend in result.usage.by_depth.items()},
         },
@@ -40,8 +47,30 @@ def describe_result(result: Result) -> dict[str, JsonValue]:
             "cancelled_calls": result.unfinished.cancelled_calls,
             "nodes": list(result.unfinished.nodes),
             "cells": list(result.unfinished.cells),
+            "tools": [_short(tool) for tool in result.unfinished.tools],
         },
+        "tool_calls": _describe_tools(result),
     }
+
+
+def _describe_tools(result: Result) -> list[JsonValue]:
+    """The first tool calls of a run, with cut arguments and results."""
+    tools = [tool for node in (result.tree.walk() if result.tree else []) for tool in node.tools if not tool.superseded]
+    return [
+        {
+            "id": tool.id,
+            "tool": tool.tool,
+            "call": _short(tool.shown),
+            "result": None if tool.result is None else _short(tool.result),
+            "error": None if tool.error is None else _short(tool.error),
+            "interrupted": tool.interrupted,
+        }
+        for tool in tools[:MAX_TOOL_CALLS]
+    ]
+
+
+def _short(text: str) -> str:
+    return SECRETS.redact_text(cut_end(text, MAX_TOOL_CHARS))
 
 
 def describe_citation(citation: Citation) -> dict[str, JsonValue]:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import orjson
 
 from rlm.core.divergence import without_repr_addresses
-from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, ToolCall
 
 
 def subcall_key(subcall: Subcall) -> str:
@@ -18,6 +18,8 @@ def subcall_key(subcall: Subcall) -> str:
     """
     if isinstance(subcall, BudgetQuery):
         return "budget"
+    if isinstance(subcall, ToolCall):
+        return _tool_key(subcall)
     exact = _hash(subcall)
     prompt, context = without_repr_addresses(subcall.prompt), subcall.context
     if isinstance(context, str):
@@ -30,6 +32,23 @@ def subcall_key(subcall: Subcall) -> str:
 def key_without_addresses(key: str) -> str:
     """The part of a key that is the same in every process."""
     return key.partition(".")[0]
+
+
+def _tool_key(call: ToolCall) -> str:
+    arguments = _as_bytes([call.args, call.kwargs])
+    exact = _hash_tool(call.tool, arguments)
+    text = arguments.decode("utf-8", "surrogatepass")
+    plain = without_repr_addresses(text)
+    if plain is text:
+        return exact
+    return f"{_hash_tool(call.tool, plain.encode('utf-8', 'surrogatepass'))}.{exact}"
+
+
+def _hash_tool(tool: str, arguments: bytes) -> str:
+    # Another personalisation: no prompt has the key of a tool call.
+    digest = blake2b(tool.encode("utf-8", "surrogatepass"), digest_size=16, person=b"tool call")
+    digest.update(b"\0" + arguments)
+    return digest.hexdigest()
 
 
 def _hash(subcall: ModelQuery) -> str:

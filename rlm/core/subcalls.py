@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import TypeAlias
 
@@ -44,7 +45,25 @@ class BudgetQuery:
     number: int
 
 
-Subcall: TypeAlias = ModelQuery | BudgetQuery
+@frozen
+class ToolCall:
+    """A call of a tool, as it left the sandbox. Every field is untrusted.
+
+    Attributes:
+        number: position among the cell's sub-calls, from 1.
+        tool: name of the tool.
+        args, kwargs: plain values.
+        size: bytes of the arguments on their way from the sandbox; 0 if it is unknown or small.
+    """
+
+    number: int
+    tool: str
+    args: tuple[PlainValue, ...] = ()
+    kwargs: Mapping[str, PlainValue] = field(default_factory=dict)
+    size: int = field(default=0, compare=False)
+
+
+Subcall: TypeAlias = ModelQuery | BudgetQuery | ToolCall
 
 
 @frozen

@@ -49,6 +49,33 @@ class CallRecord:
 
 
 @slotted
+class ToolRecord:
+    """One execution of a tool.
+
+    Attributes:
+        shown: the call as source text, with long arguments cut.
+        result: the ``repr`` of the result, cut; None while the call is open, or if it failed.
+        error: kind and message of a failure.
+        interrupted: it might have taken effect although it has no result.
+        superseded: other work replaced the call.
+    """
+
+    place: SubcallPlace
+    tool: str
+    shown: str
+    started_s: float
+    ended_s: float | None = None
+    result: str | None = None
+    error: str | None = None
+    interrupted: bool = False
+    superseded: bool = False
+
+    @property
+    def id(self) -> CallId:
+        return CallId(self.place.path)
+
+
+@slotted
 class NodeRecord:
     """One node: its task, its work and its answer.
 
@@ -58,6 +85,7 @@ class NodeRecord:
         cells: the cells that ended, without superseded ones.
         open_cell: the cell that has started and not ended.
         refused: sub-calls that were never made, each with its error.
+        tools: executions of tools by its cells, in the order in which they started.
         superseded: other work replaced the node; it counts only as cost.
     """
 
@@ -78,6 +106,7 @@ class NodeRecord:
     open_cell: Cell | None = None
     refused: dict[SubcallPlace, str] = field(default_factory=dict)
     superseded: bool = False
+    tools: list[ToolRecord] = field(default_factory=list)
 
     @property
     def turns(self) -> list[CallRecord]:
@@ -86,6 +115,10 @@ class NodeRecord:
     @property
     def leaves(self) -> list[CallRecord]:
         return [call for call in self.calls if call.role == "leaf"]
+
+    def tools_in(self, cell: Cell) -> list[ToolRecord]:
+        """The executions of tools by a cell, without superseded ones."""
+        return [tool for tool in self.tools if (tool.place.turn, tool.place.cell) == cell.place and not tool.superseded]
 
     def refused_in(self, cell: Cell) -> list[str]:
         """The errors of those sub-calls of a cell that were never made."""
@@ -125,15 +158,17 @@ class Unfinished:
         cancelled_calls: calls that ended before their reply.
         nodes: nodes that ended without an answer, or with a partial one.
         cells: interrupted cells, by node and name.
+        tools: tool calls that were interrupted. Whether they took effect is unknown, and they are not executed again.
     """
 
     refused_calls: int = 0
     cancelled_calls: int = 0
     nodes: tuple[NodeId, ...] = ()
     cells: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.refused_calls or self.cancelled_calls or self.nodes or self.cells)
+        return bool(self.refused_calls or self.cancelled_calls or self.nodes or self.cells or self.tools)
 
 
 def find_unfinished(root: NodeRecord | None, refused_calls: int) -> Unfinished:
@@ -145,6 +180,7 @@ def find_unfinished(root: NodeRecord | None, refused_calls: int) -> Unfinished:
         sum(call.error is not None and call.error.startswith("CancelledError") for call in calls),
         tuple(node.id for node in nodes[1:] if node.status not in ("complete", None)),
         tuple(f"{node.id}:{cell.name}" for node in nodes for cell in _interrupted(node)),
+        tuple(tool.shown for node in nodes for tool in node.tools if tool.interrupted and not tool.superseded),
     )
 
 

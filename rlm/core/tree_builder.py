@@ -19,15 +19,19 @@ from rlm.core.events import (
     RunResumed,
     SubcallEnded,
     Superseded,
+    ToolEnded,
+    ToolStarted,
 )
 from rlm.core.ids import CallId, NodeId, SubcallPlace, is_subcall
 from rlm.core.observations import cut_middle
 from rlm.core.subcalls import SubcallFailure
-from rlm.core.tree import CallRecord, NodeRecord
+from rlm.core.tools import show_call, show_plain
+from rlm.core.tree import CallRecord, NodeRecord, ToolRecord
 
 # The prompts of all leaf calls in one tree together; a generator can yield gigabytes. The journal has them whole.
 MAX_PROMPT_CHARS = 32_000_000
 CUT_PROMPT_CHARS = 600  # the length of each later prompt
+MAX_TOOL_CHARS = 2000  # of a tool's arguments, and of its result
 
 
 class TreeBuilder:
@@ -37,6 +41,7 @@ class TreeBuilder:
         self.root: NodeRecord | None = None
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.calls: dict[CallId, CallRecord] = {}
+        self.tools: dict[CallId, ToolRecord] = {}
         self._prompt_chars = 0
 
     def add(self, event: AnyEvent) -> None:
@@ -50,6 +55,10 @@ class TreeBuilder:
             case SubcallEnded(failure=SubcallFailure() as failure):
                 times = f" ({event.times:,} times)" if event.times > 1 else ""
                 self._add_failure(event, f"{failure.kind}: {failure.message}{times}")
+            case ToolStarted():
+                self._add_tool(event)
+            case ToolEnded():
+                self._note_tool(event)
             case CellStarted():
                 self.nodes[event.node].open_cell = event.cell
             case CellExecuted():
@@ -112,10 +121,26 @@ class TreeBuilder:
         self.calls[event.call] = record
         node.calls.append(record)
 
+    def _add_tool(self, event: ToolStarted) -> None:
+        shown = show_call(event.tool, event.args, event.kwargs, MAX_TOOL_CHARS)
+        record = ToolRecord(SubcallPlace.parse(event.call), event.tool, shown, event.at_s)
+        self.tools[event.call] = record
+        self.nodes[event.node].tools.append(record)
+
+    def _note_tool(self, event: ToolEnded) -> None:
+        record = self.tools[event.call]
+        record.ended_s, record.interrupted = event.at_s, event.interrupted
+        if event.failure is not None:
+            record.error = f"{event.failure.kind}: {event.failure.message}"
+        else:
+            record.result = show_plain(event.value, MAX_TOOL_CHARS)
+
     def _add_failure(self, event: SubcallEnded, error: str) -> None:
         call = self.calls.get(event.call)
         if call is not None and not call.superseded:
             call.error = call.error or error  # its reply was of no use
+            return
+        if event.call in self.tools:
             return
         child = self.nodes.get(NodeId(event.call))
         if (child is None or child.superseded) and not event.prefetched:  # a cell may never reach a prefetched call
@@ -140,6 +165,8 @@ class TreeBuilder:
         for call_id in event.calls:
             if (call := self.calls.get(call_id)) is not None:
                 call.superseded = True
+            if (tool := self.tools.get(call_id)) is not None:
+                tool.superseded = True
             if (child := self.nodes.get(NodeId(call_id))) is not None:
                 _supersede_node(child)
             if node.refused and is_subcall(call_id):
@@ -157,6 +184,8 @@ def _supersede_node(node: NodeRecord) -> None:
         descendant.superseded = True
         for call in descendant.calls:
             call.superseded = True
+        for tool in descendant.tools:
+            tool.superseded = True
 
 
 def _supersede_turns(node: NodeRecord, from_turn: int) -> None:
@@ -175,6 +204,9 @@ def _supersede_cells(node: NodeRecord, places: Container[tuple[int, int]]) -> No
     for call in node.leaves:
         if call.cell is not None and (call.turn, call.cell) in places:
             call.superseded = True
+    for tool in node.tools:
+        if (tool.place.turn, tool.place.cell) in places:
+            tool.superseded = True
     for child in node.children:
         place = SubcallPlace.parse(child.id)
         if (place.turn, place.cell) in places:

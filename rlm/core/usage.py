@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import TypeVar
 
-from rlm.core.events import AnyEvent, CallBilled, CallReplied, CallStarted
+from rlm.core.events import AnyEvent, CallBilled, CallReplied, CallStarted, ToolStarted
 from rlm.core.ids import CallId
 from rlm.core.messages import Usage
 from rlm.core.values import frozen
@@ -51,15 +51,19 @@ class Spend:
 
 @frozen
 class UsageReport:
-    """``total`` equals the sum of ``by_model`` and the sum of ``by_depth``."""
+    """``total`` equals the sum of ``by_model`` and the sum of ``by_depth``. ``tool_calls`` counts executions of tools."""
 
     total: Spend = Spend()
     by_model: dict[str, Spend] = field(default_factory=dict)
     by_depth: dict[int, Spend] = field(default_factory=dict)
+    tool_calls: int = 0
 
     def __add__(self, other: UsageReport) -> UsageReport:
         return UsageReport(
-            self.total + other.total, _merge(self.by_model, other.by_model), _merge(self.by_depth, other.by_depth)
+            self.total + other.total,
+            _merge(self.by_model, other.by_model),
+            _merge(self.by_depth, other.by_depth),
+            self.tool_calls + other.tool_calls,
         )
 
 
@@ -76,6 +80,7 @@ class Totals:
     def __init__(self) -> None:
         self._spent: dict[tuple[str, int], Spend] = {}
         self._places: dict[CallId, tuple[str, int]] = {}
+        self._tool_calls = 0
 
     def add(self, event: AnyEvent) -> None:
         """Counts the tokens and the money in an event."""
@@ -89,6 +94,8 @@ class Totals:
                 place = self._places[event.call]
                 spend = self._spent.get(place, Spend()).plus(event.usage, event.cost_usd)
                 self._spent[place] = spend.assume(event.assumed_tokens, event.assumed_usd)
+            case ToolStarted():
+                self._tool_calls += 1
             case _:
                 pass
 
@@ -97,7 +104,7 @@ class Totals:
         by_model, by_depth = defaultdict[str, Spend](Spend), defaultdict[int, Spend](Spend)
         for (model, depth), spend in self._spent.items():
             total, by_model[model], by_depth[depth] = total + spend, by_model[model] + spend, by_depth[depth] + spend
-        return UsageReport(total, dict(by_model), dict(by_depth))
+        return UsageReport(total, dict(by_model), dict(by_depth), self._tool_calls)
 
 
 def sum_usage(events: Iterable[AnyEvent]) -> UsageReport:

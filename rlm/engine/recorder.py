@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from rlm.core.errors import StoreError
-from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, Event, RunFinished
+from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, Event, RunFinished, ToolEnded, ToolStarted
 from rlm.core.history import History
 from rlm.core.ids import NodeId, RunId
 from rlm.core.tree_builder import TreeBuilder
@@ -16,7 +16,7 @@ from rlm.core.usage import Totals, UsageReport
 from rlm.log import get_logger
 from rlm.ports import EventCallback, Journal, SinkLike
 
-DURABLE = frozenset({CallReplied, CallFailed, CallBilled, RunFinished})
+DURABLE = frozenset({CallReplied, CallFailed, CallBilled, ToolStarted, ToolEnded, RunFinished})
 """Events that must survive the process. All others follow from them when cells are executed again."""
 
 FLUSH_DELAY_S = 0.01  # one write for calls that start together, and less than a request takes to a provider and back

@@ -32,6 +32,7 @@ from rlm.engine.spending.limits import Remaining, RunLimits
 from rlm.engine.spending.meter import Meter, PriceOf
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.spending.stop import Deadline, Stop
+from rlm.engine.tools import AnyTool, RunTools
 from rlm.ports import AnswerCache, JournalOpener, Sandbox, Scheduler, SinkLike
 
 
@@ -46,6 +47,7 @@ class RunSetup:
         policy: the replay policy for ``past``, whose history is built from it.
         epoch_s: the time of day at its start, as its cells see it; 0 leaves them the real clock.
         cache: answers of leaf calls in earlier runs.
+        tools: the tools that its cells can call.
         coverage: collect what is needed to measure the coverage of the context; None does so for documents.
     """
 
@@ -64,6 +66,7 @@ class RunSetup:
     epoch_s: float = 0.0
     cache: AnswerCache | None = None
     coverage: bool | None = None
+    tools: Sequence[AnyTool] = ()
 
 
 class Run:
@@ -93,7 +96,8 @@ class Run:
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
         self._remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, self._remaining)
-        self.tree = Tree(settings, setup.sandbox, caller, limits, policy, setup.epoch_s, self.corpus)
+        self._tools = _tools_of(setup)
+        self.tree = Tree(settings, setup.sandbox, caller, limits, policy, setup.epoch_s, self.corpus, self._tools)
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
 
@@ -105,13 +109,15 @@ class Run:
         """The root node."""
         question = self._setup.question
         model = self._setup.settings.model_at(question.depth)
-        return NodeJob(ROOT, question.depth, question.query, question.context, model)
+        tools = tuple(spec.tool for spec in self._tools.specs)
+        return NodeJob(ROOT, question.depth, question.query, question.context, model, tools=tools)
 
     def begin(self) -> None:
         """Emit the run's first event, or recall the events of the process that it resumes."""
         settings, question = self._setup.settings, self._setup.question
         if self._setup.past and self._setup.policy.purpose == "run":
             self._resume.restore(self._setup.past)
+            self._tools.restore(self._setup.past)
             if self._setup.reopened:
                 notice = self._remaining.notice_at_reopening() if self.tree.superseding.reopen() else None
                 self.recorder.emit(RunReopened, ROOT, notice=notice)
@@ -125,6 +131,7 @@ class Run:
             max_depth=settings.max_depth,
             sandbox=self._setup.sandbox.level,
             side_table=question.side_table,
+            tools=self._tools.specs,
         )
 
     async def answer(self) -> Result:
@@ -135,6 +142,13 @@ class Run:
             RunCancelledError: ``cancel`` was called.
             asyncio.CancelledError: the task was cancelled.
         """
+        try:
+            await self._tools.open()
+            return await self._answer_on_record()
+        finally:
+            await self._tools.aclose()
+
+    async def _answer_on_record(self) -> Result:
         self.recorder.start()
         record = self._setup.record
         journal = self.recorder.journal = None if record is None else await record.begin(self._setup.question)
@@ -242,3 +256,10 @@ class Run:
             allowed += self._setup.past[-1].at_s  # the time limit of a resumed run counts from its resumption
         left = None if allowed is None else max(0.0, allowed - elapsed)
         return {**self.ledger.uses(), "seconds": LimitUse(elapsed, allowed, left)}
+
+
+def _tools_of(setup: RunSetup) -> RunTools:
+    """The tools of a run. One that is resumed or replayed keeps those of its record."""
+    recorded = next((event.tools for event in setup.past if isinstance(event, RunStarted)), None)
+    over = setup.record is None and bool(setup.past)  # every result is in its record
+    return RunTools(setup.tools, recorded, replays=setup.policy.purpose == "replay" or over)

@@ -65,7 +65,7 @@ class TreeSettings:
 
 @frozen
 class NodeJob:
-    """One node to be driven: its place in the tree and its question."""
+    """One node to be driven: its place in the tree and its question. ``tools`` are the names of those it can call."""
 
     id: NodeId
     depth: int
@@ -76,3 +76,4 @@ class NodeJob:
     batch: int | None = None
     key: str = ""
     prefetched: bool = False
+    tools: tuple[str, ...] = ()

@@ -43,6 +43,17 @@ function addCalls(parent, calls) {
   for (const call of calls) addCall(group, call);
 }
 
+function addTools(parent, tools) {
+  if (!tools.length) return;
+  const failed = tools.filter((tool) => tool.error).length;
+  const total = plural(tools.length, "tool call");
+  const group = add(parent, "tools", failed ? `${total}, ${count(failed)} failed` : total, { tools }, tools.length <= 10);
+  for (const tool of tools) {
+    const item = add(group, "tool", `${tool.interrupted ? "interrupted · " : ""}${firstLine(tool.tool)}`, tool, true);
+    item.failed = Boolean(tool.error);
+  }
+}
+
 function addCall(parent, call) {
   const kind = call.of === null ? `turn ${call.turn}` : call.cell === null ? "summary" : "call";
   const item = add(parent, kind, `${call.superseded ? "superseded · " : ""}${firstLine(call.prompt)}`, call, true);
@@ -66,6 +77,7 @@ function addNode(parent, index) {
       cellItem.failed = !["ok", "open"].includes(cell.end);
       if (cell.refused.length) add(cellItem, "refused", plural(cell.refused.length, "sub-call"), cell, true).failed = true;
       addCalls(cellItem, calls.filter((call) => call.cell === cell.number));
+      addTools(cellItem, cell.tools);
       const place = `${node.id}/${cell.name}.`;
       for (const child of children) {
         if (!data.nodes[child].id.startsWith(place) || data.nodes[child].status === "superseded") continue;
@@ -133,7 +145,7 @@ function makeRow(item) {
   row.append(element("span", "caret", found || !item.children.length ? "" : item.open ? "▾" : "▸"));
   row.append(element("span", "kind", `${item.kind} `), document.createTextNode(visible(item.label)));
   row.addEventListener("click", (event) => {
-    if (event.target.className === "caret" || item.kind === "calls") item.open = !item.open;
+    if (event.target.className === "caret" || item.kind === "calls" || item.kind === "tools") item.open = !item.open;
     choose(item);
     listItems();
   });
@@ -189,7 +201,11 @@ function choose(item) {
     if (thing.refused.length) {
       parts.push(...part(`${plural(thing.refused.length, "sub-call")} refused`, [...new Set(thing.refused)].join("\n")));
     }
-  } else if (item.kind === "calls") {
+  } else if ("tool" in thing) {
+    parts.push(element("p", "", `${thing.id}: ${seconds(lasted(thing))}, executed outside the sandbox`));
+    if (thing.interrupted) parts.push(element("p", "", "Interrupted: whether it took effect is unknown."));
+    parts.push(...part("Call", thing.tool), ...part("Result", thing.result), ...part("Error", thing.error));
+  } else if (item.kind === "calls" || item.kind === "tools") {
     parts.push(element("p", "", item.label));
   } else if (item.kind === "documents") {
     parts.push(...citations(), ...coverage());
@@ -219,6 +235,8 @@ function choose(item) {
 function textOf(item) {
   const t = item.thing;
   if ("code" in t) return [t.code, t.output, ...t.refused].join("\n");
+  if ("tool" in t) return [t.id, t.tool, t.result || "", t.error || ""].join("\n");
+  if (t.tools) return "";
   if (t.cells) return `${t.id}\n${t.question}\n${t.answer || ""}\n${t.error || ""}`;
   if (t.segments) return `${t.path}\n${t.segments.filter((segment) => segment.length === 3).map((segment) => segment[0]).join("")}`;
   return t.calls || t.documents ? "" : `${t.id}\n${t.prompt}\n${t.reply || ""}\n${t.error || ""}`;

@@ -21,7 +21,7 @@ from rlm.core.evidence import Citation, Coverage
 from rlm.core.plain import dump_json
 from rlm.core.redaction import SECRETS
 from rlm.core.result import CoverageOfRun, Result
-from rlm.core.tree import CallRecord, NodeRecord
+from rlm.core.tree import CallRecord, NodeRecord, ToolRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import Spend, sum_usage
 from rlm.core.values import frozen
@@ -170,6 +170,20 @@ def _describe_cell(node: NodeRecord, cell: Cell, result: CellResult | None) -> d
         "output": "" if result is None else result.shown,
         "took": None if result is None else result.elapsed_s,
         "refused": node.refused_in(cell),
+        "tools": [_describe_tool(tool) for tool in node.tools_in(cell)],
+    }
+
+
+def _describe_tool(tool: ToolRecord) -> dict[str, Json]:
+    """A tool call: its text, and its result or error."""
+    return {
+        "id": tool.id,
+        "tool": tool.shown,
+        "starts": tool.started_s,
+        "ends": tool.ended_s,
+        "result": tool.result,
+        "error": tool.error,
+        "interrupted": tool.interrupted,
     }
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, get_args
+from importlib import import_module
+from typing import Any, TypeVar, get_args
 
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
@@ -31,7 +32,7 @@ from rlm.engine.settings import TreeSettings
 from rlm.models.defaults import name_models
 from rlm.models.prices import PriceList
 from rlm.options import Options, check_budget
-from rlm.ports import SinkLike
+from rlm.ports import SinkLike, Tool, ToolSource
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener
 from rlm.runtime.resources import SHARED, first_provider
@@ -58,6 +59,7 @@ class Assembly:
         named = name_models(options.model, options.sub_model, options.models)
         self.models = SHARED.open_all(named, options.api_key, options.base_url, options.window_tokens)
         self._settings = self._make_settings()
+        self._tools = make_tools(options.tools)
         self._scheduler = partial(
             RunScheduler,
             SHARED.lanes,
@@ -165,6 +167,7 @@ class Assembly:
             epoch_s=time.time() - (past[-1].at_s if past else 0.0),
             cache=self._cache(),
             coverage=self._options.coverage,
+            tools=self._tools,
         )
 
     def _cache(self) -> LeafCache | None:
@@ -190,6 +193,18 @@ class Assembly:
         models, self.models = self.models, []
         for model in models:
             await SHARED.release(model)
+
+
+def make_tools(given: object) -> list[Tool | ToolSource]:
+    """The elements of ``tools=`` as tools and sources of tools. Without any, their modules are not imported.
+
+    Raises:
+        ConfigurationError: one of them cannot be a tool.
+    """
+    if not given:
+        return []
+    module: Any = import_module("rlm.tools.function_tool")
+    return [module.make_tool(item) for item in module.list_tools(given)]
 
 
 def new_run_id() -> RunId:

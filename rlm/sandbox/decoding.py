@@ -10,16 +10,17 @@ from typing import Any
 
 from rlm.core.cells import Quote, Variable
 from rlm.core.errors import ProtocolViolationError
-from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, ToolCall
 from rlm.sandbox.messages import Done
 from rlm.sandbox.worker.wire.frames import Message, decode_text
-from rlm.sandbox.worker.wire.pieces import INLINE_BYTES, TEXT_PIECE_BYTES, Steps, read_text, read_value
+from rlm.sandbox.worker.wire.pieces import INLINE_BYTES, MAX_TOOL_BYTES, TEXT_PIECE_BYTES, Steps, read_text, read_value
 from rlm.sandbox.worker.wire.values import load
 
 MAX_TEXT_CHARS = 200_000  # of an echo or a traceback; the worker cuts at half of this
 MAX_NOTES = 200
 MAX_VARIABLES = 1000
 MAX_NAME_CHARS = 10_000
+MAX_TOOL_NAME_CHARS = 200
 MAX_LIST_ITEMS = 1024
 MAX_QUOTES = 2000
 MAX_QUOTE_CHARS = 10_000
@@ -32,6 +33,8 @@ def decode_subcalls(message: Message, first: int) -> Steps[tuple[Subcall, ...]]:
             return (yield from _decode_model_queries(message, first))
         case "budget":
             return (_decode_budget_query(message, first),)
+        case "tool":
+            return ((yield from _decode_tool_call(message, first)),)
         case _:
             raise ProtocolViolationError("a worker sent a sub-call of an unknown kind")
 
@@ -40,6 +43,20 @@ def _decode_budget_query(message: Message, number: int) -> BudgetQuery:
     if message.body or message.header.keys() != {"t", "kind", "first"}:
         raise ProtocolViolationError("a worker sent a budget query with a prompt or options")
     return BudgetQuery(number)
+
+
+def _decode_tool_call(message: Message, number: int) -> Steps[ToolCall]:
+    header, size = message.header, len(message.body)
+    if header.keys() != {"t", "kind", "first", "tool", "as"} or size > MAX_TOOL_BYTES:
+        raise ProtocolViolationError("malformed or too large tool call from worker")
+    tool = check_text(header["tool"], MAX_TOOL_NAME_CHARS)
+    given = yield from read_value(header["as"], memoryview(message.body))
+    if not isinstance(given, dict) or given.keys() != {"args", "kwargs"}:
+        raise ProtocolViolationError("malformed arguments of a tool call from worker")
+    args, kwargs = given["args"], given["kwargs"]
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
+        raise ProtocolViolationError("malformed arguments of a tool call from worker")
+    return ToolCall(number, tool, tuple(args), kwargs, size)
 
 
 def _decode_model_queries(message: Message, first: int) -> Steps[tuple[ModelQuery, ...]]:

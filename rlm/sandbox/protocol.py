@@ -15,13 +15,15 @@ be sent, and no other message is accepted.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 from rlm.core.cells import Cell, PlainValue
 from rlm.core.errors import ProtocolViolationError
 from rlm.core.repl_spec import ReplLimits
 from rlm.core.subcalls import SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.tools import ToolSpec
 from rlm.sandbox.decoding import check_int, check_list, decode_done, decode_subcalls
 from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, SharedMemoryContext, Value, Withdrew
 from rlm.sandbox.worker.wire.frames import (
@@ -73,8 +75,9 @@ class Session:
         can_call: bool,
         seed: str | None = None,
         side_table: str = "",
+        tools: Sequence[ToolSpec] = (),
     ) -> Iterator[bytes]:
-        """Opens the REPL with its context and the side table of its documents.
+        """Opens the REPL with its context, the side table of its documents, and its tools.
 
         Raises:
             NotPlain: the context is not plain data.
@@ -94,6 +97,10 @@ class Session:
             side = encode_text(side_table)
             header["side"] = len(side)
             payload += side
+        if tools:
+            described = encode_text(json.dumps([_describe_tool(tool) for tool in tools]))
+            header["tools"] = len(described)
+            payload += described
         return pack_message(header, payload)
 
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:
@@ -241,6 +248,11 @@ def finish(steps: Steps[T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+def _describe_tool(tool: ToolSpec) -> list[object]:
+    parameters = [[item.label, item.kind, item.annotation, item.default] for item in tool.parameters]
+    return [tool.tool, parameters, tool.returns, tool.doc]
 
 
 def _dump_outcome(outcome: SubcallOutcome) -> tuple[str, bytes]:

@@ -93,7 +93,7 @@ class WorkerRepl:
         )
         spec = self._spec
         try:
-            opening = session.open(context, spec.can_call, spec.seed, spec.side_table)
+            opening = session.open(context, spec.can_call, spec.seed, spec.side_table, spec.tools)
             await worker.transport.send_large(opening)
         except NotPlain as error:
             raise ContextError(

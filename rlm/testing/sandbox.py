@@ -12,7 +12,7 @@ from typing import TypeAlias
 from rlm.core.cells import Answer, Cell, CellEnd, CellResult, PlainValue, Variable
 from rlm.core.errors import SandboxDiedError
 from rlm.core.repl_spec import ReplSpec, ReplVariables
-from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome, ToolCall
 from rlm.ports import Flush, ServeSubcall
 
 CellScript: TypeAlias = "Callable[[ScriptedCell], Awaitable[None]]"
@@ -88,6 +88,14 @@ class ScriptedCell:
         self._calls += 1
         outcome = await self._answer(BudgetQuery(self._calls))
         assert isinstance(outcome, SubcallAnswer)
+        return outcome.value
+
+    async def tool(self, name: str, *args: PlainValue, **kwargs: PlainValue) -> PlainValue:
+        """Calls a tool; returns its result. Raises CellFailed."""
+        self._calls += 1
+        outcome = await self._answer(ToolCall(self._calls, name, args, kwargs))
+        if isinstance(outcome, SubcallFailure):
+            raise CellFailed(outcome)
         return outcome.value
 
     def print(self, text: object) -> None:

@@ -58,6 +58,8 @@ def describe_calls(progress: Progress, elapsed_s: float) -> str:
     parts = [format_seconds(elapsed_s), f"{plural(progress.calls.total, 'call')}: {format_tally(progress.calls)}"]
     if progress.nodes.total > 1:
         parts.append(f"{plural(progress.nodes.total, 'node')}: {format_tally(progress.nodes)}")
+    if progress.tools.total:
+        parts.append(describe_subcalls(progress.tools, "tool call"))
     if progress.retries:
         parts.append(plural(progress.retries, "retry", "retries"))
     return " · ".join(parts)
@@ -109,13 +111,14 @@ def _describe_activity(node: NodeProgress) -> str:
 
 def describe_cell(cell: CellProgress) -> str:
     """The name of a cell; once it ended, its end, its duration and its error."""
+    tools = f"; {describe_subcalls(cell.tools, 'tool call')}" if cell.tools.total else ""
     if cell.end is None:
-        return f"cell {cell.name}"
+        return f"cell {cell.name}{tools}"
     duration = format_seconds((cell.ended_s or cell.started_s) - cell.started_s)
     if cell.end == "ok":
-        return f"cell {cell.name} ok, {duration}"
+        return f"cell {cell.name} ok, {duration}{tools}"
     error = f": {one_line(cell.error, 100)}" if cell.error else ""
-    return f"cell {cell.name} {cell.end}, {duration}{error}"
+    return f"cell {cell.name} {cell.end}, {duration}{error}{tools}"
 
 
 def describe_subcalls(tally: Tally, word: str = "sub-call") -> str:

@@ -19,6 +19,7 @@ from rlm.core.events import (
     RunFinished,
     RunResumed,
     RunStarted,
+    ToolEnded,
 )
 from rlm.core.history import NOT_OUTCOMES
 from rlm.views.escape import ascii_only, one_line, speaks_unicode
@@ -79,6 +80,10 @@ class Narrator:
                 return self._few("cancelled call", f"call {event.call} cancelled: {one_line(event.message)}")
             case CallFailed():
                 return self._few("failure", f"call {event.call} failed: {event.error}: {one_line(event.message)}")
+            case ToolEnded() if event.interrupted or event.failure is not None:
+                message = event.failure.message if event.failure is not None else ""
+                how = "interrupted, its effect is unknown" if event.interrupted else "failed"
+                return self._few(f"tool {how}", f"tool call {event.call} {how}: {one_line(message)}")
             case NodeFinished(node=node_id) if (node := self.progress.node(node_id)) and node.depth > 0:
                 error = f": {one_line(node.error)}" if node.error else ""
                 return self._few(f"{event.status} node", f"node {event.node} {event.status}{error}")

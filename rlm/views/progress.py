@@ -26,6 +26,8 @@ from rlm.core.events import (
     Status,
     SubcallEnded,
     Superseded,
+    ToolEnded,
+    ToolStarted,
 )
 from rlm.core.history import NOT_OUTCOMES
 from rlm.core.ids import CallId, NodeId, SubcallPlace
@@ -53,12 +55,14 @@ class Progress:
     Attributes:
         at_s: the time of the latest event.
         nodes: tally of nodes; none of them is ever ``waiting`` or ``cancelled``.
+        tools: tally of executions of tools; none of them is ever ``waiting``.
     """
 
     started: RunStarted | None = None
     root: NodeProgress | None = None
     calls: Tally = field(default_factory=Tally)
     nodes: Tally = field(default_factory=Tally)
+    tools: Tally = field(default_factory=Tally)
     spend: Spend = field(default_factory=Spend)
     retries: int = 0
     at_s: float = 0.0
@@ -115,6 +119,8 @@ class Progress:
                     self._continue_node(self.root)
             case Superseded():
                 self._drop(event)
+            case ToolStarted() | ToolEnded():
+                self._count_tool(event)
             case RunFinished():
                 self._cancel(list(self._open))
                 self.status, self.limit = event.status, event.limit
@@ -189,6 +195,18 @@ class Progress:
             (calls, end), (group, _) = ended.counted
             ended.uncount()
             cell.ended[event.call] = CountedCall.count((calls, end), (group, "failed"))
+
+    def _count_tool(self, event: ToolStarted | ToolEnded) -> None:
+        node = self._nodes.get(event.node)
+        if node is None:
+            return
+        place = SubcallPlace.parse(event.call)
+        for tally in (self.tools, node.cell(f"{place.turn}.{place.cell}", event.at_s).tools):
+            if isinstance(event, ToolStarted):
+                tally.running += 1
+            else:
+                tally.running -= 1
+                tally.count("cancelled" if event.interrupted else "failed" if event.failure else "done")
 
     def _close_call(self, call_id: CallId) -> _OpenCall | None:
         call = self._open.pop(call_id, None)

@@ -94,6 +94,7 @@ class CellProgress:
     """One cell: the line of code that identifies it, its end, and its sub-calls.
 
     ``ended`` are its ended calls; once the cell has ended, only those without an answer. ``cut``: its node ended before it.
+    ``tools`` counts executions of tools.
     """
 
     name: str
@@ -105,6 +106,7 @@ class CellProgress:
     groups: dict[int | None, SubcallGroup] = field(default_factory=dict)
     ended: dict[CallId, CountedCall] = field(default_factory=dict)
     cut: bool = False
+    tools: Tally = field(default_factory=Tally)
 
     @property
     def tally(self) -> Tally:

@@ -90,7 +90,8 @@ def test_links_between_pages_resolve(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["departments.py"], ["watch.py", "README.md", "What is this?"], ["own_model.py"], ["own_plan.py"]]
+    "arguments",
+    [["departments.py"], ["watch.py", "README.md", "What is this?"], ["own_model.py"], ["own_plan.py"], ["tools.py"]],
 )
 def test_examples_run(arguments: list[str], environment: dict[str, str]) -> None:
     shown = run([sys.executable, f"examples/{arguments[0]}", *arguments[1:]], environment)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.core.subcalls import ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.tools import ToolSpec
 from rlm.sandbox.launchers.unconfined import UnconfinedLauncher
 from rlm.sandbox.repl import WorkerRepl
 from rlm.sandbox.sandbox import WorkerSandbox
@@ -81,10 +82,12 @@ async def open_bench(
     limits: ReplLimits | None = None,
     can_call: bool = True,
     setup_code: str | None = None,
+    tools: tuple[ToolSpec, ...] = (),
 ) -> AsyncIterator[Bench]:
     sandbox = WorkerSandbox(UnconfinedLauncher())
     try:
-        spec = ReplSpec(context, setup_code=setup_code, can_call=can_call, limits=limits or ReplLimits(cell_seconds=20))
+        limits = limits or ReplLimits(cell_seconds=20)
+        spec = ReplSpec(context, setup_code=setup_code, can_call=can_call, limits=limits, tools=tools)
         yield Bench(await sandbox.open(spec))
     finally:
         await sandbox.aclose()

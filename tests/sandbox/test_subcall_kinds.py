@@ -10,10 +10,12 @@ from repl_kit import open_bench
 from rlm.core.cells import Cell
 from rlm.core.errors import ProtocolViolationError
 from rlm.core.repl_spec import ReplLimits
-from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallOutcome, ToolCall
+from rlm.core.tools import ToolParameter, ToolSpec
 from rlm.sandbox.messages import Called
 from rlm.sandbox.protocol import Session
 from rlm.sandbox.worker.calls.open_calls import Calls, Group, Job, SubcallKind, encode_options, encode_prompt
+from rlm.sandbox.worker.calls.tools import ToolFeed
 from rlm.sandbox.worker.sigint_guard import SigintGuard
 from rlm.sandbox.worker.wire.frames import Decoder, pack
 from rlm.sandbox.worker.wire.values import dump
@@ -24,7 +26,13 @@ SAMPLES: dict[SubcallKind, tuple[str, Subcall]] = {
         ModelQuery(1, "p", [1], has_context=True, model="m", schema={"type": "integer"}, recursive=False),
     ),
     "budget": ("budget()", BudgetQuery(1)),
+    "tool": ("look((1, 2), b'x', limit={3})", ToolCall(1, "look", ((1, 2), b"x"), {"limit": {3}})),
 }
+
+
+LOOK = ToolSpec(
+    "look", (ToolParameter("args", "rest"), ToolParameter("limit", "keyword", "set[int]")), doc="Looks it up."
+)
 
 
 def running_session() -> Session:
@@ -47,6 +55,8 @@ def worker_job(kind: SubcallKind) -> Job:
     if kind == "budget":
         return Job(Group(fed=True), 0, [b""], kind="budget")
     options = encode_options("m", {"type": "integer"}, False)
+    if kind == "tool":
+        return ToolFeed("look", [(1, 2), b"x"], {"limit": {3}}).take(Group(), 1, b"")
     return Job(Group(fed=True), 0, [encode_prompt("p")], options, [dump([1])])
 
 
@@ -77,13 +87,13 @@ async def test_real_worker_sends_kind_and_gets_answer(kind: SubcallKind) -> None
         received.append(subcall)
         return SubcallAnswer(7)
 
-    async with open_bench() as bench:
+    async with open_bench(tools=(LOOK,)) as bench:
         result = await bench.repl.execute(Cell(1, 1, f"print({code})"), serve)
     assert received == [expected]
     assert (result.end, result.stdout) == ("ok", "7\n")
 
 
-@pytest.mark.parametrize("kind", ["tool", "", None, 1, ["model"], "MODEL"])
+@pytest.mark.parametrize("kind", ["tools", "", None, 1, ["model"], "MODEL"])
 def test_unknown_kind_is_protocol_violation(kind: object) -> None:
     with pytest.raises(ProtocolViolationError, match="unknown kind"):
         running_session().receive(pack({"t": "call", "kind": kind, "first": 1, "prompts": [1]}, b"p"))
@@ -121,7 +131,7 @@ async def test_unknown_kind_from_real_worker_ends_repl() -> None:
     """Forges a frame on the worker's own socket, as hostile code can."""
     forge = (
         "import os, stat, json, struct\n"
-        "head = json.dumps({'t': 'call', 'kind': 'tool', 'first': 1, 'prompts': [0]}).encode()\n"
+        "head = json.dumps({'t': 'call', 'kind': 'other', 'first': 1, 'prompts': [0]}).encode()\n"
         "frame = struct.pack('>II', len(head), 0) + head\n"
         "for fd in range(3, 1024):\n"
         "    try:\n"

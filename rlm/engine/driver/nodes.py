@@ -44,12 +44,14 @@ from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.cells import CellDriver
 from rlm.engine.driver.evidence import check_quotes
 from rlm.engine.driver.subcalls import SubcallServer
+from rlm.engine.driver.tool_calls import ToolServer
 from rlm.engine.driver.turns import Turns
 from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.meter import PromptCount
+from rlm.engine.tools import RunTools
 from rlm.ports import Repl, Sandbox
 from rlm.prompts import PromptFacts
 
@@ -69,17 +71,22 @@ class Tree:
         policy: ReplayPolicy | None = None,
         epoch_s: float = 0.0,
         corpus: Corpus | None = None,
+        tools: RunTools | None = None,
     ) -> None:
         """``epoch_s`` is the time of day at which the recorder's time is 0. With 0, cells see the real clock.
 
-        ``corpus`` holds the sources of the run.
+        ``corpus`` holds the sources of the run, ``tools`` its tools.
         """
         self.settings = settings
         self._corpus = corpus or Corpus(None)
         self.policy = policy or ReplayPolicy()
         history = self.policy.history if self.policy.purpose == "run" else None
         self.superseding = superseding = Superseding(history, caller.recorder)
-        self._subcalls = subcalls = SubcallServer(settings, caller, self.drive, limits, self.policy, superseding)
+        self._tools = tools or RunTools()
+        tool_server = ToolServer(self._tools, caller.recorder, caller.reservations)
+        self._subcalls = subcalls = SubcallServer(
+            settings, caller, self.drive, limits, self.policy, superseding, tool_server
+        )
         self._cells = CellDriver(subcalls, caller.recorder, self.policy, superseding, limits.remaining, epoch_s)
         self._turns = Turns(settings, caller, limits, self.policy, superseding)
         self._limits = limits
@@ -134,6 +141,7 @@ class Tree:
             seed=f"{self._recorder.run}:{job.id}",
             run=self._recorder.run,
             side_table=self._corpus.side_table_for(job.context),
+            tools=self._tools.described(job.tools),
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
@@ -213,6 +221,7 @@ class Tree:
             has_documents=has_documents,
             has_tables=has_documents and corpus.has_tables,
             cites=is_root and cites,
+            tools=tuple(spec.line for spec in self._tools.described(job.tools)),
         )
         return NodeSpec(
             question=job.question,
@@ -243,6 +252,7 @@ class Tree:
             batch=job.batch,
             key=job.key,
             prefetched=job.prefetched,
+            tools=job.tools,
         )
 
     def _emit_finished(

@@ -20,17 +20,19 @@ from rlm.core.errors import (
     MalformedReplyError,
     ModelError,
 )
-from rlm.core.events import SubcallEnded
+from rlm.core.events import SubcallEnded, ToolEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import Reply
 from rlm.core.subcall_key import subcall_key
-from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
+from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome, ToolCall
+from rlm.core.tools import show_call
 from rlm.core.values import slotted
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.child_nodes import DriveNode, drive_child
 from rlm.engine.driver.leaf_calls import LeafCaller, read_value
 from rlm.engine.driver.subcall_site import CellExecution, SubcallSite
+from rlm.engine.driver.tool_calls import ToolServer, outcome_of
 from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import TreeSettings
@@ -80,6 +82,7 @@ class SubcallServer:
         limits: RunLimits,
         policy: ReplayPolicy,
         superseding: Superseding,
+        tools: ToolServer,
     ) -> None:
         self._settings = settings
         self._caller = caller
@@ -88,6 +91,7 @@ class SubcallServer:
         self._recorder = caller.recorder
         self._policy = policy
         self._superseding = superseding
+        self._tools = tools
         self._leaf_calls = LeafCaller(settings, caller, replays=policy.purpose == "replay")
         self._prefetched = defaultdict[tuple[NodeId, int, int], _Prefetched](_Prefetched)
         self._counts = defaultdict[tuple[NodeId, int, int], _CellCounts](_CellCounts)
@@ -114,14 +118,14 @@ class SubcallServer:
         Raises:
             RLMError: an error that ends the whole run.
         """
-        if isinstance(subcall, ModelQuery) and subcall.size > LARGE_CHARS:
+        if isinstance(subcall, ModelQuery | ToolCall) and subcall.size > LARGE_CHARS:
             return self._serve_large(execution, subcall)
         return self._serve(execution, subcall, subcall_key(subcall))
 
-    async def _serve_large(self, execution: CellExecution, query: ModelQuery) -> SubcallOutcome:
-        """Serves a query that is too large to be hashed on the event loop."""
-        key = await asyncio.to_thread(subcall_key, query)
-        return await self._serve(execution, query, key)
+    async def _serve_large(self, execution: CellExecution, subcall: Subcall) -> SubcallOutcome:
+        """Serves a sub-call that is too large to be hashed on the event loop."""
+        key = await asyncio.to_thread(subcall_key, subcall)
+        return await self._serve(execution, subcall, key)
 
     def _serve(self, execution: CellExecution, subcall: Subcall, key: str) -> Awaitable[SubcallOutcome]:
         node, cell, answers = execution.node, execution.cell, execution.answers
@@ -141,7 +145,7 @@ class SubcallServer:
             return refusal
         replays_child = self._policy.purpose == "replay" and NodeId(place.path) in self._policy.history.nodes
         if recorded is not None and answers.has_answer(recorded):
-            outcome = _recorded_outcome(recorded, subcall)
+            outcome = _recorded_outcome(recorded, subcall, answers.finished)
             if replays_child:
                 await self._replay_child(site, subcall, execution.limit, outcome)
             await answers.wait_in_order(recorded)
@@ -156,6 +160,9 @@ class SubcallServer:
             elif answers.failed and self._policy.strict:
                 return SubcallFailure("CellEnded", NOT_MADE)
             self._policy.refuse(place, divergence)
+        if recorded is not None and (failure := self._tools.refuse_again(recorded)) is not None:
+            await answers.wait_for_all()
+            return self._end(site, failure, self._recorder.at_s)
         if recorded is not None:
             self._superseding.ask_subcall(place)
         outcome = await self._perform(site, subcall, execution.limit)
@@ -184,8 +191,15 @@ class SubcallServer:
         if not (was_cut and isinstance(outcome, SubcallAnswer)):
             self._policy.check_outcome(site.place, recorded, outcome)
 
-    async def _perform(self, site: SubcallSite, subcall: Subcall, limit: str | None) -> SubcallOutcome:
-        """Performs a sub-call. Emits every outcome but a plain reply, which the call's own events record."""
+    def _perform(self, site: SubcallSite, subcall: Subcall, limit: str | None) -> Awaitable[SubcallOutcome]:
+        """Performs a sub-call. Emits every outcome but a plain reply or a tool's, which the call's own events record."""
+        if isinstance(subcall, ToolCall):
+            return self._perform_tool(site, subcall, limit)
+        return self._perform_query(site, subcall, limit)
+
+    async def _perform_query(
+        self, site: SubcallSite, subcall: ModelQuery | BudgetQuery, limit: str | None
+    ) -> SubcallOutcome:
         recorder, place = self._recorder, site.place
         started_s = recorder.at_s
         prefetched = isinstance(subcall, ModelQuery) and subcall.prefetched
@@ -206,8 +220,7 @@ class SubcallServer:
                 case _:
                     assert_never(subcall)
         except Stopped:
-            met = describe_limit(self._limits.stop.limit or "")
-            outcome = SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
+            outcome = self._stopped()
         except BudgetExceededError as error:
             if prefetched:
                 self._prefetched[cell_key].refused[rank] = error.limit
@@ -216,15 +229,42 @@ class SubcallServer:
             if error.ends_run:
                 raise
             outcome = SubcallFailure(type(error).__name__, str(error))
+        return self._end_or_share(site, outcome, started_s, prefetched=prefetched)
+
+    async def _perform_tool(self, site: SubcallSite, call: ToolCall, limit: str | None) -> SubcallOutcome:
+        started_s = self._recorder.at_s
+        try:
+            ended = await self._call_tool(site, call, limit)
+        except Stopped:
+            ended = self._stopped()
+        except BudgetExceededError as error:
+            ended = SubcallFailure("BudgetExceeded", str(error))
+        return outcome_of(ended) if isinstance(ended, ToolEnded) else self._end_or_share(site, ended, started_s)
+
+    def _stopped(self) -> SubcallFailure:
+        met = describe_limit(self._limits.stop.limit or "")
+        return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
+
+    def _end_or_share(
+        self, site: SubcallSite, outcome: SubcallOutcome, started_s: float, *, prefetched: bool = False
+    ) -> SubcallOutcome:
+        """Emits the outcome of a sub-call, unless it is one of many refusals."""
         if isinstance(outcome, SubcallFailure):
             outcome = replace(outcome, message=shorten(outcome.message))
-            if not prefetched and (shared := self._share_refusal(cell_key, site, outcome)) is not None:
+            if not prefetched and (shared := self._share_refusal(site, outcome)) is not None:
                 return shared
+        return self._end(site, outcome, started_s, prefetched=prefetched)
+
+    def _end(
+        self, site: SubcallSite, outcome: SubcallOutcome, started_s: float, *, prefetched: bool = False
+    ) -> SubcallOutcome:
+        """Emits the outcome of a sub-call."""
+        recorder = self._recorder
         outcome = replace(outcome, elapsed_s=0.0 if prefetched else recorder.at_s - started_s)
         recorder.emit(
             SubcallEnded,
             site.node.id,
-            call=CallId(place.path),
+            call=CallId(site.place.path),
             key=site.key,
             value=outcome.value if isinstance(outcome, SubcallAnswer) else None,
             failure=outcome if isinstance(outcome, SubcallFailure) else None,
@@ -232,6 +272,15 @@ class SubcallServer:
             prefetched=prefetched,
         )
         return outcome
+
+    async def _call_tool(self, site: SubcallSite, call: ToolCall, limit: str | None) -> ToolEnded | SubcallFailure:
+        """The end of a tool's execution, or the reason for refusing it. A replay has no tools."""
+        if self._policy.purpose == "replay":
+            raise IncompleteRecordError(f"the record of this run ends at {site.place.path}: resume the run first")
+        if limit:
+            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more tool calls. Answer now.")
+        with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
+            return await self._tools.call(site, call)
 
     def _answer_budget(self, cell_key: tuple[NodeId, int, int], turn: int) -> SubcallOutcome:
         counts = self._counts[cell_key]
@@ -241,14 +290,12 @@ class SubcallServer:
             return SubcallFailure("LLMQueryError", message)
         return SubcallAnswer(self._limits.remaining.as_dict(max(0, self._settings.max_turns - turn)))
 
-    def _share_refusal(
-        self, cell_key: tuple[NodeId, int, int], site: SubcallSite, failure: SubcallFailure
-    ) -> SubcallFailure | None:
+    def _share_refusal(self, site: SubcallSite, failure: SubcallFailure) -> SubcallFailure | None:
         """Counts a refusal without events. Beyond ``MAX_REFUSALS``, returns the failure that they share."""
         place = site.place
         if self._policy.history.call(place) is not None or NodeId(place.path) in self._policy.history.nodes:
             return None
-        counts = self._counts[cell_key]
+        counts = self._counts[site.node.id, place.turn, place.cell]
         counts.refusals += 1
         if counts.refusals <= MAX_REFUSALS:
             return None
@@ -303,14 +350,19 @@ def _describe(subcall: Subcall) -> str:
             return repr(subcall.prompt[:80])
         case BudgetQuery():
             return "budget()"
+        case ToolCall():
+            return show_call(subcall.tool, subcall.args, subcall.kwargs, 80)
         case _:
             assert_never(subcall)
 
 
-def _recorded_outcome(recorded: RecordedCall, subcall: Subcall) -> SubcallOutcome:
-    """The outcome that the recorded cell received."""
+def _recorded_outcome(recorded: RecordedCall, subcall: Subcall, finished: bool) -> SubcallOutcome:
+    """The outcome that the recorded cell received. A cell that did not finish gets the outcome of its tool in any case."""
     ended = recorded.ended
     elapsed_s = 0.0 if recorded.prefetched else recorded.elapsed_s  # the cell did not wait for a prefetched call
+    returned = recorded.tool_outcome
+    if returned is not None and not (finished and ended is not None):
+        return outcome_of(returned)
     if ended is not None:
         return ended.failure or SubcallAnswer(ended.value, elapsed_s)
     assert recorded.reply is not None

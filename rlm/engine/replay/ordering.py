@@ -27,7 +27,8 @@ SMALLEST_GAP_S = 0.001
 class RecordedAnswers:
     """The recorded answers of one execution of a cell; ``recorded`` is None for a new cell.
 
-    A recorded failure is delivered again only if the cell had finished. Otherwise its sub-call is tried again.
+    A recorded failure is delivered again only if the cell had finished. Otherwise its sub-call is tried again, unless it is the
+    failure of a tool, which has acted.
 
     The calls that threads make while an error or a stop ends their cell depend on timing. So a cell that ``failed`` or was
     ``stopped`` can ask for less or more than its recording, if its output is the same.
@@ -78,6 +79,8 @@ class RecordedAnswers:
 
     def has_answer(self, call: RecordedCall) -> bool:
         """True if the recording of a call has an answer to deliver."""
+        if call.tool_outcome is not None:
+            return True
         if call.ended is not None and call.ended.failure is not None:
             return self.finished
         return call.reply is not None or call.ended is not None

@@ -10,13 +10,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from rlm.core.budget import Amounts, nanos_of
-from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, CallSent, CallStarted, RunResumed
+from rlm.core.events import (
+    AnyEvent,
+    CallBilled,
+    CallFailed,
+    CallReplied,
+    CallSent,
+    CallStarted,
+    RunResumed,
+    ToolEnded,
+    ToolStarted,
+)
 from rlm.core.history import LOST
 from rlm.core.ids import ROOT, CallId
 from rlm.core.messages import Usage
+from rlm.core.subcalls import SubcallFailure
+from rlm.core.tools import INTERRUPTED
 from rlm.core.values import slotted
 from rlm.engine.calling.call import CallServices, emit_billed, emit_failed
+from rlm.log import get_logger
 from rlm.ports import Model
+
+logger = get_logger(__name__)
 
 
 @slotted
@@ -27,11 +42,13 @@ class OpenCalls:
         lost: calls in flight.
         hedges: second requests that were in flight beside them.
         unbilled: calls whose reply was accepted before its stream, and so their cost, was complete.
+        tools: executions of tools in flight.
     """
 
     lost: dict[CallId, CallStarted] = field(default_factory=dict)
     hedges: Counter[CallId] = field(default_factory=Counter)
     unbilled: dict[CallId, CallStarted] = field(default_factory=dict)
+    tools: dict[CallId, ToolStarted] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Sequence[AnyEvent]) -> OpenCalls:
@@ -45,6 +62,10 @@ class OpenCalls:
                 started = calls.lost.pop(event.call, None)
                 if started is not None and isinstance(event, CallReplied) and not event.billed:
                     calls.unbilled[event.call] = started
+            elif isinstance(event, ToolStarted):
+                calls.tools[event.call] = event
+            elif isinstance(event, ToolEnded):
+                calls.tools.pop(event.call, None)
             elif isinstance(event, CallBilled):
                 calls.unbilled.pop(event.call, None)
                 if calls.hedges[event.call]:
@@ -74,6 +95,7 @@ class Resume:
         for event in past:
             if isinstance(event, CallStarted):
                 model_of[event.call] = event.model
+            ledger.tool_calls += isinstance(event, ToolStarted)
             ledger.spent = ledger.spent + self._cost(event, model_of)
             if isinstance(event, CallBilled):
                 ledger.assumed = ledger.assumed + _assumed(event)
@@ -85,6 +107,22 @@ class Resume:
             for _ in range(1 + calls.hedges[call.call]):
                 self._assume(call, Usage())
             emit_failed(recorder, call, LOST, "in flight when its process ended")
+        for tool in calls.tools.values():
+            self._interrupt(tool)
+
+    def _interrupt(self, tool: ToolStarted) -> None:
+        """Records that a tool was in flight when its process ended: it might have taken effect."""
+        message = f"{tool.tool}: its process ended before it did; whether it took effect is unknown"
+        if not tool.idempotent:
+            logger.warning("tool call %s is not executed again: %s", tool.call, message)
+        self._services.recorder.emit(
+            ToolEnded,
+            tool.node,
+            call=tool.call,
+            tool=tool.tool,
+            failure=SubcallFailure(INTERRUPTED, message),
+            interrupted=True,
+        )
 
     def _cost(self, event: AnyEvent, model_of: Mapping[CallId, str]) -> Amounts:
         """The cost that an event reports, as the budget counts it."""

@@ -31,12 +31,14 @@ class Remaining:
     def as_dict(self, turns_left: int) -> dict[str, float | None]:
         """The value of ``budget()``: what is left of each limit, None without such a limit."""
         seconds = None if self._deadline is None else round(self._deadline.left_s, 1)
+        tools = {} if self._budget.tool_calls is None else {"tool_calls": self._ledger.left("tool_calls")}
         return {
             "usd": self._ledger.left("usd"),
             "tokens": self._ledger.left("tokens"),
             "calls": self._ledger.left("calls"),
             "seconds": seconds,
             "iterations": turns_left,
+            **tools,
         }
 
     def notice(self) -> str:

@@ -21,6 +21,17 @@ class BudgetExceeded(LLMQueryError):
     """The run has no budget left for this sub-call."""
 
 
+class ToolError(RuntimeError):
+    """A tool failed. ``type`` is the name of the exception that it raised, or of the reason for refusing the call."""
+
+    def __init__(self, message: str, type: str = "ToolError") -> None:
+        super().__init__(message)
+        self.type = type
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.__class__, (str(self), self.type)
+
+
 class FailedCall(str):
     """Text that stands for a failed call in a batch's results, with the exception as ``error``."""
 
@@ -45,13 +56,15 @@ class CellInterrupted(KeyboardInterrupt):
     """The host stopped the cell."""
 
 
-def failure_of(kind: str, message: str) -> LLMQueryError:
+def failure_of(kind: str, message: str) -> LLMQueryError | ToolError:
     """The exception for a failure reported by the host."""
+    if kind.startswith("ToolError."):
+        return ToolError(message, kind.partition(".")[2])
     kind_class = BudgetExceeded if kind in ("BudgetExceededError", "BudgetExceeded") else LLMQueryError
     return kind_class(message if kind == "LLMQueryError" else f"{kind}: {message}", kind)
 
 
-for _shown in (LLMQueryError, BudgetExceeded, FailedCall):
+for _shown in (LLMQueryError, BudgetExceeded, ToolError, FailedCall):
     _shown.__module__ = "__main__"
 CellInterrupted.__module__, CellInterrupted.__name__ = "builtins", "KeyboardInterrupt"
 CellInterrupted.__qualname__ = "KeyboardInterrupt"

@@ -27,6 +27,7 @@ from .boot.shared_text import open_context
 from .calls.open_calls import CELL_ENDED, Calls
 from .calls.queries import Queries
 from .calls.socket_reader import SocketReader
+from .calls.tools import make_tools
 from .calls.waiters import ThreadWaiter
 from .failures import LLMQueryError
 from .lookahead import text_operations
@@ -145,7 +146,9 @@ class Worker:
         limits = header["limits"]
         limit_bytes = _lift_memory_limit(limits["memory_mb"] * 1024 * 1024)
         side_bytes = int(header.get("side", 0))
-        body = message.body[: len(message.body) - side_bytes] if side_bytes else message.body
+        tool_bytes = int(header.get("tools", 0))
+        end = len(message.body) - side_bytes - tool_bytes
+        body = message.body[:end] if side_bytes or tool_bytes else message.body
         if header["context"] == "shared":
             context = open_context(header["fd"], header["shared"])
             os.close(header["fd"])
@@ -156,7 +159,10 @@ class Worker:
         self._output_chars = limits["output_chars"]
         self._prefetcher.ahead = limits["ahead"]
         self._queries.can_call = bool(header["can_call"])
-        self._scaffold.set_context(context, decode_text(message.body[-side_bytes:]) if side_bytes else "")
+        side_table = message.body[end : end + side_bytes]
+        self._scaffold.set_context(context, decode_text(side_table) if side_bytes else "")
+        if tool_bytes:
+            self._scaffold.set_tools(make_tools(message.body[-tool_bytes:], self._queries))
         if header.get("seed") is not None:
             determinism.install(str(header["seed"]))
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))

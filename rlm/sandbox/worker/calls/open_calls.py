@@ -28,9 +28,9 @@ FRAME_CALLS = 64
 FRAME_BYTES = 8 * 1024 * 1024
 
 Outcome: TypeAlias = object
-"""An answer, or the LLMQueryError in its place."""
+"""An answer, or the LLMQueryError or ToolError in its place."""
 
-SubcallKind: TypeAlias = Literal["model", "budget"]
+SubcallKind: TypeAlias = Literal["model", "budget", "tool"]
 """The tag of a sub-call on the wire."""
 
 Payload: TypeAlias = tuple[str, bytes]
@@ -95,9 +95,9 @@ class NotYetWaiting:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Prompts ``first`` to ``first + len(prompts) - 1`` of a group, or one budget query in the place of a prompt.
+    """Prompts ``first`` to ``first + len(prompts) - 1`` of a group, or one other sub-call in the place of a prompt.
 
-    ``contexts`` is empty, holds one context for all prompts, or one for each.
+    ``contexts`` is empty, holds one context for all prompts, or one for each. It holds the arguments of a call of ``tool``.
     """
 
     group: Group
@@ -106,6 +106,7 @@ class Job:
     options: bytes = b""
     contexts: Sequence[Payload] = ()
     kind: SubcallKind = "model"
+    tool: str = ""
 
 
 def encode_prompt(prompt: str) -> bytes:
@@ -303,18 +304,10 @@ class Calls:
         for offset in range(len(job.prompts)):
             self._open[first + offset] = (job.group, job.first + offset, cell_clock.now_ns)
         header: dict[str, object] = {"t": "call", "kind": job.kind, "first": first}
-        if job.kind == "budget":
-            self._send(header, b"")
-            return
-        header["prompts"] = [len(prompt) for prompt in job.prompts]
-        if job.options:
-            header["options"] = len(job.options)
-        if job.contexts:
-            header["contexts"] = [[kind, len(payload)] for kind, payload in job.contexts]
-        if job.group.batch is not None:
-            header["batch"] = job.group.batch
-        if job.group.ahead:
-            header["ahead"] = True
+        if job.kind == "model":
+            _describe_prompts(header, job)
+        elif job.kind == "tool":
+            header["tool"], header["as"] = job.tool, job.contexts[0][0]
         try:
             self._send(header, body)
         except MemoryError:  # nothing was sent
@@ -328,6 +321,18 @@ class Calls:
         waiter, group.waiter = group.waiter, None
         if waiter is not None:
             waiter.wake()
+
+
+def _describe_prompts(header: dict[str, object], job: Job) -> None:
+    header["prompts"] = [len(prompt) for prompt in job.prompts]
+    if job.options:
+        header["options"] = len(job.options)
+    if job.contexts:
+        header["contexts"] = [[kind, len(payload)] for kind, payload in job.contexts]
+    if job.group.batch is not None:
+        header["batch"] = job.group.batch
+    if job.group.ahead:
+        header["ahead"] = True
 
 
 def _decode_outcome(kind: object, payload: bytes | bytearray) -> Outcome:

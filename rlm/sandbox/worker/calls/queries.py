@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from ..failures import FailedCall, LLMQueryError
+from ..failures import FailedCall, LLMQueryError, ToolError
 from ..lookahead.copies import Copy
 from ..lookahead.placeholders import exit_copy, unknown_value
 from ..lookahead.prefetch import Prefetcher, key_of
 from .feeds import BudgetFeed, Feed, Single, check_prompts
-from .open_calls import Calls, Group, Outcome, encode_options
+from .open_calls import Calls, Group, Job, Outcome, encode_options
 from .schema_check import find_mismatch
 from .socket_reader import SocketReader
 from .waiters import LoopWaiter, ThreadWaiter, Waiter
@@ -26,6 +26,12 @@ NO_DEPTH = (
     "this REPL is at the depth limit of the run (max_depth): it cannot make sub-calls. Work on `context` with code and give "
     "the answer with FINAL(...)."
 )
+
+
+class AnyFeed(Protocol):
+    """Makes the jobs of one caller; None if there are no more."""
+
+    def take(self, group: Group, limit: int, options: bytes) -> Job | None: ...
 
 
 class Queries:
@@ -120,9 +126,22 @@ class Queries:
 
     def budget(self) -> object:
         """Returns the budget that is left: a dict of usd, tokens, calls, seconds and iterations. None means no limit."""
-        if self._reader.guard.entered:
-            raise LLMQueryError("budget() cannot be called in a finalizer or a signal handler", "NotHere")
+        self._check_place("budget")
         return _value_of(self._run(Group(), BudgetFeed(), b"")[0], None)
+
+    def call_tool(self, name: str, feed: AnyFeed) -> object:
+        """Calls a tool of the host and waits for its result. Raises ToolError."""
+        self._check_place(name)
+        return _tool_result(self._run(Group(), feed, b"")[0])
+
+    async def call_tool_async(self, name: str, feed: AnyFeed) -> object:
+        """Awaitable form of ``call_tool``."""
+        self._check_place(name)
+        return _tool_result((await self._run_async(Group(), feed, b""))[0])
+
+    def _check_place(self, name: str) -> None:
+        if self._reader.guard.entered:
+            raise LLMQueryError(f"{name}() cannot be called in a finalizer or a signal handler", "NotHere")
 
     def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
         if not self.can_call:
@@ -200,7 +219,7 @@ class Queries:
             raise
         return group.results
 
-    def _run(self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes) -> dict[int, Outcome]:
+    def _run(self, group: Group, feed: AnyFeed, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
         self._before_wait()
         try:
@@ -211,7 +230,7 @@ class Queries:
             raise
         return group.results
 
-    async def _run_async(self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes) -> dict[int, Outcome]:
+    async def _run_async(self, group: Group, feed: AnyFeed, options: bytes) -> dict[int, Outcome]:
         self._end_copy()
         loop = asyncio.get_running_loop()
         self._before_wait()
@@ -230,9 +249,7 @@ class Queries:
         if self._prefetcher.copy is not None:
             exit_copy()
 
-    def _drive(
-        self, group: Group, feed: Feed | Single | BudgetFeed, options: bytes, make_waiter: Callable[[], W]
-    ) -> Iterator[W]:
+    def _drive(self, group: Group, feed: AnyFeed, options: bytes, make_waiter: Callable[[], W]) -> Iterator[W]:
         """Feeds a group until it is complete. The caller must wait for each yielded waiter before it continues."""
         while not group.complete:
             if not group.fed and self._calls.has_room:
@@ -244,6 +261,12 @@ class Queries:
             if self._calls.park(group, waiter):
                 yield waiter
         group.taken = True
+
+
+def _tool_result(outcome: Outcome) -> object:
+    if isinstance(outcome, (LLMQueryError, ToolError)):
+        raise outcome
+    return outcome
 
 
 def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:

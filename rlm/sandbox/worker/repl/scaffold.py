@@ -12,7 +12,7 @@ import types
 from typing import Any, NoReturn
 
 from ..calls.queries import Queries
-from ..failures import AnswerGiven, BudgetExceeded, FailedCall, LLMQueryError
+from ..failures import AnswerGiven, BudgetExceeded, FailedCall, LLMQueryError, ToolError
 from .documents import REPL_NAMES, DocumentFunctions, Hit
 from .reports import size_of
 
@@ -74,6 +74,11 @@ class Scaffold:
             functions = {name: getattr(self._documents, name) for name in REPL_NAMES["documents"]}
             self._free_names.update(functions)
             self._namespace.update(functions)
+
+    def set_tools(self, functions: dict[str, object]) -> None:
+        """Adds the tools of this REPL. They are restored like the query functions."""
+        self._names.update(functions, ToolError=ToolError)
+        self._namespace.update(functions, ToolError=ToolError)
 
     def restore(self) -> list[str]:
         """Restores names that code overwrote or deleted. Returns notes for the model."""

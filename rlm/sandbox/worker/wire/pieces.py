@@ -29,6 +29,7 @@ TEXT_PIECE_BYTES = 64 * 1024  # lone surrogates cost 0.2 us a byte
 MAX_CONTAINERS = 250_000  # the garbage collector visits them without a pause
 MAX_ITEMS = 1_000_000  # the end of a value frees them without a pause
 MAX_VALUE_BYTES = 48 * 1024 * 1024  # of one value or prompt: the host copies it in one step
+MAX_TOOL_BYTES = 8 * 1024 * 1024  # of the arguments of one tool call
 MAX_NUMBER_CHARS = 1_000_000
 HASHED_ITEMS = 8  # added to a set or a dict between two pauses
 
@@ -43,17 +44,18 @@ Steps = Generator[None, None, T]
 """Work in steps: yields between two of them, and returns its result."""
 
 
-def dump_value(value: object, max_bytes: int = MAX_VALUE_BYTES) -> tuple[str, bytes]:
+def dump_value(value: object, max_bytes: int = MAX_VALUE_BYTES, *, strict: bool = False) -> tuple[str, bytes]:
     """Encodes a value as ``values.dump`` does, within the limits of the reader.
 
     Raises:
         TooLarge: the value exceeds a limit.
+        NotPlain: with ``strict`` only.
     """
     if isinstance(value, (str, bytes, bytearray)):
         check_size(len(value), max_bytes)
         kind, data = dump(value)
     else:
-        tree = _BoundedEncoder(False, None).encode(value, 0, False)
+        tree = _BoundedEncoder(strict, None).encode(value, 0, False)
         kind, data = "j", json_text(tree)
         if len(data) > INLINE_BYTES:
             kind, data = "p", split(tree)
