@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from rlm.runtime.handles import RunHandle, Stream
     from rlm.runtime.journaling import DEFAULT_STORE
     from rlm.runtime.reading import load
+    from rlm.runtime.sessions import AsyncSession, Session
     from rlm.runtime.stored_runs import StoredRuns, open_store
     from rlm.tools.function_tool import FunctionTool, tool
 
@@ -89,6 +90,7 @@ _HOMES = {
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
     "rlm.runtime.journaling": ("DEFAULT_STORE",),
+    "rlm.runtime.sessions": ("AsyncSession", "Session"),
     "rlm.runtime.stored_runs": ("StoredRuns", "open_store"),
     "rlm.report.page": ("report_html",),
     "rlm.tools.function_tool": ("FunctionTool", "tool"),
@@ -101,6 +103,7 @@ __all__ = [
     "DEFAULT_STORE",
     "RLM",
     "RLM_REPL",
+    "AsyncSession",
     "AuthenticationError",
     "BlockingCallError",
     "Budget",
@@ -148,6 +151,7 @@ __all__ = [
     "SandboxDiedError",
     "SandboxError",
     "SandboxUnavailableError",
+    "Session",
     "Sink",
     "Spend",
     "StoreError",

@@ -11,19 +11,22 @@ from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate
 from rlm.core.foreign_names import FOREIGN_METHODS, missing_attribute
+from rlm.core.ids import RunId
 from rlm.core.option import describe_options, options_signature
 from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.documents.values import Documents, names_files
+from rlm.engine.continuation import Continuation
 from rlm.engine.replay.policy import CellWatch, OnDivergence
 from rlm.engine.run import Run
-from rlm.options import Options, OptionsDict, make_options
+from rlm.options import Options, OptionsDict, check_budget, make_options
 from rlm.ports import Model, SinkLike
 from rlm.report.page import page_of_events
 from rlm.runtime.assembly import Assembly
 from rlm.runtime.contexts import needs_conversion, plain_context
 from rlm.runtime.handles import EventLog, RunHandle, Stream
 from rlm.runtime.loop import BACKGROUND
+from rlm.runtime.sessions import AsyncSession, Session, SessionSetup, restore_session
 from rlm.runtime.stored_runs import recorded_measurement
 
 
@@ -97,6 +100,55 @@ class RLM:
     def stream(self, query: str | None, context: PlainValue = None) -> Stream:
         """A run that starts with the loop over its events: ``async for event in engine.stream(query, context)``."""
         return Stream(lambda: self.start(query, context))
+
+    def session(
+        self, context: PlainValue = None, *, budget: Budget | None = None, sources: Sequence[str] = ()
+    ) -> Session:
+        """A session: several questions over ``context``, with one REPL and one conversation.
+
+            with engine.session(text) as session:
+                session.ask("Who are the suppliers?")
+                session.ask("Which of them changed their terms?")
+
+        Args:
+            context: as for ``arun``.
+            budget: dollars, tokens, calls and seconds of all questions together. This object's budget applies to each question.
+            sources: the files that ``context`` was read from.
+        """
+        return Session(self._session_setup(context, budget, sources))
+
+    def asession(
+        self, context: PlainValue = None, *, budget: Budget | None = None, sources: Sequence[str] = ()
+    ) -> AsyncSession:
+        """The async form of ``session``: ``async with engine.asession(text) as session: await session.ask("...")``."""
+        return AsyncSession(self._session_setup(context, budget, sources))
+
+    def resume_session(
+        self, run_id: str = "last", context: PlainValue = None, *, budget: Budget | None = None
+    ) -> Session:
+        """Opens a recorded session again, with its conversation and its variables.
+
+        The cells of its questions are executed again, with recorded answers. ``session.cut_off`` is the question at which its
+        process ended; ``session.resume()`` continues it.
+
+        Args:
+            run_id: one of its questions; the session continues after that one. "last" is the newest run.
+            context: needed if it was too large to be stored; must be the same.
+            budget: as for ``session``.
+
+        Raises:
+            UnknownRunError, IncompleteRecordError: the record is not sufficient.
+        """
+        preparing = restore_session(self._parts, run_id, _plain(context), budget)
+        return Session(BACKGROUND.wait(preparing))
+
+    def _session_setup(self, context: PlainValue, budget: Budget | None, sources: Sequence[str]) -> SessionSetup:
+        check_budget(budget)
+        context = plain_context(context)
+        if names_files(context):
+            context = BACKGROUND.wait(self._read(context))
+        question = _question("", context, sources=tuple(sources))
+        return SessionSetup(self._parts, question, Continuation(RunId("")), budget)
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The size, calls, tokens and dollars to expect of a run over this input, from low to high. Spends nothing."""

@@ -230,6 +230,12 @@ def first_message(question: str, context: str, first_lines: Sequence[tuple[str, 
     return f"Question: {question}\n\n`context` is {context}." + (f"\nFirst lines:{shown}" if shown else "")
 
 
+def next_question(question: str, output: str) -> str:
+    """The user message with the next question of a session. ``output`` is what the last cells of the question before showed."""
+    shown = f"{output}\n\n" if output else ""
+    return f"{shown}Next question: {question}\n\n`context` is the same, and the REPL still has all variables."
+
+
 def observation_message(observation: str, turns_left: int) -> str:
     """The output of a turn, with a reminder if few turns are left."""
     if turns_left > 2:

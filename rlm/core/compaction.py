@@ -59,11 +59,22 @@ def to_summarise(messages: Sequence[Message], cut: int, request: str) -> tuple[M
 
 
 def compact(
-    messages: Sequence[Message], cut: int, summary: str | None, variables: str, window_tokens: int
+    messages: Sequence[Message],
+    cut: int,
+    summary: str | None,
+    variables: str,
+    window_tokens: int,
+    *,
+    question: str = "",
 ) -> tuple[Message, ...]:
-    """The conversation with its older part replaced. Without a ``summary`` (None), only the variables are named."""
+    """The conversation with its older part replaced. Without a ``summary`` (None), only the variables are named.
+
+    ``question`` is repeated after the summary, if it is not the one at the start.
+    """
     limit = int(window_tokens * SUMMARY_SHARE * BYTES_PER_TOKEN)
     replacement = summary_message(None if summary is None else cut_middle(summary, limit), variables)
+    if question:
+        replacement = f"{replacement}\n\nThe question now: {question}"
     system, first = messages[:HEAD]
     tail = tuple(messages[cut:])
     if not tail and messages[-1].role == "user" and len(messages) > HEAD:

@@ -42,6 +42,7 @@ class RunStarted(Event):
         models: the model of each depth; the last entry serves all deeper levels.
         side_table: JSON with places and tables of the documents in the context; empty if there are none.
         tools: the tools of the run.
+        continues: the run of the question before, in a session; empty for a first question.
     """
 
     question: str
@@ -51,6 +52,7 @@ class RunStarted(Event):
     sandbox: str
     side_table: str = ""
     tools: tuple[ToolSpec, ...] = ()
+    continues: str = ""
 
 
 @frozen(kw_only=True)

@@ -77,6 +77,13 @@ class Message:
         return Message(self.role, content + text if isinstance(content, str) else (*content, Text(text)))
 
 
+def append_to_user(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """The conversation with a message of the user at its end. It becomes part of a last message that no reply followed."""
+    if messages[-1].role == "user":
+        return (*messages[:-1], messages[-1].append(f"\n\n{text}"))
+    return (*messages, Message("user", text))
+
+
 @frozen
 class Usage:
     """Tokens of one call, or of several calls together.
@@ -115,7 +122,8 @@ class Usage:
 class Task:
     """A node's assignment, for models that are programs (plans); never sent to a provider.
 
-    ``leaf_prompt_chars`` is the maximum length of a sub-prompt in characters.
+    ``leaf_prompt_chars`` is the maximum length of a sub-prompt in characters. ``earlier_messages`` counts the messages of
+    earlier questions of a session, before the message with this question.
     """
 
     question: str
@@ -123,6 +131,7 @@ class Task:
     max_depth: int
     turn: int
     leaf_prompt_chars: int
+    earlier_messages: int = 0
 
 
 @frozen

@@ -53,7 +53,7 @@ from rlm.core.errors import (
 )
 from rlm.core.evidence import Citation
 from rlm.core.final_quotes import split_quotes
-from rlm.core.messages import Message
+from rlm.core.messages import Message, append_to_user
 from rlm.core.node_spec import NodeSpec, State
 from rlm.core.observations import cut_bytes, list_variables, observe
 from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
@@ -66,6 +66,7 @@ from rlm.prompts import (
     SUMMARISE,
     answer_now,
     first_message,
+    next_question,
     no_such_variable,
     observation_message,
     quotes_not_found,
@@ -130,13 +131,14 @@ def step(node: Node, event: NodeEvent) -> Step:
 
 def _begin(node: Node, event: Begun) -> Step:
     spec = node.spec
-    messages = (
-        Message("system", spec.system),
-        Message("user", first_message(spec.question, spec.context, spec.first_lines)),
-    )
-    if spec.max_turns < 1:
+    if spec.earlier:
+        messages = append_to_user(spec.earlier, next_question(spec.question, spec.earlier_output))
+    else:
+        first = first_message(spec.question, spec.context, spec.first_lines)
+        messages = (Message("system", spec.system), Message("user", first))
+    if spec.max_turns <= spec.earlier_turns:
         return _finish(node, error=NoAnswerError("max_iterations is 0: the model was never asked. Allow at least 1."))
-    return _ask(replace(node, messages=messages))
+    return _ask(replace(node, messages=messages, turn=spec.earlier_turns))
 
 
 def _take_reply(node: Node, event: Replied) -> Step:
@@ -341,7 +343,8 @@ def _compact_without_summary(node: Node, event: AskFailed | LimitMet) -> Step:
 def _compacted(node: Node, summary: str | None) -> Node:
     window = _window_by_estimate(node)
     cut = find_cut(node.messages, window) or len(node.messages)
-    messages = compact(node.messages, cut, summary, _variables_of(node), window)
+    question = node.spec.question if node.spec.earlier else ""  # an earlier question stands at the start
+    messages = compact(node.messages, cut, summary, _variables_of(node), window, question=question)
     return replace(node, messages=messages, counted=0, counted_tokens=0)
 
 

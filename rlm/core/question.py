@@ -18,6 +18,7 @@ class Question:
         sources: the files that the context was read from; recorded, so that a resumed run can read them again.
         side_table: JSON with places and tables of documents, see ``Corpus``; empty for a context of other data.
         depth: the root's depth: 0, unless an outer tree asks this question.
+        continues: the run of the question before, in a session.
     """
 
     query: str
@@ -25,6 +26,7 @@ class Question:
     sources: tuple[str, ...] = ()
     depth: int = 0
     side_table: str = ""
+    continues: str = ""
 
     @classmethod
     def of(
@@ -35,6 +37,7 @@ class Question:
         sources: tuple[str, ...] = (),
         depth: int = 0,
         side_table: str = "",
+        continues: str = "",
     ) -> Question:
         """A question as callers of the public API ask it.
 
@@ -43,4 +46,4 @@ class Question:
         """
         if query is not None and not isinstance(query, str):
             raise ConfigurationError(f"`query` must be text or None; got {type(query).__name__}.")
-        return cls(query or DEFAULT_QUESTION, context, sources, depth, side_table)
+        return cls(query or DEFAULT_QUESTION, context, sources, depth, side_table, continues)

@@ -22,6 +22,7 @@ from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import CallServices
 from rlm.engine.calling.caller import Caller
 from rlm.engine.calling.streaming import DRAIN_TIMEOUT_S
+from rlm.engine.continuation import Continuation
 from rlm.engine.driver.evidence import ShownTexts, corpus_of
 from rlm.engine.driver.nodes import Tree
 from rlm.engine.recorder import Recorder
@@ -49,6 +50,7 @@ class RunSetup:
         cache: answers of leaf calls in earlier runs.
         tools: the tools that its cells can call.
         coverage: collect what is needed to measure the coverage of the context; None does so for documents.
+        continuation: the state of the session that this question continues; the run extends it.
     """
 
     id: RunId
@@ -67,6 +69,7 @@ class RunSetup:
     cache: AnswerCache | None = None
     coverage: bool | None = None
     tools: Sequence[AnyTool] = ()
+    continuation: Continuation | None = None
 
 
 class Run:
@@ -97,7 +100,17 @@ class Run:
         self._remaining = Remaining(budget, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, self._remaining)
         self._tools = _tools_of(setup)
-        self.tree = Tree(settings, setup.sandbox, caller, limits, policy, setup.epoch_s, self.corpus, self._tools)
+        self.tree = Tree(
+            settings,
+            setup.sandbox,
+            caller,
+            limits,
+            policy,
+            setup.epoch_s,
+            self.corpus,
+            self._tools,
+            setup.continuation,
+        )
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
 
@@ -132,6 +145,7 @@ class Run:
             sandbox=self._setup.sandbox.level,
             side_table=question.side_table,
             tools=self._tools.specs,
+            continues=question.continues,
         )
 
     async def answer(self) -> Result:
@@ -157,6 +171,16 @@ class Run:
         finally:
             if journal is not None:
                 journal.end()
+            self._extend_session()
+
+    def _extend_session(self) -> None:
+        continuation, settings = self._setup.continuation, self._setup.settings
+        if continuation is not None:
+            continuation.add(
+                self._setup.policy.history.nodes.get(ROOT),
+                cut_replies=settings.cut_replies,
+                observation_chars=settings.observation_chars,
+            )
 
     async def _answer(self) -> Result:
         self.begin()

@@ -112,7 +112,7 @@ class PlanModel:
             raise ConfigurationError(
                 f"{self.name} must be used as `model`, not as `sub_model`: a plan drives a node and cannot answer plain calls"
             )
-        replies, observations = _split(request.messages)
+        replies, observations = _split(request.messages[request.task.earlier_messages :])
         reply = self._replay(request.task, replies, observations)
         return Reply(reply, Usage(calls=1), self.name)
 

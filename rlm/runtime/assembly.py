@@ -5,6 +5,7 @@ It decides nothing about how a run proceeds.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -21,11 +22,12 @@ from rlm.core.errors import ConfigurationError, IncompleteRecordError
 from rlm.core.estimates import Estimate, estimate_run
 from rlm.core.events import AnyEvent, NodeStarted, RunFinished, RunStarted
 from rlm.core.history import History
-from rlm.core.ids import RunId
+from rlm.core.ids import ROOT, RunId
 from rlm.core.option import check_choice
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplLimits
 from rlm.descriptors import raise_limit
+from rlm.engine.continuation import Continuation
 from rlm.engine.replay.policy import CellWatch, OnDivergence, ReplayPolicy
 from rlm.engine.run import Run, RunSetup
 from rlm.engine.settings import TreeSettings
@@ -34,7 +36,7 @@ from rlm.models.prices import PriceList
 from rlm.options import Options, check_budget
 from rlm.ports import SinkLike, Tool, ToolSource
 from rlm.prompts import DEFAULT_QUESTION
-from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener
+from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener, continued_run
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
@@ -55,7 +57,7 @@ class Assembly:
         # A missing isolation level is an error now, not in the first run. It is tried while the models are opened.
         opening = _in_thread(lambda: SHARED.sandbox(*self._sandbox))
         self._prices = PriceList(options.prices)
-        self._budget = options.budget or Budget()
+        self.budget = options.budget or Budget()
         named = name_models(options.model, options.sub_model, options.models)
         self.models = SHARED.open_all(named, options.api_key, options.base_url, options.window_tokens)
         self._settings = self._make_settings()
@@ -78,7 +80,7 @@ class Assembly:
         threading.Thread(target=self._prices.preload, args=(names,), name="rlm-prices", daemon=True).start()
 
     def _make_settings(self) -> TreeSettings:
-        options, depth = self._options, self._budget.depth
+        options, depth = self._options, self.budget.depth
         return TreeSettings(
             models=tuple(self.models),  # runs in progress keep them when this object is closed
             family_of=options.choose_family(),
@@ -100,12 +102,20 @@ class Assembly:
             hedge=options.hedge,
         )
 
-    def new_run(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
-        """A new run, not started."""
+    def new_run(
+        self,
+        question: Question,
+        sinks: Sequence[SinkLike] = (),
+        *,
+        budget: Budget | None = None,
+        continuation: Continuation | None = None,
+    ) -> Run:
+        """A new run, not started. ``continuation`` is the session that it continues or begins."""
         run = new_run_id()
-        return Run(
-            self._setup(run, question, sinks, self._budget, StoreJournalOpener(self.records, run, self._recorded))
-        )
+        if continuation is not None and not continuation.turns:
+            continuation.first_run = run
+        record = StoreJournalOpener(self.records, run, self._recorded)
+        return Run(replace(self._setup(run, question, sinks, budget or self.budget, record), continuation=continuation))
 
     async def resume(
         self,
@@ -114,8 +124,10 @@ class Assembly:
         budget: Budget | None,
         on_divergence: OnDivergence,
         sinks: Sequence[SinkLike] = (),
+        *,
+        continuation: Continuation | None = None,
     ) -> Run:
-        """A recorded run, ready to continue. See ``RLM.aresume``."""
+        """A recorded run, ready to continue. See ``RLM.aresume``. ``continuation`` is that of a live session."""
         check_choice("on_divergence", on_divergence, get_args(OnDivergence))
         check_budget(budget)
         past = await self.records.recall(run_id, context)
@@ -129,9 +141,16 @@ class Assembly:
         over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not raised))
         changed = {} if budget is None else {"budget": budget.limits}
         record = None if over else StoreJournalOpener(self.records, past.info.id, changed, past=past)
-        budget = Budget() if over else budget or self._budget
+        budget = Budget() if over else budget or self.budget
         setup = self._setup(past.info.id, recorded_question(past), sinks, budget, record, past.events)
-        return Run(replace(setup, reopened=raised and not over, policy=ReplayPolicy(on_divergence=on_divergence)))
+        return Run(
+            replace(
+                setup,
+                reopened=raised and not over,
+                policy=ReplayPolicy(on_divergence=on_divergence),
+                continuation=continuation or await self.continuation_before(past),
+            )
+        )
 
     async def replay(
         self, run_id: str, context: PlainValue, watch: CellWatch | None, sinks: Sequence[SinkLike] = ()
@@ -139,7 +158,33 @@ class Assembly:
         """A recorded run, ready to be replayed. See ``RLM.replay``."""
         past = await self.records.recall(run_id, context)
         setup = self._setup(past.info.id, recorded_question(past), sinks, Budget(), None, past.events)
-        return Run(replace(setup, policy=ReplayPolicy(History(keep_all=True), "replay", watch=watch)))
+        policy = ReplayPolicy(History(keep_all=True), "replay", watch=watch)
+        return Run(replace(setup, policy=policy, continuation=await self.continuation_before(past)))
+
+    async def continuation_before(self, past: RecordedRun) -> Continuation | None:
+        """The state of a session before one of its recorded questions; None for a run that continues no other.
+
+        Raises:
+            IncompleteRecordError: an earlier question of the session is not in the store.
+        """
+        before = continued_run(past.events)
+        if not before:
+            return None
+        earlier = await asyncio.to_thread(self.records.recall_session, before)
+        continuation = Continuation(earlier[0][0])
+        for _, events in earlier:
+            self.extend(continuation, events)
+        return continuation
+
+    def extend(self, continuation: Continuation, events: Sequence[AnyEvent]) -> None:
+        """Adds a recorded question to the state of a session."""
+        history = History()
+        for event in events:
+            history.note(event)
+        settings = self._settings
+        continuation.add(
+            history.nodes.get(ROOT), cut_replies=settings.cut_replies, observation_chars=settings.observation_chars
+        )
 
     def _setup(  # noqa: PLR0917
         self,
@@ -178,7 +223,7 @@ class Assembly:
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The expected size and cost of a run. See ``RLM.estimate``."""
-        settings = self._settings.within(self._budget)
+        settings = self._settings.within(self.budget)
         return estimate_run(
             context,
             root=settings.model_at(0).name,
@@ -214,10 +259,13 @@ def new_run_id() -> RunId:
 
 def recorded_question(past: RecordedRun) -> Question:
     """The question of a recorded run."""
-    query = next((event.question for event in past.events if isinstance(event, RunStarted)), DEFAULT_QUESTION)
+    started = next((event for event in past.events if isinstance(event, RunStarted)), None)
     depth = next((event.depth for event in past.events if isinstance(event, NodeStarted)), 0)
-    side_table = next((event.side_table for event in past.events if isinstance(event, RunStarted)), "")
-    return Question(query, past.context, depth=depth, side_table=side_table)
+    if started is None:
+        return Question(DEFAULT_QUESTION, past.context, depth=depth)
+    return Question(
+        started.question, past.context, depth=depth, side_table=started.side_table, continues=started.continues
+    )
 
 
 def _in_thread(work: Callable[[], T]) -> Future[T]:

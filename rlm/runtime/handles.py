@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.result import Result
@@ -27,8 +28,22 @@ class RunHandle:
         """``log`` is one of the run's sinks."""
         self._run = run
         self._log = log
-        self._future: Future[Result] = BACKGROUND.submit(run.answer())
+        self._started, self._ended = False, threading.Event()
+        self._future: Future[Result] = BACKGROUND.submit(self._answer())
         self._future.add_done_callback(log.end)
+
+    async def _answer(self) -> Result:
+        self._started = True
+        try:
+            return await self._run.answer()
+        finally:
+            self._ended.set()
+
+    def wait_ended(self) -> None:
+        """Waits until nothing of the run is left. Its future is done earlier if it was cancelled."""
+        BACKGROUND.wait(asyncio.sleep(0))  # a cancelled run that has not started by now never will
+        if self._started:
+            self._ended.wait()
 
     def result(self, timeout_s: float | None = None) -> Result:
         """Waits for the result. Ctrl-C does not stop the run.
@@ -38,6 +53,13 @@ class RunHandle:
             TimeoutError: the run has not ended within ``timeout_s``; it continues.
         """
         return BACKGROUND.result(self._future, timeout_s)
+
+    def outcome(self) -> Result | None:
+        """Waits for the end of the run, and raises nothing: the result, also of a failed or cancelled run, or None."""
+        try:
+            return BACKGROUND.result(self._future, None)
+        except (RLMError, CancelledError) as error:
+            return getattr(error, "result", None)
 
     def __await__(self) -> Generator[None, None, Result]:
         return asyncio.wrap_future(self._future).__await__()

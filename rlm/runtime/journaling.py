@@ -17,8 +17,8 @@ from pathlib import Path
 import orjson
 
 from rlm.core.cells import PlainValue
-from rlm.core.errors import IncompleteRecordError, StoreError
-from rlm.core.events import AnyEvent
+from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
+from rlm.core.events import AnyEvent, RunStarted
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue, Part, Reply, Request, Text, Usage
 from rlm.core.question import Question
@@ -38,6 +38,10 @@ from rlm.store.migrations import NoStoreError
 from rlm.store.store import SqliteStore
 
 logger = get_logger(__name__)
+
+
+MAX_QUESTIONS = 10_000
+"""Questions of one session in a store. A record that names more is damaged, or names itself."""
 
 
 class Stores:
@@ -169,6 +173,32 @@ class RunStore:
             await asyncio.to_thread(check_context, info, context)
         return RecordedRun(info, events, context, lines)
 
+    def recall_session(self, run: str) -> list[tuple[RunId, Sequence[AnyEvent]]]:
+        """The events of a recorded question and of all questions before it in its session, the first question first.
+
+        Raises:
+            IncompleteRecordError: one of them is not in the store, or they are too many.
+        """
+        store, questions, seen = self.need_store(), list[tuple[RunId, Sequence[AnyEvent]]](), set[str]()
+        while run:
+            if run in seen or len(seen) >= MAX_QUESTIONS:
+                raise IncompleteRecordError(f"the session of run {run} has no first question: its record is damaged")
+            seen.add(run)
+            try:
+                events = store.events(RunId(run))
+            except UnknownRunError:
+                raise IncompleteRecordError(
+                    f"run {run}, an earlier question of this session, is not in the store any more"
+                ) from None
+            questions.append((RunId(run), events))
+            run = continued_run(events)
+        return questions[::-1]
+
+
+def continued_run(events: Sequence[AnyEvent]) -> str:
+    """The run of the question before, if this one is a later question of a session; empty otherwise."""
+    return next((event.continues for event in events if isinstance(event, RunStarted)), "")
+
 
 class StoreJournalOpener:
     """Implements ``rlm.ports.JournalOpener`` for a new run, or for one that is resumed (``past``)."""
@@ -197,7 +227,7 @@ class StoreJournalOpener:
                 return await asyncio.to_thread(
                     store.resume_run, self._run, self._options, revision=self._past.revision, secrets=SECRETS.texts
                 )
-            info, large = describe(question.context, question.sources)
+            info, large = self._describe(store, question)
             journal = store.begin_run(
                 self._run, question.query, self._options, info, keep_texts=records.keep_texts, secrets=SECRETS.texts
             )
@@ -207,11 +237,17 @@ class StoreJournalOpener:
             records.warn(error)
             return None
         if large:  # hashing a gigabyte takes a second: beside the first call, not before it
-            note = threading.Thread(
-                target=_note_digest, args=(store, self._run, question.context, info), name="rlm-digest", daemon=True
-            )
-            note.start()
+            DIGESTS.note(store, self._run, question.context, info)
         return OptionalJournal(journal, records.warn) if records.place == DEFAULT_STORE else journal
+
+    @staticmethod
+    def _describe(store: Store, question: Question) -> tuple[ContextInfo, bool]:
+        """The facts of the context: in a session, those of the question before, because it can take long to hash."""
+        if question.continues:
+            with contextlib.suppress(UnknownRunError):
+                known = store.find(question.continues).context
+                return known, not known.digest
+        return describe(question.context, question.sources)
 
 
 class OptionalJournal:
@@ -265,10 +301,34 @@ def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, 
     return replace(info, kind=kind, data=data), False
 
 
-def _note_digest(store: Store, run: RunId, context: PlainValue, info: ContextInfo) -> None:
-    size, digest = digest_context(context)
-    with contextlib.suppress(StoreError):  # the store was closed, or the run deleted
-        store.note_context(run, replace(info, size=size, digest=digest))
+class Digests:
+    """Hashes large contexts in threads of their own. Runs that share a context, as in a session, share the hash."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[int, list[tuple[Store, RunId, ContextInfo]]] = {}
+
+    def note(self, store: Store, run: RunId, context: PlainValue, info: ContextInfo) -> None:
+        """Adds size and hash of the context to the stored run, when they are known."""
+        with self._lock:
+            waiting = self._waiting.setdefault(id(context), [])
+            waiting.append((store, run, info))
+            if len(waiting) > 1:
+                return
+        threading.Thread(target=self._digest, args=(context,), name="rlm-digest", daemon=True).start()
+
+    def _digest(self, context: PlainValue) -> None:
+        try:
+            size, digest = digest_context(context)
+        finally:
+            with self._lock:
+                waiting = self._waiting.pop(id(context))  # the argument keeps the object, and so its id
+        for store, run, info in waiting:
+            with contextlib.suppress(StoreError):  # the store was closed, or the run deleted
+                store.note_context(run, replace(info, size=size, digest=digest))
+
+
+DIGESTS = Digests()
 
 
 def check_context(info: RunInfo, context: PlainValue) -> None:

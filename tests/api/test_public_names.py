@@ -11,6 +11,7 @@ import rlm
 import rlm.errors
 
 PROMISED = {
+    "AsyncSession",
     "AuthenticationError",
     "BlockingCallError",
     "Budget",
@@ -52,6 +53,7 @@ PROMISED = {
     "Result",
     "RunCancelledError",
     "RunHandle",
+    "Session",
     "SandboxDiedError",
     "SandboxError",
     "SandboxUnavailableError",

@@ -6,13 +6,14 @@ numbers. If its output still differs, that is a DivergenceError.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from rlm.core.actions import Executed
 from rlm.core.cells import Cell, CellResult
 from rlm.core.divergence import find_difference
-from rlm.core.errors import DivergenceError
+from rlm.core.errors import DivergenceError, SandboxDiedError
 from rlm.core.events import CellExecuted, CellStarted
 from rlm.core.history import RecordedCell
 from rlm.core.ids import CallId, SubcallPlace
@@ -57,13 +58,33 @@ class CellDriver:
         superseding: Superseding,
         remaining: Remaining,
         epoch_s: float,
+        earlier: Sequence[RecordedCell] = (),
     ) -> None:
+        """``earlier`` are the root's cells of earlier questions of a session."""
         self._subcalls = subcalls
         self._remaining = remaining
         self._recorder = recorder
         self._policy = policy
         self._superseding = superseding
         self._epoch_s = epoch_s
+        self._earlier = tuple(earlier)
+
+    async def restore(self, job: NodeJob, repl: Repl) -> None:
+        """Executes the cells of earlier questions of a session again, in a new REPL of the root.
+
+        Raises:
+            DivergenceError: a cell gave another output than before.
+            SandboxDiedError: its process was killed several times.
+        """
+        for tries_left in reversed(range(MAX_TRIES)):
+            try:
+                for recorded in self._earlier:
+                    await self._redo(job, repl, recorded)
+            except _Killed as killed:
+                if not tries_left:
+                    raise SandboxDiedError(f"cell {killed} was killed {MAX_TRIES} times; ask again") from None
+            else:
+                return
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None) -> Executed:
         """Executes a new cell, or a recorded one again. ``limit`` names a limit that forbids its sub-calls."""
@@ -144,6 +165,8 @@ class CellDriver:
         node = self._policy.history.nodes.get(job.id)
         cells = sorted(node.cells.items()) if node else []
         finished = [recorded for key, recorded in cells if key < until.place and not recorded.unconfirmed]
+        if job.parent is None:
+            finished = [*self._earlier, *finished]
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 for recorded in finished:

@@ -36,11 +36,13 @@ from rlm.core.corpus import Corpus
 from rlm.core.depth import can_call, makes_children
 from rlm.core.describe import describe_context
 from rlm.core.events import NodeFinished, NodeStarted, Status
+from rlm.core.ids import RunId
 from rlm.core.ledger import NOTHING
 from rlm.core.node import Node, step
 from rlm.core.node_spec import NodeSpec
 from rlm.core.repl_spec import ReplSpec
 from rlm.engine.calling.caller import Caller
+from rlm.engine.continuation import Continuation
 from rlm.engine.driver.cells import CellDriver
 from rlm.engine.driver.evidence import check_quotes
 from rlm.engine.driver.subcalls import SubcallServer
@@ -72,13 +74,16 @@ class Tree:
         epoch_s: float = 0.0,
         corpus: Corpus | None = None,
         tools: RunTools | None = None,
+        continuation: Continuation | None = None,
     ) -> None:
         """``epoch_s`` is the time of day at which the recorder's time is 0. With 0, cells see the real clock.
 
-        ``corpus`` holds the sources of the run, ``tools`` its tools.
+        ``corpus`` holds the sources of the run, ``tools`` its tools. The root continues from ``continuation``, and leaves its
+        REPL there.
         """
         self.settings = settings
         self._corpus = corpus or Corpus(None)
+        self._continuation = continuation
         self.policy = policy or ReplayPolicy()
         history = self.policy.history if self.policy.purpose == "run" else None
         self.superseding = superseding = Superseding(history, caller.recorder)
@@ -87,8 +92,11 @@ class Tree:
         self._subcalls = subcalls = SubcallServer(
             settings, caller, self.drive, limits, self.policy, superseding, tool_server
         )
-        self._cells = CellDriver(subcalls, caller.recorder, self.policy, superseding, limits.remaining, epoch_s)
-        self._turns = Turns(settings, caller, limits, self.policy, superseding)
+        earlier = continuation.cells if continuation else ()
+        self._cells = CellDriver(
+            subcalls, caller.recorder, self.policy, superseding, limits.remaining, epoch_s, earlier
+        )
+        self._turns = Turns(settings, caller, limits, self.policy, superseding, continuation=continuation)
         self._limits = limits
         self._sandbox = sandbox
         self._caller = caller
@@ -104,14 +112,10 @@ class Tree:
         async with self._open_repls[job.depth]:
             node, count = Node(self._node_spec(job)), PromptCount()
             try:
-                repl = await self.open(job)
-                try:
+                async with self._repl(job) as repl:
                     node, action = step(node, Begun())
                     while not isinstance(action, Finish):
                         node, action = step(node, await self._perform(job, repl, node, action, count))
-                finally:
-                    self._caller.reservations.retain_for_last_turn(job.id, NOTHING)
-                    await repl.aclose()
                 if job.parent is None and action.error is None and action.limit is None:
                     action = replace(action, limit=self._limit_met())
             except BaseException as error:
@@ -124,10 +128,50 @@ class Tree:
             self._emit_finished(job, node, status, action, action.error)
             return action
 
-    async def open(self, job: NodeJob) -> Repl:
-        """Emits a node's first event, unless it is resumed, and opens its REPL."""
+    @contextlib.asynccontextmanager
+    async def _repl(self, job: NodeJob) -> AsyncIterator[Repl]:
+        """The REPL of a node, closed at the end. The root of a session leaves it open, unless it fails or is cancelled."""
+        continuation = self._continuation if job.parent is None else None
+        try:
+            repl = await (self.open(job) if continuation is None else self._continue_root(job, continuation))
+            try:
+                yield repl
+            except BaseException:
+                if continuation is not None:
+                    continuation.repl = None
+                await repl.aclose()
+                raise
+            if continuation is None or not continuation.keeps_repl:
+                await repl.aclose()
+        finally:
+            self._caller.reservations.retain_for_last_turn(job.id, NOTHING)
+
+    async def _continue_root(self, job: NodeJob, continuation: Continuation) -> Repl:
+        """The open REPL of a session, or a new one in which the cells of earlier questions are executed again.
+
+        Raises:
+            DivergenceError: a cell gave another output than before.
+        """
+        if continuation.repl is not None:
+            self._announce(job)
+            return continuation.repl
+        repl = await self.open(job)
+        try:
+            await self._cells.restore(job, repl)
+        except BaseException:
+            await repl.aclose()
+            raise
+        continuation.repl = repl if continuation.keeps_repl else None
+        return repl
+
+    def _announce(self, job: NodeJob) -> None:
+        """Emits a node's first event, unless the node is resumed."""
         if self.policy.purpose == "replay" or job.id not in self.policy.history.nodes:
             self._emit_started(job)
+
+    async def open(self, job: NodeJob) -> Repl:
+        """Emits a node's first event, unless it is resumed, and opens its REPL."""
+        self._announce(job)
         return await self._sandbox.open(self.repl_spec(job))
 
     def repl_spec(self, job: NodeJob) -> ReplSpec:
@@ -138,7 +182,7 @@ class Tree:
             setup_code=settings.setup_code,
             can_call=can_call(job.depth, settings.max_depth),
             limits=settings.limits,
-            seed=f"{self._recorder.run}:{job.id}",
+            seed=f"{self._first_run(job)}:{job.id}",
             run=self._recorder.run,
             side_table=self._corpus.side_table_for(job.context),
             tools=self._tools.described(job.tools),
@@ -208,6 +252,7 @@ class Tree:
     def _node_spec(self, job: NodeJob) -> NodeSpec:
         settings, corpus = self.settings, self._corpus
         is_root = job.parent is None
+        earlier = (self._continuation if is_root else None) or Continuation(self._recorder.run)
         has_documents = corpus.has_documents and (is_root or bool(corpus.side_table_for(job.context)))
         cites = corpus.has_documents if settings.citations is None else settings.citations
         facts = PromptFacts(
@@ -227,13 +272,19 @@ class Tree:
             question=job.question,
             context=self._describe(job),
             system=settings.family_of(job.model.name)(facts),
-            max_turns=max(settings.max_turns, self.policy.recorded_turns(job.id)),
+            max_turns=max(earlier.turns + settings.max_turns, self.policy.recorded_turns(job.id)),
             observation_chars=settings.observation_chars,
             window_tokens=self._turns.window_tokens(job.model),
             cut_replies=settings.cut_replies,
             checks_quotes=is_root,
             first_lines=corpus.first_lines() if is_root and corpus.has_documents else (),
+            earlier=earlier.messages,
+            earlier_turns=earlier.turns,
+            earlier_output=earlier.output,
         )
+
+    def _first_run(self, job: NodeJob) -> RunId:
+        return self._continuation.first_run if self._continuation and job.parent is None else self._recorder.run
 
     def _describe(self, job: NodeJob) -> str:
         if job.parent is None and self._corpus.has_documents:
@@ -263,7 +314,7 @@ class Tree:
             job.id,
             status=status,
             answer=finish.answer,
-            turns=node.turn,
+            turns=node.turn - node.spec.earlier_turns,
             error=f"{type(error).__name__}: {error}" if error else None,
             limit=finish.limit,
         )

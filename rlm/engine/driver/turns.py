@@ -18,6 +18,7 @@ from rlm.core.node import LEARNT_WINDOW
 from rlm.core.observations import INVENTED
 from rlm.engine.calling.call import Call
 from rlm.engine.calling.caller import Caller
+from rlm.engine.continuation import Continuation
 from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import NodeJob, TreeSettings
@@ -38,6 +39,8 @@ class Turns:
         limits: RunLimits,
         policy: ReplayPolicy,
         superseding: Superseding,
+        *,
+        continuation: Continuation | None = None,
     ) -> None:
         self._settings = settings
         self._caller = caller
@@ -47,11 +50,15 @@ class Turns:
         self._policy = policy
         self._superseding = superseding
         self._windows: dict[str, int] = {}
+        earlier = continuation or Continuation(caller.recorder.run)
+        self._first_turn = earlier.turns + 1  # of the root
+        self._first_run = earlier.first_run
+        self._earlier_messages = len(earlier.messages)
 
     async def ask(self, job: NodeJob, action: Ask, count: PromptCount) -> NodeEvent:
         settings, meter = self._settings, self._caller.meter
         self._superseding.settle_reply(job.id, action.turn)
-        if action.turn == 1 and job.parent is None:
+        if job.parent is None and action.turn == self._first_turn:
             meter.fit_sizes(job.model, action.messages)
         request = Request(
             action.messages,
@@ -60,8 +67,8 @@ class Turns:
             temperature=settings.temperature,
             max_output_tokens=meter.output_limit(job.model),
             stop=INVENTED,
-            cache_key=f"{self._recorder.run}:{job.id}",
-            task=Task(job.question, job.depth, settings.max_depth, action.turn, settings.sub_prompt_chars(job.depth)),
+            cache_key=self._cache_key(job),
+            task=self._task(job, action),
         )
         began = self._recorder.at_s
         try:
@@ -84,6 +91,16 @@ class Turns:
             self._deadline.record_turn(self._recorder.at_s - began)
         return Replied(reply.text, reply.usage.input_tokens and reply.usage.total_tokens)
 
+    def _cache_key(self, job: NodeJob) -> str:
+        """Names the conversation for the provider's prefix cache."""
+        return f"{self._first_run if job.parent is None else self._recorder.run}:{job.id}"
+
+    def _task(self, job: NodeJob, action: Ask) -> Task:
+        settings = self._settings
+        earlier = self._earlier_messages if job.parent is None else 0
+        chars = settings.sub_prompt_chars(job.depth)
+        return Task(job.question, job.depth, settings.max_depth, action.turn, chars, earlier)
+
     async def _ask_model(self, job: NodeJob, action: Ask, request: Request, count: PromptCount) -> Reply:
         """Asks for one turn, reserved together with the budget for the node's last turn.
 
@@ -104,7 +121,9 @@ class Turns:
             rule=self._settings.cut_replies,
             on_billed=lambda reply: count.record(action.messages, reply.text, reply.usage),
         )
-        if not root or final or action.turn == 1:  # after the root's first turn there is something to answer from
+        if (
+            not root or final or action.turn == self._first_turn
+        ):  # after the root's first turn there is something to answer from
             return await ask()
         try:
             with self._stop.interrupting():
@@ -135,7 +154,7 @@ class Turns:
             depth=job.depth,
             temperature=self._settings.temperature,
             max_output_tokens=meter.output_limit(model),
-            cache_key=f"{self._recorder.run}:{job.id}",
+            cache_key=self._cache_key(job),
         )
         need, call_id = meter.call_need(model, request), summary_call(job.id, action.turn)
         try:
