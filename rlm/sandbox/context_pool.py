@@ -15,6 +15,8 @@ MIN_SHARED_BYTES = 64 * 1024
 """Size below which sending a copy over the socket is faster than a memory file."""
 MAX_RETAINED_BYTES = 256 * 1024 * 1024
 """Total size of the recent texts that stay in memory for the next REPL."""
+MAX_RETAINED = 16
+"""Number of those texts. Each holds a descriptor, so many small ones would use up the process's."""
 
 
 class ContextPool:
@@ -53,7 +55,7 @@ class ContextPool:
         if shared in self._recent:
             self._recent.remove(shared)
         self._recent.append(shared)
-        while sum(context.size for context in self._recent) > MAX_RETAINED_BYTES:
+        while len(self._recent) > MAX_RETAINED or sum(context.size for context in self._recent) > MAX_RETAINED_BYTES:
             self._recent.popleft()
 
 

@@ -132,7 +132,7 @@ class WorkerRepl:
                 return await self._replace(runner, how)
             return finished_result(runner, done, self._limit_text)
         except BaseException:  # including cancellation: the process still runs a cell that no caller waits for
-            await asyncio.shield(self.aclose())
+            await self.aclose()
             raise
         finally:
             self._runner = None
@@ -179,7 +179,10 @@ class WorkerRepl:
         return variables
 
     async def aclose(self) -> None:
-        """See ``rlm.ports.Repl.aclose``."""
+        """See ``rlm.ports.Repl.aclose``. Cancelling the caller does not interrupt it."""
+        await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
         self._closed = True
         if self._idle is not None:
             self._idle.cancel()
@@ -219,7 +222,7 @@ class WorkerRepl:
             worker.transport.send(worker.transport.session.ask(name))
             return await worker.expect(Value, ASK_TIMEOUT_S)
         except BaseException:
-            await asyncio.shield(self.aclose())
+            await self.aclose()
             raise
         finally:
             self._release()

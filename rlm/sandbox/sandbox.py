@@ -54,7 +54,7 @@ class WorkerSandbox:
         try:
             await repl.start()
         except BaseException as error:
-            await asyncio.shield(repl.aclose())
+            await repl.aclose()
             if isinstance(error, SandboxDiedError):
                 raise SandboxUnavailableError(str(error)) from error
             raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell
@@ -90,3 +92,20 @@ async def test_closed_sandbox_starts_no_replacement() -> None:
         await opening
     assert launcher.launched == 1
     assert time.monotonic() - began < 10
+
+
+async def test_cancelled_close_leaves_no_repl() -> None:
+    sandbox = WorkerSandbox(Killer())
+    repls = []
+    for _ in range(3):
+        repl = await sandbox.open(ReplSpec("", limits=SMALL))
+        closing = asyncio.create_task(repl.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        repls.append(weakref.ref(repl))
+        del repl, closing
+    while any(repl() for repl in repls):  # until the timeout of the test
+        await asyncio.sleep(0.01)
+        gc.collect()
+    await sandbox.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import string
@@ -18,7 +19,7 @@ from zygote_kit import AVAILABLE, SMALL, linux_only, run_cell, run_once, sandbox
 
 from rlm.core.errors import ContextError
 from rlm.core.repl_spec import ReplLimits, ReplSpec
-from rlm.sandbox.context_pool import MIN_SHARED_BYTES, ContextPool
+from rlm.sandbox.context_pool import MAX_RETAINED, MIN_SHARED_BYTES, ContextPool
 from rlm.sandbox.shared_memory import SharedContext, share_context
 from rlm.sandbox.worker.boot import shared_text
 
@@ -281,3 +282,12 @@ async def test_pool_shares_text_once_and_data_each_time() -> None:
     assert second is not None
     assert reopened(first)[0][0] == "x"
     assert reopened(second)[0][0] == "y"
+
+
+async def test_pool_retains_few_descriptors() -> None:
+    pool = ContextPool()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(100):
+        await pool.share(f"{number}" + "x" * LONG)
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= MAX_RETAINED
