@@ -12,6 +12,7 @@ from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
 from rlm.core.cells import Cell
+from rlm.core.plain_repr import plain_text
 from rlm.core.tree import CallRecord, NodeRecord, ToolRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
@@ -74,7 +75,7 @@ class TreePrinter:
         for child in node.children:
             lines += self.print_node(child)
         if node.status in ("complete", "partial"):
-            answer = str(node.answer)
+            answer = plain_text(node.answer)
             whole = self._full and "\n" in answer
             lines.append(f"{pad}  answer:" if whole else f"{pad}  answer: {self._line(answer, 200)}")
             lines += self._block(answer, pad + "    ") if whole else []

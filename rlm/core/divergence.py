@@ -6,6 +6,7 @@ import re
 
 from rlm.core.cells import CellResult
 from rlm.core.messages import Request
+from rlm.core.plain_repr import plain_text
 from rlm.core.redaction import REDACTED as REDACTED
 
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
@@ -42,17 +43,23 @@ def _differ(before: str, after: str) -> bool:
     return at > end or not (after.startswith(first) and after.endswith(others[-1]))
 
 
+def same_values(old: object, new: object) -> bool:
+    """True if two values are equal. Signalling NaNs are not."""
+    try:
+        return old == new
+    except ArithmeticError:  # the comparison of a signalling NaN
+        return False
+
+
 def find_difference(before: CellResult, after: CellResult) -> str | None:
     """The difference between two executions of one cell, in one line. Times do not count."""
     if before.end in STOPPED:  # the point at which it was stopped depends on timing
         return None if after.end in STOPPED else f"it ended with {after.end!r} instead of {before.end!r}"
     for name in ("end", "error", "stdout", "stderr", "echo", "traceback", "notes", "variables", "answer", "citations"):
         old, new = getattr(before, name), getattr(after, name)
-        if old == new:
+        if same_values(old, new):
             continue
-        old_text, new_text = (
-            without_addresses(value if isinstance(value, str) else repr(value)) for value in (old, new)
-        )
+        old_text, new_text = (without_addresses(plain_text(value)) for value in (old, new))
         if _differ(old_text, new_text):
             return f"its {name} {_show(old_text, new_text)}"
     return None

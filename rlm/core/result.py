@@ -15,6 +15,7 @@ from rlm.core.evidence import Citation, Coverage, measure_coverage
 from rlm.core.foreign_names import FOREIGN_RESULTS, missing_attribute
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
+from rlm.core.plain_repr import plain_repr, plain_text
 from rlm.core.redaction import SECRETS
 from rlm.core.result_card import render_card
 from rlm.core.result_dict import describe_result
@@ -104,10 +105,7 @@ class Result:
         return describe_result(self)
 
     def __repr__(self) -> str:
-        try:
-            answer = repr(self.answer)
-        except Exception:  # noqa: BLE001  an integer of thousands of digits, or an object of the caller
-            answer = f"<{type(self.answer).__name__}>"
+        answer = plain_repr(self.answer)
         shown = answer if len(answer) <= MAX_SHOWN_CHARS else f"{answer[:MAX_SHOWN_CHARS]}..."
         return SECRETS.redact_text(f"<Result {shown}: {self.summary()}, run {self.run_id}>".replace("\n", " "))
 
@@ -121,4 +119,4 @@ class Result:
             raise missing_attribute("Result", name, FOREIGN_RESULTS)
 
     def __str__(self) -> str:
-        return self.answer if isinstance(self.answer, str) else repr(self.answer)
+        return plain_text(self.answer)

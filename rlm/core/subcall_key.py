@@ -8,6 +8,7 @@ from hashlib import blake2b
 import orjson
 
 from rlm.core.divergence import without_repr_addresses
+from rlm.core.plain_repr import plain_repr
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, ToolCall
 
 
@@ -65,14 +66,14 @@ def _as_bytes(value: object) -> bytes:
         try:
             return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
         except (TypeError, ValueError):  # integers beyond 64 bits, lone surrogates
-            value = repr(value)
+            value = plain_repr(value)
     return value.encode("utf-8", "surrogatepass")
 
 
 def _plain(value: object) -> object:
     """Sorts sets, whose order differs between processes."""
     if isinstance(value, set | frozenset):
-        return sorted(map(repr, value))
+        return sorted(map(plain_repr, value))
     if isinstance(value, tuple):
         return list(value)
-    return repr(value)
+    return plain_repr(value)

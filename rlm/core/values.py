@@ -14,6 +14,8 @@ from operator import attrgetter
 from reprlib import recursive_repr
 from typing import Any, TypeVar, dataclass_transform, overload
 
+from rlm.core.plain_repr import plain_repr
+
 C = TypeVar("C", bound=type)
 
 
@@ -114,7 +116,9 @@ def _hash(self: Any) -> int:
 
 @recursive_repr()
 def _repr(self: Any) -> str:
-    values = [f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self) if field.repr]
+    values = [
+        f"{field.name}={plain_repr(getattr(self, field.name))}" for field in dataclasses.fields(self) if field.repr
+    ]
     return f"{type(self).__qualname__}({', '.join(values)})"
 
 

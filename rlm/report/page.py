@@ -19,6 +19,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.events import SCHEMA_VERSION, AnyEvent, RunFinished
 from rlm.core.evidence import Citation, Coverage
 from rlm.core.plain import dump_json
+from rlm.core.plain_repr import plain_text
 from rlm.core.redaction import SECRETS
 from rlm.core.result import CoverageOfRun, Result
 from rlm.core.tree import CallRecord, NodeRecord, ToolRecord
@@ -215,7 +216,7 @@ def _describe_call(call: CallRecord, node: int, turn: int | None) -> dict[str, J
 
 
 def _text_of(value: PlainValue) -> str | None:
-    return value if isinstance(value, str | None) else repr(value)
+    return None if value is None else plain_text(value)
 
 
 def _hash(text: str) -> str:

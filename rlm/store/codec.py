@@ -275,8 +275,8 @@ class Encoder(ValueWriter):
 def _dump(rows: Json) -> bytes:
     try:
         return orjson.dumps(rows)
-    except TypeError:  # a lone surrogate, which it does not write
-        return json.dumps(rows, separators=(",", ":")).encode()
+    except TypeError:  # a lone surrogate, which it does not write; escapes of two would be read as one character
+        return json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def load_line(line: bytes) -> Json:

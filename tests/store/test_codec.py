@@ -124,8 +124,19 @@ def test_one_field_off_the_short_form_round_trips(place: int) -> None:
         check([*STORY[:place], variant, *STORY[place + 1 :]])
 
 
-TEXTS = ["", "short", "\u00e9", "\ud800 alone", "long text \u00e9 \ud800 " * 200, "x" * 5000, '"}]\n\x00']
-VALUES = [None, True, 3, -(2**80), 0.1, float("inf"), b"b", {"a": ("x", 1)}, ["x"]]
+PAIR = "\ud83d\ude00"  # two lone surrogates, not the character that JSON's escapes would make of them
+TEXTS = [
+    "",
+    "short",
+    "\u00e9",
+    "\ud800 alone",
+    PAIR,
+    PAIR * 2_000,
+    "long text \u00e9 \ud800 " * 200,
+    "x" * 5000,
+    '"}]\n\x00',
+]
+VALUES = [None, True, 3, -(2**80), 0.1, float("inf"), b"b", {"a": ("x", 1)}, ["x"], {PAIR: [PAIR]}]
 
 
 def story_of(text: str) -> list[AnyEvent]:

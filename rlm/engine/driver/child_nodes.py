@@ -10,6 +10,7 @@ import orjson
 from rlm.core.actions import Finish
 from rlm.core.errors import ModelError, NoAnswerError
 from rlm.core.ids import NodeId
+from rlm.core.plain_repr import plain_text
 from rlm.core.subcalls import ModelQuery, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.engine.driver.subcall_site import SubcallSite
 from rlm.engine.settings import NodeJob
@@ -29,7 +30,7 @@ async def drive_child(drive: DriveNode, site: SubcallSite, query: ModelQuery, mo
     finish = await drive(_child_job(site, query, model))
     if finish.error is None:
         keeps_type = isinstance(finish.answer, str) or query.schema is not None
-        return SubcallAnswer(finish.answer if keeps_type else str(finish.answer))
+        return SubcallAnswer(finish.answer if keeps_type else plain_text(finish.answer))
     if isinstance(finish.error, NoAnswerError | ModelError):
         return SubcallFailure(type(finish.error).__name__, str(finish.error))
     raise finish.error

@@ -91,7 +91,7 @@ def leaf_prompt(query: ModelQuery) -> str:
     if not query.has_context:
         return query.prompt
     data = query.context
-    text = data if isinstance(data, str) else dump_json(data, default=str)
+    text = data if isinstance(data, str) else dump_json(data)
     return f"{query.prompt}\n\n{text}"
 
 

@@ -12,12 +12,13 @@ from typing import Literal, TypeAlias
 from rlm.core import errors
 from rlm.core.actions import Ask
 from rlm.core.cells import Cell
-from rlm.core.divergence import find_other_request, without_addresses
+from rlm.core.divergence import find_other_request, same_values, without_addresses
 from rlm.core.errors import BudgetExceededError, DivergenceError, IncompleteRecordError, ModelError
 from rlm.core.events import CallFailed
 from rlm.core.history import History
 from rlm.core.ids import NodeId, SubcallPlace
 from rlm.core.messages import Reply, Request
+from rlm.core.plain_repr import plain_repr
 from rlm.core.subcalls import SubcallOutcome
 from rlm.core.values import slotted
 from rlm.ports import Repl
@@ -114,10 +115,11 @@ class ReplayPolicy:
 
     def check_outcome(self, place: SubcallPlace, before: SubcallOutcome, after: SubcallOutcome) -> None:
         """Compares the outcomes of a child that was driven again. Raises DivergenceError."""
-        if before != after and without_addresses(repr(before)) != without_addresses(repr(after)):
-            self.refuse(
-                place, f"its child {place.path} answered {str(after)[:80]!r}, and had answered {str(before)[:80]!r}"
-            )
+        if same_values(before, after):
+            return
+        old_text, new_text = plain_repr(before), plain_repr(after)
+        if without_addresses(old_text) != without_addresses(new_text):
+            self.refuse(place, f"its child {place.path} answered {new_text[:80]!r}, and had answered {old_text[:80]!r}")
 
 
 def revive_error(failed: CallFailed, model: str) -> ModelError:

@@ -40,7 +40,7 @@ from .repl.scaffold import Scaffold, patch_builtins
 from .sigint_guard import SigintGuard
 from .wire.frames import Message, decode_text, encode_text, pack
 from .wire.pieces import INLINE_BYTES, dump_value, split
-from .wire.values import TooLarge, dump, json_text, load
+from .wire.values import MAX_NAME_CHARS, TooLarge, dump, json_text, load, type_name
 
 MAX_VALUE_CHARS = 100_000  # of one variable in an answer to "variables"; a larger one is sent as its cut repr
 MAX_VARIABLES_CHARS = 8_000_000  # of all variables in that answer; further ones are cut
@@ -196,7 +196,7 @@ class Worker:
             "error": outcome.error,
             "traceback": outcome.traceback,
             "notes": outcome.notes,
-            "variables": [[name, type(v).__name__, size_of(v)] for name, v in self._scaffold.variables()],
+            "variables": [[name[:MAX_NAME_CHARS], type_name(v), size_of(v)] for name, v in self._scaffold.variables()],
             "omitted": [cut_out, cut_err],
             "tails": [tail_out, tail_err],
             "used": self._prefetcher.used,

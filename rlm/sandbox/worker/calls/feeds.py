@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from ..wire.pieces import check_size, dump_value
+from ..wire.values import type_name
 from .open_calls import FRAME_BYTES, Group, Job, Payload, encode_prompt
 
 
@@ -20,7 +21,7 @@ def check_prompt(prompt: object, where: str) -> str:
         bytes: "decode it first",
     }
     how = advice.get(type(prompt), "convert it with str(...)")
-    raise TypeError(f"{where} must be a str, not {type(prompt).__name__}: {how}")
+    raise TypeError(f"{where} must be a str, not {type_name(prompt)}: {how}")
 
 
 def check_prompts(prompts: object) -> Iterable[object]:
@@ -29,7 +30,7 @@ def check_prompts(prompts: object) -> Iterable[object]:
     if isinstance(prompts, dict):
         raise TypeError("prompts must be a list of str, not a dict: use list(prompts.values())")
     if not isinstance(prompts, Iterable):
-        raise TypeError(f"prompts must be a list of str, not {type(prompts).__name__}")
+        raise TypeError(f"prompts must be a list of str, not {type_name(prompts)}")
     return prompts
 
 

@@ -124,7 +124,7 @@ def encode_options(model: str | None, schema: object, recursive: bool | None) ->
         return b""
     chosen = {"model": model, "schema": schema, "recursive": recursive}
     given = {name: value for name, value in chosen.items() if value is not None}
-    options = dump(json.loads(json.dumps(given)))[1]
+    options = dump(json.loads(json.dumps(given)), strict=True)[1]
     if len(options) > INLINE_BYTES:
         raise ValueError(f"model and schema must be at most {INLINE_BYTES:,} bytes as JSON; got {len(options):,}")
     return options

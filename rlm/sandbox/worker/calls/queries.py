@@ -13,6 +13,7 @@ from ..failures import FailedCall, LLMQueryError, ToolError
 from ..lookahead.copies import Copy
 from ..lookahead.placeholders import exit_copy, unknown_value
 from ..lookahead.prefetch import Prefetcher, key_of
+from ..wire.values import MAX_NAME_CHARS, type_name
 from .feeds import BudgetFeed, Feed, Single, check_prompts
 from .open_calls import Calls, Group, Job, Outcome, encode_options
 from .schema_check import find_mismatch
@@ -149,9 +150,13 @@ class Queries:
         if self._reader.guard.entered:
             raise LLMQueryError("sub-calls cannot be made in a finalizer or a signal handler", "NotHere")
         if model is not None and not isinstance(model, str):
-            raise TypeError(f"model must be a str or None, not {type(model).__name__}")
+            raise TypeError(f"model must be a str or None, not {type_name(model)}")
+        if isinstance(model, str) and str.__len__(model) > MAX_NAME_CHARS:
+            raise ValueError(
+                f"model must be a name of at most {MAX_NAME_CHARS:,} characters; got {str.__len__(model):,}"
+            )
         if schema is not None and not isinstance(schema, dict):
-            raise TypeError(f"schema must be a dict (a JSON schema) or None, not {type(schema).__name__}")
+            raise TypeError(f"schema must be a dict (a JSON schema) or None, not {type_name(schema)}")
         if recursive not in (None, True, False):
             raise TypeError("recursive must be True, False or None")
         if on_error not in ("return", "raise"):

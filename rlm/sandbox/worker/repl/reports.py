@@ -10,6 +10,8 @@ import threading
 import traceback
 import types
 
+from ..wire.values import type_name
+
 MAX_TRACEBACK_CHARS = 20_000
 MAX_ERROR_CHARS = 2_000
 MAX_ECHO_CHARS = 100_000
@@ -36,8 +38,8 @@ def describe_error(error: BaseException) -> str:
     try:
         message = " ".join(str(error).split("\n"))
     except BaseException as broken:
-        message = f"<str() of the exception raised {type(broken).__name__}>"
-    name = type(error).__name__
+        message = f"<str() of the exception raised {type_name(broken)}>"
+    name = type_name(error)
     return cut_middle(f"{name}: {message}" if message else name, MAX_ERROR_CHARS).replace("\n", " ")
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from ..calls.queries import Queries
 from ..failures import AnswerGiven, BudgetExceeded, FailedCall, LLMQueryError, ToolError
+from ..wire.values import type_name
 from .documents import REPL_NAMES, DocumentFunctions, Hit
 from .reports import size_of
 
@@ -134,8 +135,8 @@ class Scaffold:
 
     def show_vars(self) -> str:
         """Lists names, types and sizes of all variables."""
-        lines = [f"context: {type(self._namespace.get('context')).__name__}{_sized(self._namespace.get('context'))}"]
-        lines += [f"{name}: {type(value).__name__}{_sized(value)}" for name, value in self.variables()]
+        lines = [f"context: {type_name(self._namespace.get('context'))}{_sized(self._namespace.get('context'))}"]
+        lines += [f"{name}: {type_name(value)}{_sized(value)}" for name, value in self.variables()]
         return Listing("\n".join(lines))
 
     def _names_defined(self) -> str:
@@ -188,10 +189,11 @@ def _read_quotes(given: object, count: int) -> list[tuple[str, str | None]]:
             hit: Hit = quote
             quote, path = hit.text, path or hit.path
         if not isinstance(quote, str) or not (path is None or isinstance(path, str)):
-            raise TypeError(f"cite takes exact words of the input as str; got {type(quote).__name__}")
+            raise TypeError(f"cite takes exact words of the input as str; got {type_name(quote)}")
+        quote = str.__str__(quote)
         if not quote.strip() or len(quote) > MAX_QUOTE_CHARS:
             raise ValueError(f"a quote must have 1 to {MAX_QUOTE_CHARS:,} characters; got {len(quote):,}")
-        quotes.append((str(quote), path and str(path)[:1000]))
+        quotes.append((quote, None if path is None else str.__str__(path)[:1000]))
     return quotes
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from .frames import WireError, decode_text, encode_text
 
 TAG = "$"
+MAX_NAME_CHARS = 1_000  # of a variable's or a type's name in a report
 MAX_DEPTH = 100  # levels of nesting that keep their types; deeper data is encoded as text
 MAX_CONTAINERS = 4_000_000  # limits on decoded data: an empty list is two bytes on the wire and 56 in memory
 MAX_ITEMS = 16_000_000
@@ -37,6 +38,14 @@ class TooLarge(ValueError):
     """The value exceeds the caller's limit."""
 
 
+_read_name: Callable[[type], str] = type.__dict__["__name__"].__get__
+
+
+def type_name(value: object) -> str:
+    """The name of a value's type, whatever its metaclass claims, cut to ``MAX_NAME_CHARS``."""
+    return str.__str__(_read_name(type(value)))[:MAX_NAME_CHARS]
+
+
 def safe_str(value: object) -> str:
     """``str(value)``, or a description of the error that it raised."""
     try:
@@ -44,7 +53,7 @@ def safe_str(value: object) -> str:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return f"<{type(value).__name__} object whose str() raised {type(error).__name__}>"
+        return f"<{type_name(value)} object whose str() raised {type_name(error)}>"
 
 
 def dump(value: object, *, strict: bool = False, max_chars: int | None = None) -> tuple[str, bytes]:
@@ -176,7 +185,7 @@ class Encoder:
 
     def _text(self, value: object) -> str:
         if self._strict:
-            raise NotPlain(f"a {type(value).__name__} is not plain data")
+            raise NotPlain(f"a {type_name(value)} is not plain data")
         text = safe_str(value)
         self._spend(len(text))
         return text
