@@ -24,42 +24,7 @@ if TYPE_CHECKING:
     from rlm.core.tree import CallRecord, NodeRecord, ToolRecord, Unfinished
     from rlm.core.usage import Spend, UsageReport
     from rlm.documents.values import Document, Documents
-    from rlm.errors import (
-        AuthenticationError,
-        BlockingCallError,
-        BudgetExceededError,
-        ConfigurationError,
-        ContextError,
-        DivergenceError,
-        EmptyReplyError,
-        ImagesNotSupportedError,
-        IncompleteRecordError,
-        InvalidTransition,
-        MalformedReplyError,
-        MissingExtraError,
-        ModelError,
-        ModelNotFoundError,
-        ModelTimeoutError,
-        NoAnswerError,
-        OutOfCreditError,
-        PromptTooLongError,
-        ProtocolViolationError,
-        ProviderUnavailableError,
-        ProviderUnreachableError,
-        RateLimitedError,
-        RefusalError,
-        RequestRejectedError,
-        RLMError,
-        RunCancelledError,
-        SandboxDiedError,
-        SandboxError,
-        SandboxUnavailableError,
-        StoreError,
-        ToolSourceError,
-        TruncatedReplyError,
-        UnknownRunError,
-        UntrustedRecordError,
-    )
+    from rlm.errors import *
     from rlm.models.defaults import DefaultModels, default_models
     from rlm.ports import Model, Sink
     from rlm.prompts import PromptFacts

@@ -5,42 +5,7 @@ All derive from ``RLMError``; ``rlm.core.errors`` draws the tree. Everything in 
 
 from __future__ import annotations
 
-from rlm.core.errors import (
-    AuthenticationError,
-    BlockingCallError,
-    BudgetExceededError,
-    ConfigurationError,
-    ContextError,
-    DivergenceError,
-    EmptyReplyError,
-    ImagesNotSupportedError,
-    IncompleteRecordError,
-    InvalidTransition,
-    MalformedReplyError,
-    MissingExtraError,
-    ModelError,
-    ModelNotFoundError,
-    ModelTimeoutError,
-    NoAnswerError,
-    OutOfCreditError,
-    PromptTooLongError,
-    ProtocolViolationError,
-    ProviderUnavailableError,
-    ProviderUnreachableError,
-    RateLimitedError,
-    RefusalError,
-    RequestRejectedError,
-    RLMError,
-    RunCancelledError,
-    SandboxDiedError,
-    SandboxError,
-    SandboxUnavailableError,
-    StoreError,
-    ToolSourceError,
-    TruncatedReplyError,
-    UnknownRunError,
-    UntrustedRecordError,
-)
+from rlm.core.errors import *
 
 __all__ = [
     "AuthenticationError",

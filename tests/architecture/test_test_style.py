@@ -1,11 +1,12 @@
-"""Tests of the engine use virtual time, and no test mocks this project's own code."""
+"""Tests of the engine use virtual time, and no test replaces this project's own code."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-from modules import ROOT, parse
+import pytest
+from modules import ROOT, SOURCES, parse
 
 TIMED_FOLDERS = ("tests/engine", "tests/core", "tests/scheduler", "tests/views")
 REAL_SLEEPS = {  # by name, so that a file can move
@@ -60,3 +61,79 @@ def test_no_test_uses_mocks() -> None:
             if any("mock" in name.lower().split(".") for name in [*names, *module.split(".")]):
                 users.append(path)
     assert users == []
+
+
+def replaced_code(tree: ast.Module) -> list[str]:
+    """Returns the names of our own code that a test replaces: ``setattr`` and assignments to modules and classes.
+
+    A constant can be replaced: a limit that is lowered for a test is configuration, not code.
+    """
+    ours = {name for node in ast.walk(tree) for name in _imported_names(node)}
+    targets = [target for node in ast.walk(tree) for target in _assigned_attributes(node)]
+    return [
+        target for target in targets if target.partition(".")[0] in ours | set(SOURCES) and not _is_constant(target)
+    ]
+
+
+def _imported_names(node: ast.AST) -> Iterator[str]:
+    """Yields the names that an import of our own code binds."""
+    if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in SOURCES:
+        yield from (alias.asname or alias.name for alias in node.names)
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name.partition(".")[0] in SOURCES:
+                yield alias.asname or alias.name.partition(".")[0]
+
+
+def _assigned_attributes(node: ast.AST) -> Iterator[str]:
+    """Yields the dotted names that a statement or call assigns to."""
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
+        assigned = node.targets if isinstance(node, ast.Assign | ast.Delete) else [node.target]
+        for target in assigned:
+            items = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+            yield from (ast.unparse(item) for item in items if isinstance(item, ast.Attribute))
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"setattr", "delattr", "setitem"}:
+        named = [argument.value for argument in node.args[:2] if isinstance(argument, ast.Constant)]
+        if node.args and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
+        elif node.args:
+            yield ".".join([ast.unparse(node.args[0]), *map(str, named)])
+
+
+def _is_constant(target: str) -> bool:
+    return target.rpartition(".")[2].isupper()
+
+
+def test_no_test_replaces_our_own_code() -> None:
+    found = {path: names for path in test_files("tests") if (names := replaced_code(parse(ROOT / path)))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "monkeypatch.setattr('rlm.models.http.Connector', Fake)",
+        "from rlm.models import http\nmonkeypatch.setattr(http, 'Connector', Fake)",
+        "from rlm.models import http\nsetattr(http, name, Fake)",
+        "from rlm.models import http\nhttp.Connector = Fake",
+        "import rlm.models.http as transport\ntransport.Connector, other = Fake, 1",
+        "import rlm\nrlm.models.http.HttpEndpoint.post = fake",
+        "from rlm.models.http import HttpEndpoint\nHttpEndpoint.post = fake",
+        "from rlm.models.http import HttpEndpoint\ndel HttpEndpoint.post",
+        "from rlm_evals import arms\nmonkeypatch.delattr(arms, 'run')",
+    ],
+)
+def test_replaced_code_is_found(code: str) -> None:
+    assert replaced_code(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from rlm.models import http\nmonkeypatch.setattr(http, 'MAX_BYTES', 10)",
+        "monkeypatch.setattr('sys.stdin', other)",
+        "from rlm.models.http import HttpEndpoint\nendpoint = HttpEndpoint()\nendpoint.closed = True",
+    ],
+)
+def test_constants_and_objects_can_be_set(code: str) -> None:
+    assert replaced_code(ast.parse(code)) == []

@@ -16,7 +16,7 @@ import pytest
 import rlm
 from rlm.descriptors import are_scarce, raise_limit, socket_capacity, soft_limit
 from rlm.models.openai_chat import OpenAIChat
-from rlm.models.sockets import Connector, SocketGate, gate, is_out_of_descriptors
+from rlm.models.sockets import SocketGate, gate, is_out_of_descriptors
 from rlm.testing.server import ScriptedServer
 from rlm.testing.wire import ChatCall
 
@@ -135,28 +135,40 @@ def test_idle_connections_are_closed_first() -> None:
         asyncio.run(scenario(server.base_url))
 
 
-def test_connection_waits_for_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = 3
+EXHAUSTED = """
+import asyncio, os, resource, sys
+import rlm
+from rlm.models.openai_chat import OpenAIChat
+from rlm.models.sockets import gate
 
-    class Exhausted(Connector):
-        async def connect(self, *args: object, **options: object) -> object:  # type: ignore[override]
-            nonlocal refused
-            if refused:
-                refused -= 1
-                raise OSError(errno.EMFILE, "Too many open files")
-            return await super().connect(*args, **options)  # type: ignore[arg-type]
+async def main():
+    gate()  # raises the limit, once in a loop
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        os.dup(0)
+    except OSError:
+        print("exhausted", flush=True)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.3, resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    model = OpenAIChat("m", api_key="k", base_url=sys.argv[1])
+    began = loop.time()
+    reply = await model.ask(rlm.Request((rlm.Message("user", "x"),)))
+    print(reply.text, loop.time() - began >= 0.3)
+    await model.aclose()
 
-    monkeypatch.setattr("rlm.models.http.Connector", Exhausted)
+asyncio.run(main())
+"""
+
+
+def test_connection_waits_for_a_descriptor() -> None:
     with ScriptedServer.in_thread(lambda _: "leaf") as server:
-        model = OpenAIChat("m", api_key="k", base_url=server.base_url)
-
-        async def scenario() -> str:
-            reply = await model.ask(rlm.Request((rlm.Message("user", "x"),)))
-            await model.aclose()
-            return reply.text
-
-        assert asyncio.run(scenario()) == "leaf"
-    assert refused == 0
+        ended = subprocess.run(
+            [sys.executable, "-c", EXHAUSTED, server.base_url],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ended.stdout.splitlines(), ended.returncode) == (["exhausted", "leaf True"], 0), ended.stderr
 
 
 def test_limits_leave_room_for_everything_besides_sockets() -> None:
