@@ -5,9 +5,9 @@
 Requires `valgrind`. Each case runs twice with a store and twice without, with few runs and with more. The difference of the
 counts is the cost of a run, without process start. These parts are excluded:
 
-- the kernel's share of a write;
-- the thread that writes the database once a second, because everything takes fifty times as long here;
-- full passes of the garbage collector, whose number varies by chance.
+- The kernel's share of a write.
+- The thread that writes the database once a second, because everything takes fifty times as long here.
+- Full passes of the garbage collector, whose number varies by chance.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Local model as the root: Qwen2.5-Coder-1.5B-Instruct, from a GGUF file of yours.
 
-    python examples/coder_root.py MODEL.gguf                       (tasks over the text in examples/data)
+    python examples/coder_root.py MODEL.gguf                       # Tasks over the text in examples/data.
     RLM_CODER_GGUF=MODEL.gguf python examples/coder_root.py --question "How many chapters are there?" --text FILE
 
 A model of this size writes short cells well and fails at long ones. It gets the prompt family "small" (two worked examples). A

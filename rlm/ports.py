@@ -1,12 +1,12 @@
 """The ports: the whole architecture on one page. The engine knows these Protocols and nothing behind them.
 
-engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply, streamed if it can
-       ──> Scheduler  decides when an attempt is sent, and whether a failed one is retried
-       ──> Sandbox    opens REPLs, each a confined process that executes cells
-       ──> Tool       a function of the user's program that cells can call
-       ──> Sink       is told every event, in order: views, totals
-       ──> Journal    stores every event, so that a run can be resumed and replayed
-runtime ──> Store     all stored runs, and cached answers
+engine ──> Model      a provider, a local model, a plan, a script: one attempt at one reply, streamed if it can.
+       ──> Scheduler  decides when an attempt is sent, and whether a failed one is retried.
+       ──> Sandbox    opens REPLs, each a confined process that executes cells.
+       ──> Tool       a function of the user's program that cells can call.
+       ──> Sink       receives every event, in order: views, totals.
+       ──> Journal    stores every event, so that a run can be resumed and replayed.
+runtime ──> Store     all stored runs, and cached answers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Arms: the methods under comparison, each with the same items, settings and budgets.
 
-    direct                  one call with the whole context in the prompt
-    code                    the same, in a REPL: the context in the prompt and as a variable, and no sub-calls
-    rlm:D                   an RLM of depth D (0 to 9): the context as a variable only
-    reference:D             the reference root at depth D with a perfect leaf; with @MODEL, a real model as its leaf
+    direct                  one call with the whole context in the prompt.
+    code                    the same, in a REPL: the context in the prompt and as a variable, and no sub-calls.
+    rlm:D                   an RLM of depth D (0 to 9): the context as a variable only.
+    reference:D             the reference root at depth D with a perfect leaf; with @MODEL, a real model as its leaf.
 
 The syntax is ``KIND[@MODEL[+SUB_MODEL]][=BASE_URL]``; omitted parts come from the run. Any OpenAI-compatible endpoint is an arm:
 ``direct@openai:my-agent=http://localhost:8000/v1``.

@@ -3,9 +3,9 @@
 An OOLONG score needs this context: an engine that counts perfectly scores about 0.8 with a leaf that is 95 % accurate. A row is
 judged if its reply line can be identified, which is the case for:
 
-- a text on a numbered line, and the same number in the reply;
-- several texts in order, and exactly that number of labels, one per line;
-- one text and one label.
+- A text on a numbered line, and the same number in the reply.
+- Several texts in order, and exactly that number of labels, one per line.
+- One text and one label.
 
 Other rows are not judged. ``Labelling.rows`` minus ``judged`` is their number.
 """

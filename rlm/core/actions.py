@@ -17,7 +17,7 @@ from rlm.core.values import frozen
 
 
 @frozen
-class Begun:
+class Started:
     """The REPL is open."""
 
 
@@ -78,7 +78,7 @@ class QuotesChecked:
 
 
 NodeEvent: TypeAlias = (
-    Begun | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted | QuotesChecked
+    Started | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted | QuotesChecked
 )
 
 

@@ -3,39 +3,39 @@
 Every message says what to do next.
 
     RLMError
-    ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key
-    │   ├── BlockingCallError       a call that waits for the engine, on the engine's own thread
-    │   ├── MissingExtraError       an optional package is not installed
-    │   └── UntrustedRecordError    a recorded option needs the caller's own flag
-    ├── ContextError                the caller: the input cannot be read or decoded
-    ├── ModelError                  the provider, or what it sent
-    │   ├── AuthenticationError     the key is missing, wrong or not allowed       (ends the run)
-    │   ├── ModelNotFoundError      the provider does not know this model          (ends the run)
-    │   ├── RequestRejectedError    the provider refuses the request as it stands
-    │   │   ├── PromptTooLongError  it does not fit the model's window
-    │   │   └── ImagesNotSupportedError  the model accepts text only
-    │   ├── OutOfCreditError        the account has no credit or quota left        (ends the run)
-    │   ├── RateLimitedError        429; retried
-    │   ├── ProviderUnavailableError  5xx, overloaded; retried
-    │   ├── ProviderUnreachableError  no connection, or it broke; retried
-    │   ├── ModelTimeoutError       no reply within the time allowed; retried
-    │   ├── EmptyReplyError         a reply without text; retried
-    │   ├── MalformedReplyError     not the protocol, or not the JSON asked for; retried
-    │   ├── TruncatedReplyError     the reply was cut by its token limit
-    │   └── RefusalError            the model, or a filter before it, declined
-    ├── SandboxError                the machinery that executes cells
-    │   ├── SandboxUnavailableError no worker could be started at the level asked for
-    │   ├── SandboxDiedError        a worker ended and could not be replaced
-    │   └── ProtocolViolationError  a worker sent what no honest worker sends
-    ├── ToolSourceError             a server of tools cannot be started or reached
-    ├── StoreError                  the journal cannot be opened, written or read
-    │   ├── UnknownRunError         the store has no run of this id
-    │   └── IncompleteRecordError   the run's texts or context were not stored
-    ├── DivergenceError             a re-executed cell differs from its recording
-    ├── BudgetExceededError         a limit of the run was met
-    ├── NoAnswerError               the run ended without an answer
-    ├── RunCancelledError           the caller cancelled the run
-    └── InvalidTransition           a defect of this package; please report it
+    ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key.
+    │   ├── BlockingCallError       a call that waits for the engine, on the engine's own thread.
+    │   ├── MissingExtraError       an optional package is not installed.
+    │   └── UntrustedRecordError    a recorded option needs the caller's own flag.
+    ├── ContextError                the caller: the input cannot be read or decoded.
+    ├── ModelError                  the provider, or what it sent.
+    │   ├── AuthenticationError     the key is missing, wrong or not allowed       (ends the run).
+    │   ├── ModelNotFoundError      the provider does not know this model          (ends the run).
+    │   ├── RequestRejectedError    the provider refuses the request as it stands.
+    │   │   ├── PromptTooLongError  it does not fit the model's window.
+    │   │   └── ImagesNotSupportedError  the model accepts text only.
+    │   ├── OutOfCreditError        the account has no credit or quota left        (ends the run).
+    │   ├── RateLimitedError        429; retried.
+    │   ├── ProviderUnavailableError  5xx, overloaded; retried.
+    │   ├── ProviderUnreachableError  no connection, or it broke; retried.
+    │   ├── ModelTimeoutError       no reply within the time allowed; retried.
+    │   ├── EmptyReplyError         a reply without text; retried.
+    │   ├── MalformedReplyError     not the protocol, or not the JSON asked for; retried.
+    │   ├── TruncatedReplyError     the reply was cut by its token limit.
+    │   └── RefusalError            the model, or a filter before it, declined.
+    ├── SandboxError                the machinery that executes cells.
+    │   ├── SandboxUnavailableError no worker could be started at the level asked for.
+    │   ├── SandboxDiedError        a worker ended and could not be replaced.
+    │   └── ProtocolViolationError  a worker sent what no honest worker sends.
+    ├── ToolSourceError             a server of tools cannot be started or reached.
+    ├── StoreError                  the journal cannot be opened, written or read.
+    │   ├── UnknownRunError         the store has no run of this id.
+    │   └── IncompleteRecordError   the run's texts or context were not stored.
+    ├── DivergenceError             a re-executed cell differs from its recording.
+    ├── BudgetExceededError         a limit of the run was met.
+    ├── NoAnswerError               the run ended without an answer.
+    ├── RunCancelledError           the caller cancelled the run.
+    └── InvalidTransition           a defect of this package; please report it.
 
 An exception raised by model-written code is output, not an error of this tree.
 """

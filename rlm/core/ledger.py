@@ -1,6 +1,6 @@
 """The ledger of a budget: amounts spent, held for calls in flight, and kept in reserve for last turns.
 
-    spent + held + kept <= allowed      at every moment, in calls, tokens and dollars
+    spent + held + kept <= allowed      at every moment, in calls, tokens and dollars.
 
 A call reserves the most it can cost before it is sent, and settles at its real cost. A node's turn also reserves its own last
 turn (``keep``), so that a node which meets a limit can still answer. Every decision is immediate: waiting for budget is the

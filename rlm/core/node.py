@@ -1,16 +1,16 @@
 """A node as a state machine: a conversation with its own REPL, from the question to the answer.
 
-    NEW ──Begun──> ASKING ──Replied──> EXECUTING ──Executed──> EXECUTING | READING | ASKING | DONE
-                     │                                            ▲
-                     └────────── Replied ──> READING ──ValueRead, ValueMissing──> DONE | ASKING
-
-    An answer with quotes passes through CHECKING ──QuotesChecked──> DONE | ASKING
-
-Near the window of its model a node passes through COMPACTING on its way to ASKING.
-
 ``step(node, event)`` looks up the pair (state, kind of event) in one table. It returns the node's next value and the one
 action that follows. A driver performs the action and reports the next event.
 """
+
+# NEW ──Started──> ASKING ──Replied──> EXECUTING ──Executed──> EXECUTING | READING | ASKING | DONE
+#                    │                                            ▲
+#                    └────────── Replied ──> READING ──ValueRead, ValueMissing──> DONE | ASKING
+#
+# An answer with quotes passes through CHECKING ──QuotesChecked──> DONE | ASKING
+#
+# Near the window of its model a node passes through COMPACTING on its way to ASKING.
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from rlm.core.actions import (
     Action,
     Ask,
     AskFailed,
-    Begun,
     CheckQuotes,
     Compact,
     Compacted,
@@ -35,6 +34,7 @@ from rlm.core.actions import (
     QuotesChecked,
     Read,
     Replied,
+    Started,
     ValueMissing,
     ValueRead,
 )
@@ -129,7 +129,7 @@ def step(node: Node, event: NodeEvent) -> Step:
     return handler(node, event)
 
 
-def _begin(node: Node, event: Begun) -> Step:
+def _begin(node: Node, event: Started) -> Step:
     spec = node.spec
     if spec.earlier:
         messages = append_to_user(spec.earlier, next_question(spec.question, spec.earlier_output))
@@ -382,7 +382,7 @@ TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
     cast(
         "dict[tuple[State, type[NodeEvent]], Handler]",
         {
-            (State.NEW, Begun): _begin,
+            (State.NEW, Started): _begin,
             (State.ASKING, Replied): _take_reply,
             (State.ASKING, AskFailed): _fail_ask,
             (State.ASKING, LimitMet): _meet_limit,

@@ -75,16 +75,16 @@ class Rows:
 class Writer:
     """The writer of one store. ``lock`` guards the connection that the store reads from; it is taken before the writer's own.
 
-    ``begun`` is called on the writer's thread after a checkpoint with new runs.
+    ``on_new_runs`` is called on the writer's thread after a checkpoint with new runs.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, place: str, lock: threading.RLock, begun: Callable[[], None]
+        self, connection: sqlite3.Connection, place: str, lock: threading.RLock, on_new_runs: Callable[[], None]
     ) -> None:
         self._connection = connection
         self._place = place
         self._lock = lock
-        self._begun = begun
+        self._on_new_runs = on_new_runs
         self._mutex = threading.Lock()  # guards everything below, and the parts of runs that are not in the database
         self._runs: list[OpenRun] = []  # runs that can have something to write
         self._tail: Tail | None = None
@@ -230,7 +230,7 @@ class Writer:
             if any(rows.run.row for rows in work):
                 for rows in work:
                     rows.run.row = None
-                self._begun()
+                self._on_new_runs()
 
     def _forget(self, work: Sequence[Rows]) -> None:
         """Drops runs that are over and written. Called with the mutex held."""

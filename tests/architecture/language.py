@@ -9,9 +9,11 @@ The rule:
 2. No word that stands for a plainer one: see ``ODD_WORDS`` for each word and its replacement.
 3. A sentence has at most 25 words. A sentence with both a colon and a semicolon becomes a list.
 4. A test name has at most eight words.
+5. The entries of lists, tables and diagrams end with a period. Read as plain text, nothing between two periods or colons has
+   more than 32 words.
 
-Code blocks, tables, doctests and ``inline code`` are not prose. A list item and an entry of an ``Args:`` section each begin
-a sentence of their own. Inline code counts as one word.
+For rules 1 to 3, code blocks, tables, doctests and ``inline code`` are not prose. A list item and an entry of an ``Args:``
+section each begin a sentence of their own. Inline code counts as one word.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("rlm", "evals", "benchmarks", "examples", "tests")
 MAX_WORDS = 25
 MAX_TEST_NAME_WORDS = 8
+MAX_PLAIN_WORDS = 32
 
 OPENING = re.compile(r"(What|Where|Who|Whose|Whom|How|Whether|Which|Of|When|Why)\b")
 ODD_WORDS = {
@@ -45,6 +48,10 @@ ODD_WORDS = {
     r"nobody": "nothing, no caller",
     r"(till|hears|heard|hearing|foresight|rehearsal)": "the field's own term",
 }
+PLAIN_ODD_WORDS = re.compile(
+    r"\b(that is none|is none of|taken up|begun|anew|whoever|nobody|told of|so many|is no [A-Z]\w+)\b"
+)
+"""Words that no docstring has, in code and tables either."""
 _ODD = [(re.compile(rf"\b{pattern}\b", re.IGNORECASE), better) for pattern, better in ODD_WORDS.items()]
 # "where" is right after a place, a verb of finding, or a preposition; after anything else it stands for "if".
 _WHERE = re.compile(r"(?P<before>[\w`'-]+,?|[.;:(])\s+where\b|^where\b", re.IGNORECASE)
@@ -92,7 +99,7 @@ def check_source(source: str, path: str) -> Iterator[Violation]:
             if len(words) > MAX_TEST_NAME_WORDS:
                 yield Violation(path, line, f"a test name of {len(words)} words", node.name)
         if doc := ast.get_docstring(node):
-            for reason, text in check_docstring(doc):
+            for reason, text in (*check_docstring(doc), *check_plain_text(doc)):
                 yield Violation(path, line, reason, text)
 
 
@@ -107,6 +114,15 @@ def check_docstring(doc: str) -> Iterator[tuple[str, str]]:
             yield f"a sentence of {count} words", sentence
         if re.search(r":\s", sentence) and re.search(r";\s", sentence):
             yield "both a colon and a semicolon", sentence
+
+
+def check_plain_text(doc: str) -> Iterator[tuple[str, str]]:
+    """Yields the breaches in a docstring that is read without its markup."""
+    if match := PLAIN_ODD_WORDS.search(doc):
+        yield repr(match[0]), doc.splitlines()[0]
+    for part in re.split(r"(?<=[.!?:])\s", " ".join(doc.split())):
+        if (count := len(part.split())) > MAX_PLAIN_WORDS:
+            yield f"{count} words without a period", part
 
 
 def _check_words(sentence: str) -> Iterator[tuple[str, str]]:

@@ -67,6 +67,22 @@ def test_plain_english_and_code_pass(doc: str) -> None:
     assert list(language.check_docstring(doc)) == []
 
 
+@pytest.mark.parametrize(
+    ("doc", "reason"),
+    [
+        (f"List:\n\n- {'word ' * 20}\n- {'word ' * 20}\n", "40 words"),
+        (f"Table.\n\n    first    {'word ' * 20}\n    second    {'word ' * 20}\n", "42 words"),
+        ("Call ``begun`` after it.", "'begun'"),
+    ],
+)
+def test_plain_text_of_lists_is_checked(doc: str, reason: str) -> None:
+    assert [found for found, _ in language.check_plain_text(doc.replace("- ", "")) if reason in found]
+
+
+def test_list_with_periods_passes() -> None:
+    assert list(language.check_plain_text(f"List:\n\n- {'word ' * 20}.\n- {'word ' * 20}.\n")) == []
+
+
 def test_long_test_names_are_found() -> None:
     source = "def test_one_two_three_four_five_six_seven_eight_nine() -> None: ..."
     assert [item.reason for item in language.check_source(source, "x.py")] == ["a test name of 9 words"]

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from rlm.core.actions import Ask, Begun, CheckQuotes, Executed, Finish, LimitMet, QuotesChecked, Replied
+from rlm.core.actions import Ask, CheckQuotes, Executed, Finish, LimitMet, QuotesChecked, Replied, Started
 from rlm.core.cells import Answer, CellResult, Quote
 from rlm.core.corpus import Corpus
 from rlm.core.evidence import Citation
@@ -27,7 +27,7 @@ def answered(node: Node, quotes: tuple[Quote, ...], value: str = "x") -> tuple[N
 
 
 def begun(spec: NodeSpec = SPEC) -> Node:
-    return step(Node(spec), Begun())[0]
+    return step(Node(spec), Started())[0]
 
 
 def test_found_quotes_travel_with_answer() -> None:

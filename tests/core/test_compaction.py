@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from rlm.core.actions import Action, Ask, AskFailed, Begun, Compact, Compacted, Execute, Executed, LimitMet, Replied
+from rlm.core.actions import Action, Ask, AskFailed, Compact, Compacted, Execute, Executed, LimitMet, Replied, Started
 from rlm.core.cells import CellResult, Variable
 from rlm.core.compaction import COMPACT_TO, estimate_tokens
 from rlm.core.errors import ModelTimeoutError
@@ -20,7 +20,7 @@ RESULT = CellResult("ok", stdout="w" * 2_000, variables=(Variable("rows", "list"
 
 
 def until_compaction(spec: NodeSpec = SPEC) -> tuple[Node, Action, int]:
-    node, action = step(Node(spec), Begun())
+    node, action = step(Node(spec), Started())
     turns = 0
     while isinstance(action, Ask) and turns < 60:
         turns += 1
@@ -51,7 +51,7 @@ def test_summary_replaces_older_part_and_names_variables() -> None:
 
 
 def test_compaction_waits_until_window_fills_again() -> None:
-    node, action = step(Node(SPEC), Begun())
+    node, action = step(Node(SPEC), Started())
     compactions = []
     for turn in range(60):
         node, action = step(node, Replied(f"turn {turn}\n{CODE}"))
@@ -74,7 +74,7 @@ def test_missing_summary_leaves_the_variables() -> None:
 
 
 def test_token_count_of_provider_decides() -> None:
-    node, action = step(Node(SPEC), Begun())
+    node, action = step(Node(SPEC), Started())
     node, action = step(node, Replied(CODE, tokens=int(WINDOW * 0.8)))
     node, action = step(node, Executed(RESULT))
     assert isinstance(action, Compact)
@@ -82,7 +82,7 @@ def test_token_count_of_provider_decides() -> None:
 
 def test_observation_that_fills_window_is_cut() -> None:
     spec = replace(SPEC, observation_chars=100_000)
-    node, action = step(Node(spec), Begun())
+    node, action = step(Node(spec), Started())
     node, action = step(node, Replied(CODE))
     node, action = step(node, Executed(CellResult("ok", stdout="w" * 50_000)))
     assert isinstance(action, Compact)
@@ -100,7 +100,7 @@ def test_without_a_window_nothing_is_compacted() -> None:
 
 
 def test_messages_are_never_rewritten_before_compaction() -> None:
-    node, action = step(Node(SPEC), Begun())
+    node, action = step(Node(SPEC), Started())
     seen: tuple[Message, ...] = ()
     while isinstance(action, Ask):
         assert action.messages[: len(seen)] == seen

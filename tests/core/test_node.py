@@ -11,7 +11,6 @@ from rlm.core.actions import (
     Action,
     Ask,
     AskFailed,
-    Begun,
     Compacted,
     Execute,
     Executed,
@@ -20,6 +19,7 @@ from rlm.core.actions import (
     NodeEvent,
     Read,
     Replied,
+    Started,
     ValueMissing,
     ValueRead,
 )
@@ -45,7 +45,7 @@ def cell(code: str) -> str:
 
 
 def play(*events: NodeEvent, spec: NodeSpec = SPEC) -> tuple[Node, Action]:
-    node, action = step(Node(spec), Begun())
+    node, action = step(Node(spec), Started())
     for event in events:
         node, action = step(node, event)
     return node, action
@@ -59,7 +59,7 @@ def finish(*events: NodeEvent, spec: NodeSpec = SPEC) -> Finish:
 
 def test_every_pair_is_in_the_table_or_refused() -> None:
     events: list[NodeEvent] = [
-        Begun(),
+        Started(),
         Replied("FINAL(1)"),
         AskFailed(ModelTimeoutError("slow")),
         LimitMet("calls"),
@@ -106,7 +106,7 @@ def test_cells_after_failed_one_do_not_run() -> None:
 
 
 def test_conversations_only_grow_at_their_end() -> None:
-    node, action = step(Node(SPEC), Begun())
+    node, action = step(Node(SPEC), Started())
     seen: tuple[Message, ...] = ()
     for reply in (cell("a"), "hm", cell("b"), "FINAL(1)"):
         assert isinstance(action, Ask)

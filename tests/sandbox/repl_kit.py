@@ -20,12 +20,12 @@ SHORT = ReplLimits(cell_seconds=0.5)
 class Bench:
     """A REPL with a model behind it whose reply depends on the prompt.
 
-    - "fail ..." fails
-    - "budget ..." fails for lack of budget
-    - "slow ..." takes ``delay_s``
-    - "hang ..." never answers
-    - "boom ..." is an error of the run
-    - any other prompt is answered with ``echo:PROMPT``, or with ``data`` if it has a schema
+    - "fail ..." fails.
+    - "budget ..." fails for lack of budget.
+    - "slow ..." takes ``delay_s``.
+    - "hang ..." never answers.
+    - "boom ..." is an error of the run.
+    - Any other prompt is answered with ``echo:PROMPT``, or with ``data`` if it has a schema.
     """
 
     def __init__(self, repl: WorkerRepl) -> None:

@@ -26,10 +26,10 @@ RUN = RunId("run-1")
 
 @contextmanager
 def writer_at(folder: Path) -> Iterator[tuple[Writer, sqlite3.Connection, list[str]]]:
-    place, begun = str(folder / "runs.db"), list[str]()
+    place, checkpoints = str(folder / "runs.db"), list[str]()
     connection = open_database(place)
-    writer = Writer(connection, place, threading.RLock(), lambda: begun.append("begun"))
-    yield writer, connection, begun
+    writer = Writer(connection, place, threading.RLock(), lambda: checkpoints.append("new runs"))
+    yield writer, connection, checkpoints
     writer.close()
     connection.close()
 
@@ -63,13 +63,13 @@ def test_flush_writes_one_line_for_all_pending_events(tmp_path: Path) -> None:
 
 
 def test_checkpoint_empties_the_tail(tmp_path: Path) -> None:
-    with writer_at(tmp_path) as (writer, connection, begun):
+    with writer_at(tmp_path) as (writer, connection, checkpoints):
         run = open_run(writer)
         start_cell(run, 1)
         writer.checkpoint()
         start_cell(run, 2)
         writer.checkpoint()
-        assert begun == ["begun"]
+        assert checkpoints == ["new runs"]
         assert len(lines(connection)) == 2
         assert [path.stat().st_size for path in tmp_path.glob("*-tail-*")] == [0] * writer.own_tails
 

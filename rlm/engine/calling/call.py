@@ -33,9 +33,9 @@ class CallServices:
 class Call:
     """One call, over all its attempts. Every attempt is reserved at its worst case, and then settled:
 
-    - as free, if it was never sent or the provider turned it away;
-    - as billed, if its usage was reported;
-    - as assumed at its whole reservation, if it was sent and then cut off (a timeout, a broken connection, a cancellation).
+    - As free, if it was never sent or the provider turned it away.
+    - As billed, if its usage was reported.
+    - As assumed at its whole reservation, if it was sent and then cut off (a timeout, a broken connection, a cancellation).
 
     Thousands of calls wait at once, and the garbage collector walks through everything they hold. So each is a single object.
 

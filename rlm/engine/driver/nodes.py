@@ -19,7 +19,6 @@ from typing import assert_never
 from rlm.core.actions import (
     Action,
     Ask,
-    Begun,
     CheckQuotes,
     Compact,
     Execute,
@@ -28,6 +27,7 @@ from rlm.core.actions import (
     NodeEvent,
     QuotesChecked,
     Read,
+    Started,
     ValueMissing,
     ValueRead,
 )
@@ -113,7 +113,7 @@ class Tree:
             node, count = Node(self._node_spec(job)), PromptCount()
             try:
                 async with self._repl(job) as repl:
-                    node, action = step(node, Begun())
+                    node, action = step(node, Started())
                     while not isinstance(action, Finish):
                         node, action = step(node, await self._perform(job, repl, node, action, count))
                 if job.parent is None and action.error is None and action.limit is None:

@@ -2,9 +2,9 @@
 
 macOS has no namespaces and no system call filter, and does not enforce ``RLIMIT_AS``. Instead this level uses:
 
-- a Seatbelt profile that denies everything except reading Python's own files
-- one process per REPL, slow to start because there is no zygote
-- a sampled limit on resident memory
+- A Seatbelt profile that denies everything except reading Python's own files.
+- One process per REPL, slow to start because there is no zygote.
+- A sampled limit on resident memory.
 
 It is weaker than the levels of Linux: between two samples memory can exceed its limit.
 """

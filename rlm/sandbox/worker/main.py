@@ -1,7 +1,7 @@
 """The worker: one REPL on a connected socket, until the host closes it.
 
-    host -> worker   open (once), then cell, read, variables; while a cell runs only reply
-    worker -> host   ready; while a cell runs out, call, cancel; done ends it; value answers read and variables
+    host -> worker   open (once), then cell, read, variables; while a cell runs only reply.
+    worker -> host   ready; while a cell runs out, call, cancel; done ends it; value answers read and variables.
 
 ``serve`` is called by a plain process (``__main__``), or through ``boot.warmup`` in a child forked by a zygote. Everything
 that a REPL commonly needs is imported here once, so that a fork is cheap and needs no file later.

@@ -1,10 +1,10 @@
 """Large values on the wire: a sequence of small pieces, so that their reader never works long without a pause. Pure.
 
-    piece    = operation (one byte) | length (u32) | payload
-    "("      opens a container; the payload names its type
-    ")"      closes it
-    "+"      items of the open container, as a JSON list in the encoding of ``values``
-    "s"      a part of a text, as UTF-8
+    piece    = operation (one byte) | length (u32) | payload.
+    "("      opens a container; the payload names its type.
+    ")"      closes it.
+    "+"      items of the open container, as a JSON list in the encoding of ``values``.
+    "s"      a part of a text, as UTF-8.
 
 An honest sender encodes values beyond ``INLINE_BYTES`` in this way. The reader is a generator that yields between pieces, and
 its caller decides how long to pause. Every container that it builds is bounded in parts, in depth, and in the number of items
