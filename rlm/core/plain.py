@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import sys
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 
@@ -27,7 +26,7 @@ def to_json(value: object) -> JsonValue:
         case None | bool() | str():
             return value
         case int():
-            return value if value.bit_length() < _number_bits() else int_text(value)
+            return value if _is_number_in_json(value) else int_text(value)
         case float():
             return value if math.isfinite(value) else str(value)
         case dict():
@@ -63,9 +62,15 @@ def _text_of(value: object) -> str:
         return plain_repr(value)
 
 
-def _number_bits() -> int:
-    """The length from which an integer is written as text, because Python's own readers of JSON refuse such numbers."""
-    return int(min(sys.get_int_max_str_digits() or MAX_DIGITS, MAX_DIGITS) * math.log2(10))
+def _is_number_in_json(value: int) -> bool:
+    """False if Python's own readers of JSON would refuse the number: the limit of digits is a setting of the process."""
+    if value.bit_length() >= MAX_DIGITS * math.log2(10):
+        return False
+    try:
+        int.__repr__(value)
+    except ValueError:
+        return False
+    return True
 
 
 def dump_json(value: object) -> str:
