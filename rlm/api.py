@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
+from rlm.core.answer_form import AnswerForm
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.estimates import Estimate
@@ -17,20 +18,26 @@ from rlm.core.question import Question
 from rlm.core.result import Result
 from rlm.documents.values import Documents, names_files
 from rlm.engine.continuation import Continuation
-from rlm.engine.replay.policy import CellWatch, OnDivergence
 from rlm.engine.run import Run
 from rlm.options import Options, OptionsDict, check_budget, make_options
 from rlm.ports import Model, SinkLike
 from rlm.report.page import page_of_events
+from rlm.runtime.arguments import PlainSchema, RunOptions, StartOptions, answer_form
 from rlm.runtime.assembly import Assembly
 from rlm.runtime.contexts import needs_conversion, plain_context
 from rlm.runtime.handles import EventLog, RunHandle, Stream
 from rlm.runtime.loop import BACKGROUND
+from rlm.runtime.reruns import Reruns, plain_input
 from rlm.runtime.sessions import AsyncSession, Session, SessionSetup, restore_session
 from rlm.runtime.stored_runs import recorded_measurement
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
-class RLM:
+T = TypeVar("T")
+
+
+class RLM(Reruns):
     """A Recursive Language Model: answers questions over inputs of any size.
 
     The input becomes the variable ``context`` of a sandboxed Python REPL. The root model writes code that inspects it and asks
@@ -48,13 +55,34 @@ class RLM:
 
     def __init__(self, model: str | Model | None = None, **options: Unpack[OptionsDict]) -> None:
         self.options = make_options(model, options)
-        self._parts = Assembly(self.options)
+        super().__init__(Assembly(self.options))
 
-    def run(self, query: str | None, context: PlainValue = None, *, on_event: SinkLike | None = None) -> Result:
+    @overload
+    def run(
+        self, query: str | None, context: PlainValue = None, *, schema: PlainSchema = None, **more: Unpack[RunOptions]
+    ) -> Result: ...
+    @overload
+    def run(
+        self, query: str | None, context: PlainValue = None, *, schema: TypeForm[T], **more: Unpack[RunOptions]
+    ) -> Result[T]: ...
+    def run(
+        self, query: str | None, context: PlainValue = None, *, schema: Any = None, on_event: SinkLike | None = None
+    ) -> Result:
         """Answers ``query`` over ``context`` and waits for it; Ctrl-C stops the run. See ``arun``."""
-        return BACKGROUND.wait(self.execute(query, plain_context(context), sinks=_sinks(on_event)))
+        form = answer_form(schema)
+        return BACKGROUND.wait(self.execute(query, plain_context(context), form=form, sinks=_sinks(on_event)))
 
-    async def arun(self, query: str | None, context: PlainValue = None, *, on_event: SinkLike | None = None) -> Result:
+    @overload
+    async def arun(
+        self, query: str | None, context: PlainValue = None, *, schema: PlainSchema = None, **more: Unpack[RunOptions]
+    ) -> Result: ...
+    @overload
+    async def arun(
+        self, query: str | None, context: PlainValue = None, *, schema: TypeForm[T], **more: Unpack[RunOptions]
+    ) -> Result[T]: ...
+    async def arun(
+        self, query: str | None, context: PlainValue = None, *, schema: Any = None, on_event: SinkLike | None = None
+    ) -> Result:
         """Answers ``query`` over ``context``. Cancelling the task stops the run.
 
         Args:
@@ -62,6 +90,8 @@ class RLM:
             context: str, list of str, list of messages, dict, or other plain data. Dataclasses and pydantic models become
                 dicts, generators become lists. Also ``rlm.Documents``, or path objects, whose files are read as
                 ``rlm.load`` does.
+            schema: the type of the answer, for instance a dataclass or ``list[int]``, or a JSON schema. The answer is then an
+                instance of the type, or plain data. See docs/typed-answers.md.
             on_event: called with every event of this run, on the engine's thread; it must not block.
 
         Returns:
@@ -72,13 +102,23 @@ class RLM:
         """
         if needs_conversion(context):
             context = await asyncio.to_thread(plain_context, context)
-        return await asyncio.wrap_future(BACKGROUND.submit(self.execute(query, context, sinks=_sinks(on_event))))
+        work = self.execute(query, context, form=answer_form(schema), sinks=_sinks(on_event))
+        return await asyncio.wrap_future(BACKGROUND.submit(work))
 
+    @overload
+    def start(
+        self, query: str | None, context: PlainValue = None, *, schema: PlainSchema = None, **more: Unpack[StartOptions]
+    ) -> RunHandle: ...
+    @overload
+    def start(
+        self, query: str | None, context: PlainValue = None, *, schema: TypeForm[T], **more: Unpack[StartOptions]
+    ) -> RunHandle[T]: ...
     def start(
         self,
         query: str | None,
         context: PlainValue = None,
         *,
+        schema: Any = None,
         on_event: SinkLike | None = None,
         sinks: Sequence[SinkLike] = (),
         sources: Sequence[str] = (),
@@ -86,7 +126,7 @@ class RLM:
         """Starts a run and returns its handle: ``run.result()``, ``await run``, ``async for event in run``, ``run.cancel()``.
 
         Args:
-            query, context, on_event: as for ``arun``.
+            query, context, schema, on_event: as for ``arun``.
             sinks: receivers of the events of this run, besides those of this object.
             sources: the files that ``context`` was read from; recorded, so that a resumed run can read them again.
         """
@@ -94,12 +134,16 @@ class RLM:
         context = plain_context(context)
         if names_files(context):
             context = BACKGROUND.wait(self._read(context))
-        question = _question(query, context, sources=tuple(sources))
+        question = _question(query, context, answer_form(schema), sources=tuple(sources))
         return RunHandle(self._parts.new_run(question, (*sinks, *_sinks(on_event), log)), log)
 
-    def stream(self, query: str | None, context: PlainValue = None) -> Stream:
+    @overload
+    def stream(self, query: str | None, context: PlainValue = None, *, schema: PlainSchema = None) -> Stream: ...
+    @overload
+    def stream(self, query: str | None, context: PlainValue = None, *, schema: TypeForm[T]) -> Stream[T]: ...
+    def stream(self, query: str | None, context: PlainValue = None, *, schema: Any = None) -> Stream:
         """A run that starts with the loop over its events: ``async for event in engine.stream(query, context)``."""
-        return Stream(lambda: self.start(query, context))
+        return Stream(lambda: self.start(query, context, schema=schema))
 
     def session(
         self, context: PlainValue = None, *, budget: Budget | None = None, sources: Sequence[str] = ()
@@ -139,7 +183,7 @@ class RLM:
         Raises:
             UnknownRunError, IncompleteRecordError: the record is not sufficient.
         """
-        preparing = restore_session(self._parts, run_id, _plain(context), budget)
+        preparing = restore_session(self._parts, run_id, plain_input(context), budget)
         return Session(BACKGROUND.wait(preparing))
 
     def _session_setup(self, context: PlainValue, budget: Budget | None, sources: Sequence[str]) -> SessionSetup:
@@ -147,86 +191,12 @@ class RLM:
         context = plain_context(context)
         if names_files(context):
             context = BACKGROUND.wait(self._read(context))
-        question = _question("", context, sources=tuple(sources))
+        question = _question("", context, None, sources=tuple(sources))
         return SessionSetup(self._parts, question, Continuation(RunId("")), budget)
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The size, calls, tokens and dollars to expect of a run over this input, from low to high. Spends nothing."""
-        return self._parts.estimate(_plain(plain_context(context)))
-
-    def resume(
-        self,
-        run_id: str,
-        context: PlainValue = None,
-        *,
-        budget: Budget | None = None,
-        on_divergence: OnDivergence = "stop",
-    ) -> Result:
-        """Resumes a run that was killed, cancelled, failed, or met a limit, and waits for its answer. See ``aresume``."""
-        return BACKGROUND.wait(_answer(lambda: self._parts.resume(run_id, _plain(context), budget, on_divergence)))
-
-    async def aresume(
-        self,
-        run_id: str,
-        context: PlainValue = None,
-        *,
-        budget: Budget | None = None,
-        on_divergence: OnDivergence = "stop",
-    ) -> Result:
-        """Resumes a run at the end of its record. Its cells are executed again with recorded answers; no answer is paid twice.
-
-        Args:
-            run_id: its id, or a unique prefix of it; "last" is the newest.
-            context: needed if it was too large to be stored; must be the same.
-            budget: limits of the whole run, including what it has already spent, in place of this object's. Its ``seconds``
-                count from now on. A run that met a limit continues if a budget is given.
-            on_divergence: the reaction to a cell that diverges from its recording: "stop" raises, "pay" continues and repeats
-                calls if it must.
-
-        Raises:
-            UnknownRunError, IncompleteRecordError: the record is not sufficient.
-            DivergenceError: a cell diverged from its recording.
-            RLMError: as for ``arun``.
-        """
-        preparing = lambda: self._parts.resume(run_id, _plain(context), budget, on_divergence)  # noqa: E731
-        return await asyncio.wrap_future(BACKGROUND.submit(_answer(preparing)))
-
-    def start_resume(
-        self,
-        run_id: str,
-        context: PlainValue = None,
-        *,
-        budget: Budget | None = None,
-        on_divergence: OnDivergence = "stop",
-    ) -> RunHandle:
-        """Resumes a run as ``aresume`` does, and returns its handle once the record was read."""
-        log = EventLog()
-        run = BACKGROUND.wait(self._parts.resume(run_id, _plain(context), budget, on_divergence, (log,)))
-        return RunHandle(run, log)
-
-    def replay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> Result:
-        """Replays a recorded run and waits for its answer. See ``areplay``."""
-        return BACKGROUND.wait(_answer(lambda: self._parts.replay(run_id, _plain(context), watch)))
-
-    async def areplay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> Result:
-        """Executes a whole recorded run again without asking any model, and compares everything with the record.
-
-        Args:
-            run_id, context: as for ``aresume``.
-            watch: awaited after each cell, with its node, the cell and the REPL.
-
-        Raises:
-            DivergenceError: names the first cell that diverges, or the first turn with another prompt.
-            IncompleteRecordError: the record ends before the run does.
-        """
-        return await asyncio.wrap_future(
-            BACKGROUND.submit(_answer(lambda: self._parts.replay(run_id, _plain(context), watch)))
-        )
-
-    def start_replay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> RunHandle:
-        """Replays a run as ``areplay`` does, and returns its handle once the record was read."""
-        log = EventLog()
-        return RunHandle(BACKGROUND.wait(self._parts.replay(run_id, _plain(context), watch, (log,))), log)
+        return self._parts.estimate(plain_input(plain_context(context)))
 
     def report_html(self, run_id: str = "last") -> str:
         """A recorded run as one self-contained HTML page: its tree, its timeline, its cells and calls.
@@ -241,12 +211,18 @@ class RLM:
         return page_of_events(info.id, events, measurement)
 
     async def execute(
-        self, query: str | None, context: PlainValue = None, *, depth: int = 0, sinks: Sequence[SinkLike] = ()
+        self,
+        query: str | None,
+        context: PlainValue = None,
+        *,
+        form: AnswerForm | None = None,
+        depth: int = 0,
+        sinks: Sequence[SinkLike] = (),
     ) -> Result:
         """Answers on the current event loop, which must be the engine's: for models and other code that runs there."""
         if names_files(context):
             context = await self._read(context)
-        return await self.prepare(_question(query, context, depth=depth), sinks).answer()
+        return await self.prepare(_question(query, context, form, depth=depth), sinks).answer()
 
     async def _read(self, files: Any) -> Documents:
         # Converters of all formats take as long to load as the rest of the package, and most runs have none.
@@ -292,19 +268,44 @@ RLM.__doc__ = (RLM.__doc__ or "").replace(
 )
 
 
+@overload
 def ask(
-    query: str, context: PlainValue = None, model: str | Model | None = None, **options: Unpack[OptionsDict]
+    query: str,
+    context: PlainValue = None,
+    model: str | Model | None = None,
+    *,
+    schema: PlainSchema = None,
+    **options: Unpack[OptionsDict],
+) -> Result: ...
+@overload
+def ask(
+    query: str,
+    context: PlainValue = None,
+    model: str | Model | None = None,
+    *,
+    schema: TypeForm[T],
+    **options: Unpack[OptionsDict],
+) -> Result[T]: ...
+def ask(
+    query: str,
+    context: PlainValue = None,
+    model: str | Model | None = None,
+    *,
+    schema: Any = None,
+    **options: Unpack[OptionsDict],
 ) -> Result:
     """Answers one question: ``rlm.ask("Who is the captain?", text, "gpt-4o")``. Options as for ``RLM``."""
     with RLM(model, **options) as engine:
-        return engine.run(query, context)
+        return engine.run(query, context, schema=schema)
 
 
 def _sinks(on_event: SinkLike | None) -> tuple[SinkLike, ...]:
     return () if on_event is None else (on_event,)
 
 
-def _question(query: str | None, context: PlainValue, *, sources: tuple[str, ...] = (), depth: int = 0) -> Question:
+def _question(
+    query: str | None, context: PlainValue, form: AnswerForm | None, *, sources: tuple[str, ...] = (), depth: int = 0
+) -> Question:
     if isinstance(context, Documents):
         return Question.of(
             query,
@@ -312,14 +313,6 @@ def _question(query: str | None, context: PlainValue, *, sources: tuple[str, ...
             sources=sources or context.sources,
             depth=depth,
             side_table=context.side_table(),
+            form=form,
         )
-    return Question.of(query, context, sources=sources, depth=depth)
-
-
-def _plain(context: PlainValue) -> PlainValue:
-    return context.context if isinstance(context, Documents) else context
-
-
-async def _answer(prepare: Callable[[], Awaitable[Run]]) -> Result:
-    run = await prepare()
-    return await run.answer()
+    return Question.of(query, context, sources=sources, depth=depth, form=form)

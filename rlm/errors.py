@@ -8,6 +8,7 @@ from __future__ import annotations
 from rlm.core.errors import *
 
 __all__ = [
+    "AnswerDoesNotFitError",
     "AuthenticationError",
     "BlockingCallError",
     "BudgetExceededError",
@@ -32,11 +33,13 @@ __all__ = [
     "RLMError",
     "RateLimitedError",
     "RefusalError",
+    "ReplyDoesNotFitError",
     "RequestRejectedError",
     "RunCancelledError",
     "SandboxDiedError",
     "SandboxError",
     "SandboxUnavailableError",
+    "SchemaError",
     "StoreError",
     "ToolSourceError",
     "TruncatedReplyError",

@@ -10,6 +10,7 @@ Events of a call name it by ``call``; its role, depth and model are in its ``Cal
 
 from rlm.core.events import (
     SCHEMA_VERSION,
+    AnswerValidated,
     AnyEvent,
     CallBilled,
     CallFailed,
@@ -35,6 +36,7 @@ from rlm.core.events import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AnswerValidated",
     "AnyEvent",
     "CallBilled",
     "CallFailed",

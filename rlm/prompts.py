@@ -33,6 +33,16 @@ SUMMARISE = (
     "without code, write what you need to continue: what you have found and how, what remains to be done, and what each "
     "variable holds. Current variables: {variables}]"
 )
+TYPED_ANSWER = """
+The answer must be a value of this type:
+```
+{outline}
+```
+Give it with FINAL(value) in a ```repl block, as Python data (a dict for an object, None for null), or as JSON in \
+FINAL(...) outside code."""
+DOES_NOT_FIT = (
+    "[Your answer was not accepted, because it does not have the required type. Correct it and answer again.]"
+)
 MAX_QUOTES = 10  # named in one notice
 MAX_QUOTE_CHARS = 300
 NOT_TAKEN = "[Your answer was not accepted, because a code block of the same reply failed. Look at its output first.]"
@@ -224,16 +234,18 @@ def with_instructions(family_of: Callable[[str], PromptFamily], instructions: st
     return choose
 
 
-def first_message(question: str, context: str, first_lines: Sequence[tuple[str, str]] = ()) -> str:
-    """The first user message: the question, a description of ``context``, and the first lines of its documents by path."""
+def first_message(question: str, context: str, first_lines: Sequence[tuple[str, str]] = (), outline: str = "") -> str:
+    """The first user message: the question, ``context`` with the first lines of its documents, and the type of the answer."""
     shown = "".join(f"\n{path[:MAX_QUOTE_CHARS]!r}: {text!r}" for path, text in first_lines if text)
-    return f"Question: {question}\n\n`context` is {context}." + (f"\nFirst lines:{shown}" if shown else "")
+    message = f"Question: {question}\n\n`context` is {context}." + (f"\nFirst lines:{shown}" if shown else "")
+    return f"{message}\n{TYPED_ANSWER.format(outline=outline)}" if outline else message
 
 
-def next_question(question: str, output: str) -> str:
+def next_question(question: str, output: str, outline: str = "") -> str:
     """The user message with the next question of a session. ``output`` is what the last cells of the question before showed."""
     shown = f"{output}\n\n" if output else ""
-    return f"{shown}Next question: {question}\n\n`context` is the same, and the REPL still has all variables."
+    message = f"{shown}Next question: {question}\n\n`context` is the same, and the REPL still has all variables."
+    return f"{message}\n{TYPED_ANSWER.format(outline=outline)}" if outline else message
 
 
 def observation_message(observation: str, turns_left: int) -> str:
@@ -305,3 +317,8 @@ def quotes_not_found(quotes: Sequence[str]) -> str:
         "[Your answer was not accepted yet: these quotes are not in `context`, word for word. Check them, then answer again "
         f"with exact quotes, or without them.]\n{shown}{more}"
     )
+
+
+def answer_does_not_fit(problems: Sequence[str]) -> str:
+    """The notice that an answer comes back because it violates its schema."""
+    return "\n".join([DOES_NOT_FIT, *(f"- {problem}" for problem in problems)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from rlm.api import RLM
 from rlm.core.cells import PlainValue
@@ -14,9 +15,15 @@ from rlm.core.foreign_names import FOREIGN_RESULTS, missing_attribute
 from rlm.core.result import Result
 from rlm.core.usage import Spend, UsageReport
 from rlm.ports import SinkLike
+from rlm.runtime.arguments import answer_form
 from rlm.runtime.contexts import plain_context
 from rlm.runtime.loop import BACKGROUND
 from rlm.views.plain import PlainView
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+T = TypeVar("T")
 
 CostLine: TypeAlias = dict[str, int | float | None]
 
@@ -79,34 +86,54 @@ class RLM_REPL:  # noqa: N801  the name is part of the public API
         self._lock = threading.Lock()
         self._spent = UsageReport()
 
+    @overload
     def completion(
-        self, context: PlainValue, query: str | None = None, *, on_event: SinkLike | None = None
-    ) -> CompletionText:
+        self, context: PlainValue, query: str | None = None, *, schema: None = None, on_event: SinkLike | None = None
+    ) -> CompletionText: ...
+    @overload
+    def completion(
+        self,
+        context: PlainValue,
+        query: str | None = None,
+        *,
+        schema: Mapping[str, Any],
+        on_event: SinkLike | None = None,
+    ) -> Any: ...
+    @overload
+    def completion(
+        self, context: PlainValue, query: str | None = None, *, schema: TypeForm[T], on_event: SinkLike | None = None
+    ) -> T: ...
+    def completion(
+        self, context: PlainValue, query: str | None = None, *, schema: Any = None, on_event: SinkLike | None = None
+    ) -> Any:
         """Answers ``query`` over ``context``.
 
         Args:
             context: str, list of str, list of messages, dict, documents, or paths; as for ``rlm.RLM.run``.
             query: the question; None if ``context`` itself contains it.
+            schema: the type of the answer, or a JSON schema; as for ``rlm.RLM.run``.
             on_event: called with every event of this run, on the engine's thread; it must not block.
 
         Returns:
-            The answer as text. ``last_result`` holds it as a value, with status, usage and tree.
+            The answer as text; with ``schema``, an instance of the type, or plain data. ``last_result`` holds it as a
+            value, with status, usage and tree.
 
         Raises:
             RLMError: there is no answer. Errors are never returned as text.
         """
+        form = answer_form(schema)
         with ExitStack() as stack:
             sinks: list[SinkLike] = [] if on_event is None else [on_event]
             if self.enable_logging:
                 sinks.append(stack.enter_context(PlainView(sys.stderr)))
-            work = self.engine.execute(query, plain_context(context), depth=self.depth, sinks=sinks)
+            work = self.engine.execute(query, plain_context(context), form=form, depth=self.depth, sinks=sinks)
             try:
                 result = BACKGROUND.wait(work)
             except RLMError as error:
                 self._note(error.result)
                 raise
         self._note(result)
-        return CompletionText(result)
+        return CompletionText(result) if schema is None else result.answer
 
     def cost_summary(self) -> dict[str, object]:
         """Tokens by kind, calls and dollars of all completions since the last ``reset()``, sub-calls at every depth included.

@@ -126,7 +126,7 @@ def report(
             read = {} if documents is None else {"documents": documents.to_dict()}
             write_json({**describe_result(result, models), **read}, sys.stdout)
         elif result.status in ("complete", "partial"):
-            write_answer(result.answer, sys.stdout)
+            write_answer(result.answer if result.data is None else result.data, sys.stdout)
             if not quiet:
                 _print_evidence(result)
     except OutputError as error:

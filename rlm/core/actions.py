@@ -71,6 +71,14 @@ class ValueMissing:
 
 
 @frozen
+class Validated:
+    """An answer was checked against its schema: ``data`` is valid, unless there are ``problems``."""
+
+    data: PlainValue
+    problems: tuple[str, ...] = ()
+
+
+@frozen
 class QuotesChecked:
     """The quotes of the answer were looked up in the sources."""
 
@@ -78,7 +86,16 @@ class QuotesChecked:
 
 
 NodeEvent: TypeAlias = (
-    Started | Replied | AskFailed | LimitMet | Executed | ValueRead | ValueMissing | Compacted | QuotesChecked
+    Started
+    | Replied
+    | AskFailed
+    | LimitMet
+    | Executed
+    | ValueRead
+    | ValueMissing
+    | Compacted
+    | Validated
+    | QuotesChecked
 )
 
 
@@ -120,6 +137,13 @@ class Read:
 
 
 @frozen
+class Validate:
+    """Check an answer against its schema."""
+
+    value: PlainValue
+
+
+@frozen
 class CheckQuotes:
     """Look up the quotes of the answer in the sources."""
 
@@ -136,4 +160,4 @@ class Finish:
     citations: tuple[Citation, ...] = ()
 
 
-Action: TypeAlias = Ask | Compact | Execute | Read | CheckQuotes | Finish
+Action: TypeAlias = Ask | Compact | Execute | Read | Validate | CheckQuotes | Finish

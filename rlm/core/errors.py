@@ -6,6 +6,7 @@ Every message says what to do next.
     ├── ConfigurationError          the caller: a bad argument, an unknown provider, a missing key.
     │   ├── BlockingCallError       a call that waits for the engine, on the engine's own thread.
     │   ├── MissingExtraError       an optional package is not installed.
+    │   ├── SchemaError             a schema of answers cannot be used.
     │   └── UntrustedRecordError    a recorded option needs the caller's own flag.
     ├── ContextError                the caller: the input cannot be read or decoded.
     ├── ModelError                  the provider, or what it sent.
@@ -21,6 +22,7 @@ Every message says what to do next.
     │   ├── ModelTimeoutError       no reply within the time allowed; retried.
     │   ├── EmptyReplyError         a reply without text; retried.
     │   ├── MalformedReplyError     not the protocol, or not the JSON asked for; retried.
+    │   │   └── ReplyDoesNotFitError  it violates its schema, also after a correction; not retried.
     │   ├── TruncatedReplyError     the reply was cut by its token limit.
     │   └── RefusalError            the model, or a filter before it, declined.
     ├── SandboxError                the machinery that executes cells.
@@ -34,6 +36,7 @@ Every message says what to do next.
     ├── DivergenceError             a re-executed cell differs from its recording.
     ├── BudgetExceededError         a limit of the run was met.
     ├── NoAnswerError               the run ended without an answer.
+    │   └── AnswerDoesNotFitError   its last answer violates the schema.
     ├── RunCancelledError           the caller cancelled the run.
     └── InvalidTransition           a defect of this package; please report it.
 
@@ -85,6 +88,10 @@ class MissingExtraError(ConfigurationError):
         super().__init__(f"{what} needs a package that is not installed. Install it with: {install}")
         self.what = what
         self.install = install
+
+
+class SchemaError(ConfigurationError):
+    """A schema is not a JSON schema, exceeds a limit, or uses a keyword that cannot be checked in bounded time."""
 
 
 class UntrustedRecordError(ConfigurationError):
@@ -208,6 +215,12 @@ class MalformedReplyError(ModelError):
     retryable = True
 
 
+class ReplyDoesNotFitError(MalformedReplyError):
+    """The reply violates the requested schema, also after the model was asked once to correct it."""
+
+    retryable = False
+
+
 class TruncatedReplyError(ModelError):
     """The reply was cut by its token limit; ``text`` is the part that arrived."""
 
@@ -294,6 +307,22 @@ class NoAnswerError(RLMError):
     def __init__(self, message: str, limit: str | None = None) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class AnswerDoesNotFitError(NoAnswerError):
+    """The last answer of a run violates the schema, and a limit left no turn to correct it.
+
+    Attributes:
+        problems: each violation, with its path.
+        value: the answer, as plain data. It is not valid.
+    """
+
+    def __init__(
+        self, message: str, limit: str | None = None, *, problems: tuple[str, ...] = (), value: object = None
+    ) -> None:
+        super().__init__(message, limit)
+        self.problems = problems
+        self.value = value
 
 
 class RunCancelledError(RLMError):

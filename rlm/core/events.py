@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from rlm.core.cells import Cell, CellResult, PlainValue
 from rlm.core.evidence import Citation
 from rlm.core.ids import CallId, NodeId, RunId
-from rlm.core.messages import CallRole, Reply, Request, Usage
+from rlm.core.messages import CallRole, JsonSchema, Reply, Request, Usage
 from rlm.core.subcalls import SubcallFailure
 from rlm.core.tools import ToolSpec
 from rlm.core.values import frozen
@@ -43,6 +43,7 @@ class RunStarted(Event):
         side_table: JSON with places and tables of the documents in the context; empty if there are none.
         tools: the tools of the run.
         continues: the run of the question before, in a session; empty for a first question.
+        schema: the JSON schema of the answer; None for any answer.
     """
 
     question: str
@@ -53,6 +54,7 @@ class RunStarted(Event):
     side_table: str = ""
     tools: tuple[ToolSpec, ...] = ()
     continues: str = ""
+    schema: JsonSchema | None = None
 
 
 @frozen(kw_only=True)
@@ -98,6 +100,7 @@ class NodeStarted(Event):
         key: the hash of the sub-call that asked for a child; with its place it identifies the node when cells run again.
         prefetched: the sub-call was made before its cell reached it.
         tools: names of the tools that its cells can call.
+        schema: the JSON schema of a child's answer; that of the root is in ``RunStarted``.
     """
 
     parent: NodeId | None
@@ -109,6 +112,7 @@ class NodeStarted(Event):
     key: str = ""
     prefetched: bool = False
     tools: tuple[str, ...] = ()
+    schema: JsonSchema | None = None
 
 
 @frozen(kw_only=True)
@@ -278,6 +282,21 @@ class CellExecuted(Event):
 
 
 @frozen(kw_only=True)
+class AnswerValidated(Event):
+    """The answer of a turn was checked against its schema. It is valid unless there are ``problems``.
+
+    Attributes:
+        turn: the node's turn that gave the answer.
+        answer: the answer in JSON types; None if it is not valid.
+        problems: each violation, with its path.
+    """
+
+    turn: int
+    answer: PlainValue = None
+    problems: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class NodeFinished(Event):
     """``answer`` is None unless the status is complete or partial; ``limit`` names the limit of a partial one."""
 
@@ -316,6 +335,7 @@ AnyEvent: TypeAlias = (
     | CallBilled
     | CellStarted
     | CellExecuted
+    | AnswerValidated
     | NodeFinished
     | RunFinished
 )

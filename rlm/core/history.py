@@ -11,6 +11,7 @@ from dataclasses import field
 
 from rlm.core.cells import Cell, CellResult
 from rlm.core.events import (
+    AnswerValidated,
     AnyEvent,
     CallFailed,
     CallReplied,
@@ -124,6 +125,7 @@ class RecordedNode:
     turns: dict[int, RecordedTurn] = field(default_factory=dict)
     summaries: dict[int, RecordedTurn] = field(default_factory=dict)
     cells: dict[tuple[int, int], RecordedCell] = field(default_factory=dict)
+    answers: dict[int, AnswerValidated] = field(default_factory=dict)
 
     @property
     def last_finished_cell(self) -> tuple[int, int] | None:
@@ -132,6 +134,7 @@ class RecordedNode:
     def drop_turns(self, from_turn: int) -> None:
         """Drops turns from this number on. The cells of that turn stay until its new reply writes or omits them."""
         self.turns = {number: turn for number, turn in self.turns.items() if number < from_turn}
+        self.answers = {number: answer for number, answer in self.answers.items() if number < from_turn}
         self.summaries = {number: summary for number, summary in self.summaries.items() if number <= from_turn}
         for place, cell in self.cells.items():
             cell.unconfirmed = cell.unconfirmed or place[0] == from_turn
@@ -154,7 +157,7 @@ class History:
         cell = self.nodes[place.node].cells.get((place.turn, place.cell)) if place.node in self.nodes else None
         return cell.numbers.get(place.number) if cell else None
 
-    def note(self, event: AnyEvent) -> None:
+    def note(self, event: AnyEvent) -> None:  # noqa: PLR0912  one case for each kind
         match event:
             case CallStarted():
                 self._note_start(event)
@@ -175,6 +178,8 @@ class History:
             case CellExecuted():
                 recorded = self._node(event.node).cells.setdefault(event.cell.place, RecordedCell(event.cell))
                 recorded.result, recorded.notice, recorded.unconfirmed = event.result, event.notice, False
+            case AnswerValidated():
+                self._node(event.node).answers[event.turn] = event
             case Superseded():
                 self._drop(event)
             case RunReopened(notice=str(notice)):

@@ -8,6 +8,7 @@ action that follows. A driver performs the action and reports the next event.
 #                    │                                            ▲
 #                    └────────── Replied ──> READING ──ValueRead, ValueMissing──> DONE | ASKING
 #
+# A typed answer passes through VALIDATING ──Validated──> CHECKING | DONE | ASKING
 # An answer with quotes passes through CHECKING ──QuotesChecked──> DONE | ASKING
 #
 # Near the window of its model a node passes through COMPACTING on its way to ASKING.
@@ -35,13 +36,16 @@ from rlm.core.actions import (
     Read,
     Replied,
     Started,
+    Validate,
+    Validated,
     ValueMissing,
     ValueRead,
 )
-from rlm.core.cells import Cell, CellResult, PlainValue, Quote, Variable
+from rlm.core.cells import Cell, PlainValue, Quote
 from rlm.core.compaction import HEAD, compact, estimate_tokens, find_cut, is_near_window, to_summarise
 from rlm.core.endings import find_end
 from rlm.core.errors import (
+    AnswerDoesNotFitError,
     BudgetExceededError,
     EmptyReplyError,
     InvalidTransition,
@@ -54,16 +58,17 @@ from rlm.core.errors import (
 from rlm.core.evidence import Citation
 from rlm.core.final_quotes import split_quotes
 from rlm.core.messages import Message, append_to_user
-from rlm.core.node_spec import NodeSpec, State
+from rlm.core.node_spec import Node as Node
+from rlm.core.node_spec import State
 from rlm.core.observations import cut_bytes, list_variables, observe
-from rlm.core.replies import Final, FinalText, FinalVariable, parse_reply
-from rlm.core.values import frozen
+from rlm.core.replies import FinalText, FinalVariable, parse_reply
 from rlm.prompts import (
     NOT_TAKEN,
     NOTHING_RUN,
     REPLY_CUT,
     REPLY_EMPTY,
     SUMMARISE,
+    answer_does_not_fit,
     answer_now,
     first_message,
     next_question,
@@ -75,41 +80,6 @@ from rlm.prompts import (
 LEARNT_WINDOW = 0.9  # of a conversation that was too long: its limit is not known, but is below its size
 MAX_SHRINKS = 3  # each one learns a smaller window
 MAX_STUMBLES = 4  # replies in a row with neither a cell nor an answer; a longer row has never led to one
-
-
-@frozen
-class Node:
-    """Complete state of a node. ``messages`` only grows at its end, unless it is compacted near the model's window.
-
-    ``pending`` and ``executed`` are the cells of the current turn. ``final`` is the answer that the current reply gives in
-    text; it counts once the cells have run. ``limit`` is set as soon as a limit is met. The first ``counted`` messages have
-    ``counted_tokens``, by the provider's count. ``variables`` are those after the last cell. ``shortened`` is set if the
-    last turn's newest message was cut to the budget, ``shrunk`` counts how often the provider found the
-    conversation too long.
-
-    ``quotes`` are those of its cells, ``proposed`` is the answer whose quotes are looked up. ``returned`` is the answer that
-    was shown to the model again, because quotes were not found; it counts if no other answer follows.
-    """
-
-    spec: NodeSpec
-    state: State = State.NEW
-    messages: tuple[Message, ...] = ()
-    turn: int = 0
-    pending: tuple[Cell, ...] = ()
-    executed: tuple[tuple[Cell, CellResult], ...] = ()
-    final: Final | None = None
-    prose: str = ""
-    stumbles: int = 0
-    limit: str | None = None
-    counted: int = 0
-    counted_tokens: int = 0
-    variables: tuple[Variable, ...] = ()
-    notice: str = ""
-    shortened: bool = False
-    shrunk: int = 0
-    quotes: tuple[Quote, ...] = ()
-    proposed: PlainValue = None
-    returned: Finish | None = None
 
 
 Step: TypeAlias = tuple[Node, Action]
@@ -132,9 +102,10 @@ def step(node: Node, event: NodeEvent) -> Step:
 def _begin(node: Node, event: Started) -> Step:
     spec = node.spec
     if spec.earlier:
-        messages = append_to_user(spec.earlier, next_question(spec.question, spec.earlier_output))
+        asked = next_question(spec.question, spec.earlier_output, spec.answer_outline)
+        messages = append_to_user(spec.earlier, asked)
     else:
-        first = first_message(spec.question, spec.context, spec.first_lines)
+        first = first_message(spec.question, spec.context, spec.first_lines, spec.answer_outline)
         messages = (Message("system", spec.system), Message("user", first))
     if spec.max_turns <= spec.earlier_turns:
         return _finish(node, error=NoAnswerError("max_iterations is 0: the model was never asked. Allow at least 1."))
@@ -231,10 +202,7 @@ def _miss_value(node: Node, event: ValueMissing) -> Step:
         return _answer(node, final.text)
     name = final.name if final else ""
     variables = list_variables(node.executed[-1][1].variables) if node.executed else ""
-    message = no_such_variable(name, variables.removeprefix("[variables] "))
-    if node.executed:
-        message = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + message
-    return _next_turn(node, message)
+    return _next_turn(node, _after_output(node, no_such_variable(name, variables.removeprefix("[variables] "))))
 
 
 # Steps that the handlers share.
@@ -249,11 +217,28 @@ def _conclude(node: Node) -> Step:
 
 
 def _answer(node: Node, value: PlainValue, cited: tuple[Quote, ...] = ()) -> Step:
-    """Finishes with an answer. Its quotes, and those of earlier cells, are looked up first."""
-    quotes = tuple(dict.fromkeys((*node.quotes, *cited)))
+    """Finishes with an answer, once its form and its quotes were checked."""
+    node = replace(node, cited=cited, proposed=value)
+    if node.spec.answer_outline:
+        return replace(node, state=State.VALIDATING), Validate(value)
+    return _accept(node, value)
+
+
+def _accept(node: Node, value: PlainValue) -> Step:
+    """Finishes with a valid answer. Its quotes, and those of earlier cells, are looked up first."""
+    quotes = tuple(dict.fromkeys((*node.quotes, *node.cited)))
     if not (quotes and node.spec.checks_quotes):
         return _finish(node, answer=value)
     return replace(node, state=State.CHECKING, proposed=value), CheckQuotes(quotes)
+
+
+def _take_validation(node: Node, event: Validated) -> Step:
+    """Accepts an answer that fits. Any other one goes back to the model with the reasons."""
+    if not event.problems:
+        return _accept(node, event.data)
+    if node.limit:
+        return _finish(node, error=_does_not_fit(node, event.problems))
+    return _next_turn(node, _after_output(node, answer_does_not_fit(event.problems)))
 
 
 def _take_citations(node: Node, event: QuotesChecked) -> Step:
@@ -263,10 +248,14 @@ def _take_citations(node: Node, event: QuotesChecked) -> Step:
         return _finish(node, answer=node.proposed, citations=event.citations)
     quotes = tuple(quote for quote in node.quotes if quote.text not in missing)
     node = replace(node, quotes=quotes, returned=Finish(node.proposed, citations=event.citations))
-    message = quotes_not_found(missing)
-    if node.executed:
-        message = observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + message
-    return _next_turn(node, message)
+    return _next_turn(node, _after_output(node, quotes_not_found(missing)))
+
+
+def _after_output(node: Node, notice: str) -> str:
+    """The output of the turn's cells, if there are any, and a notice."""
+    if not node.executed:
+        return notice
+    return observe(node.executed, node.pending, limit_chars=node.spec.observation_chars) + "\n" + notice
 
 
 def _say(node: Node, text: str) -> Node:
@@ -366,6 +355,14 @@ def _no_answer(node: Node) -> NoAnswerError:
     return NoAnswerError(f"{why}, and the model gave no answer in its last turn. {advice}", node.limit)
 
 
+def _does_not_fit(node: Node, problems: tuple[str, ...]) -> AnswerDoesNotFitError:
+    shown = "; ".join(problems)
+    message = (
+        f"The limit of {node.limit} was met, and the last answer does not fit its schema: {shown}. Raise the limit."
+    )
+    return AnswerDoesNotFitError(message, node.limit, problems=problems, value=node.proposed)
+
+
 def _finish(
     node: Node, *, answer: PlainValue = None, error: RLMError | None = None, citations: tuple[Citation, ...] = ()
 ) -> Step:
@@ -392,6 +389,7 @@ TABLE: Mapping[tuple[State, type[NodeEvent]], Handler] = MappingProxyType(
             (State.EXECUTING, Executed): _take_result,
             (State.READING, ValueRead): _take_value,
             (State.READING, ValueMissing): _miss_value,
+            (State.VALIDATING, Validated): _take_validation,
             (State.CHECKING, QuotesChecked): _take_citations,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlm.core.answer_form import AnswerForm
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError
 from rlm.core.values import frozen
@@ -19,6 +20,7 @@ class Question:
         side_table: JSON with places and tables of documents, see ``Corpus``; empty for a context of other data.
         depth: the root's depth: 0, unless an outer tree asks this question.
         continues: the run of the question before, in a session.
+        form: the form of the answer; None for any answer.
     """
 
     query: str
@@ -27,6 +29,7 @@ class Question:
     depth: int = 0
     side_table: str = ""
     continues: str = ""
+    form: AnswerForm | None = None
 
     @classmethod
     def of(
@@ -38,6 +41,7 @@ class Question:
         depth: int = 0,
         side_table: str = "",
         continues: str = "",
+        form: AnswerForm | None = None,
     ) -> Question:
         """A question as callers of the public API ask it.
 
@@ -46,4 +50,4 @@ class Question:
         """
         if query is not None and not isinstance(query, str):
             raise ConfigurationError(f"`query` must be text or None; got {type(query).__name__}.")
-        return cls(query or DEFAULT_QUESTION, context, sources, depth, side_table, continues)
+        return cls(query or DEFAULT_QUESTION, context, sources, depth, side_table, continues, form)

@@ -45,6 +45,7 @@ class ReplSpec:
         run: the run to which the host's memory for sub-calls is charged.
         side_table: JSON with places and tables of the documents in the context; empty if it has none.
         tools: the tools that its cells can call.
+        is_typed: the answer has a schema, so instances of classes in it are sent as their fields.
     """
 
     context: PlainValue
@@ -55,6 +56,7 @@ class ReplSpec:
     run: str = ""
     side_table: str = ""
     tools: tuple[ToolSpec, ...] = ()
+    is_typed: bool = False
 
 
 ReplVariables: TypeAlias = Mapping[str, PlainValue]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rlm.core.budget import LimitUse
 from rlm.core.cells import PlainValue
@@ -26,6 +26,13 @@ from rlm.core.values import frozen
 MAX_SHOWN_CHARS = 200
 """Characters of the answer in ``repr(result)``."""
 
+if TYPE_CHECKING:  # ``typing`` has defaults of type variables from Python 3.13 on
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    T_co = DefaultTypeVar("T_co", covariant=True, default=Any)
+else:
+    T_co = TypeVar("T_co", covariant=True)
+
 
 @dataclass(frozen=True)
 class CoverageOfRun:
@@ -40,11 +47,12 @@ class CoverageOfRun:
 
 
 @frozen
-class Result:
+class Result(Generic[T_co]):
     """A run's answer and its cost.
 
     Attributes:
-        answer: text, or plain data if the model answered with a value; None if the status has no answer.
+        answer: text, or plain data if the model answered with a value; None if the status has no answer. For a question with
+            ``schema=T`` it is an instance of ``T``.
         status: "complete", or "partial" if a limit was met and the answer is from the work done until then. A "failed" or
             "cancelled" run has no answer.
         usage: tokens and money, in total, by model and by depth.
@@ -57,9 +65,10 @@ class Result:
         used: by limit (``usd``, ``tokens``, ``calls``, ``seconds``), how much was used, allowed and left.
         unfinished: the work that was cut off or refused.
         citations: quotes given with the answer, each with its place in the sources.
+        data: the answer as plain data, as it is stored.
     """
 
-    answer: PlainValue
+    answer: T_co
     status: Status
     usage: UsageReport
     run_id: RunId
@@ -71,6 +80,7 @@ class Result:
     used: Mapping[str, LimitUse] = field(default_factory=dict)
     unfinished: Unfinished = Unfinished()
     citations: tuple[Citation, ...] = ()
+    data: PlainValue = field(default=None, repr=False, compare=False)
     measurement: CoverageOfRun | None = field(default=None, repr=False, compare=False)
 
     @property

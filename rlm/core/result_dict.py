@@ -22,7 +22,7 @@ MAX_TOOL_CHARS = 500
 def describe_result(result: Result) -> dict[str, JsonValue]:
     """The JSON object of a result."""
     return {
-        "answer": to_json(result.answer),
+        "answer": to_json(result.answer if result.data is None else result.data),
         "status": result.status,
         "limit": result.limit,
         "error": result.error,

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
+from typing import Any
 
 from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
 from rlm.core.describe import describe_context
-from rlm.core.errors import BudgetExceededError, NoAnswerError, RLMError, RunCancelledError, StoreError
+from rlm.core.errors import (
+    AnswerDoesNotFitError,
+    BudgetExceededError,
+    NoAnswerError,
+    RLMError,
+    RunCancelledError,
+    StoreError,
+)
 from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
@@ -123,7 +131,7 @@ class Run:
         question = self._setup.question
         model = self._setup.settings.model_at(question.depth)
         tools = tuple(spec.tool for spec in self._tools.specs)
-        return NodeJob(ROOT, question.depth, question.query, question.context, model, tools=tools)
+        return NodeJob(ROOT, question.depth, question.query, question.context, model, tools=tools, form=question.form)
 
     def begin(self) -> None:
         """Emit the run's first event, or recall the events of the process that it resumes."""
@@ -146,9 +154,10 @@ class Run:
             side_table=question.side_table,
             tools=self._tools.specs,
             continues=question.continues,
+            schema=None if question.form is None else question.form.schema,
         )
 
-    async def answer(self) -> Result:
+    async def answer(self) -> Result[Any]:
         """Run the whole tree.
 
         Raises:
@@ -182,12 +191,13 @@ class Run:
                 observation_chars=settings.observation_chars,
             )
 
-    async def _answer(self) -> Result:
+    async def _answer(self) -> Result[Any]:
         self.begin()
         try:
             finish = await self._drive_in_time(self.root_job())
             if finish.error:
                 raise finish.error
+            answer = self._build(finish)
             deadline = self._deadline
             await self._drain.finish(DRAIN_TIMEOUT_S if deadline is None else min(DRAIN_TIMEOUT_S, deadline.left_s))
         except BaseException as error:
@@ -208,7 +218,24 @@ class Run:
             raise
         result = self._end("partial" if finish.limit else "complete", finish, None)
         self.recorder.flush()
-        return result
+        return result if answer is finish.answer else replace(result, answer=answer)
+
+    def _build(self, finish: Finish) -> object:
+        """The answer that the caller receives: an instance of the type that it asked for.
+
+        Raises:
+            AnswerDoesNotFitError: the class rejects the recorded answer of an earlier process.
+        """
+        form = self._setup.question.form
+        try:
+            return finish.answer if form is None else form.build(finish.answer)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise AnswerDoesNotFitError(
+                f"The answer on record does not fit the type: {problem}. Resume without `schema` to receive plain data.",
+                problems=(problem,),
+                value=finish.answer,
+            ) from error
 
     def finish(self) -> None:
         """Make the run answer with what it has, or cancel it if it has nothing yet. To be called on the run's loop."""
@@ -249,7 +276,7 @@ class Run:
             if self._deadline is not None:
                 self._deadline.end()
 
-    def _end(self, status: Status, finish: Finish | None, error: BaseException | None) -> Result:
+    def _end(self, status: Status, finish: Finish | None, error: BaseException | None) -> Result[Any]:
         recorder = self.recorder
         answer = finish.answer if finish else None
         citations = finish.citations if finish else ()
@@ -260,6 +287,7 @@ class Run:
         recorder.emit(RunFinished, ROOT, status=status, answer=answer, error=message, limit=limit, citations=citations)
         return Result(
             answer=answer,
+            data=answer,
             status=status,
             usage=recorder.usage,
             run_id=self._setup.id,

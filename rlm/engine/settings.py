@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 
+from rlm.core.answer_form import AnswerForm
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.endings import CutRule
@@ -65,7 +66,10 @@ class TreeSettings:
 
 @frozen
 class NodeJob:
-    """One node to be driven: its place in the tree and its question. ``tools`` are the names of those it can call."""
+    """One node to be driven: its place in the tree, its question, and the form of its answer.
+
+    ``tools`` are the names of those it can call.
+    """
 
     id: NodeId
     depth: int
@@ -77,3 +81,4 @@ class NodeJob:
     key: str = ""
     prefetched: bool = False
     tools: tuple[str, ...] = ()
+    form: AnswerForm | None = None

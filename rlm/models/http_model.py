@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeAlias, assert_never
 import orjson
 
 from rlm.core.bounds import most_tokens, text_bytes
-from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError
-from rlm.core.messages import Message, Reply, Request, Usage
+from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError, SchemaError
+from rlm.core.messages import Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.models.addresses import Address, parse_address
 from rlm.models.bad_replies import empty, malformed, refused, truncated
@@ -27,11 +27,12 @@ from rlm.models.dialect import MAX_CHANGES, Dialect, adapt_body, adapt_request, 
 from rlm.models.faults import ErrorBody, Source, make_fault, read_error_body, read_error_object, read_fault
 from rlm.models.http import HttpEndpoint, HttpReply
 from rlm.models.images import check_images
-from rlm.models.json_schema import WireSchema, find_violation, instruct, prepare_schema, unwrap_json
+from rlm.models.json_schema import WireSchema, instruct, prepare_schema, unwrap_json
 from rlm.models.loose_json import join_halves, load_json
 from rlm.models.sse import looks_like_events
 from rlm.models.streams import ReplyStream
 from rlm.ports import OnText
+from rlm.schemas.replies import does_not_fit, find_violation, repair_turns
 
 Json: TypeAlias = dict[str, Any]
 Ending: TypeAlias = Literal["complete", "truncated", "refused", "unfinished"]
@@ -136,7 +137,7 @@ class HttpModel(ABC):
             reply = self._accept(data, request, schema)
             if unused.calls:
                 reply = replace(reply, usage=unused + reply.usage, cost_usd=None)
-            if schema is None or (violation := find_violation(reply.text, schema)) is None:
+            if schema is None or (violation := await find_violation(reply.text, schema.validator)) is None:
                 return reply
             return await self._repair(request, schema, reply, violation)
         except ModelError as error:
@@ -193,17 +194,12 @@ class HttpModel(ABC):
             return None
         try:
             return prepare_schema(request.schema)
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            text = f"`schema` must be a JSON schema; got one that cannot be used ({error}). Correct it"
-            raise RequestRejectedError(text, model=self.name) from None
+        except SchemaError as error:
+            raise RequestRejectedError(f"`schema` cannot be used: {error}. Correct it", model=self.name) from None
 
     async def _repair(self, request: Request, schema: WireSchema, reply: Reply, violation: str) -> Reply:
         """Asks once more, with the invalid reply and its error in the conversation and the schema in the prompt."""
-        turns = (
-            Message("assistant", reply.text),
-            Message("user", f"Your reply is not valid: {violation}. Correct it."),
-        )
-        repair = replace(request, messages=(*request.messages, *turns))
+        repair = replace(request, messages=(*request.messages, *repair_turns(reply.text, violation)))
         try:
             data, _ = await self._exchange(repair, schema, None, instructs=True)
             second = self._accept(data, repair, schema)
@@ -211,9 +207,9 @@ class HttpModel(ABC):
             error.usage = (error.usage or Usage()) + reply.usage
             raise
         usage = reply.usage + second.usage
-        violation = find_violation(second.text, schema) or ""
-        if violation:
-            raise self.malformed(f"not the JSON asked for ({violation})", second.text.encode(), usage)
+        remaining = await find_violation(second.text, schema.validator)
+        if remaining is not None:
+            raise does_not_fit(self.name, remaining, usage)
         if not self.instructs(schema):
             remember(self.source.address, self.model_id, Dialect(ignores_schema=True))
         costs = (reply.cost_usd, second.cost_usd)

@@ -7,18 +7,20 @@ constraints. Any other root is wrapped in an object. Other constraints become an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 import orjson
 
 from rlm.core.messages import JsonSchema, Message
 from rlm.core.values import frozen
-from rlm.models.schema_check import check_value
+from rlm.schemas.validator import Validator, compile_schema
 
 SchemaMode: TypeAlias = Literal["json_schema", "json_object", "instruct"]
 """The form in which an API accepts a schema: as it is, as "some JSON object" plus an instruction, or as an instruction only."""
 
 _WRAPPER = "value"
+_VALUES = frozenset({"enum", "const", "default", "examples"})
 _GUARANTEED = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf"}
     | {"$defs", "$ref", "description", "title"}
@@ -33,27 +35,30 @@ class WireSchema:
         schema: its root is an object, and its objects are closed unless they allow further keys.
         wrapped: the requested value is under one key of that object.
         guaranteed: OpenAI's strict mode and Anthropic's structured outputs accept it.
+        validator: checks values against the schema that was asked for.
     """
 
     schema: dict[str, Any]
     wrapped: bool
     guaranteed: bool
+    validator: Validator = field(compare=False, repr=False)
 
 
 def prepare_schema(schema: JsonSchema) -> WireSchema:
     """The schema with its root wrapped and its objects closed as far as necessary.
 
     Raises:
-        ValueError, TypeError, RecursionError: it is not a JSON schema.
+        SchemaError: it is not a JSON schema, or exceeds a limit.
     """
-    plain = orjson.loads(orjson.dumps(dict(schema)))
-    _check_keywords(plain)
+    validator = compile_schema(schema)
+    plain: Any = orjson.loads(orjson.dumps(validator.schema))
     wrapped = plain.get("type") != "object"
     if wrapped:
+        plain = _move_references(plain)
         definitions = {key: plain.pop(key) for key in ("$defs", "definitions") if key in plain}
         plain = {"type": "object", "properties": {_WRAPPER: plain}, "required": [_WRAPPER], **definitions}
     closed = _close(plain)
-    return WireSchema(closed, wrapped, _is_guaranteed(closed))
+    return WireSchema(closed, wrapped, _is_guaranteed(closed), validator)
 
 
 def instruct(messages: tuple[Message, ...], wire: WireSchema) -> tuple[Message, ...]:
@@ -83,51 +88,21 @@ def unwrap_json(text: str, wire: WireSchema) -> str | None:
     """The JSON of a reply, as by ``read_json``; None if it has none."""
     try:
         return read_json(text, wire)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def find_violation(text: str, wire: WireSchema) -> str | None:
-    """The first violation of the schema by a reply that ``unwrap_json`` has read; None if it is valid."""
-    try:
-        value = orjson.loads(text)
-    except ValueError:
-        return "it is not JSON"
-    schema = wire.schema["properties"][_WRAPPER] if wire.wrapped else wire.schema
-    return check_value(value, schema)
-
-
-_SHAPES: Mapping[str, tuple[type, ...]] = {
-    "properties": (dict,),
-    "$defs": (dict,),
-    "definitions": (dict,),
-    "required": (list,),
-    "enum": (list,),
-    "anyOf": (list,),
-    "oneOf": (list,),
-    "allOf": (list,),
-    "type": (str, list),
-    "items": (dict, bool, list),
-    "additionalProperties": (dict, bool),
-}
-
-
-def _check_keywords(schema: Any) -> None:
-    if not isinstance(schema, dict):
-        if not isinstance(schema, bool):
-            raise ValueError(f"a schema is an object, not {str(schema)[:40]!r}")
-        return
-    for key, value in schema.items():
-        if key in _SHAPES and not isinstance(value, _SHAPES[key]):
-            raise ValueError(f"{key!r} has the value {str(value)[:40]!r}")
-        if key in {"properties", "$defs", "definitions"}:
-            parts = list(value.values())
-        elif key in {"anyOf", "oneOf", "allOf"}:
-            parts = value
-        else:
-            parts = [value] if key in {"items", "additionalProperties"} and isinstance(value, (dict, bool)) else []
-        for part in parts:
-            _check_keywords(part)
+def _move_references(part: Any) -> Any:
+    """A schema whose references name the place that its root gets inside the wrapper."""
+    if isinstance(part, list):
+        return [_move_references(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    moved = {key: value if key in _VALUES else _move_references(value) for key, value in part.items()}
+    reference = moved.get("$ref")
+    if isinstance(reference, str) and not reference.startswith(("#/$defs/", "#/definitions/")):
+        moved["$ref"] = f"#/properties/{_WRAPPER}{reference[1:]}"
+    return moved
 
 
 def _close(schema: Any) -> Any:
@@ -140,7 +115,7 @@ def _close(schema: Any) -> Any:
         key: {name: _close(part) for name, part in value.items()}
         if key in {"properties", "$defs", "definitions"} and isinstance(value, Mapping)
         else value
-        if key in {"enum", "const", "default", "examples"}
+        if key in _VALUES
         else _close(value)
         for key, value in schema.items()
     }

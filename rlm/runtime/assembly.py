@@ -16,6 +16,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar, get_args
 
+from rlm.core.answer_form import AnswerForm
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError
@@ -40,6 +41,7 @@ from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJourna
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
+from rlm.schemas.form import JsonForm
 from rlm.views.plain import PlainSink
 
 T = TypeVar("T")
@@ -126,6 +128,7 @@ class Assembly:
         sinks: Sequence[SinkLike] = (),
         *,
         continuation: Continuation | None = None,
+        form: AnswerForm | None = None,
     ) -> Run:
         """A recorded run, ready to continue. See ``RLM.aresume``. ``continuation`` is that of a live session."""
         check_choice("on_divergence", on_divergence, get_args(OnDivergence))
@@ -142,7 +145,7 @@ class Assembly:
         changed = {} if budget is None else {"budget": budget.limits}
         record = None if over else StoreJournalOpener(self.records, past.info.id, changed, past=past)
         budget = Budget() if over else budget or self.budget
-        setup = self._setup(past.info.id, recorded_question(past), sinks, budget, record, past.events)
+        setup = self._setup(past.info.id, recorded_question(past, form), sinks, budget, record, past.events)
         return Run(
             replace(
                 setup,
@@ -257,14 +260,33 @@ def new_run_id() -> RunId:
     return RunId(f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}")
 
 
-def recorded_question(past: RecordedRun) -> Question:
-    """The question of a recorded run."""
+def recorded_question(past: RecordedRun, form: AnswerForm | None = None) -> Question:
+    """The question of a recorded run.
+
+    Args:
+        past: the run.
+        form: the form of its answer; that of the record if None.
+
+    Raises:
+        ConfigurationError: ``form`` has another schema than the record.
+    """
     started = next((event for event in past.events if isinstance(event, RunStarted)), None)
     depth = next((event.depth for event in past.events if isinstance(event, NodeStarted)), 0)
+    schema = None if started is None else started.schema
+    if form is None:
+        form = None if schema is None else JsonForm(schema)
+    elif form.schema != schema:
+        had = "without a schema" if schema is None else "with another schema"
+        raise ConfigurationError(f"Run {past.info.id} was asked {had}: resume it without `schema`.")
     if started is None:
         return Question(DEFAULT_QUESTION, past.context, depth=depth)
     return Question(
-        started.question, past.context, depth=depth, side_table=started.side_table, continues=started.continues
+        started.question,
+        past.context,
+        depth=depth,
+        side_table=started.side_table,
+        continues=started.continues,
+        form=form,
     )
 
 

@@ -8,16 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any, Generic
 
 from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
-from rlm.core.result import Result
+from rlm.core.result import Result, T_co
 from rlm.engine.run import Run
 from rlm.runtime.loop import BACKGROUND
 
 
-class RunHandle:
+class RunHandle(Generic[T_co]):
     """A started run: ``run.result()``, ``await run``, ``async for event in run``, ``run.finish()``, ``run.cancel()``.
 
     Its methods can be called from any thread, and awaited on any event loop. Cancelling a task that awaits the run cancels the
@@ -29,10 +30,10 @@ class RunHandle:
         self._run = run
         self._log = log
         self._started, self._ended = False, threading.Event()
-        self._future: Future[Result] = BACKGROUND.submit(self._answer())
+        self._future: Future[Result[Any]] = BACKGROUND.submit(self._answer())
         self._future.add_done_callback(log.end)
 
-    async def _answer(self) -> Result:
+    async def _answer(self) -> Result[Any]:
         self._started = True
         try:
             return await self._run.answer()
@@ -45,7 +46,7 @@ class RunHandle:
         if self._started:
             self._ended.wait()
 
-    def result(self, timeout_s: float | None = None) -> Result:
+    def result(self, timeout_s: float | None = None) -> Result[T_co]:
         """Waits for the result. Ctrl-C does not stop the run.
 
         Raises:
@@ -54,14 +55,14 @@ class RunHandle:
         """
         return BACKGROUND.result(self._future, timeout_s)
 
-    def outcome(self) -> Result | None:
+    def outcome(self) -> Result[T_co] | None:
         """Waits for the end of the run, and raises nothing: the result, also of a failed or cancelled run, or None."""
         try:
             return BACKGROUND.result(self._future, None)
         except (RLMError, CancelledError) as error:
             return getattr(error, "result", None)
 
-    def __await__(self) -> Generator[None, None, Result]:
+    def __await__(self) -> Generator[None, None, Result[T_co]]:
         return asyncio.wrap_future(self._future).__await__()
 
     async def events(self) -> AsyncGenerator[AnyEvent, None]:
@@ -100,18 +101,18 @@ class RunHandle:
         BACKGROUND.call(self._run.cancel)
 
 
-class Stream:
+class Stream(Generic[T_co]):
     """A run that starts with the loop over its events: ``async for event in stream``, then ``stream.result``.
 
     ``RLM.start`` returns the same run as a handle.
     """
 
-    def __init__(self, start: Callable[[], RunHandle]) -> None:
+    def __init__(self, start: Callable[[], RunHandle[T_co]]) -> None:
         self._start = start
-        self._result: Result | None = None
+        self._result: Result[T_co] | None = None
 
     @property
-    def result(self) -> Result:
+    def result(self) -> Result[T_co]:
         """The result of the run.
 
         Raises:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
@@ -19,9 +19,15 @@ from rlm.core.values import frozen, slotted
 from rlm.engine.continuation import Continuation
 from rlm.engine.run import Run
 from rlm.ports import SinkLike
+from rlm.runtime.arguments import PlainSchema, QuestionOptions, answer_form
 from rlm.runtime.assembly import Assembly, recorded_question
 from rlm.runtime.handles import EventLog, RunHandle
 from rlm.runtime.loop import BACKGROUND
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+T = TypeVar("T")
 
 SHARED_LIMITS = ("usd", "tokens", "calls", "seconds")
 """The limits that the questions of a session share. The others apply to each question."""
@@ -93,18 +99,30 @@ class BaseSession:
         """The question at which the process of a restored session ended. ``resume`` continues it, the next question drops it."""
         return self._setup.cut_off
 
-    def start(self, query: str, *, on_event: SinkLike | None = None, sinks: Sequence[SinkLike] = ()) -> RunHandle:
-        """Starts the next question and returns its handle.
+    @overload
+    def start(self, query: str, *, schema: PlainSchema = None, **more: Unpack[QuestionOptions]) -> RunHandle: ...
+    @overload
+    def start(self, query: str, *, schema: TypeForm[T], **more: Unpack[QuestionOptions]) -> RunHandle[T]: ...
+    def start(
+        self, query: str, *, schema: Any = None, on_event: SinkLike | None = None, sinks: Sequence[SinkLike] = ()
+    ) -> RunHandle:
+        """Starts the next question and returns its handle. ``schema`` is the type of its answer, as for ``RLM.run``.
 
         Raises:
             ConfigurationError: another question is being answered, or the session is closed.
             BudgetExceededError: the budget of the session is spent.
         """
         setup, context = self._setup, self._setup.question
+        form = answer_form(schema)
 
         def prepare(log: EventLog) -> Run:
             question = Question.of(
-                query, context.context, sources=context.sources, side_table=context.side_table, continues=self._newest()
+                query,
+                context.context,
+                sources=context.sources,
+                side_table=context.side_table,
+                continues=self._newest(),
+                form=form,
             )
             events = (*sinks, *(() if on_event is None else (on_event,)), log)
             setup.cut_off = None
@@ -205,13 +223,19 @@ class Session(BaseSession):
     Variables that an earlier question defined are there for the next one. A session answers one question at a time.
     """
 
-    def ask(self, query: str, *, on_event: SinkLike | None = None) -> Result:
+    @overload
+    def ask(self, query: str, *, schema: PlainSchema = None, on_event: SinkLike | None = None) -> Result: ...
+    @overload
+    def ask(self, query: str, *, schema: TypeForm[T], on_event: SinkLike | None = None) -> Result[T]: ...
+    def ask(self, query: str, *, schema: Any = None, on_event: SinkLike | None = None) -> Result:
         """Answers the next question. Ctrl-C cancels the question, not the session.
+
+        ``schema`` is the type of its answer, as for ``RLM.run``.
 
         Raises:
             RLMError: there is no answer, as for ``RLM.run``. The session can go on.
         """
-        return _result(self.start(query, on_event=on_event))
+        return _result(self.start(query, schema=schema, on_event=on_event))
 
     def resume(self, *, on_event: SinkLike | None = None) -> Result:
         """Answers the question at which the process of a restored session ended. See ``start_resume``."""
@@ -231,9 +255,13 @@ class Session(BaseSession):
 class AsyncSession(BaseSession):
     """Several questions over one REPL and one conversation, for any event loop. Created by ``RLM.asession``."""
 
-    async def ask(self, query: str, *, on_event: SinkLike | None = None) -> Result:
+    @overload
+    async def ask(self, query: str, *, schema: PlainSchema = None, on_event: SinkLike | None = None) -> Result: ...
+    @overload
+    async def ask(self, query: str, *, schema: TypeForm[T], on_event: SinkLike | None = None) -> Result[T]: ...
+    async def ask(self, query: str, *, schema: Any = None, on_event: SinkLike | None = None) -> Result:
         """Answers the next question, as ``Session.ask``. Cancelling the task cancels the question, not the session."""
-        return await (await asyncio.to_thread(self.start, query, on_event=on_event))
+        return await (await asyncio.to_thread(lambda: self.start(query, schema=schema, on_event=on_event)))
 
     async def resume(self, *, on_event: SinkLike | None = None) -> Result:
         """Answers the question at which the process of a restored session ended. See ``start_resume``."""

@@ -125,6 +125,7 @@ def result_of(run: RunId, events: Sequence[AnyEvent]) -> Result:
         tree.add(event)
     return Result(
         answer=end.answer,
+        data=end.answer,
         status=end.status,
         usage=sum_usage(events),
         run_id=run,

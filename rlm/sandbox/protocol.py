@@ -76,8 +76,10 @@ class Session:
         seed: str | None = None,
         side_table: str = "",
         tools: Sequence[ToolSpec] = (),
+        *,
+        is_typed: bool = False,
     ) -> Iterator[bytes]:
-        """Opens the REPL with its context, the side table of its documents, and its tools.
+        """Opens the REPL with its context, the side table of its documents, and its tools. ``is_typed``: see ``ReplSpec``.
 
         Raises:
             NotPlain: the context is not plain data.
@@ -93,6 +95,8 @@ class Session:
         limits["memory_mb"] = self._limits.memory_mb
         limits["ahead"] = self._limits.prefetch_ahead
         header = {"t": "open", "limits": limits, "can_call": can_call, "context": kind, "seed": seed, **handed}
+        if is_typed:
+            header["typed"] = True
         if side_table:
             side = encode_text(side_table)
             header["side"] = len(side)

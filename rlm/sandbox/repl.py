@@ -93,7 +93,9 @@ class WorkerRepl:
         )
         spec = self._spec
         try:
-            opening = session.open(context, spec.can_call, spec.seed, spec.side_table, spec.tools)
+            opening = session.open(
+                context, spec.can_call, spec.seed, spec.side_table, spec.tools, is_typed=spec.is_typed
+            )
             await worker.transport.send_large(opening)
         except NotPlain as error:
             raise ContextError(

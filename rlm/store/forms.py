@@ -22,7 +22,7 @@ LoadValue: TypeAlias = Callable[[str, bytes], object]
 CONTENT = frozenset({
     "question", "context", "content", "text", "code", "stdout", "stderr", "echo", "error", "traceback", "notes", "notice",
     "message", "reason", "variables", "name", "type", "value", "answer", "schema", "stop",
-    "quote", "path", "place", "side_table",
+    "problems", "quote", "path", "place", "side_table",
 })  # fmt: skip
 """Fields that hold what people and models wrote: without texts, only hash and length of them are stored."""
 

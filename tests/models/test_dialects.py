@@ -265,7 +265,7 @@ MALFORMED: list[Any] = [
 async def test_malformed_schema_is_a_typed_error(schema: Any) -> None:
     async with ScriptedServer('{"n": 1}') as server:
         model = OpenAIChat("m", api_key=None, base_url=server.base_url)
-        with pytest.raises(RequestRejectedError, match="`schema` must be a JSON schema"):
+        with pytest.raises(RequestRejectedError, match="`schema` cannot be used"):
             await model.ask(Request((Message("user", "x"),), schema=schema))
         await model.aclose()
     assert server.calls == []

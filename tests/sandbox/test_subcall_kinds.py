@@ -14,7 +14,8 @@ from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, S
 from rlm.core.tools import ToolParameter, ToolSpec
 from rlm.sandbox.messages import Called
 from rlm.sandbox.protocol import Session
-from rlm.sandbox.worker.calls.open_calls import Calls, Group, Job, SubcallKind, encode_options, encode_prompt
+from rlm.sandbox.worker.calls.open_calls import Calls, Group, Job, SubcallKind, encode_prompt
+from rlm.sandbox.worker.calls.options import make_options
 from rlm.sandbox.worker.calls.tools import ToolFeed
 from rlm.sandbox.worker.sigint_guard import SigintGuard
 from rlm.sandbox.worker.wire.frames import Decoder, pack
@@ -54,7 +55,7 @@ def worker_calls() -> tuple[Calls, bytearray]:
 def worker_job(kind: SubcallKind) -> Job:
     if kind == "budget":
         return Job(Group(fed=True), 0, [b""], kind="budget")
-    options = encode_options("m", {"type": "integer"}, False)
+    options = make_options("m", {"type": "integer"}, False).payload
     if kind == "tool":
         return ToolFeed("look", [(1, 2), b"x"], {"limit": {3}}).take(Group(), 1, b"")
     return Job(Group(fed=True), 0, [encode_prompt("p")], options, [dump([1])])

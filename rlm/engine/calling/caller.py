@@ -17,6 +17,7 @@ from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import Call, CallServices
 from rlm.engine.calling.hedging import Hedging
 from rlm.engine.calling.streaming import FirstText, StreamDrain, TurnStream
+from rlm.engine.calling.structured import ask_structured
 from rlm.ports import Scheduler, Slot, can_stream
 
 
@@ -154,7 +155,10 @@ async def make_attempt(call: Call, slot: Slot, call_timeout_s: float, hedging: H
             else:
                 if hedging is not None and call.batch is not None:
                     attempt = hedging.watch(call, slot, timeout)
-                reply = await model.ask(call.request)
+                schema = call.request.schema
+                reply = await (
+                    model.ask(call.request) if schema is None else ask_structured(model, call.request, schema)
+                )
         slot.succeeded(reply)
         return reply
     except TimeoutError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import orjson
-
 from rlm.core.actions import Finish
+from rlm.core.answer_form import AnswerForm
 from rlm.core.errors import ModelError, NoAnswerError
 from rlm.core.ids import NodeId
 from rlm.core.plain_repr import plain_text
@@ -21,13 +20,15 @@ DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 """Runs a node to its end."""
 
 
-async def drive_child(drive: DriveNode, site: SubcallSite, query: ModelQuery, model: Model) -> SubcallOutcome:
-    """Answers a query with a child node.
+async def drive_child(
+    drive: DriveNode, site: SubcallSite, query: ModelQuery, model: Model, form: AnswerForm | None
+) -> SubcallOutcome:
+    """Answers a query with a child node. ``form`` is that of its answer.
 
     Raises:
         RLMError: the child ended with an error that ends the whole run.
     """
-    finish = await drive(_child_job(site, query, model))
+    finish = await drive(_child_job(site, query, model, form))
     if finish.error is None:
         keeps_type = isinstance(finish.answer, str) or query.schema is not None
         return SubcallAnswer(finish.answer if keeps_type else plain_text(finish.answer))
@@ -36,11 +37,8 @@ async def drive_child(drive: DriveNode, site: SubcallSite, query: ModelQuery, mo
     raise finish.error
 
 
-def _child_job(site: SubcallSite, query: ModelQuery, model: Model) -> NodeJob:
+def _child_job(site: SubcallSite, query: ModelQuery, model: Model, form: AnswerForm | None) -> NodeJob:
     question, context = (query.prompt, query.context) if query.has_context else (DEFAULT_QUESTION, query.prompt)
-    if query.schema is not None:
-        schema = orjson.dumps(query.schema).decode()
-        question += f"\nAnswer with FINAL(value) from code, a value that follows this JSON schema: {schema}"
     return NodeJob(
         NodeId(site.place.path),
         site.node.depth + 1,
@@ -51,4 +49,5 @@ def _child_job(site: SubcallSite, query: ModelQuery, model: Model) -> NodeJob:
         site.batch,
         key=site.key,
         prefetched=query.prefetched,
+        form=form,
     )

@@ -28,6 +28,7 @@ from rlm.core.actions import (
     QuotesChecked,
     Read,
     Started,
+    Validate,
     ValueMissing,
     ValueRead,
 )
@@ -43,6 +44,7 @@ from rlm.core.node_spec import NodeSpec
 from rlm.core.repl_spec import ReplSpec
 from rlm.engine.calling.caller import Caller
 from rlm.engine.continuation import Continuation
+from rlm.engine.driver.answers import AnswerChecker
 from rlm.engine.driver.cells import CellDriver
 from rlm.engine.driver.evidence import check_quotes
 from rlm.engine.driver.subcalls import SubcallServer
@@ -56,6 +58,7 @@ from rlm.engine.spending.meter import PromptCount
 from rlm.engine.tools import RunTools
 from rlm.ports import Repl, Sandbox
 from rlm.prompts import PromptFacts
+from rlm.schemas.outline import outline
 
 # Grace between the stop signal and the interrupt of the root's cell: time to catch BudgetExceeded and print results.
 CELL_GRACE_S = 0.5
@@ -96,6 +99,7 @@ class Tree:
         self._cells = CellDriver(
             subcalls, caller.recorder, self.policy, superseding, limits.remaining, epoch_s, earlier
         )
+        self._answers = AnswerChecker(caller.recorder, self.policy)
         self._turns = Turns(settings, caller, limits, self.policy, superseding, continuation=continuation)
         self._limits = limits
         self._sandbox = sandbox
@@ -186,6 +190,7 @@ class Tree:
             run=self._recorder.run,
             side_table=self._corpus.side_table_for(job.context),
             tools=self._tools.described(job.tools),
+            is_typed=job.form is not None or self._continuation is not None,
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
@@ -240,6 +245,8 @@ class Tree:
                     return ValueRead(await repl.read(name))
                 except KeyError:
                     return ValueMissing()
+            case Validate(value):
+                return await self._answers.check(job, node.turn, value)
             case CheckQuotes(quotes):
                 return QuotesChecked(await check_quotes(self._corpus, quotes))
             case Finish():
@@ -281,6 +288,7 @@ class Tree:
             earlier=earlier.messages,
             earlier_turns=earlier.turns,
             earlier_output=earlier.output,
+            answer_outline="" if job.form is None else outline(job.form.schema),
         )
 
     def _first_run(self, job: NodeJob) -> RunId:
@@ -304,6 +312,7 @@ class Tree:
             key=job.key,
             prefetched=job.prefetched,
             tools=job.tools,
+            schema=None if job.form is None or job.parent is None else job.form.schema,
         )
 
     def _emit_finished(

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import Any, assert_never
 
+from rlm.core.answer_form import AnswerForm
 from rlm.core.cells import Cell, CellResult
 from rlm.core.depth import decide_subcall
 from rlm.core.errors import (
@@ -19,6 +20,7 @@ from rlm.core.errors import (
     IncompleteRecordError,
     MalformedReplyError,
     ModelError,
+    SchemaError,
 )
 from rlm.core.events import SubcallEnded, ToolEnded
 from rlm.core.history import RecordedCall
@@ -29,6 +31,7 @@ from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, S
 from rlm.core.tools import show_call
 from rlm.core.values import slotted
 from rlm.engine.calling.caller import Caller
+from rlm.engine.driver.answers import open_form
 from rlm.engine.driver.child_nodes import DriveNode, drive_child
 from rlm.engine.driver.leaf_calls import LeafCaller, read_value
 from rlm.engine.driver.subcall_site import CellExecution, SubcallSite
@@ -309,11 +312,15 @@ class SubcallServer:
             return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
         # A stop ends the work of a deeper node together with the root's sub-call that it serves.
         with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
-            work = self._ask_or_drive(site, query)
+            try:
+                form = None if query.schema is None else await open_form(query.schema)
+            except SchemaError as error:
+                return SubcallFailure("SchemaError", str(error))
+            work = self._ask_or_drive(site, query, form)
             return work if isinstance(work, SubcallFailure) else await work
 
     def _ask_or_drive(
-        self, site: SubcallSite, query: ModelQuery
+        self, site: SubcallSite, query: ModelQuery, form: AnswerForm | None
     ) -> SubcallFailure | Coroutine[Any, Any, SubcallOutcome | Reply]:
         """A leaf call or a child node, by the depth rule, for the caller to await: every waiting call has one frame less."""
         kind = decide_subcall(query, site.node.depth, self._settings.max_depth)
@@ -324,7 +331,7 @@ class SubcallServer:
             return model
         if kind == "leaf":
             return self._leaf_calls.ask(site, query, model)
-        return drive_child(self._drive, site, query, model)
+        return drive_child(self._drive, site, query, model, form)
 
 
 def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:

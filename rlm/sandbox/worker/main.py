@@ -38,6 +38,7 @@ from .repl.execution import Executor, Outcome
 from .repl.reports import describe_traceback, show_value, size_of
 from .repl.scaffold import Scaffold, patch_builtins
 from .sigint_guard import SigintGuard
+from .typed.instances import to_plain
 from .wire.frames import Message, decode_text, encode_text, pack
 from .wire.pieces import INLINE_BYTES, dump_value, split
 from .wire.values import MAX_NAME_CHARS, TooLarge, dump, json_text, load, type_name
@@ -159,6 +160,7 @@ class Worker:
         self._output_chars = limits["output_chars"]
         self._prefetcher.ahead = limits["ahead"]
         self._queries.can_call = bool(header["can_call"])
+        self._executor.is_typed = bool(header.get("typed"))
         side_table = message.body[end : end + side_bytes]
         self._scaffold.set_context(context, decode_text(side_table) if side_bytes else "")
         if tool_bytes:
@@ -219,6 +221,7 @@ class Worker:
             return
         value = self._namespace[name]
         try:
+            value = to_plain(value) if self._executor.is_typed else value
             kind, payload = dump_value(value, int(message.header["most"]))  # type: ignore[call-overload]
         except TooLarge:
             kind, payload = dump_value(show_value(value))

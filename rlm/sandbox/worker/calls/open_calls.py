@@ -7,7 +7,6 @@ so that a generator of 100,000 prompts is never held in memory.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections import deque
@@ -20,8 +19,8 @@ from ..boot.determinism import cell_clock
 from ..failures import LLMQueryError, failure_of
 from ..sigint_guard import SigintGuard
 from ..wire.frames import Message, WireError, encode_text
-from ..wire.pieces import INLINE_BYTES, check_size
-from ..wire.values import dump, load
+from ..wire.pieces import check_size
+from ..wire.values import load
 from .waiters import Waiter, has_threads
 
 FRAME_CALLS = 64
@@ -116,18 +115,6 @@ def encode_prompt(prompt: str) -> bytes:
     data = encode_text(text)
     check_size(len(data))
     return data
-
-
-def encode_options(model: str | None, schema: object, recursive: bool | None) -> bytes:
-    """Encodes the options of a call as JSON; empty if there are none."""
-    if model is schema is recursive is None:
-        return b""
-    chosen = {"model": model, "schema": schema, "recursive": recursive}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    options = dump(json.loads(json.dumps(given)), strict=True)[1]
-    if len(options) > INLINE_BYTES:
-        raise ValueError(f"model and schema must be at most {INLINE_BYTES:,} bytes as JSON; got {len(options):,}")
-    return options
 
 
 class Calls:

@@ -15,8 +15,8 @@ from ..lookahead.placeholders import exit_copy, unknown_value
 from ..lookahead.prefetch import Prefetcher, key_of
 from ..wire.values import MAX_NAME_CHARS, type_name
 from .feeds import BudgetFeed, Feed, Single, check_prompts
-from .open_calls import Calls, Group, Job, Outcome, encode_options
-from .schema_check import find_mismatch
+from .open_calls import Calls, Group, Job, Outcome
+from .options import Options, make_options
 from .socket_reader import SocketReader
 from .waiters import LoopWaiter, ThreadWaiter, Waiter
 
@@ -64,12 +64,12 @@ class Queries:
         *,
         context: object = None,
         model: str | None = None,
-        schema: dict[str, object] | None = None,
+        schema: object = None,
         recursive: bool | None = None,
     ) -> object:
         """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
         options = self._check_options(model, schema, recursive)
-        return self._ask_one(Single(prompt, context), options, schema)
+        return self._ask_one(Single(prompt, context), options)
 
     async def llm_query_async(
         self,
@@ -77,12 +77,12 @@ class Queries:
         *,
         context: object = None,
         model: str | None = None,
-        schema: dict[str, object] | None = None,
+        schema: object = None,
         recursive: bool | None = None,
     ) -> object:
         """Awaitable form of llm_query."""
         options = self._check_options(model, schema, recursive)
-        return _value_of((await self._run_async(Group(), Single(prompt, context), options))[0], schema)
+        return _value_of((await self._run_async(Group(), Single(prompt, context), options.payload))[0], options)
 
     def llm_query_batch(
         self,
@@ -90,7 +90,7 @@ class Queries:
         *,
         context: object = None,
         model: str | None = None,
-        schema: dict[str, object] | None = None,
+        schema: object = None,
         recursive: bool | None = None,
         on_error: OnError = "return",
     ) -> list[object]:
@@ -102,12 +102,12 @@ class Queries:
         options = self._check_options(model, schema, recursive, on_error)
         feed = Feed(check_prompts(prompts), context)
         if self._prefetcher.copy is not None:
-            return self._note_batch(self._prefetcher.copy, feed, options, schema)
-        results = self._run_batch(feed, options)
+            return self._note_batch(self._prefetcher.copy, feed, options)
+        results = self._run_batch(feed, options.payload)
         return (
-            _values_of(results, schema, on_error)
+            _values_of(results, options, on_error)
             if results is not None
-            else [unknown_value(schema) for _ in range(feed.taken)]
+            else [unknown_value(options.schema) for _ in range(feed.taken)]
         )
 
     async def llm_query_batch_async(
@@ -116,19 +116,20 @@ class Queries:
         *,
         context: object = None,
         model: str | None = None,
-        schema: dict[str, object] | None = None,
+        schema: object = None,
         recursive: bool | None = None,
         on_error: OnError = "return",
     ) -> list[object]:
         """Awaitable form of llm_query_batch."""
         options = self._check_options(model, schema, recursive, on_error)
         feed = Feed(check_prompts(prompts), context)
-        return _values_of(await self._run_async(Group(self._calls.number_batch()), feed, options), schema, on_error)
+        results = await self._run_async(Group(self._calls.number_batch()), feed, options.payload)
+        return _values_of(results, options, on_error)
 
     def budget(self) -> object:
         """Returns the budget that is left: a dict of usd, tokens, calls, seconds and iterations. None means no limit."""
         self._check_place("budget")
-        return _value_of(self._run(Group(), BudgetFeed(), b"")[0], None)
+        return _value_of(self._run(Group(), BudgetFeed(), b"")[0], Options())
 
     def call_tool(self, name: str, feed: AnyFeed) -> object:
         """Calls a tool of the host and waits for its result. Raises ToolError."""
@@ -144,7 +145,7 @@ class Queries:
         if self._reader.guard.entered:
             raise LLMQueryError(f"{name}() cannot be called in a finalizer or a signal handler", "NotHere")
 
-    def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> bytes:
+    def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> Options:
         if not self.can_call:
             raise LLMQueryError(NO_DEPTH, "DepthLimit")
         if self._reader.guard.entered:
@@ -155,20 +156,18 @@ class Queries:
             raise ValueError(
                 f"model must be a name of at most {MAX_NAME_CHARS:,} characters; got {str.__len__(model):,}"
             )
-        if schema is not None and not isinstance(schema, dict):
-            raise TypeError(f"schema must be a dict (a JSON schema) or None, not {type_name(schema)}")
         if recursive not in (None, True, False):
             raise TypeError("recursive must be True, False or None")
         if on_error not in ("return", "raise"):
             raise ValueError('on_error must be "return" or "raise"')
-        return encode_options(model, schema, None if recursive is None else bool(recursive))
+        return make_options(model, schema, None if recursive is None else bool(recursive))
 
-    def _ask_one(self, feed: Single, options: bytes, schema: dict[str, object] | None) -> object:
+    def _ask_one(self, feed: Single, options: Options) -> object:
         group, prefetcher = Group(), self._prefetcher
-        job = feed.take(group, 1, options)
+        job = feed.take(group, 1, options.payload)
         if prefetcher.copy is not None:
             prefetcher.copy.ask(key_of(job, is_batch=False))
-            return unknown_value(schema)
+            return unknown_value(options.schema)
         self._before_wait()
         try:
             with self._reader.guard:
@@ -180,23 +179,23 @@ class Queries:
             waiter = ThreadWaiter()
             if self._calls.park(group, waiter):
                 if prefetched is None and prefetcher.fork(waiter):
-                    return unknown_value(schema)
+                    return unknown_value(options.schema)
                 self._reader.wait(waiter)
         except BaseException:
             self._calls.abandon(group)
             raise
         group.taken = True
-        return _value_of(group.results[0], schema)
+        return _value_of(group.results[0], options)
 
-    def _note_batch(self, copy: Copy, feed: Feed, options: bytes, schema: dict[str, object] | None) -> list[object]:
+    def _note_batch(self, copy: Copy, feed: Feed, options: Options) -> list[object]:
         """Reports a batch in a lookahead copy: as a whole, or not at all."""
         group, limit = Group(), self._prefetcher.limit
-        job = feed.take(group, limit, options)
+        job = feed.take(group, limit, options.payload)
         if not group.fed:
             exit_copy()
         if job is not None:
             copy.ask(key_of(job, is_batch=True), feed.taken)
-        return [unknown_value(schema) for _ in range(feed.taken)]
+        return [unknown_value(options.schema) for _ in range(feed.taken)]
 
     def _run_batch(self, feed: Feed, options: bytes) -> dict[int, Outcome] | None:
         """Runs a blocking batch. Returns None in a lookahead copy that was forked meanwhile."""
@@ -274,26 +273,17 @@ def _tool_result(outcome: Outcome) -> object:
     return outcome
 
 
-def _value_of(outcome: Outcome, schema: dict[str, object] | None) -> object:
-    checked = _check_schema(outcome, schema)
-    if isinstance(checked, LLMQueryError):
-        raise checked
-    return checked
+def _value_of(outcome: Outcome, options: Options) -> object:
+    value = options.build(outcome)
+    if isinstance(value, LLMQueryError):
+        raise value
+    return value
 
 
-def _values_of(results: dict[int, Outcome], schema: dict[str, object] | None, on_error: OnError) -> list[object]:
-    outcomes = [_check_schema(results[index], schema) for index in range(len(results))]
+def _values_of(results: dict[int, Outcome], options: Options, on_error: OnError) -> list[object]:
+    values = [options.build(results[index]) for index in range(len(results))]
     if on_error == "raise":
-        for outcome in outcomes:
-            if isinstance(outcome, LLMQueryError):
-                raise outcome
-    return [FailedCall.of(outcome) if isinstance(outcome, LLMQueryError) else outcome for outcome in outcomes]
-
-
-def _check_schema(outcome: Outcome, schema: dict[str, object] | None) -> Outcome:
-    if schema is None or isinstance(outcome, LLMQueryError):
-        return outcome
-    wrong = find_mismatch(outcome, schema)
-    return (
-        outcome if wrong is None else LLMQueryError(f"the reply does not follow the schema: {wrong}", "SchemaMismatch")
-    )
+        for value in values:
+            if isinstance(value, LLMQueryError):
+                raise value
+    return [FailedCall.of(value) if isinstance(value, LLMQueryError) else value for value in values]

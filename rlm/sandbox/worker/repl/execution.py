@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from ..failures import AnswerGiven, CellInterrupted
 from ..lookahead.text_operations import name_text_operations
 from ..sigint_guard import SigintGuard
+from ..typed.instances import to_plain
 from ..wire.pieces import dump_value
 from .event_loop import LoopOwner
 from .reports import describe_error, describe_traceback, remember_source, show_value
@@ -42,11 +43,14 @@ class Outcome:
 
 
 class Executor:
+    """Executes cells. With ``is_typed``, instances of classes in an answer are sent as their fields."""
+
     def __init__(self, namespace: dict[str, Any], scaffold: Scaffold, loops: LoopOwner, guard: SigintGuard) -> None:
         self._namespace = namespace
         self._scaffold = scaffold
         self._loops = loops
         self._guard = guard
+        self.is_typed = False
         self._forgotten: list[str] = []
         self._ballast: mmap.mmap | None = None
         warnings.showwarning = self._show_warning
@@ -84,7 +88,7 @@ class Executor:
         try:
             given = self._scaffold.take_answer()
             if given is not None:
-                outcome.answer = dump_value(given[0])
+                outcome.answer = dump_value(to_plain(given[0]) if self.is_typed else given[0])
             outcome.cited, outcome.answer_cites = self._scaffold.take_quotes()
         except BaseException as error:
             self._note_error(outcome, error)

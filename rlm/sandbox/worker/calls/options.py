@@ -1,0 +1,84 @@
+"""The options of a query: encoded for the host, with the way in which a reply becomes the value that the caller receives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..failures import LLMQueryError
+from ..typed.form import Form, HintError
+from ..typed.hints import compile_hint
+from ..wire.pieces import INLINE_BYTES
+from ..wire.values import dump
+
+MAX_FORMS = 64  # compiled types that are remembered
+
+_forms: dict[object, Form] = {}
+
+
+@dataclass(slots=True)
+class Options:
+    """Options of one query or batch.
+
+    Attributes:
+        payload: model, schema and recursive as JSON; empty if there are none.
+        schema: the JSON schema of the reply; None for text.
+        make: makes the caller's value of data that follows the schema; None leaves the data as it is.
+    """
+
+    payload: bytes = b""
+    schema: dict[str, Any] | None = None
+    make: Callable[[Any], Any] | None = None
+
+    def build(self, outcome: object) -> object:
+        """The value of an outcome, or the LLMQueryError in its place."""
+        if self.make is None or isinstance(outcome, LLMQueryError):
+            return outcome
+        try:
+            return self.make(outcome)
+        except Exception as error:
+            return LLMQueryError(f"the reply does not fit its type: {type(error).__name__}: {error}", "SchemaMismatch")
+
+
+def make_options(model: str | None, schema: object, recursive: bool | None) -> Options:
+    """Encodes the options of a query. ``schema`` is a JSON schema or a type.
+
+    Raises:
+        TypeError: the schema is neither.
+        ValueError: the options are too large.
+    """
+    if model is schema is recursive is None:
+        return Options()
+    json_schema, make = _read_schema(schema)
+    chosen = {"model": model, "schema": json_schema, "recursive": recursive}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    payload = dump(json.loads(json.dumps(given)), strict=True)[1]
+    if len(payload) > INLINE_BYTES:
+        raise ValueError(f"model and schema must be at most {INLINE_BYTES:,} bytes as JSON; got {len(payload):,}")
+    return Options(payload, json_schema, make)
+
+
+def _read_schema(schema: object) -> tuple[dict[str, Any] | None, Callable[[Any], Any] | None]:
+    if schema is None or isinstance(schema, dict):
+        return schema, None
+    try:
+        form = _form_of(schema)
+    except HintError as error:
+        raise TypeError(
+            f"schema must be a JSON schema (a dict), a dataclass, or another type such as list[str]: {error}"
+        ) from None
+    return form.schema, None if form.is_plain else form.build
+
+
+def _form_of(hint: object) -> Form:
+    try:
+        known = _forms.get(hint)
+    except TypeError:  # a Literal of unhashable values
+        return compile_hint(hint)
+    if known is None:
+        if len(_forms) >= MAX_FORMS:
+            _forms.clear()
+        known = _forms[hint] = compile_hint(hint)
+    return known
