@@ -56,6 +56,11 @@ def parse_store(name: str | None) -> str | None:
     return DEFAULT_STORE if name is None else None if name == "none" else name
 
 
+def _limit(part: str, name: str, metavar: str, summary: str, bounds: Bounds = POSITIVE) -> Flag:
+    """The flag of one limit of the budget."""
+    return Flag(name, summary, int | None if bounds.whole else float | None, part=part, bounds=bounds, metavar=metavar)
+
+
 @frozen(kw_only=True)
 class Options:
     """The options of ``rlm.RLM``, checked.
@@ -68,85 +73,54 @@ class Options:
         None,
         "The root's model: provider:model, or a bare OpenAI name.\n"
         "Also ``local:...``, ``plan:...``, or any object that fits ``rlm.Model``. None uses ``default_models()``.",
-        group=MODELS,
-        flag=Flag("--model", short="-m", type=str | None),
+        MODELS,
+        flag=Flag(short="-m", type=str | None),
         unrecorded="recorded under `models`, by the name that was opened",
     )
     sub_model: str | Model | None = option(
         None,
         "The model of all deeper levels; the root's if not given.",
-        group=MODELS,
-        flag=Flag("--sub-model", type=str | None),
+        MODELS,
+        flag=Flag(type=str | None),
         unrecorded="recorded under `models`",
     )
     models: Sequence[str | Model] | None = option(
         None,
         "One model for each depth, the last for all deeper levels; instead of ``model`` and ``sub_model``.",
-        group=MODELS,
+        MODELS,
         python_only="--model and --sub-model cover the command line",
     )
     max_depth: int = option(
         1,
         "Levels of model calls below the root: 1 plain sub-calls, 2 and more nested RLMs, 0 none.",
-        group=LIMITS,
+        LIMITS,
         unit="levels",
         bounds=NOT_NEGATIVE,
-        flag=Flag("--depth", metavar="LEVELS"),
+        flag=Flag("--depth"),
     )
     max_iterations: int = option(
         20,
         "Turns of each node. After the last one, the node is asked for its answer.",
-        group=LIMITS,
+        LIMITS,
         unit="turns",
         bounds=AT_LEAST_1,
-        flag=Flag("--max-iterations", metavar="TURNS"),
         changeable=True,
     )
     budget: Budget | None = option(
         None,
         "Limits of the whole run, see ``rlm.Budget``. Its ``iterations`` override ``max_iterations``.",
-        group=LIMITS,
+        LIMITS,
         flag=(
-            Flag(
+            _limit(
+                "usd",
                 "--budget",
-                "Dollars for the whole run. At this or any other limit, the root answers with what it has.",
-                float | None,
-                part="usd",
-                bounds=POSITIVE,
-                metavar="DOLLARS",
+                "DOLLARS",
+                "Dollars for the whole run. At any limit, the root answers with what it has.",
             ),
-            Flag(
-                "--max-calls",
-                "Model calls of the whole run.",
-                int | None,
-                part="calls",
-                bounds=AT_LEAST_1,
-                metavar="CALLS",
-            ),
-            Flag(
-                "--max-tokens-total",
-                "Tokens of the whole run, prompts and replies together.",
-                int | None,
-                part="tokens",
-                bounds=AT_LEAST_1,
-                metavar="TOKENS",
-            ),
-            Flag(
-                "--max-tool-calls",
-                "Executions of tools in the whole run.",
-                int | None,
-                part="tool_calls",
-                bounds=NOT_NEGATIVE,
-                metavar="CALLS",
-            ),
-            Flag(
-                "--timeout",
-                "Seconds for the whole run; for a resumed run, from now on.",
-                float | None,
-                part="seconds",
-                bounds=POSITIVE,
-                metavar="SECONDS",
-            ),
+            _limit("calls", "--max-calls", "CALLS", "Model calls of the whole run.", AT_LEAST_1),
+            _limit("tokens", "--max-tokens-total", "TOKENS", "Tokens of the whole run, prompts and replies.", AT_LEAST_1),
+            _limit("tool_calls", "--max-tool-calls", "CALLS", "Executions of tools in the whole run.", NOT_NEGATIVE),
+            _limit("seconds", "--timeout", "SECONDS", "Seconds for the whole run; for a resumed run, from now on."),
         ),
         encode=lambda budget: (budget or Budget()).limits,
         decode=lambda limits: Budget(**limits),
@@ -155,14 +129,14 @@ class Options:
     sandbox: str = option(
         "auto",
         "Isolation level of model-written code; auto is the strongest that works on this machine.",
-        group=CELLS,
-        flag=Flag("--sandbox", metavar="LEVEL"),
+        CELLS,
+        flag=Flag(metavar="LEVEL"),
     )
     sandbox_packages: Sequence[str] = option(
         (),
         'Packages that cells can import besides the standard library, for instance ``("numpy", "pandas")``.\n'
         "They must be installed on this machine, and are imported before the sandbox is closed.",
-        group=CELLS,
+        CELLS,
         flag=Flag(
             "--sandbox-package",
             "A package that cells can import besides the standard library; can be repeated.",
@@ -177,100 +151,82 @@ class Options:
         None,
         "The most calls to one model in flight at once, over all runs of the process that set the same limit.\n"
         "Without it, the limit adapts: it grows until the provider refuses calls, and settles below that point.",
-        group=CALLS,
+        CALLS,
         unit="calls",
         bounds=AT_LEAST_1,
-        flag=Flag("--concurrency", metavar="CALLS"),
         changeable=True,
     )
     requests_per_minute: float | None = option(
         None,
         "The provider's limit on requests to one model; the calls of all runs are spaced out to respect it.",
-        group=CALLS,
+        CALLS,
         unit="requests a minute",
         bounds=POSITIVE,
-        flag=Flag("--requests-per-minute", metavar="REQUESTS"),
         changeable=True,
     )
     tokens_per_minute: float | None = option(
         None,
         "The provider's limit on tokens of one model, respected in the same way.",
-        group=CALLS,
+        CALLS,
         unit="tokens a minute",
         bounds=POSITIVE,
-        flag=Flag("--tokens-per-minute", metavar="TOKENS"),
         changeable=True,
     )
     retries: int = option(
         5,
         "Further attempts at a call after a transient failure other than a refusal (429, 503). With 0, nothing is retried.",
-        group=CALLS,
+        CALLS,
         unit="attempts",
         bounds=NOT_NEGATIVE,
-        flag=Flag("--retries", metavar="ATTEMPTS"),
         changeable=True,
     )
     retry_seconds: float = option(
         300.0,
         "Seconds for which a call is retried while the provider refuses load (429, 503).\n"
         "The calls of all runs to that model pause meanwhile, and one at a time probes whether it accepts calls again.",
-        group=CALLS,
+        CALLS,
         unit="seconds",
         bounds=Bounds(least=0),
-        flag=Flag("--retry-seconds", metavar="SECONDS"),
         changeable=True,
     )
     call_timeout_s: float = option(
         600.0,
         "The most seconds for one attempt at one call. With known latencies of similar calls, the deadline is ten times those.",
-        group=CALLS,
+        CALLS,
         unit="seconds",
         bounds=POSITIVE,
-        flag=Flag("--call-timeout", metavar="SECONDS"),
+        flag=Flag("--call-timeout"),
         changeable=True,
     )
     hedge: bool = option(
         True,
         "Ask a second time if one call of a batch takes far longer than its siblings. The first answer wins.\n"
         "At most 2 % more calls, one a batch at least. The slower request is cancelled, and the budget counts its worst case.",
-        group=CALLS,
+        CALLS,
         flag=Flag(
             "--no-hedge", "Never ask a second time for a call that takes far longer than its siblings.", read=not_
         ),
         changeable=True,
     )
     cell_seconds: float = option(
-        120.0,
-        "Wall time of one cell; waits for sub-calls do not count.",
-        group=CELLS,
-        unit="seconds",
-        bounds=POSITIVE,
-        flag=Flag("--cell-seconds", metavar="SECONDS"),
+        120.0, "Wall time of one cell; waits for sub-calls do not count.", CELLS, unit="seconds", bounds=POSITIVE
     )
-    memory_mb: int = option(
-        2048,
-        "Memory of one REPL.",
-        group=CELLS,
-        unit="MiB",
-        bounds=AT_LEAST_1,
-        flag=Flag("--memory-mb", metavar="MIB"),
-    )
+    memory_mb: int = option(2048, "Memory of one REPL.", CELLS, unit="MiB", bounds=AT_LEAST_1)
     tools: Sequence[Callable[..., Any] | Tool | ToolSource] = option(
         (),
         "Functions of this program that cells can call: functions, ``rlm.tool(...)``.\n"
         "They run outside the sandbox, with the rights of this process, and a model writes their arguments. The root has them; "
         "deeper nodes have those that are granted to them.",
-        group=CELLS,
+        CELLS,
         python_only="functions of a program",
         unrecorded="functions of one process; the first event of the run describes them",
     )
     observation_chars: int = option(
         16_000,
         "Characters of output that a model is shown after each turn.",
-        group=PROMPTS,
+        PROMPTS,
         unit="characters",
         bounds=AT_LEAST_1,
-        flag=Flag("--observation-chars", metavar="CHARACTERS"),
     )
     cut_replies: CutRule = option(
         "invented",
@@ -278,53 +234,46 @@ class Options:
         '``"invented"``: before output that the model cannot have seen; several cells in a row are executed. '
         '``"first_cell"``: after the first cell. ``"never"``: replies are taken whole. The first two stream the '
         "replies of nodes if the provider can, and start cells as soon as the end is known.",
-        group=PROMPTS,
+        PROMPTS,
         choices=get_args(CutRule),
-        flag=Flag("--cut-replies"),
     )
     warm_prefixes: WarmRule = option(
         "auto",
         "Send one call of a batch with a long shared prefix first, to fill the provider's prefix cache.\n"
         'The others follow when that call begins to answer. ``"auto"``: if the model is known to cache prefixes, or has reported '
         "cached tokens in this run.",
-        group=CALLS,
+        CALLS,
         choices=get_args(WarmRule),
-        flag=Flag("--warm-prefixes"),
     )
     temperature: float | None = option(
         None,
         "Sampling temperature of every call; the provider's default if not given.",
-        group=PROMPTS,
+        PROMPTS,
         bounds=Bounds(least=0),
-        flag=Flag("--temperature"),
     )
     max_output_tokens: int | None = option(
         None,
         "Tokens of one reply at most; the provider's default if not given.",
-        group=PROMPTS,
+        PROMPTS,
         unit="tokens",
         bounds=AT_LEAST_1,
-        flag=Flag("--max-output-tokens", metavar="TOKENS"),
     )
     prompt: str | PromptFamily | None = option(
         None,
         f"The prompt family: {', '.join(sorted(FAMILIES))}; chosen by the root's model if not given.\n"
         "Or a function from ``PromptFacts`` to the system message.",
-        group=PROMPTS,
-        flag=Flag("--prompt", type=str | None, metavar="FAMILY"),
+        PROMPTS,
+        flag=Flag(type=str | None, metavar="FAMILY"),
         encode=lambda prompt: prompt if isinstance(prompt, str | None) else CUSTOM_PROMPT,
     )
     instructions: str | None = option(
-        None,
-        "Text that is added to the system message of every node.",
-        group=PROMPTS,
-        flag=Flag("--instructions", metavar="TEXT"),
+        None, "Text that is added to the system message of every node.", PROMPTS, flag=Flag(metavar="TEXT")
     )
     citations: bool | None = option(
         None,
         "Ask for quotes of the input as evidence; they are looked up there, and become ``result.citations``.\n"
         "None asks if the input is documents.",
-        group=PROMPTS,
+        PROMPTS,
         flag=(
             Flag("--cite", "Ask for quotes as evidence; the default for documents.", bool, lambda on: on or None),
             Flag("--no-cite", "Do not ask for quotes.", bool, lambda off: None if not off else False),
@@ -333,7 +282,7 @@ class Options:
     coverage: bool | None = option(
         None,
         "Measure which parts of the input models were shown: ``result.coverage``. None measures it for documents.",
-        group=RECORD,
+        RECORD,
         python_only="the command line measures it for documents",
     )
     prefetch: bool = option(
@@ -341,20 +290,17 @@ class Options:
         "Send calls of sequential code ahead of time.\n"
         "A loop over ``llm_query`` then takes as long as a batch, as far as no answer decides what is asked next. Needs the "
         'sandbox level "strict".',
-        group=CELLS,
+        CELLS,
         flag=Flag("--no-prefetch", "Do not send calls of sequential code ahead of time.", read=not_),
     )
     setup_code: str | None = option(
-        None,
-        "Python code that runs in every REPL before its first cell.",
-        group=CELLS,
-        flag=Flag("--setup-code", metavar="CODE"),
+        None, "Python code that runs in every REPL before its first cell.", CELLS, flag=Flag(metavar="CODE")
     )
     prices: Mapping[str, tuple[float, ...]] | None = option(
         None,
         "``{model: (input, output)}`` in dollars for a million tokens, in place of published prices.\n"
         "A third and fourth figure are cached input and cache writes, if they differ.",
-        group=LIMITS,
+        LIMITS,
         flag=Flag(
             "--price",
             "Dollars for a million tokens, in place of a published price; can be repeated.",
@@ -369,44 +315,43 @@ class Options:
     sinks: Sequence[SinkLike] = option(
         (),
         "Receivers of every event of every run, on the engine's thread; they must not block.",
-        group=RECORD,
+        RECORD,
         python_only="an object; the command line has its own views",
         unrecorded="objects of one process",
     )
     verbose: bool = option(
         False,
         "Write lines about every run to standard error while it works.",
-        group=RECORD,
+        RECORD,
         python_only="`rlm ask` has its own view",
         unrecorded="a view of one process",
     )
     api_key: str | None = option(
         None,
         "The key for the root's provider and all models of that provider; from the environment if None.",
-        group=MODELS,
+        MODELS,
         python_only="other users of the machine can read command lines; set OPENAI_API_KEY or its like",
         unrecorded="a secret",
     )
     base_url: str | None = option(
         None,
         "Address of an OpenAI-compatible endpoint, for the models of the root's provider.",
-        group=MODELS,
-        flag=Flag("--base-url", metavar="URL"),
+        MODELS,
+        flag=Flag(metavar="URL"),
         changeable=True,
     )
     window_tokens: int | None = option(
         None,
         "Tokens of prompt and reply together, for models that the built-in table does not list.",
-        group=MODELS,
+        MODELS,
         unit="tokens",
         bounds=AT_LEAST_1,
-        flag=Flag("--window-tokens", metavar="TOKENS"),
     )
     store: str | Path | None = option(
         DEFAULT_STORE,
         'The store of runs, which can then be inspected, resumed and replayed: a path, ``"memory"``, or None for no store.\n'
         '``"default"``: RLM_STORE, otherwise a file among the user\'s data.',
-        group=RECORD,
+        RECORD,
         flag=Flag(
             "--store",
             'The store of runs: a path, "memory" or "none". RLM_STORE, otherwise the file among your data, if not given.',
@@ -419,7 +364,7 @@ class Options:
     store_texts: bool = option(
         True,
         "Store texts. If False, hashes and numbers only; such a run cannot be resumed.",
-        group=RECORD,
+        RECORD,
         flag=Flag("--no-store-texts", "Store hashes and numbers only; such a run cannot be resumed.", read=not_),
         unrecorded="the store has a column for it, and resumes no run without texts",
     )
@@ -427,8 +372,7 @@ class Options:
         False,
         "Reuse answers to leaf calls of earlier runs that asked exactly the same, the same number of times.\n"
         "With ``store_texts=False``, answers are read and none is added.",
-        group=RECORD,
-        flag=Flag("--cache"),
+        RECORD,
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -47,17 +47,17 @@ class Flag:
     """A command-line flag that sets an option, or one part of it.
 
     Attributes:
-        name: for instance ``--depth``.
+        name: for instance ``--depth``; from the option's name if empty.
         help: the option's own summary if empty.
         type: the type of its value on the command line; the option's own if None.
         read: converts that value to the option's.
         part: the field of the option that it sets, for instance ``usd`` of a budget.
         bounds: the option's own if None.
         short: a second name of one letter.
-        metavar: the name of its value in help and in printed commands.
+        metavar: the name of its value in help and in printed commands; from the option's unit if empty.
     """
 
-    name: str
+    name: str = ""
     help: str = ""
     type: Any = None
     read: Callable[[Any], object] | None = None
@@ -65,6 +65,12 @@ class Flag:
     bounds: Bounds | None = None
     short: str = ""
     metavar: str = ""
+
+    def completed(self, option: str, unit: str) -> Flag:
+        """The same flag with a name and a metavar, given the option that it sets."""
+        name = self.name or f"--{option.replace('_', '-')}"
+        metavar = self.metavar or ("" if self.part else unit.partition(" ")[0].upper())
+        return replace(self, name=name, metavar=metavar)
 
     @property
     def identifier(self) -> str:
@@ -112,14 +118,16 @@ class Option:
 def option(
     default: Any,
     help: str,  # noqa: A002  the attribute's name
+    group: str,
     *,
-    flag: Flag | Sequence[Flag] = (),
+    flag: Flag | Sequence[Flag] | None = None,
     **declared: Any,
 ) -> Any:
-    """A dataclass field that carries the declaration of an option."""
+    """A dataclass field that carries the declaration of an option. It has one flag, or a reason for having none."""
+    if flag is None:
+        flag = () if declared.get("python_only") else Flag()
     flags = (flag,) if isinstance(flag, Flag) else tuple(flag)
-    declaration = Option(help=help, flags=flags, **declared)
-    return field(default=default, metadata={"option": declaration})
+    return field(default=default, metadata={"option": Option(help=help, group=group, flags=flags, **declared)})
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -130,7 +138,11 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def declarations(options: type) -> dict[str, Option]:
     """The declarations of a dataclass of options, by name and in order."""
-    return {declared.name: declared.metadata["option"] for declared in fields(options)}
+    return {declared.name: _completed(declared.name, declared.metadata["option"]) for declared in fields(options)}
+
+
+def _completed(name: str, declared: Option) -> Option:
+    return replace(declared, flags=tuple(flag.completed(name, declared.unit) for flag in declared.flags))
 
 
 def describe_options(options: type) -> str:
