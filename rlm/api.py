@@ -103,7 +103,7 @@ class RLM(Reruns):
         if needs_conversion(context):
             context = await asyncio.to_thread(plain_context, context)
         work = self.execute(query, context, form=answer_form(schema), sinks=_sinks(on_event))
-        return await asyncio.wrap_future(BACKGROUND.submit(work))
+        return await BACKGROUND.run(work)
 
     @overload
     def start(
@@ -249,7 +249,7 @@ class RLM(Reruns):
 
     async def aclose(self) -> None:
         """Closes this object, from any event loop. See ``close``."""
-        await asyncio.wrap_future(BACKGROUND.submit(self._parts.close()))
+        await BACKGROUND.run(self._parts.close())
 
     if not TYPE_CHECKING:  # type checkers report unknown attributes themselves
 

@@ -82,9 +82,9 @@ def _wait(handle: rlm.RunHandle) -> Result:
         if type(first) is not KeyboardInterrupt:
             _cancel(handle)
             raise
+    try:  # also the second Ctrl-C that comes at once
         complain("finishing with what the run has; Ctrl-C again stops at once")
         handle.finish()
-    try:
         return handle.result()
     except RunCancelledError:
         raise KeyboardInterrupt from None  # the run had nothing to answer from

@@ -8,6 +8,7 @@ Nothing here executes or compares anything.
 from __future__ import annotations
 
 from dataclasses import field
+from itertools import islice
 
 from rlm.core.cells import Cell, CellResult
 from rlm.core.events import (
@@ -18,6 +19,7 @@ from rlm.core.events import (
     CallStarted,
     CellExecuted,
     CellStarted,
+    NodeFinished,
     NodeStarted,
     RunReopened,
     SubcallEnded,
@@ -27,6 +29,7 @@ from rlm.core.events import (
 )
 from rlm.core.ids import ROOT, CallId, NodeId, SubcallPlace, is_subcall, number_in_cell
 from rlm.core.messages import Reply, Request
+from rlm.core.undone import UndoneSubcalls
 from rlm.core.values import slotted
 
 LOST = "Lost"
@@ -141,10 +144,11 @@ class RecordedNode:
 
 
 class History:
-    """Folds events. Nodes whose parent has their answer are forgotten, unless ``keep_all``."""
+    """Folds events. Nodes whose parent has their answer are forgotten, unless ``keep_all`` or sub-calls of theirs are undone."""
 
     def __init__(self, *, keep_all: bool = False) -> None:
         self._keep_all = keep_all
+        self.undone = UndoneSubcalls()
         self.nodes: dict[NodeId, RecordedNode] = {}
         self._open: dict[CallId, RecordedTurn | tuple[RecordedCell, RecordedCall]] = {}
 
@@ -157,7 +161,7 @@ class History:
         cell = self.nodes[place.node].cells.get((place.turn, place.cell)) if place.node in self.nodes else None
         return cell.numbers.get(place.number) if cell else None
 
-    def note(self, event: AnyEvent) -> None:  # noqa: PLR0912  one case for each kind
+    def note(self, event: AnyEvent) -> None:
         match event:
             case CallStarted():
                 self._note_start(event)
@@ -178,19 +182,32 @@ class History:
             case CellExecuted():
                 recorded = self._node(event.node).cells.setdefault(event.cell.place, RecordedCell(event.cell))
                 recorded.result, recorded.notice, recorded.unconfirmed = event.result, event.notice, False
+                self._note_prefetched(recorded)
+            case _:
+                self._note_change(event)
+
+    def _note_change(self, event: AnyEvent) -> None:
+        match event:
             case AnswerValidated():
                 self._node(event.node).answers[event.turn] = event
             case Superseded():
                 self._drop(event)
-            case RunReopened(notice=str(notice)):
-                self._show_notice(notice)
+            case NodeFinished() if event.node != ROOT:
+                self.undone.note_child(event)
+            case RunReopened():
+                self.undone.accept(self._has_result)
+                if event.notice is not None:
+                    self._show_notice(event.notice)
             case _:
                 pass
 
     def _drop(self, event: Superseded) -> None:
+        self.undone.drop(event)
         node = self.nodes.get(event.node)
         if node is None:
             return
+        if node.parent is not None and (event.from_turn is not None or event.results):
+            self._drop_answer(event.node)
         if event.from_turn is not None:
             node.drop_turns(event.from_turn)
         for place in event.cells:
@@ -203,6 +220,11 @@ class History:
         for call in event.calls:
             if is_subcall(call):
                 self._drop_call(node, call)
+
+    def _drop_answer(self, child: NodeId) -> None:
+        """Drops the answer of a child that goes on."""
+        if (call := self.call(SubcallPlace.parse(child))) is not None:
+            call.ended, call.rank = None, -1
 
     def _drop_call(self, node: RecordedNode, call: CallId) -> None:
         place = SubcallPlace.parse(call)
@@ -220,6 +242,11 @@ class History:
             place = SubcallPlace.parse(prefix + node.removeprefix(prefix).partition("/")[0])
             if (place.turn, place.cell) not in cells:
                 del self.nodes[node]
+                self.undone.drop_node(node)
+
+    def _has_result(self, place: SubcallPlace) -> bool:
+        cell = self.nodes[place.node].cells.get((place.turn, place.cell)) if place.node in self.nodes else None
+        return cell is None or cell.result is not None
 
     def _show_notice(self, notice: str) -> None:
         root = self.nodes.get(ROOT)
@@ -254,6 +281,7 @@ class History:
             opened.reply = event.reply
         elif opened is not None:
             cell, call = opened
+            self.undone.note_answer(event.node, call.key)
             call.reply, call.elapsed_s = event.reply, event.elapsed_s
             cell.rank(call, event.at_s)
 
@@ -282,5 +310,19 @@ class History:
                 call.rank = -1
             call.ended, call.elapsed_s = event, event.elapsed_s
             cell.rank(call, event.at_s)
-        if event.failure is None and not self._keep_all:
-            self.nodes.pop(NodeId(event.call), None)
+        if not event.prefetched:
+            self.undone.note_ended(event)
+        if event.failure is None:
+            self.undone.note_answer(event.node, event.key)
+            if not self._keep_all and not self.undone.is_below(NodeId(event.call)):
+                self.nodes.pop(NodeId(event.call), None)
+
+    def _note_prefetched(self, cell: RecordedCell) -> None:
+        """Notes the refusals of those prefetched sub-calls that a finished cell has reached."""
+        used = 0 if cell.result is None else cell.result.prefetches_used
+        if not used:
+            return
+        prefetched = (call for _, call in sorted(cell.numbers.items()) if call.prefetched)
+        for call in islice(prefetched, used):
+            if call.ended is not None and call.was_refused:
+                self.undone.note_ended(call.ended)

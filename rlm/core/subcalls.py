@@ -76,11 +76,15 @@ class SubcallAnswer:
 
 @frozen
 class SubcallFailure:
-    """The error of a sub-call. ``kind`` is the error's class name without its module."""
+    """The error of a sub-call. ``kind`` is the error's class name without its module.
+
+    ``limit`` names the limit or the stop that refused the sub-call or cut it off.
+    """
 
     kind: str
     message: str
     elapsed_s: float = field(default=0.0, compare=False)
+    limit: str | None = field(default=None, compare=False)
 
 
 SubcallOutcome: TypeAlias = SubcallAnswer | SubcallFailure

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rlm.core.events import Superseded
-from rlm.core.history import History, RecordedNode
+from rlm.core.history import History, RecordedCell, RecordedNode
 from rlm.core.ids import ROOT, CallId, NodeId, RunId, SubcallPlace, summary_call
 from rlm.core.values import frozen
+
+LIFTED = frozenset({"stopped", "seconds"})
+"""Limits that do not outlast the process of a run: a resumed run starts its time limit again."""
 
 
 @frozen
@@ -101,6 +104,20 @@ def superseded_by_reopening(history: History) -> Reopening:
     return Reopening(works, root is not None and _goes_on_from_cell(root) and not any(_root_results(works)))
 
 
+def is_lifted_by_resume(history: History) -> bool:
+    """True if a stop or the time limit had ended work that a resume can do: it lifts both.
+
+    Other limits hold until the caller raises them, so a last turn that they caused counts.
+    """
+    root = history.nodes.get(ROOT)
+    if root is None:
+        return False
+    for number in sorted(root.turns):
+        if (limit := root.turns[number].limit) is not None:
+            return limit in LIFTED
+    return bool(_cut_cells(history, ROOT))
+
+
 def _root_results(works: tuple[SupersededWork, ...]) -> Iterator[tuple[int, int]]:
     return (place for work in works if work.node == ROOT for place in work.results)
 
@@ -125,19 +142,45 @@ def _reopen(history: History, node_id: NodeId) -> Iterator[SupersededWork]:
     node = history.nodes.get(node_id)
     if node is None:
         return
-    answered = _last_answered(node)
-    from_turn = min((number for number, turn in node.turns.items() if turn.limit is not None), default=None)
+    again = _cut_cells(history, node_id)
+    answered = again[0][0] if again else _last_answered(node)
+    later = (number for number, turn in node.turns.items() if turn.limit is not None or (again and number > answered))
     cells = tuple(place for place in node.cells if place[0] > answered)
-    last = _last_finished(node, answered)
-    if last is None or last[0] != answered:
-        yield from _if_any(SupersededWork(node_id, from_turn, cells))
-        return
-    cell = node.cells[last]
-    refused = [call for call in cell.numbers.values() if call.was_refused]
-    cut_short = bool(refused) or (cell.result is not None and cell.result.end == "interrupted")
-    yield from _if_any(SupersededWork(node_id, from_turn, cells, results=(last,) if cut_short else ()))
-    for call in refused:
-        yield from _reopen(history, NodeId(SubcallPlace(node_id, *last, call.number).path))
+    yield from _if_any(SupersededWork(node_id, min(later, default=None), cells, results=again))
+    for place in again:
+        for child in _cut_subcalls(history, node_id, place):
+            yield from _reopen(history, child)
+
+
+def _cut_cells(history: History, node_id: NodeId) -> tuple[tuple[int, int], ...]:
+    """The cells of one turn that are executed again: from the first that was cut short.
+
+    The root's model has been shown everything up to its last turn, and can repeat what earlier cells were refused. A child that
+    answered early goes on from the first cell with undone sub-calls.
+    """
+    node = history.nodes[node_id]
+    turn = _last_answered(node)
+    if node_id != ROOT:
+        turn = min(history.undone.first_turn(node_id) or turn, turn)
+    finished = sorted(place for place, cell in node.cells.items() if cell.result is not None and place[0] == turn)
+    cut = (
+        index
+        for index, place in enumerate(finished)
+        if _is_interrupted(node.cells[place]) or any(True for _ in _cut_subcalls(history, node_id, place))
+    )
+    return tuple(finished[first:]) if (first := next(cut, None)) is not None else ()
+
+
+def _cut_subcalls(history: History, node_id: NodeId, place: tuple[int, int]) -> Iterator[NodeId]:
+    """The sub-calls of a cell that were refused or cut off, and the children that answered without all of theirs."""
+    for call in history.nodes[node_id].cells[place].numbers.values():
+        child = NodeId(SubcallPlace(node_id, *place, call.number).path)
+        if call.was_refused or (child in history.nodes and history.undone.is_below(child)):
+            yield child
+
+
+def _is_interrupted(cell: RecordedCell) -> bool:
+    return cell.result is not None and cell.result.end == "interrupted"
 
 
 def _if_any(work: SupersededWork) -> Iterator[SupersededWork]:

@@ -24,6 +24,7 @@ from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
 from rlm.core.question import Question
 from rlm.core.result import CoverageOfRun, Result
+from rlm.core.superseding import is_lifted_by_resume
 from rlm.core.tree import find_unfinished
 from rlm.core.values import frozen
 from rlm.engine.calling.cache import CountingCache
@@ -139,7 +140,9 @@ class Run:
         if self._setup.past and self._setup.policy.purpose == "run":
             self._resume.restore(self._setup.past)
             self._tools.restore(self._setup.past)
-            if self._setup.reopened:
+            if not self._setup.reopened and self._was_stopped():
+                self.tree.superseding.reopen()
+            elif self._setup.reopened:
                 notice = self._remaining.notice_at_reopening() if self.tree.superseding.reopen() else None
                 self.recorder.emit(RunReopened, ROOT, notice=notice)
             return
@@ -156,6 +159,12 @@ class Run:
             continues=question.continues,
             schema=None if question.form is None else question.form.schema,
         )
+
+    def _was_stopped(self) -> bool:
+        """True if a stop or the time limit had cut work off, and the run then ended without an answer."""
+        last = self._setup.past[-1]
+        ended = isinstance(last, RunFinished) and last.status in ("complete", "partial")
+        return not ended and is_lifted_by_resume(self._setup.policy.history)
 
     async def answer(self) -> Result[Any]:
         """Run the whole tree.

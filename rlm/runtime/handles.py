@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Generic
 
 from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.events import AnyEvent
@@ -29,22 +28,13 @@ class RunHandle(Generic[T_co]):
         """``log`` is one of the run's sinks."""
         self._run = run
         self._log = log
-        self._started, self._ended = False, threading.Event()
-        self._future: Future[Result[Any]] = BACKGROUND.submit(self._answer())
+        self._work = BACKGROUND.start(run.answer())
+        self._future = self._work.future
         self._future.add_done_callback(log.end)
-
-    async def _answer(self) -> Result[Any]:
-        self._started = True
-        try:
-            return await self._run.answer()
-        finally:
-            self._ended.set()
 
     def wait_ended(self) -> None:
         """Waits until nothing of the run is left. Its future is done earlier if it was cancelled."""
-        BACKGROUND.wait(asyncio.sleep(0))  # a cancelled run that has not started by now never will
-        if self._started:
-            self._ended.wait()
+        self._work.wait_ended()
 
     def result(self, timeout_s: float | None = None) -> Result[T_co]:
         """Waits for the result. Ctrl-C does not stop the run.
@@ -63,7 +53,7 @@ class RunHandle(Generic[T_co]):
             return getattr(error, "result", None)
 
     def __await__(self) -> Generator[None, None, Result[T_co]]:
-        return asyncio.wrap_future(self._future).__await__()
+        return self._work.join().__await__()
 
     async def events(self) -> AsyncGenerator[AnyEvent, None]:
         """The events of the run in order, from its first one.
@@ -74,7 +64,7 @@ class RunHandle(Generic[T_co]):
         try:
             async for event in self._log.read():
                 yield event
-            await asyncio.wrap_future(self._future)
+            await self._work.join()
         finally:
             self._future.cancel()
 

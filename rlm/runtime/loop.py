@@ -9,17 +9,69 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rlm.core.errors import BlockingCallError
 
 T = TypeVar("T")
 
+SIGNAL_CHECK_S = 0.25
 STOP_SECONDS = 5.0  # at the end of the process, for runs to release workers and connections
+
+
+def wait_for(future: Future[T], timeout_s: float | None = None) -> T:
+    """Blocks until a future is done. Ctrl-C interrupts it at any moment.
+
+    A signal that arrives just before the thread blocks does not wake it, so it wakes by itself from time to time.
+
+    Raises:
+        TimeoutError: the future is not done within ``timeout_s``.
+    """
+    ends_at = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while not future.done():
+        left_s = ends_at - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            return future.result(max(0.0, min(left_s, SIGNAL_CHECK_S)))
+        if left_s <= 0 and not future.done():
+            raise TimeoutError
+    return future.result()
+
+
+class Work(Generic[T]):
+    """Work on the loop. ``future`` is done as soon as it is cancelled, ``ended`` once the work has released what it holds."""
+
+    def __init__(self, future: Future[T], ended: Future[None]) -> None:
+        self.future = future
+        self._ended = ended
+
+    def wait_ended(self) -> None:
+        """Blocks until the work has ended, also if it was cancelled."""
+        wait_for(self._ended)
+
+    async def join(self) -> T:
+        """Awaits the result, on any event loop. Cancelling the caller cancels the work, and waits until it has ended."""
+        try:
+            return await asyncio.wrap_future(self.future)
+        except asyncio.CancelledError:
+            self.future.cancel()
+            await asyncio.wait({asyncio.wrap_future(self._ended)}, timeout=STOP_SECONDS)
+            raise
+
+    def wait(self) -> T:
+        """Blocks until the result is there. Ctrl-C cancels the work, and is raised after it has ended."""
+        try:
+            return wait_for(self.future)
+        except KeyboardInterrupt:
+            self.future.cancel()
+            with contextlib.suppress(TimeoutError):
+                self._ended.result(STOP_SECONDS)
+            raise
 
 
 class BackgroundLoop:
@@ -35,7 +87,36 @@ class BackgroundLoop:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Starts ``work`` on the loop. Cancelling the future cancels it there."""
-        return asyncio.run_coroutine_threadsafe(self._noted(work), self._running())
+        return self.start(work).future
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Work[T]:
+        """Starts ``work`` on the loop, for a caller that waits for its end."""
+        loop, ended, states = self._running(), Future[None](), list[str]()
+
+        async def noted() -> T:
+            states.append("started")
+            task = asyncio.current_task()
+            self._work.add(task)
+            try:
+                return await work
+            finally:
+                self._work.discard(task)
+                ended.set_result(None)
+
+        def end_unstarted(future: Future[T]) -> None:
+            """Ends work that was cancelled before its first step, which then never runs."""
+
+            def end() -> None:
+                if not states:
+                    work.close()
+                    ended.set_result(None)
+
+            if future.cancelled() and not loop.is_closed():
+                loop.call_soon_threadsafe(end)
+
+        future = asyncio.run_coroutine_threadsafe(noted(), loop)
+        future.add_done_callback(end_unstarted)
+        return Work(future, ended)
 
     def call(self, act: Callable[[], None]) -> None:
         """Schedules ``act`` on the loop."""
@@ -52,21 +133,11 @@ class BackgroundLoop:
         if self.owns_current_thread():
             work.close()
             raise BlockingCallError
-        ended = threading.Event()
+        return self.start(work).wait()
 
-        async def tracked() -> T:
-            try:
-                return await work
-            finally:
-                ended.set()
-
-        future = self.submit(tracked())
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            ended.wait(STOP_SECONDS)
-            raise
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits ``work`` from any event loop. Cancelling the caller cancels the work, and waits until it has ended."""
+        return await self.start(work).join()
 
     def result(self, future: Future[T], timeout_s: float | None = None) -> T:
         """Waits for a future that ``submit`` returned. Ctrl-C does not stop the work.
@@ -77,7 +148,7 @@ class BackgroundLoop:
         """
         if self.owns_current_thread() and not future.done():
             raise BlockingCallError
-        return future.result(timeout_s)
+        return wait_for(future, timeout_s)
 
     def at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Registers ``close`` to be awaited on the loop at the end of the process."""
@@ -86,14 +157,6 @@ class BackgroundLoop:
     def owns_current_thread(self) -> bool:
         """True on the loop's own thread, which would deadlock if it waited for the loop."""
         return self._pid == os.getpid() and self._thread is threading.current_thread()
-
-    async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.current_task()
-        self._work.add(task)
-        try:
-            return await work
-        finally:
-            self._work.discard(task)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -85,7 +84,7 @@ class Reruns:
             RLMError: as for ``arun``.
         """
         preparing = self._resuming(run_id, context, schema, budget, on_divergence)
-        return await asyncio.wrap_future(BACKGROUND.submit(_answer(preparing)))
+        return await BACKGROUND.run(_answer(preparing))
 
     @overload
     def start_resume(
@@ -137,9 +136,7 @@ class Reruns:
             DivergenceError: names the first cell that diverges, or the first turn with another prompt.
             IncompleteRecordError: the record ends before the run does.
         """
-        return await asyncio.wrap_future(
-            BACKGROUND.submit(_answer(lambda: self._parts.replay(run_id, plain_input(context), watch)))
-        )
+        return await BACKGROUND.run(_answer(lambda: self._parts.replay(run_id, plain_input(context), watch)))
 
     def start_replay(self, run_id: str, context: PlainValue = None, *, watch: CellWatch | None = None) -> RunHandle:
         """Replays a run as ``areplay`` does, and returns its handle once the record was read."""

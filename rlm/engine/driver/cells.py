@@ -15,7 +15,7 @@ from rlm.core.cells import Cell, CellResult
 from rlm.core.divergence import find_difference
 from rlm.core.errors import DivergenceError, SandboxDiedError
 from rlm.core.events import CellExecuted, CellStarted
-from rlm.core.history import RecordedCell
+from rlm.core.history import RecordedCall, RecordedCell
 from rlm.core.ids import CallId, SubcallPlace
 from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.core.superseding import SupersededWork
@@ -100,7 +100,9 @@ class CellDriver:
             cell = replace(recorded.cell, prefetch=False)
             if recorded.result is not None:
                 return await self._repeat(job, repl, recorded, recorded.result, limit)
-        result, _ = await self._execute_safely(job, repl, cell, recorded, limit)
+        result, answers = await self._execute_safely(job, repl, cell, recorded, limit)
+        # The cell was cut short before, and no longer makes these calls: nothing is left undone by their refusal.
+        self._drop(job, cell, answers.unclaimed_refusals())
         return self._executed(job, cell, result)
 
     async def _repeat(
@@ -130,9 +132,13 @@ class CellDriver:
             return executed
         if self._policy.strict:
             raise DivergenceError(job.id, cell.turn, cell.number, difference)
-        omitted = (SubcallPlace(job.id, *cell.place, call.number).path for call in answers.unclaimed())
-        self._superseding.drop_subcalls(SupersededWork(job.id, calls=tuple(map(CallId, omitted))))
+        self._drop(job, cell, answers.unclaimed())
         return self._executed(job, cell, after)
+
+    def _drop(self, job: NodeJob, cell: Cell, calls: Sequence[RecordedCall]) -> None:
+        """Supersedes sub-calls that a cell no longer made."""
+        paths = (SubcallPlace(job.id, *cell.place, call.number).path for call in calls)
+        self._superseding.drop_subcalls(SupersededWork(job.id, calls=tuple(map(CallId, paths))))
 
     async def _watched(self, job: NodeJob, repl: Repl, cell: Cell) -> None:
         if self._policy.watch is not None:

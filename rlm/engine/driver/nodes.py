@@ -224,7 +224,8 @@ class Tree:
 
     def _limit_met(self) -> str | None:
         """Returns the limit that left work undone although the root answered as usual."""
-        return self._limits.stop.limit or next(iter(self._caller.reservations.refused), None)
+        refused = next(iter(self._caller.reservations.refused), None)
+        return self._limits.stop.limit or refused or self.policy.history.undone.limit
 
     # The actions of a node.
 

@@ -227,7 +227,7 @@ class SubcallServer:
         except BudgetExceededError as error:
             if prefetched:
                 self._prefetched[cell_key].refused[rank] = error.limit
-            outcome = SubcallFailure("BudgetExceeded", str(error))
+            outcome = SubcallFailure("BudgetExceeded", str(error), limit=error.limit)
         except ModelError as error:
             if error.ends_run:
                 raise
@@ -241,12 +241,13 @@ class SubcallServer:
         except Stopped:
             ended = self._stopped()
         except BudgetExceededError as error:
-            ended = SubcallFailure("BudgetExceeded", str(error))
+            ended = SubcallFailure("BudgetExceeded", str(error), limit=error.limit)
         return outcome_of(ended) if isinstance(ended, ToolEnded) else self._end_or_share(site, ended, started_s)
 
     def _stopped(self) -> SubcallFailure:
-        met = describe_limit(self._limits.stop.limit or "")
-        return SubcallFailure("BudgetExceeded", f"{met} This call was ended, and no more are made. Answer now.")
+        limit = self._limits.stop.limit or ""
+        message = f"{describe_limit(limit)} This call was ended, and no more are made. Answer now."
+        return SubcallFailure("BudgetExceeded", message, limit=limit)
 
     def _end_or_share(
         self, site: SubcallSite, outcome: SubcallOutcome, started_s: float, *, prefetched: bool = False
@@ -281,7 +282,9 @@ class SubcallServer:
         if self._policy.purpose == "replay":
             raise IncompleteRecordError(f"the record of this run ends at {site.place.path}: resume the run first")
         if limit:
-            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more tool calls. Answer now.")
+            return SubcallFailure(
+                "BudgetExceeded", f"{describe_limit(limit)} No more tool calls. Answer now.", limit=limit
+            )
         with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
             return await self._tools.call(site, call)
 
@@ -309,7 +312,9 @@ class SubcallServer:
     async def _query(self, site: SubcallSite, query: ModelQuery, limit: str | None) -> SubcallOutcome | Reply:
         """A leaf call's reply, or the outcome of a child node or a refusal."""
         if limit:
-            return SubcallFailure("BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.")
+            return SubcallFailure(
+                "BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.", limit=limit
+            )
         # A stop ends the work of a deeper node together with the root's sub-call that it serves.
         with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
             try:

@@ -90,6 +90,10 @@ class RecordedAnswers:
         calls = [call for calls in self._unclaimed.values() for call in calls]
         return [call for call in calls if self.has_answer(call) and not call.prefetched]
 
+    def unclaimed_refusals(self) -> list[RecordedCall]:
+        """The calls that a limit or a stop refused, and that this execution has not asked for."""
+        return [call for calls in self._unclaimed.values() for call in calls if call.was_refused]
+
     async def wait_for_end(self) -> None:
         """Waits for the cell to end without an answer, as it had ended before.
 
