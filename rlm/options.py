@@ -118,7 +118,9 @@ class Options:
                 "Dollars for the whole run. At any limit, the root answers with what it has.",
             ),
             _limit("calls", "--max-calls", "CALLS", "Model calls of the whole run.", AT_LEAST_1),
-            _limit("tokens", "--max-tokens-total", "TOKENS", "Tokens of the whole run, prompts and replies.", AT_LEAST_1),
+            _limit(
+                "tokens", "--max-tokens-total", "TOKENS", "Tokens of the whole run, prompts and replies.", AT_LEAST_1
+            ),
             _limit("tool_calls", "--max-tool-calls", "CALLS", "Executions of tools in the whole run.", NOT_NEGATIVE),
             _limit("seconds", "--timeout", "SECONDS", "Seconds for the whole run; for a resumed run, from now on."),
         ),

@@ -17,6 +17,7 @@ from rlm.cli.exits import Exit, complain
 from rlm.cli.flags import JsonFlag, QuietFlag, read_flags, with_flags
 from rlm.cli.output import OutputError, describe_estimate, write_answer, write_json
 from rlm.cli.reading import Input, ReadingFlags, describe_reading, is_path, list_documents, read_input
+from rlm.cli.records import continue_session
 from rlm.cli.running import choose_view, drive, report_failure
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, RLMError
@@ -33,6 +34,7 @@ def ask(
     *files: str,
     estimate: Annotated[bool, Parameter(show_default=False)] = False,
     list_files: Annotated[bool, Parameter(show_default=False)] = False,
+    continue_run: Annotated[str | None, Parameter(name="--continue", show_default=False)] = None,
     reading: ReadingFlags = NO_FILTERS,
     json_output: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -49,12 +51,16 @@ def ask(
         text.
     estimate
         Print the size, calls and cost to expect, and spend nothing.
+    continue_run
+        Ask the next question of the session of this recorded run, with its input, variables and conversation.
     list_files
         Print a table of the files that would be read, and ask nothing.
     json_output
         Print one JSON object: answer, status, usage, cost_usd, run_id, elapsed_s, models, limit, error, documents,
         tool_calls.
     """
+    if continue_run is not None:
+        return _continue(question, continue_run, files, given, json_output=json_output, quiet=quiet)
     try:
         if list_files and not files:
             files = (question,)
@@ -77,6 +83,23 @@ def ask(
             return engine.start(question, given_input.context, sources=given_input.sources)
 
         return drive(engine, view, start, json_output=json_output, quiet=quiet, documents=documents)
+
+
+def _continue(
+    question: str, run: str, files: tuple[str, ...], given: dict[str, Any], *, json_output: bool, quiet: bool
+) -> int:
+    """Asks the next question of a recorded session."""
+    try:
+        view = None if quiet else choose_view()
+        engine, session, _ = continue_session(run, files, given)
+    except RLMError as error:
+        return report_failure(error, (), json_output=json_output)
+
+    def start() -> rlm.RunHandle:
+        return session.start(question, sinks=[view] if view else [])
+
+    with engine, session:
+        return drive(engine, view, start, json_output=json_output, quiet=quiet)
 
 
 def _estimate(engine: rlm.RLM, context: PlainValue, *, json_output: bool) -> int:

@@ -37,6 +37,12 @@ app.command(
     help="Ask one question over files, folders or standard input.",
     usage="Usage: rlm ask [OPTIONS] QUESTION [FILE...]",
 )
+app.command(
+    "rlm.cli.chat:chat",
+    name="chat",
+    help="Ask several questions over the same files, with earlier variables and answers.",
+    usage="Usage: rlm chat [OPTIONS] [FILE...]",
+)
 app.command("rlm.cli.runs:app", name="runs", help="List recorded runs; rlm runs prune deletes them.")
 app.command("rlm.cli.show:show", name="show", help="Show one recorded run: its tree, cells, calls and costs.")
 app.command("rlm.cli.resume:resume", name="resume", help="Resume a recorded run; recorded answers are not paid again.")

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rlm
+from rlm.cli.contexts import find_context
+from rlm.cli.flags import read_flags
+from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError
 from rlm.core.messages import Reply, Request
 from rlm.core.model_info import ModelInfo
@@ -92,3 +95,25 @@ def _restored(info: RunInfo, given: Mapping[str, Any], *, replay: bool = False) 
 
 def _unreadable(info: RunInfo) -> StoreError:
     return StoreError(f"the recorded options of run {info.id} are not readable")
+
+
+def continue_session(
+    run: str, files: Sequence[str], given: Mapping[str, Any]
+) -> tuple[rlm.RLM, rlm.Session, PlainValue]:
+    """The session of a recorded run, with its engine and, if it was not stored, its context.
+
+    Args:
+        run: the run's id, a prefix of it, or "last".
+        files: the input, if it was too large to be stored and has moved.
+        given: the flags of the command line.
+
+    Raises:
+        RLMError: as ``open_recorded`` and ``RLM.resume_session``.
+    """
+    place = given.get("store")
+    opened = open_store(place)
+    info = opened.find(run)
+    context = find_context(opened, info, files, None)
+    changed = {name: value for name, value in read_flags(given).items() if name != "store"}
+    engine = open_recorded(info, place, changed)
+    return engine, engine.resume_session(info.id, context), context

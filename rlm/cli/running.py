@@ -45,7 +45,7 @@ def drive(
     try:
         with watching:
             handle = start()
-            result = _wait(handle)
+            result = wait_for(handle)
     except KeyboardInterrupt:
         if json_output:
             run_id = None if handle is None else handle.run_id
@@ -74,7 +74,7 @@ def _print_resume_command(engine: rlm.RLM, run: str, limit: str | None = None) -
     complain(f"to continue without paying twice: rlm resume {run}{store}{consent}{raising_flag(limit or '')}")
 
 
-def _wait(handle: rlm.RunHandle) -> Result:
+def wait_for(handle: rlm.RunHandle) -> Result:
     """The run's result. The first Ctrl-C finishes the run; a second one, or a signal that ends the process, cancels it."""
     try:
         return handle.result()

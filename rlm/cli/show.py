@@ -53,9 +53,14 @@ def show(
         f"question: {one_line(info.question, 200)}",
     ]
     if tree.root is not None:
-        lines += TreePrinter(full=full).print_node(tree.root)
+        lines.append(render_tree(tree.root, full=full))
     put("\n".join(lines) + "\n")
     return Exit.COMPLETE
+
+
+def render_tree(root: NodeRecord, *, full: bool = False) -> str:
+    """The lines of a tree."""
+    return "\n".join(TreePrinter(full=full).print_node(root))
 
 
 class TreePrinter:

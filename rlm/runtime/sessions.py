@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from rlm.core.budget import Budget
-from rlm.core.cells import PlainValue
+from rlm.core.cells import PlainValue, Variable
 from rlm.core.errors import BudgetExceededError, ConfigurationError, RLMError
 from rlm.core.ids import RunId
 from rlm.core.question import Question
@@ -98,6 +98,13 @@ class BaseSession:
     def cut_off(self) -> CutOffQuestion | None:
         """The question at which the process of a restored session ended. ``resume`` continues it, the next question drops it."""
         return self._setup.cut_off
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """Names, types and sizes of the REPL's variables after the last cell."""
+        cells = self._setup.continuation.cells
+        result = cells[-1].result if cells else None
+        return () if result is None else result.variables
 
     @overload
     def start(self, query: str, *, schema: PlainSchema = None, **more: Unpack[QuestionOptions]) -> RunHandle: ...

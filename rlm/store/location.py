@@ -19,6 +19,12 @@ def default_location(env: Mapping[str, str] | None = None) -> str | None:
     named = env.get(VARIABLE)
     if named:
         return None if named == "none" else str(Path(named).expanduser())
+    return str(data_folder(env) / "runs.db")
+
+
+def data_folder(env: Mapping[str, str] | None = None) -> Path:
+    """The folder of this package among the user's data: ``rlm`` in ``XDG_DATA_HOME``, or in ``~/.local/share``."""
+    env = os.environ if env is None else env
     home = env.get("XDG_DATA_HOME") or ""
     base = Path(home) if Path(home).is_absolute() else Path(env.get("HOME") or "~").expanduser() / ".local" / "share"
-    return str(base / "rlm" / "runs.db")
+    return base / "rlm"

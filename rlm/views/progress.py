@@ -273,6 +273,7 @@ class Progress:
         if node is None or node.status is not None:
             return
         node.error = event.error[:MAX_TEXT_CHARS] if event.error else None
+        node.turn = event.turns  # of this question; turns are numbered through in a session
         self._end_node(node, event.status, event.at_s)
 
     def _end_node(self, node: NodeProgress, status: Status, at_s: float) -> None:
