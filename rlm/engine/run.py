@@ -102,7 +102,7 @@ class Run:
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
         services = CallServices(self.reservations, meter, self.recorder)
         cache = None if setup.cache is None else CountingCache(setup.cache, setup.past)
-        caller = Caller(setup.scheduler, services, cache, hedge=settings.hedge)
+        caller = Caller(setup.scheduler, services, cache, hedge=settings.hedge, warm_prefixes=settings.warm_prefixes)
         self._resume = Resume(services, settings.models, counts_tokens=budget.counts_tokens)
         self._drain = caller.drain
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)

@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 import orjson
 
+from rlm.core.billing import is_unbilled
 from rlm.core.bounds import most_tokens, text_bytes
 from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError, SchemaError
-from rlm.core.messages import Reply, Request, Usage
+from rlm.core.messages import JsonSchema, Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.models.addresses import Address, parse_address
 from rlm.models.bad_replies import empty, malformed, refused, truncated
@@ -123,77 +124,72 @@ class HttpModel(ABC):
 
     def ask(self, request: Request) -> Coroutine[Any, Any, Reply]:
         """See ``rlm.ports.Model.ask``. Not a coroutine function: every waiting call would hold one more frame."""
-        return self._call(request, None)
+        return self._ask_plain(request) if request.schema is None else self._ask_json(request, request.schema)
 
     async def stream(self, request: Request, on_text: OnText) -> Reply:
         """See ``rlm.ports.StreamingModel.stream``. A server that refuses to stream is not asked to again."""
-        return await self._call(request, on_text if request.schema is None else None)
+        if request.schema is not None:
+            return await self._ask_json(request, request.schema)
+        return await self._ask_plain(request, on_text)
 
-    async def _call(self, request: Request, on_text: OnText | None) -> Reply:
-        """One attempt. Refused requests and streams without an end are sent again, and an invalid reply gets one repair turn."""
-        schema = self._prepare(request)
-        data, unused = await self._exchange(request, schema, on_text)
-        try:
-            reply = self._accept(data, request, schema)
-            if unused.calls:
-                reply = replace(reply, usage=unused + reply.usage, cost_usd=None)
-            if schema is None or (violation := await find_violation(reply.text, schema.validator)) is None:
-                return reply
-            return await self._repair(request, schema, reply, violation)
-        except ModelError as error:
-            if error.usage is not None and unused.calls and error.usage.calls == 1:
-                error.usage += unused
-            raise
-
-    async def _exchange(
-        self, request: Request, schema: WireSchema | None, on_text: OnText | None, *, instructs: bool = False
-    ) -> tuple[Json, Usage]:
-        """A reply's JSON, and the usage of a stream that was given up for it. A refused request costs nothing."""
-        dialect = recall(self.source.address, self.model_id)
+    async def _ask_plain(
+        self,
+        request: Request,
+        on_text: OnText | None = None,
+        schema: WireSchema | None = None,
+        *,
+        instructs: bool = False,
+    ) -> Reply:
+        """One accepted reply. A request whose parameters are refused costs nothing, and is sent again without them."""
+        address, model = self.source.address, self.model_id
+        dialect = recall(address, model)
         changes = 0
         while True:
             stream = self.open_stream(on_text) if on_text is not None and dialect.streams else None
             body = self._write(request, schema, dialect, streams=stream is not None, instructs=instructs)
-            if stream is None:
-                reply = await self._endpoint.post(_dump(body))
-            else:
-                reply = await self._endpoint.post(_dump(body), stream.feed)
+            reply = await self._endpoint.post(_dump(body), None if stream is None else stream.feed)
+            if stream is not None:
                 stream.close()
-            if stream is not None and stream.lacks_end:
-                return await self._ask_whole(request, stream)
+                if stream.lacks_end:
+                    return await self._ask_whole(request, stream)
+            began = stream is not None and stream.began
             try:
                 data = (
-                    self._parse(reply, request)
-                    if stream is None or not stream.began
-                    else self._end_stream(stream, request)
+                    self._end_stream(stream, request) if stream is not None and began else self._parse(reply, request)
                 )
             except ModelError as fault:
-                refusal = read_error_body(reply.body) if stream is None or not stream.began else stream.refusal
+                refusal = stream.refusal if stream is not None and began else read_error_body(reply.body)
                 change = self._adapt(dialect, fault, refusal, body)
                 if change is None or changes == MAX_CHANGES:
                     raise
                 dialect, changes = change, changes + 1
             else:
-                if dialect is not recall(self.source.address, self.model_id):
-                    remember(self.source.address, self.model_id, dialect)
-                return data, Usage()
+                if dialect is not recall(address, model):
+                    remember(address, model, dialect)
+                return self._accept(data, request, schema)
 
-    async def _ask_whole(self, request: Request, stream: ReplyStream) -> tuple[Json, Usage]:
+    async def _ask_json(self, request: Request, schema: JsonSchema) -> Reply:
+        """One reply in JSON. An invalid one gets one repair turn."""
+        wire = self._prepare(schema)
+        reply = await self._ask_plain(request, None, wire)
+        violation = await find_violation(reply.text, wire.validator)
+        return reply if violation is None else await self._repair(request, wire, reply, violation)
+
+    async def _ask_whole(self, request: Request, stream: ReplyStream) -> Reply:
         """Asks a server that marks no end of its streams for a whole reply. The stream counts at its upper bound."""
         self.stop_streaming()
         unused = Usage(1, most_tokens(request.messages), output_tokens=text_bytes("".join(stream.text)))
         try:
-            data, _ = await self._exchange(request, None, None)
+            reply = await self._ask_plain(request)
         except ModelError as error:
-            error.usage = unused + (error.usage or Usage())
+            if error.usage is not None or is_unbilled(error):
+                error.usage = unused + (error.usage or Usage())
             raise
-        return data, unused
+        return replace(reply, usage=unused + reply.usage, cost_usd=None)
 
-    def _prepare(self, request: Request) -> WireSchema | None:
-        if request.schema is None:
-            return None
+    def _prepare(self, schema: JsonSchema) -> WireSchema:
         try:
-            return prepare_schema(request.schema)
+            return prepare_schema(schema)
         except SchemaError as error:
             raise RequestRejectedError(f"`schema` cannot be used: {error}. Correct it", model=self.name) from None
 
@@ -201,8 +197,7 @@ class HttpModel(ABC):
         """Asks once more, with the invalid reply and its error in the conversation and the schema in the prompt."""
         repair = replace(request, messages=(*request.messages, *repair_turns(reply.text, violation)))
         try:
-            data, _ = await self._exchange(repair, schema, None, instructs=True)
-            second = self._accept(data, repair, schema)
+            second = await self._ask_plain(repair, None, schema, instructs=True)
         except ModelError as error:
             error.usage = (error.usage or Usage()) + reply.usage
             raise

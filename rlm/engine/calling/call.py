@@ -68,6 +68,11 @@ class Call:
     _billed: bool = False
 
     @property
+    def prompt(self) -> str:
+        """The newest message."""
+        return self.request.messages[-1].text
+
+    @property
     def is_accepted(self) -> bool:
         """True once a streamed reply was accepted before its end: the call is not retried, even if the stream breaks off."""
         return self.listener is not None and self.listener.accepted

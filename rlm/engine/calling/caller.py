@@ -1,4 +1,4 @@
-"""Makes the model calls of a run. Node turns and leaf calls share one path, ``make_call``.
+"""Makes the model calls of a run. Node turns and leaf calls share one path, ``Caller.make_call``.
 
 A turn can be accepted before its stream ends. Its reply is then one event, and its bill at the end of the stream another.
 """
@@ -11,24 +11,32 @@ from dataclasses import replace
 from typing import Any
 
 from rlm.core.endings import CutRule, thinks_aloud
-from rlm.core.errors import ModelError, ModelTimeoutError
+from rlm.core.errors import ModelError
 from rlm.core.messages import Reply, Usage
+from rlm.engine.calling.attempts import Attempts
 from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import Call, CallServices
-from rlm.engine.calling.hedging import Hedging
+from rlm.engine.calling.prefix_warmup import PrefixWarmup, WarmRule
 from rlm.engine.calling.streaming import FirstText, StreamDrain, TurnStream
 from rlm.engine.calling.structured import ask_structured
-from rlm.ports import Scheduler, Slot, can_stream
+from rlm.ports import Scheduler, can_stream
 
 
 class Caller:
     """Makes the calls of one run. ``drain`` holds the accepted turns whose streams still go on."""
 
     def __init__(
-        self, scheduler: Scheduler, services: CallServices, cache: CountingCache | None = None, *, hedge: bool = True
+        self,
+        scheduler: Scheduler,
+        services: CallServices,
+        cache: CountingCache | None = None,
+        *,
+        hedge: bool = True,
+        warm_prefixes: WarmRule = "auto",
     ) -> None:
         self._scheduler = scheduler
-        self._hedging = Hedging(scheduler) if hedge else None
+        self._attempts = Attempts(scheduler, hedge=hedge)
+        self._warmup = PrefixWarmup(warm_prefixes)
         self._cache = cache
         self.services = services
         self.recorder = services.recorder
@@ -36,24 +44,83 @@ class Caller:
         self.meter = services.meter
         self.drain = StreamDrain()
 
-    def ask(self, call: Call, first_text: asyncio.Event | None = None) -> Coroutine[Any, Any, Reply]:
-        """Return a complete reply, from the cache if it is there. ``first_text`` is set when the reply starts to stream.
+    async def make_call(self, call: Call) -> Reply:
+        """Make attempts until one replies or no retry is worth it. Each reserves, takes a slot, asks, and settles.
+
+        A call that waits for budget or for a retry holds no slot. A call that a listener reads is streamed if the model can.
+
+        Raises:
+            BudgetExceededError: nothing was sent, or a retry does not fit the budget.
+            ModelError: the last attempt's. A missing reply is a ModelTimeoutError.
+        """
+        await call.reserve()
+        call.start()
+        number, slot = 0, None
+        try:
+            while True:
+                number += 1
+                slot = await self._scheduler.acquire(call.model, call.request, call.node, slot)
+                try:
+                    call.send(number)
+                    attempt, answered = self._attempts.begin(call, slot), False
+                    try:
+                        reply = await _send(call)
+                        slot.succeeded(reply)
+                        answered = True
+                    except asyncio.CancelledError:
+                        if not attempt.resume():
+                            raise
+                        if attempt.reply is None:
+                            raise self._attempts.timeout_error(attempt) from None
+                        reply, answered = attempt.reply, True
+                    finally:
+                        self._attempts.end(attempt, answered=answered)
+                except ModelError as error:
+                    delay_s = slot.failed(error)
+                    if delay_s is None or call.is_accepted:
+                        raise
+                    call.retry(error, number, delay_s)
+                else:
+                    call.succeed(reply)
+                    if call.cell is not None:
+                        self._warmup.observe(call.model, reply)
+                    return reply
+                finally:
+                    slot.release()
+                await asyncio.sleep(delay_s)
+                await call.reserve()
+        except BaseException as error:
+            call.fail(error)
+            raise
+
+    def ask(self, call: Call) -> Coroutine[Any, Any, Reply]:
+        """Return a complete reply, from the cache if it is there. Not a coroutine function: it would be one more frame.
 
         Raises:
             BudgetExceededError: before anything is sent, or in place of a retry.
             ModelError: the last attempt's.
         """
-        if first_text is not None:
-            call.listener = FirstText(first_text)
-        if self._cache is not None and call.cell is not None:
-            return self._ask_cache(self._cache, call)
-        return make_call(call, self._scheduler, self._hedging)
+        # A reply in JSON is not streamed, so it has no first word that others could wait for.
+        if call.batch is not None and call.request.schema is None and self._warmup.applies(call.model, call.prompt):
+            return self._ask_after_prefix(call)
+        return self._ask_cache(self._cache, call) if self._cache and call.cell is not None else self.make_call(call)
+
+    async def _ask_after_prefix(self, call: Call) -> Reply:
+        """Ask once the prefix that the call shares with its batch is cached, or ask first, to have it cached."""
+        batch = (call.node, call.turn, call.cell, call.batch)
+        async with self._warmup.join(call.model, batch, call.prompt) as ticket:
+            if ticket.shared_chars:
+                call.request = replace(call.request, shared_chars=ticket.shared_chars)
+            if ticket.first_text is not None:
+                call.listener = FirstText(ticket.first_text)
+            ticket.reply = await (self._ask_cache(self._cache, call) if self._cache else self.make_call(call))
+            return ticket.reply
 
     async def _ask_cache(self, cache: CountingCache, call: Call) -> Reply:
         occurrence = cache.count(call.model.name, call.request)
         cached = await cache.get(call.model, call.request, occurrence)
         if cached is None:
-            reply = await make_call(call, self._scheduler, self._hedging)
+            reply = await self.make_call(call)
             cache.put(call.model, call.request, occurrence, reply)
             return reply
         call.start()  # an answer from an earlier run is a call in the record, and free
@@ -73,7 +140,7 @@ class Caller:
         """
         model = call.model
         if rule == "never" or not can_stream(model):
-            return await make_call(call, self._scheduler, self._hedging)
+            return await self.make_call(call)
         accepted: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def accept(text: str) -> None:
@@ -83,7 +150,7 @@ class Caller:
                 accepted.set_result(reply)
 
         async def read_to_end() -> Reply:
-            reply = await make_call(call, self._scheduler, self._hedging)
+            reply = await self.make_call(call)
             if accepted.done():
                 on_billed(replace(reply, text=accepted.result().text))
             return reply
@@ -102,77 +169,9 @@ class Caller:
         return accepted.result()
 
 
-async def make_call(call: Call, scheduler: Scheduler, hedging: Hedging | None = None) -> Reply:
-    """Make attempts until one replies or no retry is worth it. Each reserves, takes a slot, asks, and settles.
-
-    A call that waits for budget or for a retry holds no slot.
-
-    Raises:
-        BudgetExceededError: nothing was sent, or a retry does not fit the budget.
-        ModelError: the last attempt's.
-    """
-    await call.reserve()
-    call.start()
-    attempt, slot = 0, None
-    try:
-        while True:
-            attempt += 1
-            slot = await scheduler.acquire(call.model, call.request, call.node, slot)
-            try:
-                call.send(attempt)
-                reply = await make_attempt(call, slot, scheduler.call_timeout_s, hedging)
-            except ModelError as error:
-                delay_s = slot.failed(error)
-                if delay_s is None or call.is_accepted:
-                    raise
-                call.retry(error, attempt, delay_s)
-            else:
-                call.succeed(reply)
-                return reply
-            finally:
-                slot.release()
-            await asyncio.sleep(delay_s)
-            await call.reserve()
-    except BaseException as error:
-        call.fail(error)
-        raise
-
-
-async def make_attempt(call: Call, slot: Slot, call_timeout_s: float, hedging: Hedging | None) -> Reply:
-    """Ask the model once, streamed if a listener needs the text before the reply is complete.
-
-    A reply that streams is given the whole ``call_timeout_s``: it shows that it has not stalled. A call of a batch can be hedged.
-
-    Raises:
-        ModelError: no usable reply, or none within the deadline.
-    """
-    model, attempt, reply = call.model, None, None
-    timeout_s = slot.timeout_s if call.listener is None else call_timeout_s
-    try:
-        async with asyncio.timeout(timeout_s) as timeout:
-            if call.listener is not None and can_stream(model):
-                reply = await model.stream(call.request, call.listener.start_attempt())
-            else:
-                if hedging is not None and call.batch is not None:
-                    attempt = hedging.watch(call, slot, timeout)
-                schema = call.request.schema
-                reply = await (
-                    model.ask(call.request) if schema is None else ask_structured(model, call.request, schema)
-                )
-        slot.succeeded(reply)
-        return reply
-    except TimeoutError:
-        if attempt is not None and attempt.reply is not None:
-            reply = attempt.reply
-            return reply
-        if attempt is not None:
-            timeout_s = min(timeout_s, slot.timeout_s)
-        advice = (
-            "Allow more with call_timeout_s" if timeout_s >= call_timeout_s else "Similar calls take a tenth of that"
-        )
-        raise ModelTimeoutError(
-            f"{model.name} did not reply within {timeout_s:g} s. {advice}.", model=model.name
-        ) from None
-    finally:
-        if attempt is not None and hedging is not None:
-            hedging.unwatch(attempt, answered=reply is not None)
+def _send(call: Call) -> Coroutine[Any, Any, Reply]:
+    """Ask the model once, for the caller to await."""
+    if call.listener is not None and can_stream(call.model):
+        return call.model.stream(call.request, call.listener.start_attempt())
+    schema = call.request.schema
+    return call.model.ask(call.request) if schema is None else ask_structured(call.model, call.request, schema)

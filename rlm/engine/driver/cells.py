@@ -19,7 +19,7 @@ from rlm.core.history import RecordedCall, RecordedCell
 from rlm.core.ids import CallId, SubcallPlace
 from rlm.core.subcalls import Subcall, SubcallFailure, SubcallOutcome
 from rlm.core.superseding import SupersededWork
-from rlm.engine.driver.subcall_site import CellExecution
+from rlm.engine.driver.queries import CellExecution
 from rlm.engine.driver.subcalls import SubcallServer
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.ordering import RecordedAnswers

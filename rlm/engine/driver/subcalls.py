@@ -32,9 +32,7 @@ from rlm.core.tools import show_call
 from rlm.core.values import slotted
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.answers import open_form
-from rlm.engine.driver.child_nodes import DriveNode, drive_child
-from rlm.engine.driver.leaf_calls import LeafCaller, read_value
-from rlm.engine.driver.subcall_site import CellExecution, SubcallSite
+from rlm.engine.driver.queries import CellExecution, DriveNode, SubcallSite, drive_child, leaf_call, read_value
 from rlm.engine.driver.tool_calls import ToolServer, outcome_of
 from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.replay.superseding import Superseding
@@ -95,7 +93,6 @@ class SubcallServer:
         self._policy = policy
         self._superseding = superseding
         self._tools = tools
-        self._leaf_calls = LeafCaller(settings, caller, replays=policy.purpose == "replay")
         self._prefetched = defaultdict[tuple[NodeId, int, int], _Prefetched](_Prefetched)
         self._counts = defaultdict[tuple[NodeId, int, int], _CellCounts](_CellCounts)
 
@@ -210,20 +207,26 @@ class SubcallServer:
         rank = self._prefetched[cell_key].next_rank() if prefetched else 0
         outcome: SubcallOutcome
         try:
-            match subcall:
-                case BudgetQuery():
-                    outcome = self._answer_budget(cell_key, place.turn)
-                case ModelQuery():
-                    response = await self._query(site, subcall, limit)
-                    if isinstance(response, Reply):
-                        recorded = self._policy.history.call(place)
-                        elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
-                        return SubcallAnswer(read_value(response, subcall.schema), elapsed_s)
-                    outcome = response
-                case _:
-                    assert_never(subcall)
+            if limit and isinstance(subcall, ModelQuery):
+                refusal = f"{describe_limit(limit)} No more sub-calls. Answer now."
+                outcome = SubcallFailure("BudgetExceeded", refusal, limit=limit)
+            elif isinstance(subcall, ModelQuery):
+                # A stop ends the work of a deeper node together with the root's sub-call that it serves.
+                with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
+                    form = None if subcall.schema is None else await open_form(subcall.schema)
+                    work = self._start(site, subcall, form)
+                    response = work if isinstance(work, SubcallFailure) else await work
+                if isinstance(response, Reply):
+                    recorded = self._policy.history.call(place)
+                    elapsed_s = recorded.elapsed_s if recorded and not recorded.prefetched else 0.0
+                    return SubcallAnswer(read_value(response, subcall.schema), elapsed_s)
+                outcome = response
+            else:
+                outcome = self._answer_budget(cell_key, place.turn)
         except Stopped:
             outcome = self._stopped()
+        except SchemaError as error:
+            outcome = SubcallFailure("SchemaError", str(error))
         except BudgetExceededError as error:
             if prefetched:
                 self._prefetched[cell_key].refused[rank] = error.limit
@@ -309,34 +312,26 @@ class SubcallServer:
             counts.first, counts.failure = site, failure
         return counts.failure
 
-    async def _query(self, site: SubcallSite, query: ModelQuery, limit: str | None) -> SubcallOutcome | Reply:
-        """A leaf call's reply, or the outcome of a child node or a refusal."""
-        if limit:
-            return SubcallFailure(
-                "BudgetExceeded", f"{describe_limit(limit)} No more sub-calls. Answer now.", limit=limit
-            )
-        # A stop ends the work of a deeper node together with the root's sub-call that it serves.
-        with self._limits.stop.interrupting() if site.node.parent is None else nullcontext():
-            try:
-                form = None if query.schema is None else await open_form(query.schema)
-            except SchemaError as error:
-                return SubcallFailure("SchemaError", str(error))
-            work = self._ask_or_drive(site, query, form)
-            return work if isinstance(work, SubcallFailure) else await work
-
-    def _ask_or_drive(
+    def _start(
         self, site: SubcallSite, query: ModelQuery, form: AnswerForm | None
     ) -> SubcallFailure | Coroutine[Any, Any, SubcallOutcome | Reply]:
-        """A leaf call or a child node, by the depth rule, for the caller to await: every waiting call has one frame less."""
+        """A leaf call or a child node by the depth rule, for the caller to await, or a refusal. ``form`` is a child's.
+
+        Raises:
+            IncompleteRecordError: a replay reached a leaf call without a recorded answer.
+            PromptTooLongError: the prompt exceeds the model's window.
+        """
         kind = decide_subcall(query, site.node.depth, self._settings.max_depth)
         if isinstance(kind, SubcallFailure):
             return kind
         model = _find_model(self._settings, site.node.depth + 1, query.model)
         if isinstance(model, SubcallFailure):
             return model
-        if kind == "leaf":
-            return self._leaf_calls.ask(site, query, model)
-        return drive_child(self._drive, site, query, model, form)
+        if kind == "child":
+            return drive_child(self._drive, site, query, model, form)
+        if self._policy.purpose == "replay":
+            raise IncompleteRecordError(f"the record of this run ends at {site.place.path}: resume the run first")
+        return self._caller.ask(leaf_call(self._caller.services, site, query, model, self._settings.temperature))
 
 
 def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:

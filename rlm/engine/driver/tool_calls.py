@@ -16,7 +16,7 @@ from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId
 from rlm.core.subcalls import SubcallAnswer, SubcallFailure, SubcallOutcome, ToolCall
 from rlm.core.tools import INTERRUPTED, TOOL_ERROR, ToolFailure
-from rlm.engine.driver.subcall_site import SubcallSite
+from rlm.engine.driver.queries import SubcallSite
 from rlm.engine.recorder import Recorder
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.tools import RunTools

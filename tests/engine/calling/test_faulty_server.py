@@ -12,7 +12,7 @@ from call_kit import CallBench
 
 from rlm.core.errors import ModelError
 from rlm.core.messages import Reply
-from rlm.engine.calling.caller import make_call
+from rlm.engine.calling.caller import Caller
 from rlm.models.openai_chat import OpenAIChat
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
@@ -80,9 +80,10 @@ async def test_every_prompt_gets_its_answer_or_error() -> None:
         model = OpenAIChat("m", api_key="k", base_url=server.base_url)
         scheduler = RunScheduler(concurrency=LIMIT, call_timeout_s=TIMEOUT_S, policy=POLICY)
         bench = CallBench(model, tokens=1_000_000_000)
+        caller = Caller(scheduler, bench.services)
 
         async def ask(number: int) -> Reply | BaseException:
-            return await make_call(bench.call(prompts[number]), scheduler)
+            return await caller.make_call(bench.call(prompts[number]))
 
         results = await asyncio.gather(*(ask(number) for number in range(CALLS)), return_exceptions=True)
         for prompt, result in zip(prompts, results, strict=True):

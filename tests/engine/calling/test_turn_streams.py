@@ -10,6 +10,7 @@ from call_kit import LATENCY_S, USAGE, WORST_TOKENS, CallBench, StreamedModel
 from rlm.core.errors import ModelError, ProviderUnavailableError, ProviderUnreachableError
 from rlm.core.events import CallBilled, CallReplied
 from rlm.core.messages import Reply, Usage
+from rlm.engine.calling.streaming import FirstText
 
 CELL = "```repl\nrun()\n```\n"
 INVENTED = "Output: 42\n"
@@ -153,7 +154,9 @@ def test_first_text_is_signalled_before_the_reply() -> None:
 
     async def main() -> Reply:
         first_text = asyncio.Event()
-        task = asyncio.create_task(rig.caller.ask(rig.call(), first_text))
+        call = rig.call()
+        call.listener = FirstText(first_text)
+        task = asyncio.create_task(rig.caller.ask(call))
         await first_text.wait()
         assert rig.clock.now() == LATENCY_S
         return await task
