@@ -195,7 +195,7 @@ def _lines(talk: Talk, *, quiet: bool) -> Iterator[str]:
     if sys.stdin is None:
         raise ConfigurationError("rlm chat needs standard input: a terminal, or a pipe with one question a line.")
     if not sys.stdin.isatty():
-        for line in sys.stdin:  # "yield from" would close it
+        for line in sys.stdin:  # noqa: UP028  "yield from" would close it
             yield line
         return
     if not quiet:
