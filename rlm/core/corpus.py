@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from rlm.core.cells import PlainValue, Quote
+from rlm.core.describe import describe_context
 from rlm.core.evidence import Citation, find_quote
 from rlm.core.places import label_at
 
@@ -28,22 +29,23 @@ class Corpus:
     """The texts of a context.
 
     Attributes:
-        context: the context, or a function that reads it: a file is read when its text is first needed.
+        context: the context.
         side_table: JSON with one ``SideItem`` for each document; empty if the context does not come from documents.
+        read: reads the text of a context that is an open file, when it is first needed.
     """
 
-    context: PlainValue | Callable[[], str]
+    context: PlainValue
     side_table: str = ""
+    read: Callable[[], str] | None = None
 
     @cached_property
     def items(self) -> list[SideItem]:
-        items: list[SideItem] = json.loads(self.side_table) if self.side_table else []
-        return items
+        return list(_read_items(self.side_table)) if self.side_table else []
 
     @cached_property
     def texts(self) -> Mapping[str, str]:
         """Texts by path. Items of a list are named by number, and a single text without a name by ""."""
-        context = self.context() if callable(self.context) else self.context
+        context = self.context if self.read is None else self.read()
         match context:
             case str():
                 return {str(self.items[0]["path"]) if len(self.items) == 1 else "": context}
@@ -120,8 +122,13 @@ class Corpus:
             ]
         return json.dumps(items, ensure_ascii=False) if items else ""
 
-    def describe(self) -> str:
-        """Number, formats and sizes of the documents, for the first message."""
+    @cached_property
+    def description(self) -> str:
+        """The context in one line, for the first message."""
+        return self._describe_documents() if self.has_documents else describe_context(self.context)
+
+    def _describe_documents(self) -> str:
+        """Number, formats and sizes of the documents."""
         if len(self.items) == 1 and isinstance(self.context, str):
             return f"a str of {len(self.context):,} characters: the text of {_describe_item(self.items[0])}"
         kinds = Counter(str(item["kind"]) for item in self.items)
@@ -149,6 +156,15 @@ class Corpus:
                 break
             found.append((path, text))
         return found
+
+
+def _read_items(side_table: str) -> Iterator[SideItem]:
+    """The items of a JSON list, one by one: those of 100,000 documents at once would hold the interpreter's lock too long."""
+    decoder, at = json.JSONDecoder(), 1
+    while side_table[at : at + 1] not in ("]", ""):
+        item, at = decoder.raw_decode(side_table, at)
+        yield item
+        at += 2 if side_table[at : at + 2] == ", " else side_table[at : at + 1] == ","
 
 
 def _describe_item(item: SideItem) -> str:

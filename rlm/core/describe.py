@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import cast
 
 from rlm.core.cells import PlainValue
+from rlm.core.sizes import in_steps
 
 MAX_KEYS = 20
 
@@ -30,7 +33,7 @@ def describe_context(value: PlainValue) -> str:
 
 
 def _describe_mapping(value: Mapping[object, object]) -> str:
-    shown = [f"{key!r} ({_size(item)})" for key, item in list(value.items())[:MAX_KEYS]]
+    shown = [f"{key!r} ({_size(item)})" for key, item in islice(value.items(), MAX_KEYS)]
     more = f" and {len(value) - MAX_KEYS:,} more" if len(value) > MAX_KEYS else ""
     return f"a dict with {len(value):,} keys: {', '.join(shown)}{more}" if value else "an empty dict"
 
@@ -40,10 +43,11 @@ def _describe_sequence(value: Sequence[object]) -> str:
         return f"an empty {type(value).__name__}"
     if all(isinstance(item, Mapping) and item.keys() == {"role", "content"} for item in value):
         return f"a list of {len(value):,} messages, each a dict with 'role' and 'content'"
-    kinds = sorted({type(item).__name__ for item in value})
+    kinds = sorted({kind.__name__ for step in in_steps(value) for kind in set(map(type, step))})
     text = f"a {type(value).__name__} of {len(value):,} items ({', '.join(kinds[:4])})"
     if kinds == ["str"]:
-        text += f", {sum(len(str(item)) for item in value):,} characters in all"
+        chars = sum(sum(map(len, cast("Sequence[str]", step))) for step in in_steps(value))
+        text += f", {chars:,} characters in all"
     return text
 
 

@@ -133,7 +133,9 @@ class Documents(Sequence[Document]):
 
     def side_table(self) -> str:
         """JSON with format, pages, places and tables of each document, for the REPLs and the citations of a run."""
-        return json.dumps([_side_item(document) for document in self._by_path.values()], ensure_ascii=False)
+        # Item by item: all of 100,000 documents at once would hold the interpreter's lock too long.
+        items = [json.dumps(_side_item(document), ensure_ascii=False) for document in self._by_path.values()]
+        return f"[{', '.join(items)}]"
 
     @property
     def pages(self) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 from rlm.core.actions import Finish
 from rlm.core.budget import Budget, LimitUse
-from rlm.core.describe import describe_context
 from rlm.core.errors import (
     AnswerDoesNotFitError,
     BudgetExceededError,
@@ -32,7 +31,7 @@ from rlm.engine.calling.call import CallServices
 from rlm.engine.calling.caller import Caller
 from rlm.engine.calling.streaming import DRAIN_TIMEOUT_S
 from rlm.engine.continuation import Continuation
-from rlm.engine.driver.evidence import ShownTexts, corpus_of
+from rlm.engine.driver.evidence import ShownTexts, corpus_of, prepare
 from rlm.engine.driver.nodes import Tree
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.policy import ReplayPolicy
@@ -150,7 +149,7 @@ class Run:
             RunStarted,
             ROOT,
             question=question.query,
-            context=self.corpus.describe() if self.corpus.has_documents else describe_context(question.context),
+            context=self.corpus.description,
             models=tuple(model.name for model in settings.models),
             max_depth=settings.max_depth,
             sandbox=self._setup.sandbox.level,
@@ -182,6 +181,7 @@ class Run:
 
     async def _answer_on_record(self) -> Result:
         self.recorder.start()
+        await prepare(self.corpus)
         record = self._setup.record
         journal = self.recorder.journal = None if record is None else await record.begin(self._setup.question)
         try:

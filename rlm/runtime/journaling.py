@@ -24,6 +24,7 @@ from rlm.core.messages import JsonValue, Part, Reply, Request, Text, Usage
 from rlm.core.question import Question
 from rlm.core.redaction import SECRETS
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
+from rlm.core.sizes import exceeds, has_many_items
 from rlm.core.values import frozen, slotted
 from rlm.log import get_logger
 from rlm.models.adapt import implementation
@@ -38,6 +39,8 @@ from rlm.store.migrations import NoStoreError
 from rlm.store.store import SqliteStore
 
 logger = get_logger(__name__)
+
+DIGEST_DELAY_S = 1.0
 
 
 MAX_QUESTIONS = 10_000
@@ -288,8 +291,8 @@ def describe(context: PlainValue, sources: Sequence[str]) -> tuple[ContextInfo, 
         sources=tuple(sources),
         folder=str(Path.cwd()) if sources else "",
     )
-    if isinstance(context, str | bytes) and len(context) > MAX_CONTEXT_BYTES:
-        return replace(info, size=len(context)), True
+    if exceeds(context, MAX_CONTEXT_BYTES):
+        return replace(info, size=len(context) if isinstance(context, str | bytes) else 0), True
     size, digest = digest_context(context)
     info = replace(info, size=size, digest=digest)
     if size > MAX_CONTEXT_BYTES:
@@ -315,7 +318,10 @@ class Digests:
             waiting.append((store, run, info))
             if len(waiting) > 1:
                 return
-        threading.Thread(target=self._digest, args=(context,), name="rlm-digest", daemon=True).start()
+        # Many items are shared with REPLs at first, which needs the interpreter's lock as well.
+        hashing = threading.Timer(DIGEST_DELAY_S if has_many_items(context) else 0.0, self._digest, (context,))
+        hashing.daemon = True
+        hashing.start()
 
     def _digest(self, context: PlainValue) -> None:
         try:

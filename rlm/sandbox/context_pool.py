@@ -9,6 +9,7 @@ from collections import deque
 
 from rlm.core.cells import PlainValue
 from rlm.core.file_bytes import FileBytes
+from rlm.core.sizes import exceeds
 from rlm.sandbox.shared_memory import Header, SharedContext, can_share, is_file, share_context
 
 MIN_SHARED_BYTES = 64 * 1024
@@ -60,11 +61,4 @@ class ContextPool:
 
 
 def _is_large(value: PlainValue) -> bool:
-    if isinstance(value, str):
-        return len(value) >= MIN_SHARED_BYTES
-    if type(value) is list:
-        return all(type(item) is str for item in value) and sum(map(len, value)) >= MIN_SHARED_BYTES
-    if type(value) is dict:
-        texts = all(type(part) is str for pair in value.items() for part in pair)
-        return texts and sum(map(len, value.values())) >= MIN_SHARED_BYTES
-    return is_file(value)
+    return is_file(value) or exceeds(value, MIN_SHARED_BYTES)

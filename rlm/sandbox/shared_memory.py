@@ -14,19 +14,20 @@ import io
 import os
 import sys
 import weakref
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Literal, TextIO, TypeAlias, TypeGuard
 
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ContextError
 from rlm.core.values import frozen
-from rlm.sandbox.worker.boot.shared_text import ASCII, CODECS, ENTRY_WORDS, ERRORS, LATIN, UCS2, UCS4, WIDTHS
-from rlm.sandbox.worker.wire.values import NotPlain, dump
+from rlm.sandbox.plain_data import dump_in_steps
+from rlm.sandbox.text_table import Group, TextTable
+from rlm.sandbox.worker.wire.values import NotPlain
 
 Shape: TypeAlias = Literal["str", "list", "dict", "plain"]
 PIECE = 1 << 20  # characters or bytes handled at a time
 SMALL_WRITE = 64 * 1024
+STEP_ITEMS = 65_536
 
 
 @frozen
@@ -38,7 +39,8 @@ class Header:
             data stands at the start of the file, encoded as ``kind`` (see ``worker.wire.values``).
         size: bytes of the whole file.
         count: number of strings.
-        table_at: offset of the table of strings.
+        groups: the tables of strings, by form.
+        order_at: offset of the order of the strings: the number of each in the groups. -1 if the groups are in order.
         length: bytes of plain data.
         kind: kind of plain data.
     """
@@ -46,7 +48,8 @@ class Header:
     shape: Shape
     size: int
     count: int = 0
-    table_at: int = 0
+    groups: tuple[Group, ...] = ()
+    order_at: int = -1
     length: int = 0
     kind: str = ""
 
@@ -109,25 +112,27 @@ def share_context(value: PlainValue | BinaryIO | TextIO, *, encoding: str = "utf
 
 def _write(writer: _Writer, value: PlainValue | BinaryIO | TextIO, encoding: str, name: str) -> Header:
     if isinstance(value, str):
-        return writer.finish("str", [_pieces_of(value)])
-    if type(value) is list and value and all(type(item) is str for item in value):
-        return writer.finish("list", [_pieces_of(item) for item in value])
-    if type(value) is dict and value and all(type(part) is str for pair in value.items() for part in pair):
-        return writer.finish("dict", [_pieces_of(text) for text in (*value, *value.values())])
+        return writer.write_texts("str", [value])
+    if type(value) is list and value and _are_texts(value):
+        return writer.write_texts("list", value)
+    if type(value) is dict and value and _are_texts(parts := [*value, *value.values()]):
+        return writer.write_texts("dict", parts)
     if isinstance(value, io.StringIO):
-        return writer.finish("str", [_pieces_of(value.getvalue())])
+        return writer.write_texts("str", [value.getvalue()])
     if is_file(value):
         label = name or str(getattr(value, "name", "the file"))
         with contextlib.ExitStack() as stack:
-            return writer.finish("str", [_decoded(_as_seekable(_binary(value), stack), encoding, label)])
+            return writer.write_pieces(_decoded(_as_seekable(_binary(value), stack), encoding, label))
     try:
-        kind, payload = dump(value, strict=True)
+        kind, pieces = dump_in_steps(value)
+        for piece in pieces:
+            writer.write(piece)
     except NotPlain as error:
         raise ContextError(
             f"the context cannot enter the sandbox: {error}. Pass text, or lists and dicts of plain data."
         ) from None
-    writer.write(payload)
-    return Header("plain", max(len(payload), 1), length=len(payload), kind=kind)
+    length = writer.position()
+    return Header("plain", max(length, 1), length=length, kind=kind)
 
 
 def is_file(value: object) -> TypeGuard[BinaryIO | TextIO]:
@@ -177,20 +182,25 @@ class _Writer:
                     f"no memory for a context of more than {self._at:,} bytes: {error.strerror}"
                 ) from error
 
-    def finish(self, shape: Shape, texts: Iterable[Pieces]) -> Header:
+    def write_texts(self, shape: Shape, texts: Sequence[str]) -> Header:
         """Writes all texts and their table."""
-        table = array("Q")
-        for pieces in texts:
-            form, length = _measure(pieces)
-            self._align()
-            table.extend((self._at << 2 | form, length))
-            for piece in pieces():
-                self.write(piece.encode(CODECS[form], ERRORS if form >= UCS2 else "strict"))
-            self.write(bytes(WIDTHS[form]))  # CPython expects one more character, zero, after every string
-        self._align()
-        header = Header(shape, self._at + max(len(table) * 8, 1), len(table) // ENTRY_WORDS, self._at)
-        self.write(table.tobytes() or b"\0")
-        return header
+        table = TextTable(self.write, self.position)
+        table.add(texts)
+        return self._end_table(shape, len(texts), table)
+
+    def write_pieces(self, pieces: Pieces) -> Header:
+        """Writes one text and its table."""
+        table = TextTable(self.write, self.position)
+        table.add_pieces(pieces)
+        return self._end_table("str", 1, table)
+
+    def _end_table(self, shape: Shape, count: int, table: TextTable) -> Header:
+        groups, order_at = table.finish()
+        return Header(shape, self._at, count, groups, order_at)
+
+    def position(self) -> int:
+        """The offset of the next byte."""
+        return self._at
 
     def seal(self) -> None:
         """Seals the file: no process can write, grow or shrink it any more."""
@@ -200,33 +210,12 @@ class _Writer:
         self._flush()
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals)
 
-    def _align(self) -> None:
-        self.write(bytes(-self._at % 8))
 
-
-def _measure(pieces: Pieces) -> tuple[int, int]:
-    """The narrowest form that holds a text, as CPython would choose it, and the text's length."""
-    form, length = ASCII, 0
-    for piece in pieces():
-        length += len(piece)
-        if form < UCS4:
-            form = max(form, _form_of(piece))
-    return form, length
-
-
-def _form_of(text: str) -> int:
-    if text.isascii():
-        return ASCII
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        wide = len(text.encode("utf-16-le", ERRORS)) > 2 * len(text)  # characters beyond UCS-2 take two units each
-        return UCS4 if wide else UCS2
-    return LATIN
-
-
-def _pieces_of(text: str) -> Pieces:
-    return lambda: (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+def _are_texts(values: Sequence[object]) -> bool:
+    """True if all values are ``str``, without the interpreter's lock for long."""
+    return all(
+        set(map(type, values[start : start + STEP_ITEMS])) == {str} for start in range(0, len(values), STEP_ITEMS)
+    )
 
 
 def _decoded(file: BinaryIO, encoding: str, label: str) -> Pieces:

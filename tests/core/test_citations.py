@@ -122,7 +122,7 @@ def test_thousand_quotes_land_on_their_pages() -> None:
 
 def test_description_names_kinds_counts_and_sizes() -> None:
     texts, side = side_table({"a.pdf": ["one", "two"], "b.pdf": ["three"]})
-    assert Corpus(texts, side).describe() == (
+    assert Corpus(texts, side).description == (
         "a dict of 2 documents, path to text (2 pdf with 3 pages; 11 characters): "
         "'a.pdf' (pdf, 2 pages), 6 characters; 'b.pdf' (pdf, 1 page), 5 characters"
     )

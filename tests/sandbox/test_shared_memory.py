@@ -113,8 +113,7 @@ def test_decoding_gives_same_text_as_mapping() -> None:
     """The fallback for interpreters with another string layout."""
     texts = [text[:500] for text in TEXTS.values()]
     context = share_context(texts)
-    header = context.header
-    assert shared_text.decode_strings(context.fileno(), header.size, header.count, header.table_at) == texts
+    assert shared_text.decode_strings(context.fileno(), asdict(context.header)) == texts
 
 
 def test_shared_context_is_immutable() -> None:

@@ -9,6 +9,7 @@ from rlm.core.cells import PlainValue, Quote
 from rlm.core.corpus import Corpus
 from rlm.core.events import AnyEvent, CallStarted
 from rlm.core.evidence import Citation
+from rlm.core.sizes import exceeds, has_many_items
 
 INLINE_CHARS = 200_000
 """Size of sources up to which quotes are looked up on the event loop."""
@@ -18,7 +19,7 @@ INLINE_QUOTES = 20
 def corpus_of(context: PlainValue, side_table: str) -> Corpus:
     """The sources of a context. An open file is read when its text is first needed."""
     if hasattr(context, "read") and hasattr(context, "fileno"):
-        return Corpus(lambda: _read_file(context.fileno()))
+        return Corpus(context, read=lambda: _read_file(context.fileno()))
     return Corpus(context, side_table)
 
 
@@ -30,8 +31,14 @@ def _read_file(descriptor: int) -> str:
 
 async def check_quotes(corpus: Corpus, quotes: Sequence[Quote]) -> tuple[Citation, ...]:
     """Looks quotes up in the sources, in a thread unless both are small."""
-    is_small = not callable(corpus.context) and len(quotes) <= INLINE_QUOTES and corpus.chars <= INLINE_CHARS
+    is_small = len(quotes) <= INLINE_QUOTES and corpus.read is None and not exceeds(corpus.context, INLINE_CHARS)
     return corpus.cite(quotes) if is_small else await asyncio.to_thread(corpus.cite, quotes)
+
+
+async def prepare(corpus: Corpus) -> None:
+    """Describes a context of many items in a thread, so that the event loop need not walk through them."""
+    if has_many_items(corpus.context) or len(corpus.side_table) > INLINE_CHARS:
+        await asyncio.to_thread(getattr, corpus, "description")
 
 
 class ShownTexts:

@@ -296,9 +296,7 @@ class Tree:
         return self._continuation.first_run if self._continuation and job.parent is None else self._recorder.run
 
     def _describe(self, job: NodeJob) -> str:
-        if job.parent is None and self._corpus.has_documents:
-            return self._corpus.describe()
-        return describe_context(job.context)
+        return self._corpus.description if job.parent is None else describe_context(job.context)
 
     def _emit_started(self, job: NodeJob) -> None:
         self._recorder.emit(

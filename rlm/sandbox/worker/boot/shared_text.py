@@ -24,7 +24,7 @@ import sys
 import types
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..wire.values import load
 
@@ -33,9 +33,12 @@ ASCII, LATIN, UCS2, UCS4 = range(4)
 WIDTHS = (1, 1, 2, 4)
 CODECS = ("ascii", "latin-1", "utf-16-le", "utf-32-le")
 ERRORS = "surrogatepass"  # lone surrogates are legal in a str, and are preserved
-ENTRY_WORDS = 2  # of the table: offset * 4 + form, length in characters
 
 _TEMPLATE_CHARS = ("a", "\xe9", "\u0416", "\U0001f600")
+_LIST_BODY_AT, _LIST_SIZE = (
+    24,
+    40,
+)  # of CPython's list: count of references, type, length, address of the items, their room
 _TEMPLATE_LENGTH = 7919  # a prime that no other field of a fresh header holds
 
 
@@ -46,10 +49,11 @@ class _Elsewhere(str):
 
 
 def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
-    """Opens a shared context, as described by ``rlm.sandbox.shared_memory.Header``."""
+    """Opens a shared context, as described by ``rlm.sandbox.shared_memory.Header``. The file can be closed afterwards."""
     if header["shape"] == "plain":
         return load(header["kind"], os.pread(descriptor, header["length"], 0), trusted=True)
-    texts = open_strings(descriptor, header["size"], header["count"], header["table_at"])
+    open_strings = map_strings if supports_mapped_text() else decode_strings
+    texts = open_strings(descriptor, header)
     if header["shape"] == "str":
         return texts[0]
     if header["shape"] == "list":
@@ -58,25 +62,21 @@ def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
     return dict(zip(texts[:half], texts[half:], strict=True))
 
 
-def open_strings(descriptor: int, size: int, count: int, table_at: int) -> list[str]:
-    """Opens the strings of a memory file, in order.
-
-    Args:
-        descriptor: the sealed file; can be closed afterwards.
-        size: its bytes.
-        count: number of strings in its table.
-        table_at: offset of the table.
-    """
-    if not supports_mapped_text():
-        return decode_strings(descriptor, size, count, table_at)
-    return _strings_at(_map(descriptor, size), _read_table(descriptor, count, table_at))
+def map_strings(descriptor: int, header: Mapping[str, Any]) -> list[str]:
+    """Opens the strings of a memory file, in order."""
+    return _strings_at(_map(descriptor, header["size"]), *_read_table(descriptor, header))
 
 
-def decode_strings(descriptor: int, size: int, count: int, table_at: int) -> list[str]:
-    """Copies the strings of a memory file, for interpreters with an unknown layout. Same result as ``open_strings``."""
-    table = _read_table(descriptor, count, table_at)
-    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as whole:
-        return [_decode(whole, table[i], table[i + 1]) for i in range(0, len(table), ENTRY_WORDS)]
+def decode_strings(descriptor: int, header: Mapping[str, Any]) -> list[str]:
+    """Copies the strings of a memory file, for interpreters with an unknown layout. Same result as ``map_strings``."""
+    columns, order = _read_table(descriptor, header)
+    with mmap.mmap(descriptor, header["size"], prot=mmap.PROT_READ) as whole:
+        texts = [
+            _decode(whole, form, offset, length)
+            for form, offsets, lengths in columns
+            for offset, length in zip(offsets, lengths, strict=True)
+        ]
+    return texts if order is None else [texts[number] for number in order]
 
 
 @functools.cache
@@ -85,6 +85,8 @@ def supports_mapped_text() -> bool:
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sys.byteorder != "little":
         return False
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or "t" in sys.abiflags or not hasattr(sys, "getrefcount"):
+        return False
+    if list.__basicsize__ != _LIST_SIZE:
         return False
     try:
         return all(_passes_checks(text) for text in _SAMPLES)
@@ -105,7 +107,7 @@ def _passes_checks(text: str) -> bool:
     body = text.encode(CODECS[form], ERRORS if form >= UCS2 else "strict")
     buffer = ctypes.create_string_buffer(body + bytes(4))
     _make_immortal(buffer)
-    copy = _strings_at(ctypes.addressof(buffer), array("Q", [form, len(text)]))[0]
+    copy = _strings_at(ctypes.addressof(buffer), [(form, array("q", [0]), array("q", [len(text)]))], None)[0]
     if type(copy) is not str or copy is text:
         return False
     lines = copy.splitlines()
@@ -137,28 +139,51 @@ def _fits(text: str, form: int) -> bool:
     return ord(max(text)) < 1 << (8 * WIDTHS[form])
 
 
-def _strings_at(address: int, table: Sequence[int]) -> list[str]:
+Column: TypeAlias = "tuple[int, array[int], array[int]]"
+"""Form, offsets and lengths of some strings."""
+
+
+def _strings_at(address: int, columns: Sequence[Column], order: array[int] | None) -> list[str]:
     """Creates headers for all entries of a table, and returns the strings. Offsets count from ``address``.
 
-    It works column by column, not string by string, so that a list of a hundred thousand documents opens in milliseconds.
+    It works column by column, not string by string, so that millions of documents open in a fraction of a second.
     """
-    places, lengths = table[::ENTRY_WORDS], table[1::ENTRY_WORDS]
-    pointers = array("Q", bytes(8 * len(places)))
-    for form in range(4):
-        members = [index for index, place in enumerate(places) if place & 3 == form]
-        if not members:
-            continue
-        header, lengths_at, bodies_at = _template(form)
-        words = array("q", header) * len(members)
-        for column in lengths_at:
-            words[column :: len(header)] = array("q", [lengths[index] for index in members])
-        for column in bodies_at:
-            words[column :: len(header)] = array("q", [address + (places[index] >> 2) for index in members])
-        _make_immortal(words)
-        start, size = words.buffer_info()[0], 8 * len(header)
-        for number, index in enumerate(members):
-            pointers[index] = start + number * size
-    return list((ctypes.py_object * len(pointers)).from_buffer(pointers)) if pointers else []
+    words, *more = [_headers(address, *column) for column in columns] or [array("q")]
+    for block in more:
+        words.extend(block)
+    _make_immortal(words)
+    start, size = words.buffer_info()[0], str.__basicsize__
+    if order is None:
+        return _list_of(array("q", range(start, start + words.itemsize * len(words), size)))
+    return _list_of(_linear(order, size, start))
+
+
+def _headers(address: int, form: int, offsets: array[int], lengths: array[int]) -> array[int]:
+    header, lengths_at, bodies_at = _template(form)
+    words = array("q", header) * len(offsets)
+    bodies = _linear(offsets, 1, address)
+    for values, places in ((lengths, lengths_at), (bodies, bodies_at)):
+        for place in places:
+            words[place :: len(header)] = values
+    return words
+
+
+def _list_of(pointers: array[int]) -> list[str]:
+    """A list of the immortal objects at these addresses. Their reference counts are not written, so no page is copied."""
+    items: list[Any] = [None] * len(pointers)
+    if items:
+        body = ctypes.c_uint64.from_address(id(items) + _LIST_BODY_AT).value
+        ctypes.memmove(body, pointers.buffer_info()[0], len(pointers) * pointers.itemsize)
+    return items
+
+
+def _linear(values: array[int], factor: int, offset: int) -> array[int]:
+    """``value * factor + offset`` for all values at once, as one long number whose digits never carry."""
+    ones = int.from_bytes((array("q", [1]) * len(values)).tobytes(), "little")
+    total = int.from_bytes(values.tobytes(), "little") * factor + ones * offset
+    result = array("q")
+    result.frombytes(total.to_bytes(len(values) * 8, "little"))
+    return result
 
 
 def _make_immortal(memory: object) -> None:
@@ -191,10 +216,21 @@ def _immortal() -> int:
     return 1 << 60
 
 
-def _read_table(descriptor: int, count: int, table_at: int) -> array[int]:
-    table = array("Q")
-    table.frombytes(os.pread(descriptor, count * ENTRY_WORDS * table.itemsize, table_at))
-    return table
+def _read_table(descriptor: int, header: Mapping[str, Any]) -> tuple[list[Column], array[int] | None]:
+    """The columns of all groups, and the order of the strings, or None if they are in order."""
+    columns = []
+    for group in header["groups"]:
+        count, at = group["count"], group["table_at"]
+        offsets, lengths = _read_words(descriptor, count, at), _read_words(descriptor, count, at + 8 * count)
+        columns.append((group["form"], offsets, lengths))
+    order_at = header["order_at"]
+    return columns, None if order_at < 0 else _read_words(descriptor, header["count"], order_at)
+
+
+def _read_words(descriptor: int, count: int, at: int) -> array[int]:
+    words = array("q")
+    words.frombytes(os.pread(descriptor, 8 * count, at))
+    return words
 
 
 def _map(descriptor: int, size: int) -> int:
@@ -208,7 +244,6 @@ def _map(descriptor: int, size: int) -> int:
     return int(address)
 
 
-def _decode(whole: mmap.mmap, place: int, length: int) -> str:
-    form, offset = place & 3, place >> 2
+def _decode(whole: mmap.mmap, form: int, offset: int, length: int) -> str:
     body = whole[offset : offset + length * WIDTHS[form]]
     return body.decode(CODECS[form], ERRORS if form >= UCS2 else "strict")
