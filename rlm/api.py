@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from rlm.core.answer_form import AnswerForm
 from rlm.core.budget import Budget
@@ -133,7 +134,8 @@ class RLM(Reruns):
         log = EventLog()
         context = plain_context(context)
         if names_files(context):
-            context = BACKGROUND.wait(self._read(context))
+            context, read_from = BACKGROUND.wait(self._read(context))
+            sources = sources or read_from
         question = _question(query, context, answer_form(schema), sources=tuple(sources))
         return RunHandle(self._parts.new_run(question, (*sinks, *_sinks(on_event), log)), log)
 
@@ -190,7 +192,8 @@ class RLM(Reruns):
         check_budget(budget)
         context = plain_context(context)
         if names_files(context):
-            context = BACKGROUND.wait(self._read(context))
+            context, read_from = BACKGROUND.wait(self._read(context))
+            sources = sources or read_from
         question = _question("", context, None, sources=tuple(sources))
         return SessionSetup(self._parts, question, Continuation(RunId("")), budget)
 
@@ -220,14 +223,22 @@ class RLM(Reruns):
         sinks: Sequence[SinkLike] = (),
     ) -> Result:
         """Answers on the current event loop, which must be the engine's: for models and other code that runs there."""
+        sources: tuple[str, ...] = ()
         if names_files(context):
-            context = await self._read(context)
-        return await self.prepare(_question(query, context, form, depth=depth), sinks).answer()
+            context, sources = await self._read(context)
+        return await self.prepare(_question(query, context, form, sources=sources, depth=depth), sinks).answer()
 
-    async def _read(self, files: Any) -> Documents:
+    async def _read(self, files: Any) -> tuple[PlainValue, tuple[str, ...]]:
+        """The documents of these files, or the only one of them, open, if it is a large text; and the files' names."""
         # Converters of all formats take as long to load as the rest of the package, and most runs have none.
+        large_text: Any = import_module("rlm.documents.large_text")
+        named = [files] if isinstance(files, os.PathLike) else list(files)
+        opened = await asyncio.to_thread(large_text.open_large_text, named)
+        if opened is not None:
+            return opened, tuple(map(os.fspath, named))
         reading: Any = import_module("rlm.runtime.reading")
-        return cast("Documents", await reading.aload(files, sandbox=self.options.sandbox))
+        documents = await reading.aload(files, sandbox=self.options.sandbox)
+        return documents, documents.sources
 
     def prepare(self, question: Question, sinks: Sequence[SinkLike] = ()) -> Run:
         """A new run, not started."""

@@ -17,16 +17,13 @@ import rlm
 from rlm.cli.exits import complain
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, ContextError
-from rlm.documents.convert.dispatch import TEXT_KINDS, find_kind
-from rlm.documents.convert.result import ConversionError
+from rlm.documents.convert.dispatch import TEXT_KINDS
+from rlm.documents.large_text import open_large_text
 from rlm.documents.sources import STDIN, STDIN_NAMES
 from rlm.documents.values import Documents
 from rlm.views.escape import one_line
 
-OPEN_FILE_BYTES = 50_000_000
-"""Size above which a single text file is handed over open, and never decoded as a whole."""
 MAX_SUMMARY_CHARS = 400
-_HEAD_BYTES = 8_192
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 5.0  # where lines cannot be rewritten
 _REFRESH_S = 0.1
@@ -83,7 +80,7 @@ def read_input(
                 'nothing to read: name files or folders after the question, or pipe text in: rlm ask "..." FILE'
             )
         sources = (STDIN,)
-    opened = _open_large(sources, encoding)
+    opened = open_large_text(sources, encoding)
     if opened is not None:
         return Input(opened, None, sources)
     progress = None if quiet or sys.stderr is None else _Progress()
@@ -122,32 +119,6 @@ def is_path(name: str) -> bool:
         return Path(name).exists()
     except (OSError, ValueError):
         return False
-
-
-def _open_large(sources: Sequence[str], encoding: str) -> BinaryIO | None:
-    """The only source as an open file, if it is a large text in UTF-8, which REPLs map without a copy."""
-    if len(sources) != 1 or encoding not in ("", "utf-8") or sys.platform != "linux":
-        return None
-    path = Path(sources[0])
-    with suppress(OSError, ValueError, ConversionError):
-        if not path.is_file() or (size := path.stat().st_size) < OPEN_FILE_BYTES:
-            return None
-        opened = path.open("rb")
-        head = opened.read(_HEAD_BYTES)
-        if find_kind(head, str(path), size) in TEXT_KINDS and _is_utf8(head):
-            return opened
-        opened.close()
-    return None
-
-
-def _is_utf8(head: bytes) -> bool:
-    if b"\0" in head:
-        return False
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _Progress:
@@ -220,7 +191,7 @@ def reread(sources: Sequence[str], folder: str, encoding: str | None = None) -> 
     """The context of a recorded run from its sources; None if one of them is gone or was standard input."""
     if not sources or any(not source or source in STDIN_NAMES for source in sources):
         return None
-    opened = _open_large([str(Path(folder, source)) for source in sources], check_encoding(encoding))
+    opened = open_large_text([str(Path(folder, source)) for source in sources], check_encoding(encoding))
     if opened is not None:
         return opened
     try:

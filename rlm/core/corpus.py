@@ -22,6 +22,7 @@ MAX_PATH_CHARS = 200
 MAX_FIRST_CHARS = 3_000  # of all first lines together
 _FIRST_LINE_CHARS = 100
 _HEAD_CHARS = 2_000
+OVERLAP_CHARS = 50_000  # of two pieces of a text: longer than any quote, in other words and with other white space
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Corpus:
     Attributes:
         context: the context.
         side_table: JSON with one ``SideItem`` for each document; empty if the context does not come from documents.
-        read: reads the text of a context that is an open file, when it is first needed.
+        read: reads the text of a context that is an open file in pieces, which start again at each call.
+        note: what ``description`` adds about the context.
     """
 
     context: PlainValue
     side_table: str = ""
-    read: Callable[[], str] | None = None
+    read: Callable[[], Iterator[str]] | None = None
+    note: str = ""
 
     @cached_property
     def items(self) -> list[SideItem]:
@@ -45,7 +48,7 @@ class Corpus:
     @cached_property
     def texts(self) -> Mapping[str, str]:
         """Texts by path. Items of a list are named by number, and a single text without a name by ""."""
-        context = self.context if self.read is None else self.read()
+        context = self.context if self.read is None else "".join(self.read())
         match context:
             case str():
                 return {str(self.items[0]["path"]) if len(self.items) == 1 else "": context}
@@ -87,6 +90,8 @@ class Corpus:
 
     def cite(self, quotes: Sequence[Quote]) -> tuple[Citation, ...]:
         """Looks quotes up in the texts, in order."""
+        if self.read is not None:
+            return tuple(_cite_in_pieces(quotes, self.read()))
         return tuple(self._cite(quote) for quote in quotes)
 
     def _cite(self, quote: Quote) -> Citation:
@@ -125,7 +130,7 @@ class Corpus:
     @cached_property
     def description(self) -> str:
         """The context in one line, for the first message."""
-        return self._describe_documents() if self.has_documents else describe_context(self.context)
+        return self._describe_documents() if self.has_documents else describe_context(self.context) + self.note
 
     def _describe_documents(self) -> str:
         """Number, formats and sizes of the documents."""
@@ -156,6 +161,23 @@ class Corpus:
                 break
             found.append((path, text))
         return found
+
+
+def _cite_in_pieces(quotes: Sequence[Quote], pieces: Iterator[str]) -> list[Citation]:
+    """Looks quotes up in a text that can be larger than memory: piece by piece, each with the end of the one before."""
+    found = [Citation(quote.path or "", "", quote.text) for quote in quotes]
+    window, start, line = "", 0, 1
+    for piece in pieces:
+        left = window[-OVERLAP_CHARS:]
+        dropped = len(window) - len(left)
+        start, line, window = start + dropped, line + window.count("\n", 0, dropped), left + piece
+        for number, quote in enumerate(quotes):
+            hit = None if found[number].verified else find_quote(quote.text, {"": window})
+            if hit is not None:
+                _, first, last, exact = hit
+                place = f"line {line + window.count(chr(10), 0, first)}"
+                found[number] = Citation("", place, quote.text, start + first, start + last, verified=True, exact=exact)
+    return found
 
 
 def _read_items(side_table: str) -> Iterator[SideItem]:

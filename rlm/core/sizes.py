@@ -9,8 +9,14 @@ from rlm.core.cells import PlainValue
 
 STEP_ITEMS = 32_768
 """Items that are handled by one call into the interpreter, which holds its lock meanwhile."""
+STR_FILE_BYTES = 1 << 30
+"""Largest file that is a ``str`` in its REPL: it is read in a fifth of a second, to find out whether it is ASCII."""
 LIGHT_ITEMS = 5_000
-ITEM_BYTES = 3  # of JSON, at least: two quotes and a comma
+ITEM_BYTES = 6  # of JSON, besides the characters of a text: about the size of a number
+
+
+_TEXTS = (str, bytes, bytearray)
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 def exceeds(value: PlainValue, limit: int) -> bool:
@@ -20,14 +26,13 @@ def exceeds(value: PlainValue, limit: int) -> bool:
     while open_containers:
         for item in open_containers[-1]:
             left -= ITEM_BYTES
-            if isinstance(item, str | bytes | bytearray):
+            if isinstance(item, _TEXTS):
                 left -= len(item)
             if left < 0:
                 return True
-            if isinstance(item, Mapping):
-                open_containers += (iter(item.values()), iter(item))
-                break
-            if isinstance(item, list | tuple | set | frozenset):
+            if isinstance(item, _CONTAINERS):
+                if isinstance(item, dict):
+                    open_containers.append(iter(item.values()))
                 open_containers.append(iter(item))
                 break
         else:

@@ -19,6 +19,7 @@ from rlm.documents.cache import ConversionCache
 from rlm.documents.convert.dispatch import NATIVE_KINDS, TEXT_KINDS, convert, find_kind
 from rlm.documents.convert.result import ConversionError, Limits
 from rlm.documents.download import download
+from rlm.documents.large_text import LARGEST_DOCUMENT_BYTES
 from rlm.documents.plugins import Converter, convert_with
 from rlm.documents.sources import SourceFile
 from rlm.documents.values import Document, LeftOut, document_from
@@ -28,7 +29,6 @@ from rlm.ports import Sandbox
 OnProgress = Callable[[int, int, int], None]
 """Called with the number of files read, of all files, and of files left out."""
 
-MAX_FILE_BYTES = 4_000_000_000
 MAX_WORKER_FILE_BYTES = 1_000_000_000
 GROUP_FILES = 16
 GROUP_FILE_BYTES = 200_000
@@ -186,8 +186,8 @@ class _Reader:
 
     async def _read_open(self, opened: BinaryIO, name: str, *, may_wait: bool = False) -> _Outcome | _Waiting:
         size = size_of(opened)
-        if size > MAX_FILE_BYTES:
-            return _Outcome(left_out=[LeftOut(name, f"larger than {MAX_FILE_BYTES:,} bytes")])
+        if size > LARGEST_DOCUMENT_BYTES:
+            return _Outcome(left_out=[LeftOut(name, f"larger than {LARGEST_DOCUMENT_BYTES:,} bytes")])
         head = os.pread(opened.fileno(), _HEAD_BYTES, 0)
         try:
             kind = find_kind(head, name, size)

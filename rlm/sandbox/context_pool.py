@@ -11,6 +11,7 @@ from rlm.core.cells import PlainValue
 from rlm.core.file_bytes import FileBytes
 from rlm.core.sizes import exceeds
 from rlm.sandbox.shared_memory import Header, SharedContext, can_share, is_file, share_context
+from rlm.sandbox.text_files import TextFiles
 
 MIN_SHARED_BYTES = 64 * 1024
 """Size below which sending a copy over the socket is faster than a memory file."""
@@ -27,6 +28,7 @@ class ContextPool:
         self._alive: weakref.WeakValueDictionary[int, SharedContext] = weakref.WeakValueDictionary()
         self._recent: deque[SharedContext] = deque()
         self._sharing = asyncio.Lock()
+        self._files = TextFiles()
 
     async def share(self, value: PlainValue) -> SharedContext | None:
         """Shares a large value. Returns None for a small one, which a message carries as well.
@@ -38,7 +40,9 @@ class ContextPool:
             return value
         if isinstance(value, FileBytes):
             return SharedContext(os.dup(value.descriptor), Header("plain", value.size, length=value.size, kind="b"))
-        if not can_share() or not _is_large(value):
+        if is_file(value):
+            return await asyncio.to_thread(self._files.open, value)
+        if not can_share() or not exceeds(value, MIN_SHARED_BYTES):
             return None
         if type(value) is not str:  # it can change between two uses
             return await asyncio.to_thread(share_context, value)
@@ -56,9 +60,8 @@ class ContextPool:
         if shared in self._recent:
             self._recent.remove(shared)
         self._recent.append(shared)
-        while len(self._recent) > MAX_RETAINED or sum(context.size for context in self._recent) > MAX_RETAINED_BYTES:
+        while (
+            len(self._recent) > MAX_RETAINED
+            or sum(context.memory_bytes for context in self._recent) > MAX_RETAINED_BYTES
+        ):
             self._recent.popleft()
-
-
-def _is_large(value: PlainValue) -> bool:
-    return is_file(value) or exceeds(value, MIN_SHARED_BYTES)

@@ -107,6 +107,12 @@ class Session:
             payload += described
         return pack_message(header, payload)
 
+    def counts(self, first: int, counts: bytes) -> Iterator[bytes]:
+        """Sends counts of a large file, see ``FileBlocks``."""
+        if self.state != "idle":
+            raise RuntimeError("counts are sent between two cells")
+        return pack_message({"t": "counts", "first": first}, counts)
+
     def start(self, cell: Cell, name: str | None = None) -> Iterator[bytes]:
         self._move("idle", "running")
         self._base, self._printed, self._prefetched = self._next_id - 1, 0, 0

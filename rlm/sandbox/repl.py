@@ -30,6 +30,7 @@ from rlm.sandbox.messages import Ready, SharedMemoryContext, Value
 from rlm.sandbox.protocol import Session
 from rlm.sandbox.results import died_result, finished_result
 from rlm.sandbox.shared_memory import SharedContext
+from rlm.sandbox.text_files import FileContext
 from rlm.sandbox.transport import WorkerGone, WorkerTransport
 from rlm.sandbox.worker.wire.values import NotPlain
 
@@ -58,6 +59,7 @@ class WorkerRepl:
         self._launcher = launcher
         self._shared = shared
         self._spec = spec
+        self._counted = 0  # blocks of a large file whose counts this process has
         self._on_close = on_close
         self._evicted_mb = 0
         self._worker: WorkerConnection | None = None
@@ -82,6 +84,9 @@ class WorkerRepl:
         if self._launcher.level not in FORKING_LEVELS:
             limits = replace(limits, prefetch_ahead=0)
         shared = self._shared
+        if shared is not None:
+            shared.check()
+        self._counted = 0
         process = await self._launcher.launch(limits, None if shared is None else shared.fileno())
         context: PlainValue | SharedMemoryContext = self._spec.context
         if shared is not None:
@@ -126,12 +131,15 @@ class WorkerRepl:
         worker = self._claim()
         try:
             runner = self._runner = CellRunner(worker.transport, worker.process, self._spec.limits, serve, flush)
+            self._send_counts(worker)
             try:
                 with self._host.watch.during_cell():
                     done = await runner.run(cell)
             except WorkerGone:
                 how = await worker.end()
                 return await self._replace(runner, how)
+            if self._shared is not None:
+                self._shared.check()
             return finished_result(runner, done, self._limit_text)
         except BaseException:  # including cancellation: the process still runs a cell that no caller waits for
             await self.aclose()
@@ -139,6 +147,14 @@ class WorkerRepl:
         finally:
             self._runner = None
             self._release()
+
+    def _send_counts(self, worker: WorkerConnection) -> None:
+        """Sends what the host has counted of a large file meanwhile."""
+        blocks = self._shared.blocks if isinstance(self._shared, FileContext) else None
+        if blocks is not None and blocks.counted > self._counted:
+            counts = blocks.counts(self._counted)
+            worker.transport.send(worker.transport.session.counts(self._counted, counts))
+            self._counted += len(counts) // 16
 
     def stop(self) -> None:
         """See ``rlm.ports.Repl.stop``."""
@@ -151,7 +167,7 @@ class WorkerRepl:
 
     @property
     def _context_bytes(self) -> int:
-        return 0 if self._shared is None else self._shared.size
+        return 0 if self._shared is None else self._shared.memory_bytes
 
     @property
     def being_evicted(self) -> bool:

@@ -24,7 +24,7 @@ from rlm.sandbox.plain_data import dump_in_steps
 from rlm.sandbox.text_table import Group, TextTable
 from rlm.sandbox.worker.wire.values import NotPlain
 
-Shape: TypeAlias = Literal["str", "list", "dict", "plain"]
+Shape: TypeAlias = Literal["str", "list", "dict", "plain", "file", "mapped"]
 PIECE = 1 << 20  # characters or bytes handled at a time
 SMALL_WRITE = 64 * 1024
 STEP_ITEMS = 65_536
@@ -36,7 +36,8 @@ class Header:
 
     Attributes:
         shape: "str", "list" of str, "dict" of str to str, or "plain". A dict stores all keys first, then all values. Plain
-            data stands at the start of the file, encoded as ``kind`` (see ``worker.wire.values``).
+            data stands at the start of the file, encoded as ``kind`` (see ``worker.wire.values``). The shape "file" is a file of
+            ASCII. The shape "mapped" is a text file that is decoded when it is used.
         size: bytes of the whole file.
         count: number of strings.
         groups: the tables of strings, by form.
@@ -64,9 +65,12 @@ class SharedContext:
         self._close = weakref.finalize(self, os.close, descriptor)
 
     @property
-    def size(self) -> int:
+    def memory_bytes(self) -> int:
         """Bytes of memory that it takes, once for the whole machine."""
         return self.header.size
+
+    def check(self) -> None:
+        """Raises ContextError if the data changed since it was shared. A sealed memory file cannot."""
 
     def fileno(self) -> int:
         """The memory file's descriptor.

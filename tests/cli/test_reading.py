@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm.cli import reading
 from rlm.cli.reading import ReadingFlags, describe_reading, is_path, list_documents, read_input, reread
 from rlm.core.errors import ConfigurationError, ContextError
+from rlm.documents import large_text
 from rlm.sandbox.shared_memory import is_file
 
 
@@ -133,7 +133,7 @@ def test_questions_are_not_paths(name: str) -> None:
 
 
 def test_large_text_is_handed_over_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "OPEN_FILE_BYTES", 1000)
+    monkeypatch.setattr(large_text, "OPEN_FILE_BYTES", 1000)
     file = tmp_path / "large.txt"
     file.write_text("line of text\n" * 100)
     read = read_input([str(file)], None)

@@ -133,7 +133,7 @@ def test_first_lines_are_short_and_escaped() -> None:
     texts, side = side_table({"a.pdf": ["\n---\nRent  of the\tharbour\n" + "x" * 500, "two"], "b\x1b.pdf": ["  \n"]})
     corpus = Corpus(texts, side)
     assert corpus.first_lines() == [("a.pdf", f"Rent of the harbour / {'x' * 100}"), ("b\x1b.pdf", "")]
-    shown = first_message("When?", corpus.describe(), [*corpus.first_lines(), ("c\x1b[2J", "evil\x1b\u202e")])
+    shown = first_message("When?", corpus.description, [*corpus.first_lines(), ("c\x1b[2J", "evil\x1b\u202e")])
     assert shown.endswith(
         f"\nFirst lines:\n'a.pdf': 'Rent of the harbour / {'x' * 100}'\n'c\\x1b[2J': 'evil\\x1b\\u202e'"
     )

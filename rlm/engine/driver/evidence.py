@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import codecs
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rlm.core.cells import PlainValue, Quote
 from rlm.core.corpus import Corpus
 from rlm.core.events import AnyEvent, CallStarted
 from rlm.core.evidence import Citation
-from rlm.core.sizes import exceeds, has_many_items
+from rlm.core.sizes import STR_FILE_BYTES, exceeds, has_many_items
 
 INLINE_CHARS = 200_000
 """Size of sources up to which quotes are looked up on the event loop."""
 INLINE_QUOTES = 20
+PIECE_BYTES = 8 << 20
+LARGE_NOTE = (
+    ", {:,} bytes; too large for a copy. Use slices, find, count, re.finditer, or iterate over context.splitlines(), which all "
+    "read the file as they go"
+)
 
 
 def corpus_of(context: PlainValue, side_table: str) -> Corpus:
     """The sources of a context. An open file is read when its text is first needed."""
-    if hasattr(context, "read") and hasattr(context, "fileno"):
-        return Corpus(context, read=lambda: _read_file(context.fileno()))
-    return Corpus(context, side_table)
+    if not (hasattr(context, "read") and hasattr(context, "fileno")):
+        return Corpus(context, side_table)
+    try:
+        size = os.fstat(context.fileno()).st_size
+    except (OSError, ValueError):  # in memory
+        size = 0
+    return Corpus(
+        context, read=lambda: _read_file(context), note=LARGE_NOTE.format(size) if size > STR_FILE_BYTES else ""
+    )
 
 
-def _read_file(descriptor: int) -> str:
-    with open(descriptor, encoding="utf-8", errors="replace", newline="", closefd=False) as file:
+def _read_file(file: Any) -> Iterator[str]:
+    """The text of an open file in pieces, without a change of its position."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    try:
+        descriptor = file.fileno()
+    except (OSError, ValueError):
         file.seek(0)
-        return file.read()
+        whole = file.read()
+        yield whole if isinstance(whole, str) else decoder.decode(whole, final=True)
+        return
+    at = 0
+    while data := os.pread(descriptor, PIECE_BYTES, at):
+        at += len(data)
+        yield decoder.decode(data)
+    yield decoder.decode(b"", final=True)
 
 
 async def check_quotes(corpus: Corpus, quotes: Sequence[Quote]) -> tuple[Citation, ...]:

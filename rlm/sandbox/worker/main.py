@@ -1,6 +1,6 @@
 """The worker: one REPL on a connected socket, until the host closes it.
 
-    host -> worker   open (once), then cell, read, variables; while a cell runs only reply.
+    host -> worker   open (once), then cell, read, variables, counts; while a cell runs only reply.
     worker -> host   ready; while a cell runs out, call, cancel; done ends it; value answers read and variables.
 
 ``serve`` is called by a plain process (``__main__``), or through ``boot.warmup`` in a child forked by a zygote. Everything
@@ -32,6 +32,7 @@ from .calls.waiters import ThreadWaiter
 from .failures import LLMQueryError
 from .lookahead import text_operations
 from .lookahead.prefetch import Prefetcher
+from .repl import mapped_search, mapped_text
 from .repl.capture import Stream
 from .repl.event_loop import LoopOwner
 from .repl.execution import Executor, Outcome
@@ -62,6 +63,7 @@ class Worker:
         self._stdout = Stream("stdout", lambda text: self._send_output(0, text), self._guard)
         self._stderr = Stream("stderr", lambda text: self._send_output(1, text), self._guard)
         self._output_chars = 0
+        self._mapped: mapped_text.MappedText | None = None
         self._main = types.ModuleType("__main__")
         self._namespace: dict[str, Any] = self._main.__dict__
         self._namespace["__builtins__"] = builtins
@@ -108,6 +110,8 @@ class Worker:
                 self._read(message)
             elif message.type == "variables":
                 self._send_variables()
+            elif message.type == "counts" and self._mapped is not None:
+                self._mapped.add_counts(int(message.header["first"]), bytes(message.body))  # type: ignore[call-overload]
             else:
                 os._exit(3)
 
@@ -151,8 +155,7 @@ class Worker:
         end = len(message.body) - side_bytes - tool_bytes
         body = message.body[:end] if side_bytes or tool_bytes else message.body
         if header["context"] == "shared":
-            context = open_context(header["fd"], header["shared"])
-            os.close(header["fd"])
+            context = self._open_shared(header["fd"], header["shared"])
         else:
             context = load(header["context"], body, trusted=True)
         sys.modules["__main__"] = self._main
@@ -170,6 +173,15 @@ class Worker:
         _limit_memory(limit_bytes + _size_of_context(header, len(message.body), context))
         del message, body
         self._reader.send({"t": "ready"})
+
+    def _open_shared(self, descriptor: int, header: dict[str, Any]) -> object:
+        if header["shape"] == "mapped":
+            mapped_search.install()
+            self._mapped = mapped_text.open_mapped_text(descriptor, header)
+            return self._mapped
+        context = open_context(descriptor, header)
+        os.close(descriptor)
+        return context
 
     def _execute(self, message: Message) -> None:
         for stream in (self._stdout, self._stderr):

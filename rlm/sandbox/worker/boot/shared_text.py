@@ -39,6 +39,7 @@ _LIST_BODY_AT, _LIST_SIZE = (
     24,
     40,
 )  # of CPython's list: count of references, type, length, address of the items, their room
+_MAP_FIXED = 0x10  # of mmap, the same on all Linux architectures
 _TEMPLATE_LENGTH = 7919  # a prime that no other field of a fresh header holds
 
 
@@ -52,6 +53,8 @@ def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
     """Opens a shared context, as described by ``rlm.sandbox.shared_memory.Header``. The file can be closed afterwards."""
     if header["shape"] == "plain":
         return load(header["kind"], os.pread(descriptor, header["length"], 0), trusted=True)
+    if header["shape"] == "file":
+        return _open_ascii(descriptor, header["size"])
     open_strings = map_strings if supports_mapped_text() else decode_strings
     texts = open_strings(descriptor, header)
     if header["shape"] == "str":
@@ -62,9 +65,17 @@ def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
     return dict(zip(texts[:half], texts[half:], strict=True))
 
 
+def _open_ascii(descriptor: int, size: int) -> str:
+    """A file of ASCII text, whose bytes are characters in CPython's own form."""
+    if not supports_mapped_text():
+        with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as whole:
+            return whole[:].decode("ascii")
+    return strings_at(map_file(descriptor, size), [(ASCII, array("q", [0]), array("q", [size]))], None)[0]
+
+
 def map_strings(descriptor: int, header: Mapping[str, Any]) -> list[str]:
     """Opens the strings of a memory file, in order."""
-    return _strings_at(_map(descriptor, header["size"]), *_read_table(descriptor, header))
+    return strings_at(map_file(descriptor, header["size"]), *_read_table(descriptor, header))
 
 
 def decode_strings(descriptor: int, header: Mapping[str, Any]) -> list[str]:
@@ -107,7 +118,7 @@ def _passes_checks(text: str) -> bool:
     body = text.encode(CODECS[form], ERRORS if form >= UCS2 else "strict")
     buffer = ctypes.create_string_buffer(body + bytes(4))
     _make_immortal(buffer)
-    copy = _strings_at(ctypes.addressof(buffer), [(form, array("q", [0]), array("q", [len(text)]))], None)[0]
+    copy = strings_at(ctypes.addressof(buffer), [(form, array("q", [0]), array("q", [len(text)]))], None)[0]
     if type(copy) is not str or copy is text:
         return False
     lines = copy.splitlines()
@@ -143,7 +154,7 @@ Column: TypeAlias = "tuple[int, array[int], array[int]]"
 """Form, offsets and lengths of some strings."""
 
 
-def _strings_at(address: int, columns: Sequence[Column], order: array[int] | None) -> list[str]:
+def strings_at(address: int, columns: Sequence[Column], order: array[int] | None) -> list[str]:
     """Creates headers for all entries of a table, and returns the strings. Offsets count from ``address``.
 
     It works column by column, not string by string, so that millions of documents open in a fraction of a second.
@@ -233,12 +244,20 @@ def _read_words(descriptor: int, count: int, at: int) -> array[int]:
     return words
 
 
-def _map(descriptor: int, size: int) -> int:
-    """Maps a file read-only for the rest of the process's life; returns its address."""
+def map_file(descriptor: int, size: int) -> int:
+    """Maps a file read-only for the rest of the process's life; returns its address. A page of zeros follows its last byte."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    address = _mmap(None, size + mmap.PAGESIZE, flags, -1)
+    if size:
+        _mmap(address, size, mmap.MAP_PRIVATE | _MAP_FIXED, descriptor)
+    return address
+
+
+def _mmap(at: int | None, size: int, flags: int, descriptor: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
-    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, descriptor, 0)
+    address = libc.mmap(at, size, mmap.PROT_READ, flags, descriptor, 0)
     if address is None or address == ctypes.c_void_p(-1).value:
         raise OSError(ctypes.get_errno(), "mmap of the context")
     return int(address)

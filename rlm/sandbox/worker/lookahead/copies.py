@@ -126,16 +126,16 @@ def _replace(namespace: dict[str, Any]) -> None:
             swap(owner, name, exit_copy)
     for name, new in text_operations.IN_COPIES.items():
         setattr(builtins, name, new)
-    _set_methods(datetime.datetime, dict.fromkeys(("now", "utcnow", "today"), exit_copy))
-    _set_methods(datetime.date, {"today": exit_copy})
-    _set_methods(re.Pattern, {name: _on_known(getattr(re.Pattern, name)) for name in text_operations.MATCHING})
+    set_methods(datetime.datetime, dict.fromkeys(("now", "utcnow", "today"), exit_copy))
+    set_methods(datetime.date, {"today": exit_copy})
+    set_methods(re.Pattern, {name: _on_known(getattr(re.Pattern, name)) for name in text_operations.MATCHING})
     for name, value in list(namespace.items()):
         if id(value) in swapped:
             namespace[name] = swapped[id(value)]
     sys.settrace(None)
 
 
-def _set_methods(kind: type, methods: Mapping[str, Callable[..., Any]]) -> None:
+def set_methods(kind: type, methods: Mapping[str, Callable[..., Any]]) -> None:
     """Sets methods of a built-in type, which ``setattr`` refuses."""
     gc.get_referents(kind.__dict__)[0].update(methods)
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
