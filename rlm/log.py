@@ -1,4 +1,4 @@
-"""Loggers whose lines pass the border of redaction. Every logger of the package is made here."""
+"""Loggers that redact secrets. Every logger of the package is made here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rlm resume``: continues a run that was killed, stopped, failed or met a limit. Recorded answers are not paid again."""
+"""``rlm resume``: continues a run that was killed, stopped, failed or met a limit. Recorded answers are not paid for again."""
 
 from __future__ import annotations
 

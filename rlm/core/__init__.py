@@ -1,1 +1,1 @@
-"""The pure heart of the engine: data, rules and tables. Nothing here awaits, reads a clock, logs or does I/O."""
+"""The pure core of the engine: data, rules and tables. Nothing here awaits, reads a clock, logs or does I/O."""

@@ -1,4 +1,4 @@
-"""Redaction of secrets: the one border for everything that a run leaves behind: journals, pages, exports, logs and errors.
+"""Redacts secrets in everything that a run leaves behind: journals, pages, exports, logs and errors.
 
 The process registers its secrets in ``SECRETS`` before it uses them. This module reads neither files nor the environment.
 """

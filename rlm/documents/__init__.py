@@ -1,1 +1,1 @@
-"""Documents: reads files of many formats into text that knows its places."""
+"""Documents: reads files of many formats into text with places."""

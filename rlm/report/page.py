@@ -1,4 +1,4 @@
-"""Builds the page: the run as data in a JSON block, the program that draws it, and a policy that forbids everything besides.
+"""Builds the page: the run as data in a JSON block, the program that draws it, and a policy that forbids everything else.
 
 All data is untrusted text. It reaches the page as JSON in a block that browsers do not execute, and the program shows it only as
 text content. The policy allows style and program by their hashes, so injected content can neither run nor load anything.

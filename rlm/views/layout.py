@@ -1,4 +1,4 @@
-"""Chooses the part of a run that is shown when only that many rows fit, as a tree of rows.
+"""Chooses the part of a run that fits on the screen, as a tree of rows.
 
 Pure. What runs now stays visible; what has ended is summed up in one row. It knows nothing of colours or of rich.
 """

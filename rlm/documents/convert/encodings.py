@@ -1,4 +1,4 @@
-"""Decoding of text files: byte order mark, declared encoding, UTF-8, then a detector. Never wrong in silence."""
+"""Decoding of text files: byte order mark, declared encoding, UTF-8, then a detector. Uncertain results are reported."""
 
 from __future__ import annotations
 
