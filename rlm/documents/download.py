@@ -1,4 +1,4 @@
-"""Downloads of addresses that the user names. Private addresses are refused unless the user allows them. Sizes and redirects are bounded."""
+"""Downloads of addresses that the user names. Private addresses are refused by default; sizes and redirects are bounded."""
 
 from __future__ import annotations
 
