@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
+from rlm.argument_types import check_type
 from rlm.core.answer_form import AnswerForm
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
@@ -131,12 +132,14 @@ class RLM(Reruns):
             sinks: receivers of the events of this run, besides those of this object.
             sources: the files that ``context`` was read from; recorded, so that a resumed run can read them again.
         """
+        check_type("sinks", sinks, Sequence[object])
+        check_type("sources", sources, Sequence[str])
         log = EventLog()
         context = plain_context(context)
         if names_files(context):
             context, read_from = BACKGROUND.wait(self._read(context))
             sources = sources or read_from
-        question = _question(query, context, answer_form(schema), sources=tuple(sources))
+        question = _question(query, context, answer_form(schema), sources=tuple(map(str.__str__, sources)))
         return RunHandle(self._parts.new_run(question, (*sinks, *_sinks(on_event), log)), log)
 
     @overload
@@ -199,7 +202,7 @@ class RLM(Reruns):
 
     def estimate(self, context: PlainValue) -> Estimate:
         """The size, calls, tokens and dollars to expect of a run over this input, from low to high. Spends nothing."""
-        return self._parts.estimate(plain_input(plain_context(context)))
+        return self._parts.estimate(plain_input(context))
 
     def report_html(self, run_id: str = "last") -> str:
         """A recorded run as one self-contained HTML page: its tree, its timeline, its cells and calls.

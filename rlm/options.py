@@ -13,12 +13,13 @@ from operator import not_
 from pathlib import Path
 from typing import Any, TypedDict, get_args
 
+from rlm.argument_types import check_type
 from rlm.core.budget import Budget
 from rlm.core.endings import CutRule
 from rlm.core.errors import ConfigurationError
 from rlm.core.foreign_names import FOREIGN_OPTIONS
 from rlm.core.messages import JsonValue
-from rlm.core.option import Bounds, Flag, check_choice, declarations, option
+from rlm.core.option import Bounds, Flag, check_choice, declarations, option, show_given
 from rlm.core.redaction import REDACTED, SECRETS, redact_address, secrets_of_address, secrets_of_environment
 from rlm.core.values import frozen
 from rlm.engine.calling.prefix_warmup import WarmRule
@@ -380,15 +381,20 @@ class Options:
     def __post_init__(self) -> None:
         for name, declared in DECLARED.items():
             value = getattr(self, name)
+            if isinstance(value, str) and type(value) is not str:  # an enumeration's, or one whose methods do anything
+                value = str.__str__(value)
+                object.__setattr__(self, name, value)
+            if name == "sandbox_packages" and isinstance(value, str):
+                raise ConfigurationError(
+                    f"`sandbox_packages` must be a list of names; got {value!r}. Put it in brackets."
+                )
+            if declared.bounds is None:
+                check_type(name, value, TYPES[name])
             if value is not None or DEFAULTS[name] is not None:
                 declared.check(name, value)
         check_budget(self.budget)
         if isinstance(self.prompt, str):
             check_choice("prompt", self.prompt, sorted(FAMILIES))
-        if isinstance(self.sandbox_packages, str):
-            raise ConfigurationError(
-                f"`sandbox_packages` must be a list of names; got {self.sandbox_packages!r}. Put it in brackets."
-            )
 
     def recorded(self, models: Sequence[Model]) -> dict[str, JsonValue]:
         """The options as the record of a run stores them. ``models`` are those that were opened."""
@@ -490,7 +496,9 @@ def restore_options(record: Mapping[str, JsonValue]) -> dict[str, Any]:
 def check_budget(budget: object) -> None:
     """Raises ConfigurationError if ``budget`` is not a Budget."""
     if budget is not None and not isinstance(budget, Budget):
-        raise ConfigurationError(f"`budget` must be a Budget; got {budget!r}. Give rlm.Budget(calls=..., usd=...).")
+        raise ConfigurationError(
+            f"`budget` must be a Budget; got {show_given(budget)}. Give rlm.Budget(calls=..., usd=...)."
+        )
 
 
 def make_options(model: str | Model | None, given: OptionsDict) -> Options:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.option import Bounds, show_given
 from rlm.core.values import frozen
 
 NANOS_PER_USD = 1_000_000_000  # dollars are counted in whole billionths, so that sums of any order are exact
@@ -48,9 +49,12 @@ class Budget:
             if value is None:
                 continue
             positive = name in ("usd", "seconds")
-            if not math.isfinite(value) or value < least or (positive and value <= 0):
-                rule = "more than 0" if positive else f"{least} or more"
-                raise ConfigurationError(f"`{name}` of a Budget must be {rule}, or None for no limit; got {value!r}.")
+            bounds = Bounds(above=0) if positive else Bounds(least=least, most=10**15)
+            if not bounds.contains(value):
+                rule = "a number, more than 0" if positive else f"a number, {least} or more"
+                raise ConfigurationError(
+                    f"`{name}` of a Budget must be {rule}, or None for no limit; got {show_given(value)}."
+                )
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import cast
 
 from rlm.core.cells import PlainValue
+from rlm.core.plain_repr import plain_repr
 from rlm.core.sizes import in_steps
 
 MAX_KEYS = 20
@@ -33,7 +34,7 @@ def describe_context(value: PlainValue) -> str:
 
 
 def _describe_mapping(value: Mapping[object, object]) -> str:
-    shown = [f"{key!r} ({_size(item)})" for key, item in islice(value.items(), MAX_KEYS)]
+    shown = [f"{plain_repr(key)} ({_size(item)})" for key, item in islice(value.items(), MAX_KEYS)]
     more = f" and {len(value) - MAX_KEYS:,} more" if len(value) > MAX_KEYS else ""
     return f"a dict with {len(value):,} keys: {', '.join(shown)}{more}" if value else "an empty dict"
 

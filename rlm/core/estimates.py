@@ -6,12 +6,12 @@ the maximum size. The root takes as many turns as in long runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from rlm.core.bounds import text_bytes
 from rlm.core.cells import PlainValue
 from rlm.core.messages import Usage
+from rlm.core.plain_repr import plain_repr
 from rlm.core.values import frozen
 
 BYTES_PER_TOKEN = 4  # prose and code in Latin script
@@ -102,7 +102,7 @@ def _size(value: PlainValue) -> int:
         return sum(_size(item) for item in value.values())
     if isinstance(value, list | tuple | set | frozenset):
         return sum(_size(item) for item in value)
-    return 0 if value is None else len(json.dumps(value, default=str))
+    return 0 if value is None else len(plain_repr(value))
 
 
 def _price(price_of: PriceOf, model: str, usage: Usage) -> float | None:

@@ -13,15 +13,29 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.plain_repr import plain_repr
 from rlm.core.values import frozen
+
+MOST = 10**12
+MAX_SHOWN_CHARS = 200
+
+
+def show_given(value: object) -> str:
+    """A value as error messages quote it."""
+    text = plain_repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
 
 
 @frozen(kw_only=True)
 class Bounds:
-    """The range of a number: at least ``least``, or more than ``above``. ``whole`` allows integers only."""
+    """The range of a number: at least ``least``, or more than ``above``. ``whole`` allows integers only.
+
+    ``most`` is far above any use: larger numbers overflow in the kernel's interfaces.
+    """
 
     least: float | None = None
     above: float | None = None
+    most: int | None = MOST
     whole: bool = False
 
     def check(self, name: str, value: object) -> None:
@@ -30,14 +44,19 @@ class Bounds:
             return
         kind = "an integer" if self.whole else "a number"
         rule = f"{self.least:g} or more" if self.least is not None else f"more than {self.above or 0:g}"
-        raise ConfigurationError(f"`{name}` must be {kind}, {rule}; got {value!r}.")
+        most = "" if self.most is None else f", at most {self.most:,}"
+        raise ConfigurationError(f"`{name}` must be {kind}, {rule}{most}; got {show_given(value)}.")
 
     def contains(self, value: Any) -> bool:
+        if isinstance(value, str | bytes | bytearray | bool):
+            return False
         try:
             number = operator.index(value) if self.whole else float(value)
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001  not a number, too large for one, or an object whose own method fails
             return False
-        if isinstance(value, str) or math.isnan(number):
+        if isinstance(number, float) and math.isnan(number):
+            return False
+        if self.most is not None and number > self.most:
             return False
         return (self.least is None or number >= self.least) and (self.above is None or number > self.above)
 
@@ -132,8 +151,8 @@ def option(
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raises ConfigurationError if ``value`` is not one of ``choices``."""
-    if value not in choices:
-        raise ConfigurationError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}.")
+    if not isinstance(value, str) or str.__str__(value) not in choices:
+        raise ConfigurationError(f"`{name}` must be one of {', '.join(choices)}; got {show_given(value)}.")
 
 
 def declarations(options: type) -> dict[str, Option]:

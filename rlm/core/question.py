@@ -50,4 +50,5 @@ class Question:
         """
         if query is not None and not isinstance(query, str):
             raise ConfigurationError(f"`query` must be text or None; got {type(query).__name__}.")
+        query = None if query is None else str.__str__(query)
         return cls(query or DEFAULT_QUESTION, context, sources, depth, side_table, continues, form)

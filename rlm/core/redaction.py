@@ -58,7 +58,7 @@ def secrets_of_environment(env: Mapping[str, str]) -> list[str]:
 def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
     """A function that replaces every secret in some bytes, in each form that JSON, HTML and addresses give it."""
     usable = {secret for secret in secrets if _is_usable(secret)}
-    forms = {form.encode("utf-8", "surrogateescape") for secret in usable for form in _forms(secret)}
+    forms = {_bytes_of(form) for secret in usable for form in _forms(secret)}
     longest_first = sorted(forms, key=lambda form: (-len(form), form))
     mark = REDACTED.encode()
 
@@ -69,6 +69,14 @@ def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
         return data
 
     return redact
+
+
+def _bytes_of(text: str) -> bytes:
+    """Text of the environment has its undecodable bytes as surrogates; other surrogates are written as the store does."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _is_usable(secret: str) -> bool:
@@ -86,7 +94,7 @@ def _forms(secret: str) -> set[str]:
 def _encode_percent(text: str) -> str:
     return re.sub(
         r"[^\w.~-]",
-        lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogateescape")),
+        lambda match: "".join(f"%{byte:02X}" for byte in _bytes_of(match.group())),
         text,
         flags=re.ASCII,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from rlm.core.errors import StoreError
+from rlm.core.errors import ConfigurationError, StoreError
 from rlm.core.events import AnyEvent, CallBilled, CallFailed, CallReplied, Event, RunFinished, ToolEnded, ToolStarted
 from rlm.core.history import History
 from rlm.core.ids import NodeId, RunId
@@ -123,11 +123,16 @@ class Recorder:
         for emit in tuple(self._sinks):
             try:
                 emit(event)
-            except Exception:
+            except (Exception, SystemExit, KeyboardInterrupt):
                 logger.exception("a sink failed and gets no more events: %r", emit)
                 self._sinks.remove(emit)
 
 
 def _emitter(sink: SinkLike) -> EventCallback:
     """The function that receives events: a sink's ``emit``, or the plain callable itself."""
-    return sink if callable(sink) else sink.emit
+    if callable(sink):
+        return sink
+    emit = getattr(sink, "emit", None)
+    if not callable(emit):
+        raise ConfigurationError(f"a sink must be a function, or have a method `emit`; got {type(sink).__name__}.")
+    return cast("EventCallback", emit)

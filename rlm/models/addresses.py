@@ -89,7 +89,7 @@ def is_loopback(host: str | None) -> bool:
     except ValueError:
         try:
             address = IPv4Address(socket.inet_aton(name))  # 127.1, 0x7f.1, 2130706433
-        except OSError:
+        except (OSError, ValueError):
             return False
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback or address.is_unspecified

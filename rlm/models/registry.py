@@ -221,8 +221,11 @@ def open_model(
         raise AuthenticationError(
             f"{parsed}: no API key. Set {provider.key_variables[0]}, or pass api_key", model=str(parsed)
         )
+    key = key.strip() if key else None
+    if key and not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"{parsed}: the API key has characters that no request can carry. Copy it again.")
     options: dict[str, Any] = {
-        "api_key": key.strip() if key else None,
+        "api_key": key,
         "base_url": address,
         "provider": parsed.provider,
         "window_tokens": window_tokens or find_window(parsed.model, local=provider.local),

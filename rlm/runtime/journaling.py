@@ -61,9 +61,11 @@ class Stores:
         Raises:
             StoreError: it cannot be opened.
         """
-        name = (
-            MEMORY if str(place) == MEMORY else os.path.realpath(place)
-        )  # independent of its spelling and of the current folder
+        try:
+            # Independent of its spelling and of the current folder.
+            name = MEMORY if str(place) == MEMORY else os.path.realpath(place)
+        except ValueError as error:
+            raise StoreError(f"{str(place)!r} cannot be the path of a store: {error}") from error
         with self._lock:
             if name not in self._open:
                 self._open[name] = (
@@ -117,6 +119,8 @@ class RunStore:
 
     def __post_init__(self) -> None:
         """Resolves a relative path against the current folder."""
+        if isinstance(self.place, str):
+            self.place = str.__str__(self.place)
         if self.place is not None and self.place not in (DEFAULT_STORE, MEMORY):
             self.place = Path(self.place).expanduser().absolute()
 

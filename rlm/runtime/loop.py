@@ -18,8 +18,10 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, TypeVar
 
 from rlm.core.errors import BlockingCallError
+from rlm.log import get_logger
 
 T = TypeVar("T")
+logger = get_logger(__name__)
 
 SIGNAL_CHECK_S = 0.25
 STOP_SECONDS = 5.0  # at the end of the process, for runs to release workers and connections
@@ -163,7 +165,7 @@ class BackgroundLoop:
             if self._loop is None or self._pid != os.getpid():
                 loop = asyncio.new_event_loop()
                 self._loop, self._pid = loop, os.getpid()
-                self._thread = threading.Thread(target=loop.run_forever, name="rlm-engine", daemon=True)
+                self._thread = threading.Thread(target=_serve, args=(loop,), name="rlm-engine", daemon=True)
                 self._thread.start()
                 atexit.register(self._end)
             return self._loop
@@ -186,6 +188,17 @@ class BackgroundLoop:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         await asyncio.gather(*(close() for close in self._closers), return_exceptions=True)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs the loop until it is stopped. ``sys.exit()`` in code of the user ends its task, not the runs of all others."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            logger.exception("code on the engine's loop raised an exit; the loop goes on")
+        else:
+            return
 
 
 BACKGROUND = BackgroundLoop()

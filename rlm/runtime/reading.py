@@ -7,9 +7,11 @@ import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
-from rlm.core.errors import ContextError
+from rlm.argument_types import check_type
+from rlm.core.errors import ConfigurationError, ContextError
 from rlm.documents.cache import ConversionCache
 from rlm.documents.loader import OnProgress, Reading, read_files
 from rlm.documents.plugins import load_converter
@@ -80,6 +82,20 @@ def load(
     )
 
 
+def _names_of(sources: Iterable[Source | Iterable[Source]]) -> list[Source]:
+    """The sources, one by one.
+
+    Raises:
+        ConfigurationError: one is neither text, nor a path, nor several of them.
+    """
+    try:
+        named = [item for source in sources for item in ([source] if isinstance(source, str | os.PathLike) else source)]
+    except TypeError as error:
+        raise ConfigurationError(f"sources must be text, paths, or lists of them: {error}") from None
+    check_type("sources", named, Sequence[str | Path])
+    return [str.__str__(item) if isinstance(item, str) else item for item in named]
+
+
 async def aload(
     *sources: Source | Iterable[Source],
     include: Sequence[str] = (),
@@ -94,7 +110,7 @@ async def aload(
     on_progress: OnProgress | None = None,
 ) -> Documents:
     """``load`` for coroutines on the engine's loop."""
-    named = [item for source in sources for item in ([source] if isinstance(source, str | os.PathLike) else source)]
+    named = _names_of(sources)
     listing = await asyncio.to_thread(
         list_files, named, include=include, exclude=exclude, no_ignore=no_ignore, stdin=stdin, folder=folder
     )

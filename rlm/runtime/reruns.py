@@ -14,6 +14,7 @@ from rlm.engine.run import Run
 from rlm.ports import SinkLike
 from rlm.runtime.arguments import PlainSchema, ResumeOptions, answer_form
 from rlm.runtime.assembly import Assembly
+from rlm.runtime.contexts import plain_context
 from rlm.runtime.handles import EventLog, RunHandle
 from rlm.runtime.loop import BACKGROUND
 
@@ -145,8 +146,8 @@ class Reruns:
 
 
 def plain_input(context: PlainValue) -> PlainValue:
-    """The plain data of documents; any other context as it is."""
-    return context.context if isinstance(context, Documents) else context
+    """The plain data of documents; any other context as ``plain_context`` makes it."""
+    return context.context if isinstance(context, Documents) else plain_context(context)
 
 
 async def _answer(prepare: Callable[[], Awaitable[Run]]) -> Result:

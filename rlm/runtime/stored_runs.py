@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from rlm.argument_types import check_type
 from rlm.core.cells import PlainValue
 from rlm.core.corpus import Corpus
 from rlm.core.errors import IncompleteRecordError
@@ -83,6 +84,7 @@ def open_store(store: str | Path = DEFAULT_STORE) -> StoredRuns:
     Raises:
         StoreError: there is no store, or it cannot be opened.
     """
+    check_type("store", store, str | Path)
     SECRETS.add(secrets_of_environment(os.environ))
     return StoredRuns(RunStore(store).need_store())
 

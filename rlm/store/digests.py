@@ -9,6 +9,7 @@ from itertools import chain
 from typing import cast
 
 from rlm.core.cells import PlainValue
+from rlm.core.plain_repr import plain_repr
 from rlm.core.sizes import in_steps
 
 _SLICE_CHARS = 4_000_000
@@ -35,10 +36,10 @@ def _feed(digest: blake2b, value: object) -> int:
         digest.update(b"l%d:" % len(value))
         return sum(_feed_step(digest, step) for step in in_steps(value))
     if isinstance(value, set | frozenset):
-        return _feed(digest, sorted(map(repr, value)))
+        return _feed(digest, sorted(map(plain_repr, value)))
     if hasattr(value, "fileno"):
         return _feed_file(digest, value.fileno())
-    return _feed_text(digest, f"{type(value).__name__} {value!r}")
+    return _feed_text(digest, f"{type(value).__name__} {plain_repr(value)}")
 
 
 def _feed_step(digest: blake2b, items: Sequence[object]) -> int:

@@ -20,7 +20,7 @@ from rlm.core.values import slotted
 from rlm.store.codec import Encoder
 from rlm.store.forms import DumpValue, LoadValue
 from rlm.store.location import MEMORY
-from rlm.store.reading import decode_events, load_context, no_run
+from rlm.store.reading import decode_events, load_context, no_run, read_run_id
 from rlm.store.rows import RunRow
 
 
@@ -90,6 +90,7 @@ class MemoryStore:
             return [stored.info for stored in reversed(self._runs.values())]
 
     def find(self, run: str) -> RunInfo:
+        run = read_run_id(run)
         infos = self.runs()
         if run == "last":
             matches = infos[:1]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import astuple
 from typing import Any
 
-from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
+from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent, CallBilled, CallReplied, NodeStarted
 from rlm.core.ids import RunId
 from rlm.core.runs import MAX_CONTEXT_BYTES, RunInfo
@@ -72,6 +72,17 @@ def load_context(info: RunInfo, load: LoadValue) -> object:
     raise IncompleteRecordError(
         f"the context of run {info.id} ({context.size:,} bytes) {why}was not stored: give it again.{source}"
     )
+
+
+def read_run_id(run: object) -> str:
+    """The id of a run as given by a caller, or "last"; text that no database stores has escapes.
+
+    Raises:
+        ConfigurationError: it is not text.
+    """
+    if not isinstance(run, str):
+        raise ConfigurationError(f'a run is named by its id as text, or by "last"; got a {type(run).__name__}.')
+    return str.__str__(run).encode("utf-8", "backslashreplace").decode()
 
 
 def no_run(place: str, run: str) -> UnknownRunError:

@@ -23,7 +23,7 @@ from rlm.store.forms import DumpValue, LoadValue
 from rlm.store.migrations import open_database, transaction, translated
 from rlm.store.processes import is_alive, is_of_this_machine, this_process
 from rlm.store.read_only import open_to_read
-from rlm.store.reading import decode_events, load_context, no_run
+from rlm.store.reading import decode_events, load_context, no_run, read_run_id
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.tail import Leftovers, count_tails, left_behind
 from rlm.store.writer import OpenRun, Writer
@@ -142,6 +142,7 @@ class SqliteStore:
             return select_runs(connection, "ORDER BY number DESC", [], self._lives)
 
     def find(self, run: str) -> RunInfo:
+        run = read_run_id(run)
         self._catch_up()
         with self._reading() as connection:
             if run == "last":

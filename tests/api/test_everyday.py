@@ -97,7 +97,8 @@ def test_odd_iterators_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_conversion_of_cyclic_contexts_ends() -> None:
     items: list[object] = [Ticket(1, "x")]
     items.append(items)
-    plain_context(items)
+    with pytest.raises(rlm.ContextError, match="contains itself"):
+        plain_context(items)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ledger import Hold
 from rlm.core.messages import Reply
 from rlm.engine.calling.call import Call
+from rlm.engine.calling.user_models import check_reply, translate
 from rlm.ports import Scheduler, Slot
 
 MAX_SHARE = 0.02  # hedges of the calls of a batch; one is always allowed
@@ -223,9 +224,12 @@ class Attempts:
         call = attempt.call
         outcome: Reply | ModelError
         try:
-            outcome = await call.model.ask(call.request)
-        except ModelError as error:
-            outcome = error
+            outcome = check_reply(call.model, await call.model.ask(call.request))
+        except Exception as error:
+            translated = translate(call.model, error)
+            if not isinstance(translated, ModelError):
+                raise
+            outcome = translated
         if attempt.hedge is not hedge:
             return  # the attempt ended in the same moment, and has settled this request
         attempt.hedge = None

@@ -19,6 +19,7 @@ from rlm.engine.calling.call import Call, CallServices
 from rlm.engine.calling.prefix_warmup import PrefixWarmup, WarmRule
 from rlm.engine.calling.streaming import FirstText, StreamDrain, TurnStream
 from rlm.engine.calling.structured import ask_structured
+from rlm.engine.calling.user_models import check_reply, translate
 from rlm.ports import Scheduler, can_stream
 
 
@@ -64,7 +65,7 @@ class Caller:
                     call.send(number)
                     attempt, answered = self._attempts.begin(call, slot), False
                     try:
-                        reply = await _send(call)
+                        reply = check_reply(call.model, await _send(call))
                         slot.succeeded(reply)
                         answered = True
                     except asyncio.CancelledError:
@@ -73,6 +74,8 @@ class Caller:
                         if attempt.reply is None:
                             raise self._attempts.timeout_error(attempt) from None
                         reply, answered = attempt.reply, True
+                    except Exception as error:  # noqa: BLE001  translated or raised again
+                        raise translate(call.model, error)  # noqa: B904  it has its cause
                     finally:
                         self._attempts.end(attempt, answered=answered)
                 except ModelError as error:
