@@ -192,7 +192,7 @@ class Encoder(ValueWriter):
         self._started: CallStarted | None = None
         self._talks: dict[NodeId, tuple[Message, ...]] = {}
         self._shared: dict[tuple[str, ...], SharedRows] = {}
-        self._writers: dict[type[AnyEvent] | RowForm, Callable[[Any], Json]] = {
+        self._writers: dict[type[AnyEvent], Callable[[Any], Json]] = {
             CallStarted: self._call_started, CallSent: self._call_sent, NodeFinished: self._finished, RunFinished: self._finished,
         }  # fmt: skip
 
@@ -214,15 +214,25 @@ class Encoder(ValueWriter):
         self._next_seq = seq
         return _dump(rows) if seq is not None else b""
 
-    def _new_writer(self, key: type[AnyEvent] | RowForm) -> Callable[[Any], Json]:
-        form = key if isinstance(key, RowForm) else _FORM_OF.get(key)
-        if form is None:
-            write: Callable[[Any], Json] = self.member
-        else:
-            rows = self._shared.setdefault(form.shared.keys, SharedRows(self, form.shared))
-            write = form.make_writer(self, rows)
-        self._writers[key] = write
+    def _new_writer(self, kind: type[AnyEvent]) -> Callable[[Any], Json]:
+        form = _FORM_OF.get(kind)
+        self._writers[kind] = write = self._row_writer(form) if form else self.member
         return write
+
+    def _row_writer(self, form: RowForm) -> Callable[[Any], Json]:
+        return form.make_writer(self, self._shared.setdefault(form.shared.keys, SharedRows(self, form.shared)))
+
+    @cached_property
+    def _leaf(self) -> Callable[[CallStarted], Json]:
+        return self._row_writer(LEAF)
+
+    @cached_property
+    def _turn(self) -> Callable[[CallStarted], Json]:
+        return self._row_writer(TURN)
+
+    @cached_property
+    def _sent(self) -> Callable[[CallSent], Json]:
+        return self._row_writer(SENT)
 
     def take_texts(self) -> dict[bytes, bytes]:
         texts, self.texts = self.texts, {}
@@ -230,8 +240,7 @@ class Encoder(ValueWriter):
 
     def _call_started(self, event: CallStarted) -> Json:
         self._started, request = event, event.request
-        form = LEAF if request.task is None else TURN
-        row = (self._writers.get(form) or self._new_writer(form))(event)
+        row = self._leaf(event) if request.task is None else self._turn(event)
         if event.role == "node":
             self._talks[event.node] = request.messages
         return row
@@ -247,7 +256,7 @@ class Encoder(ValueWriter):
             and type(at_s) is float
         ):
             return at_s
-        return (self._writers.get(SENT) or self._new_writer(SENT))(event)
+        return self._sent(event)
 
     def _finished(self, event: NodeFinished | RunFinished) -> Json:
         self._talks.pop(event.node, None)
