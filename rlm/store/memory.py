@@ -10,7 +10,7 @@ from dataclasses import field, replace
 
 import orjson
 
-from rlm.core.errors import StoreError, UnknownRunError
+from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
@@ -20,7 +20,15 @@ from rlm.core.values import slotted
 from rlm.store.codec import Encoder
 from rlm.store.forms import DumpValue, LoadValue
 from rlm.store.location import MEMORY
-from rlm.store.reading import decode_events, load_context, no_run, read_run_id
+from rlm.store.reading import (
+    change_options,
+    choose_run,
+    decode_events,
+    load_context,
+    no_run,
+    read_run_id,
+    resumed_elsewhere,
+)
 from rlm.store.rows import RunRow
 
 
@@ -74,9 +82,9 @@ class MemoryStore:
             if stored.info.is_running:
                 raise StoreError(f"run {run} is being executed by this process: stop it first")
             if revision is not None and revision != len(stored.lines):
-                raise StoreError(f"run {run} was resumed elsewhere since it was read: see rlm show {run}")
+                raise resumed_elsewhere(run)
             redact = redactor(secrets)
-            now = orjson.loads(redact(orjson.dumps({**stored.info.options, **(options or {})})))
+            now = orjson.loads(change_options(stored.info.options, options, redact))
             stored.info = replace(stored.info, status=None, is_running=True, touched=time.time(), options=now)
         return MemoryJournal(self, stored, Encoder(self._dump, keep_texts=stored.info.texts_kept), redact)
 
@@ -91,16 +99,9 @@ class MemoryStore:
 
     def find(self, run: str) -> RunInfo:
         run = read_run_id(run)
-        infos = self.runs()
-        if run == "last":
-            matches = infos[:1]
-        else:
-            matches = [info for info in infos if info.id == run] or [info for info in infos if info.id.startswith(run)]
-        if not (matches and run):
-            raise no_run(self.place, run)
-        if len(matches) > 1:
-            raise UnknownRunError(f"several runs start with {run}: give more of the id")
-        return matches[0]
+        run, infos = read_run_id(run), self.runs()
+        matches = infos[:1] if run == "last" else [info for info in infos if info.id.startswith(run)]
+        return choose_run(self.place, run, matches)
 
     def revision(self, run: RunId) -> int:
         with self._lock:

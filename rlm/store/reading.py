@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
+
+import orjson
 
 from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent, CallBilled, CallReplied, NodeStarted
 from rlm.core.ids import RunId
+from rlm.core.messages import JsonValue
 from rlm.core.runs import MAX_CONTEXT_BYTES, RunInfo
 from rlm.store.codec import Decoder
 from rlm.store.forms import LoadValue, MissingTextError
@@ -83,6 +86,31 @@ def read_run_id(run: object) -> str:
     if not isinstance(run, str):
         raise ConfigurationError(f'a run is named by its id as text, or by "last"; got a {type(run).__name__}.')
     return str.__str__(run).encode("utf-8", "backslashreplace").decode()
+
+
+def choose_run(place: str, run: str, matches: Sequence[RunInfo]) -> RunInfo:
+    """The run of this id, otherwise the only one whose id starts with it.
+
+    Raises:
+        UnknownRunError: there is none, or there are several.
+    """
+    if not (matches and run):
+        raise no_run(place, run)
+    exact = [info for info in matches if info.id == run]
+    if len(matches) > 1 and not exact:
+        raise UnknownRunError(f"several runs start with {run}: give more of the id")
+    return (exact or matches)[0]
+
+
+def resumed_elsewhere(run: RunId) -> StoreError:
+    return StoreError(f"run {run} was resumed elsewhere since it was read: see rlm show {run}")
+
+
+def change_options(
+    recorded: Mapping[str, JsonValue], given: Mapping[str, JsonValue] | None, redact: Callable[[bytes], bytes]
+) -> bytes:
+    """The options of a resumed run as JSON, free of secrets."""
+    return redact(orjson.dumps({**recorded, **(given or {})}))
 
 
 def no_run(place: str, run: str) -> UnknownRunError:

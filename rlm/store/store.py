@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from rlm.core.errors import StoreError, UnknownRunError
+from rlm.core.errors import StoreError
 from rlm.core.events import AnyEvent
 from rlm.core.ids import RunId
 from rlm.core.messages import JsonValue
@@ -23,7 +23,15 @@ from rlm.store.forms import DumpValue, LoadValue
 from rlm.store.migrations import open_database, transaction, translated
 from rlm.store.processes import is_alive, is_of_this_machine, this_process
 from rlm.store.read_only import open_to_read
-from rlm.store.reading import decode_events, load_context, no_run, read_run_id
+from rlm.store.reading import (
+    change_options,
+    choose_run,
+    decode_events,
+    load_context,
+    no_run,
+    read_run_id,
+    resumed_elsewhere,
+)
 from rlm.store.rows import RunRow, add_events, begin_run, describe_context, end_run, next_seq, number_of, select_runs
 from rlm.store.tail import Leftovers, count_tails, left_behind
 from rlm.store.writer import OpenRun, Writer
@@ -110,9 +118,9 @@ class SqliteStore:
                 )
             seq = next_seq(connection, number)
             if revision is not None and seq != revision:
-                raise StoreError(f"run {run} was resumed elsewhere since it was read: see rlm show {run}")
+                raise resumed_elsewhere(run)
             redact = redactor(secrets)
-            now = redact(orjson.dumps({**orjson.loads(known), **(options or {})})).decode()
+            now = change_options(orjson.loads(known), options, redact).decode()
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=?, options=? WHERE number=?",
                 [this_process(), time.time(), now, number],
@@ -150,11 +158,7 @@ class SqliteStore:
             else:
                 where = "WHERE id=? OR substr(id, 1, ?)=? ORDER BY id=? DESC LIMIT 3"
                 infos = select_runs(connection, where, [run, len(run), run, run], self._lives)
-        if not (infos and run):
-            raise no_run(self.place, run)
-        if len(infos) > 1 and infos[0].id != run:
-            raise UnknownRunError(f"several runs start with {run}: give more of the id")
-        return infos[0]
+        return choose_run(self.place, run, infos)
 
     def revision(self, run: RunId) -> int:
         self._catch_up()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlm.core.cells import Cell
-from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
+from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent, CellStarted, RunFinished, RunStarted
 from rlm.core.ids import ROOT, RunId
 from rlm.core.messages import JsonValue
@@ -106,6 +106,16 @@ def test_stale_revision_is_not_resumed(store: Store) -> None:
     assert store.revision(FIRST) > before
     with pytest.raises(StoreError, match="resumed elsewhere"):
         store.resume_run(FIRST, revision=before)
+
+
+def test_run_named_by_no_text_is_refused(store: Store) -> None:
+    """Names that no store has are refused alike, whatever they are."""
+    write(begin(store), events_of(FIRST))
+    with pytest.raises(ConfigurationError, match="its id as text"):
+        store.find(7)  # type: ignore[arg-type]
+    for name in ("", "\ud800", "run-a1%", "Run-a1"):
+        with pytest.raises(UnknownRunError, match="has no run"):
+            store.find(name)
 
 
 def test_runs_are_listed_and_found_by_prefix(store: Store) -> None:
