@@ -105,7 +105,10 @@ class RowForm:
         return compile_function(names, "\n ".join(["(writer, rows):", *lines]))
 
     def read_shared(self, decoder: Decoder, row: Json) -> dict[str, Any]:
-        return self.shared.defaults | self.shared.values(decoder, row)
+        values = self.shared.defaults | self.shared.values(decoder, row)
+        if any(value is dataclasses.MISSING for value in values.values()):
+            raise ValueError(f"a field of {self.kind.__name__} is missing")
+        return values
 
     @cached_property
     def read(self) -> Callable[[Decoder, Sequence[Json], Mapping[str, Any]], AnyEvent]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import orjson
 import pytest
 from event_kit import KINDS, RUN, build, build_minimal, vary
 
@@ -260,3 +261,11 @@ def test_unknown_kinds_and_fields_are_skipped() -> None:
     line = b'[["rlm",3],1,["Invented",{"node":"0"}],["RunResumed",{"node":"0","at_s":0.5,"later":1}]]'
     (event,) = Decoder(RUN, lambda _: None, load).decode(line)
     assert event == RunResumed(run=RUN, node=ROOT, at_s=0.5, seq=2)
+
+
+@pytest.mark.parametrize("field", ["node", "role", "model"])
+def test_row_without_a_required_field_is_refused(field: str) -> None:
+    rows = load_line(Encoder(dump).encode(deque(STORY[:1])))
+    del rows[-1][-1][field]
+    with pytest.raises(ValueError, match="is missing"):
+        Decoder(RUN, lambda _: None, load).decode(orjson.dumps(rows))
