@@ -62,8 +62,8 @@ def ask(
     if continue_run is not None:
         return _continue(question, continue_run, files, given, json_output=json_output, quiet=quiet)
     try:
-        if list_files and not files:
-            files = (question,)
+        if list_files and (not files or is_path(question) or "://" in question):
+            files = (question, *files)
         given_input = _read(question, files, reading, quiet=quiet)
         documents = given_input.documents
         if list_files:

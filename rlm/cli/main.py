@@ -48,6 +48,7 @@ app.command("rlm.cli.show:show", name="show", help="Show one recorded run: its t
 app.command("rlm.cli.resume:resume", name="resume", help="Resume a recorded run; recorded answers are not paid again.")
 app.command("rlm.cli.replay:replay", name="replay", help="Execute a recorded run again without any model, and compare.")
 app.command("rlm.cli.export:export", name="export", help="Write a recorded run as one HTML page, or as JSON lines.")
+app.command("rlm.cli.cache:app", name="cache", help="Show, empty and limit the cache of converted documents.")
 app.command(
     "rlm.cli.debug:debug", name="debug", help="Open a prompt in a recorded node's REPL, after one of its turns."
 )

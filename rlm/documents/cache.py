@@ -16,6 +16,7 @@ VERSION = 3
 """Changes with the converters: results of an earlier version are not used."""
 MAX_BYTES = 1_000_000_000
 _SUFFIX = ".json.zz"
+_LIMIT_FILE = "limit"  # holds the bytes that a user allows
 _MAX_ENTRY_BYTES = 300_000_000
 
 
@@ -30,9 +31,21 @@ def default_folder() -> Path:
 class ConversionCache:
     """Results of conversions. A cache that cannot be read or written behaves like an empty one."""
 
-    def __init__(self, folder: Path | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: Path | None = None, *, max_bytes: int | None = None) -> None:
         self.folder = folder or default_folder()
-        self._max_bytes = max_bytes
+        self.max_bytes = self._limit() if max_bytes is None else max_bytes
+
+    def _limit(self) -> int:
+        try:
+            return max(int((self.folder / _LIMIT_FILE).read_text("ascii")[:20]), 0)
+        except (OSError, ValueError):
+            return MAX_BYTES
+
+    def set_limit(self, max_bytes: int) -> None:
+        """Sets the limit for all processes from now on. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.folder / _LIMIT_FILE).write_text(f"{max_bytes}\n", "ascii")
+        self.max_bytes = max_bytes
 
     def key(self, digest: str, name: str, options: str = "") -> str:
         """Key of a file: its content, its name (which stands in the result) and options of the conversion."""
@@ -65,12 +78,15 @@ class ConversionCache:
         except (OSError, TypeError, ValueError):  # a lone surrogate cannot be written, a full disk cannot either
             return
 
+    def entries(self) -> int:
+        return len(self._entries())
+
     def size_bytes(self) -> int:
         return sum(size for _, size, _ in self._entries())
 
     def prune(self, max_bytes: int | None = None) -> int:
         """Deletes the entries that were used longest ago until the rest fits; returns the bytes freed."""
-        limit = self._max_bytes if max_bytes is None else max_bytes
+        limit = self.max_bytes if max_bytes is None else max_bytes
         entries = sorted(self._entries())
         excess = sum(size for _, size, _ in entries) - limit
         freed = 0

@@ -22,7 +22,7 @@ from rlm.runtime.loop import BACKGROUND
 from rlm.runtime.resources import SHARED
 
 CONVERTERS = "rlm.documents.convert.dispatch"
-OPTIONAL_PACKAGES = ("pypdfium2", "python_calamine", "charset_normalizer")
+OPTIONAL_PACKAGES = ("pypdfium2", "python_calamine")
 """Parsers of the extra ``docs``, imported in the confined worker if they are installed."""
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
+from collections.abc import Sequence
 
+from .charsets import detect
 from .result import Builder, ConversionError
 
 _MARKS = (
@@ -12,8 +15,15 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 _DECLARED = re.compile(rb"""(?:charset\s*=\s*["']?|encoding\s*=\s*["']|coding[:=]\s*)([A-Za-z0-9_.:-]{2,40})""")
-_SAMPLE_BYTES = 65_536
-_WESTERN = frozenset("äöüÄÖÜßéèêëàâáíìîïóòôúùûñçåæøÉÈÀÇÑÅÆØ€“”‘’–—…£§°«»®©·½²³µ±×\xa0")
+_JAPANESE_ESCAPE = re.compile(rb"\x1b\$[@B].*?\x1b\([BJ]", re.DOTALL)
+_OF_TEXTS = re.compile(
+    r"(?:ascii|utf-(?:8|16|32)(?:-sig|-[bl]e)?|iso(?:8859|2022)[-_].*|cp\d+|koi8-.|mac-.*|shift_jis.*|euc_.*|gb.*|big5.*|hz|johab|tis-620)"
+)
+_MEANT = {
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+    "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030",
+}  # fmt: skip
+"""Declared encodings, and the larger ones that browsers read them as."""
 
 
 def decode(data: bytes, document: Builder | None = None, *, declared: str = "") -> str:
@@ -25,6 +35,11 @@ def decode(data: bytes, document: Builder | None = None, *, declared: str = "") 
     for mark, name in _MARKS:
         if data.startswith(mark):
             return _strict(data, name, document)
+    if _JAPANESE_ESCAPE.search(data[:100_000]):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode("iso2022_jp")
+            _note(document, "iso2022_jp")
+            return text
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -36,29 +51,35 @@ def decode(data: bytes, document: Builder | None = None, *, declared: str = "") 
             return data[: error.start].decode("utf-8")
     match = _DECLARED.search(data[:2048])
     for name in (declared, match.group(1).decode("ascii") if match else "", _utf16_without_mark(data)):
-        if name and _is_text_codec(name):
-            try:
-                text = data.decode(name)
-            except UnicodeDecodeError:
-                continue
-            _note(document, name)
-            return text
-    name = detect(data)
-    text = _strict(data, name, None)
-    _note(document, name)
-    return text
+        for usual in dict.fromkeys((_usual(name), name if name == declared else "")):
+            with contextlib.suppress(UnicodeDecodeError, LookupError):
+                if usual:
+                    text = data.decode(usual)
+                    _note(document, usual)
+                    return text
+    found = detect(data)
+    if found is None:
+        raise ConversionError("the encoding is unknown; name it with encoding=")
+    _note(document, found.encoding, found.alternatives)
+    return data.decode(found.encoding)
 
 
-def _note(document: Builder | None, name: str) -> None:
+def _note(document: Builder | None, name: str, alternatives: Sequence[str] = ()) -> None:
     if document is not None:
-        document.note(f"decoded as {codecs.lookup(name).name}")
+        uncertain = f" (uncertain: {', '.join(alternatives)} also fit; name it with encoding=)" if alternatives else ""
+        document.note(f"decoded as {codecs.lookup(name).name}{uncertain}")
 
 
-def _is_text_codec(name: str) -> bool:
+def _usual(name: str) -> str:
+    """The encoding that is meant by a declared one; empty if it is not an encoding of texts.
+
+    Some codecs of Python take quadratic time or decode escapes, and a file can declare any.
+    """
     try:
-        return codecs.lookup(name)._is_text_encoding
+        known = codecs.lookup(name).name
     except (LookupError, ValueError):
-        return False
+        return ""
+    return _MEANT.get(known, known) if _OF_TEXTS.fullmatch(known) else ""
 
 
 def _strict(data: bytes, name: str, document: Builder | None) -> str:
@@ -78,53 +99,3 @@ def _utf16_without_mark(data: bytes) -> str:
     if odd > 0.4 * len(sample) / 2 and even < odd / 4:
         return "utf-16-le"
     return "utf-16-be" if even > 0.4 * len(sample) / 2 and odd < even / 4 else ""
-
-
-def detect(data: bytes) -> str:
-    """The most likely encoding of bytes that are not UTF-8, by ``charset-normalizer``; cp1252 if that is not installed.
-
-    Raises:
-        ConversionError: the bytes do not look like text.
-    """
-    sample = _sample(data)
-    if _looks_western(sample):
-        return "cp1252"
-    try:
-        from charset_normalizer import from_bytes
-    except ImportError:
-        return "cp1252" if _decodes(sample, "cp1252") else "latin-1"
-    best = from_bytes(sample, steps=8, chunk_size=512).best()
-    if best is None:
-        raise ConversionError("the encoding is unknown; name it with encoding=")
-    return best.encoding
-
-
-def _looks_western(sample: bytes) -> bool:
-    """True for mostly ASCII text whose other bytes are Western letters and signs in cp1252.
-
-    Short texts of this kind fit many code pages; text in other scripts holds far more bytes beyond ASCII.
-    """
-    if not _decodes(sample, "cp1252"):
-        return False
-    text = sample.decode("cp1252")
-    high = [sign for sign in text if ord(sign) > 127]
-    letters = sum(map(str.isalpha, text))
-    western = sum(sign in _WESTERN for sign in high)
-    return bool(high) and western >= 0.8 * len(high) and len(high) <= max(0.45 * letters, 3)
-
-
-def _decodes(data: bytes, name: str) -> bool:
-    try:
-        data.decode(name)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _sample(data: bytes) -> bytes:
-    """Start of the file, and the surroundings of bytes beyond ASCII, which can come late."""
-    sample = data[:_SAMPLE_BYTES]
-    if not sample.isascii():
-        return sample
-    lines = [line for line in data[_SAMPLE_BYTES : 64 * _SAMPLE_BYTES].split(b"\n") if not line.isascii()]
-    return b"\n".join(lines[:500])[:_SAMPLE_BYTES] or sample
