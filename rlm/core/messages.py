@@ -165,13 +165,28 @@ class Request:
 
 
 @frozen
+class Headroom:
+    """The rate limit that a provider reports with a reply.
+
+    Attributes:
+        calls: further calls of this size that it accepts before the limit resets.
+        reset_s: seconds until the limit resets.
+    """
+
+    calls: int
+    reset_s: float
+
+
+@frozen
 class Reply:
     """A complete, non-empty reply. A truncated, refused, empty or malformed one raises a ``ModelError`` instead.
 
-    ``model`` is the name that the provider reports; ``cost_usd`` is set only if the provider reports a cost.
+    ``model`` is the name that the provider reports; ``cost_usd`` is set only if the provider reports a cost. ``headroom`` serves
+    the scheduler, and is not recorded.
     """
 
     text: str
     usage: Usage
     model: str
     cost_usd: float | None = None
+    headroom: Headroom | None = field(default=None, compare=False)

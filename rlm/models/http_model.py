@@ -32,6 +32,7 @@ from rlm.models.json_schema import WireSchema, instruct, prepare_schema, unwrap_
 from rlm.models.loose_json import join_halves, load_json
 from rlm.models.sse import looks_like_events
 from rlm.models.streams import ReplyStream
+from rlm.models.waits import read_headroom
 from rlm.ports import OnText
 from rlm.schemas.replies import does_not_fit, find_violation, repair_turns
 
@@ -166,7 +167,7 @@ class HttpModel(ABC):
             else:
                 if dialect is not recall(address, model):
                     remember(address, model, dialect)
-                return self._accept(data, request, schema)
+                return self._accept(data, request, schema, reply.headers)
 
     async def _ask_json(self, request: Request, schema: JsonSchema) -> Reply:
         """One reply in JSON. An invalid one gets one repair turn."""
@@ -270,7 +271,7 @@ class HttpModel(ABC):
         self.raise_if_error(data)
         return data
 
-    def _accept(self, data: Json, request: Request, schema: WireSchema | None) -> Reply:
+    def _accept(self, data: Json, request: Request, schema: WireSchema | None, headers: Mapping[str, str]) -> Reply:
         """The reply, if it is complete and not empty; with its JSON alone if there is a schema."""
         try:
             raw = self.read(data, request)
@@ -292,7 +293,7 @@ class HttpModel(ABC):
         text = "".join(join_halves(raw.text)).encode("utf-8", "replace").decode()
         if schema is not None and (value := unwrap_json(text, schema)) is not None:
             text = value
-        return Reply(text, raw.usage, raw.model, raw.cost_usd)
+        return Reply(text, raw.usage, raw.model, raw.cost_usd, read_headroom(headers, time.time(), raw.usage))
 
 
 def _dump(body: Json) -> bytes:

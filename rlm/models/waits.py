@@ -1,4 +1,4 @@
-"""Waits that a provider asks for: in headers, in its error object, or in its prose. Pure."""
+"""Waits that a provider asks for, in headers, in its error object or in its prose; its rate limits in headers. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from rlm.core.messages import Headroom, Usage
 
 _UNITS_S: Mapping[str, float] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = (
@@ -66,6 +68,29 @@ def read_reset(headers: Mapping[str, str], now_s: float) -> float | None:
         elif left == 0:
             exhausted.append(wait_s)
     return max(exhausted or unknown, default=None)
+
+
+def read_headroom(headers: Mapping[str, str], now_s: float, usage: Usage) -> Headroom | None:
+    """The rate limit that would be met first by calls of this size, or None if the headers report none."""
+    first: Headroom | None = None
+    for remaining, reset in _RESETS:
+        value = headers.get(remaining)
+        if value is None or (left := _number(value)) is None:
+            continue
+        reset_s = _read_moment(headers.get(reset), now_s)
+        calls = int(left // _units(remaining, usage))
+        if reset_s is not None and (first is None or calls < first.calls):
+            first = Headroom(calls, reset_s)
+    return first
+
+
+def _units(header: str, usage: Usage) -> int:
+    """Units of the limit in a header that one call takes."""
+    if "tokens" not in header:
+        return 1
+    if "input" in header:
+        return max(1, usage.input_tokens - usage.cached_tokens)
+    return max(1, usage.output_tokens if "output" in header else usage.total_tokens)
 
 
 def read_body_wait(data: Mapping[str, Any], message: str) -> float | None:

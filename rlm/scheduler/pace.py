@@ -1,12 +1,19 @@
-"""A provider's limits on requests and tokens a minute, met by spacing calls out. Decides only: never waits, reads no clock."""
+"""A provider's limits on requests and tokens a minute, met by spacing calls out. Decides only: never waits, reads no clock.
+
+The limits are the caller's own (``Pacer``), or those that the provider reports with its replies (``Allowance``).
+"""
 
 from __future__ import annotations
 
-from rlm.core.messages import Reply, Request
+import math
+
+from rlm.core.messages import Headroom, Reply, Request
 
 BURST_S = 1.0
 CHARS_PER_TOKEN = 4
 TYPICAL_OUTPUT_TOKENS = 300  # of a leaf's reply, if the call sets no limit
+PROBE_S = 2.0  # between calls that find out whether a limit has been raised before its reset, as most are
+ROUNDING_S = 1.0  # resets can be reported in whole seconds
 
 
 class Pace:
@@ -65,6 +72,68 @@ class Paces:
         if limits == (None, None):
             return None
         return self._by_limits.setdefault(limits, Pacer(*limits))
+
+
+class Allowance:
+    """Calls that the provider accepts now, by the newest reply that reports it. Without a report there is no limit.
+
+    Limits refill gradually or at a fixed time, and a report does not say which. So once the allowance is used up, nothing is sent
+    but one call every ``PROBE_S`` seconds, and one at the reset. The reply to it reports the next allowance.
+
+    Attributes:
+        opens_at: the time at which the next call can leave; 0 while the allowance lasts.
+    """
+
+    def __init__(self) -> None:
+        self.opens_at = 0.0
+        self._left = math.inf
+        self._most = 1.0  # the largest allowance reported
+        self._resets_at = math.inf
+        self._newest = 0  # number of the newest call whose reply counted
+
+    @property
+    def is_limited(self) -> bool:
+        return self._left != math.inf
+
+    def take(self, now: float) -> None:
+        """Count a call that is sent. Called once ``opens_at`` has passed."""
+        if not self.is_limited:
+            return
+        if now >= self._resets_at + ROUNDING_S:  # replies that take longer than this report too late
+            self._left, self._resets_at = self._most, math.inf
+        self._set(max(1.0, self._left) - 1, now)
+
+    def report(self, number: int, sent_since: int, headroom: Headroom | None, now: float) -> None:
+        """Record what a reply reports.
+
+        Args:
+            number: that of its call; later calls have higher ones.
+            sent_since: calls that were sent after it. They can be missing from the report.
+            headroom: None if it reports nothing.
+            now: the time.
+        """
+        if number < self._newest:
+            return
+        self._newest = number
+        if headroom is None:
+            self._left, self.opens_at = math.inf, 0.0
+        else:
+            self._resets_at = now + headroom.reset_s
+            self._most = max(self._most, headroom.calls + 1.0)
+            self._set(max(0.0, headroom.calls - sent_since), now)
+
+    def refused(self, now: float) -> None:
+        """Record a refusal: the report was wrong, or others use the limit as well."""
+        if self.is_limited:
+            self._set(0.0, now)
+
+    def _set(self, left: float, now: float) -> None:
+        self._left = left
+        if left >= 1:
+            self.opens_at = 0.0
+        else:
+            reset_at = self._resets_at if now < self._resets_at else self._resets_at + ROUNDING_S
+            self.opens_at = min(now + PROBE_S, reset_at) if reset_at > now else now + PROBE_S
 
 
 def estimate_tokens(request: Request) -> int:

@@ -61,16 +61,14 @@ class RunScheduler:
             wait_s = place.pacer.reserve(request, asyncio.get_running_loop().time())
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-        if not place.lane.try_acquire(place.user):
-            await place.lane.acquire(place.user, node)
-        return LaneSlot(self, place, request, after)
+        number = place.lane.try_acquire(place.user) or await place.lane.acquire(place.user, node)
+        return LaneSlot(self, place, request, number, after)
 
     def try_acquire(self, model: Model, request: Request) -> LaneSlot | None:
         """A slot for an attempt that can be sent now, or None."""
         place = self._place(model)
-        if place.pacer is not None or not place.lane.try_acquire(place.user):
-            return None
-        return LaneSlot(self, place, request, None)
+        number = 0 if place.pacer is not None else place.lane.try_acquire(place.user)
+        return LaneSlot(self, place, request, number, None) if number else None
 
     def _place(self, model: Model) -> Place:
         place = self._places.get(id(model))
@@ -96,12 +94,17 @@ class Place:
 class LaneSlot:
     """Implements Slot: feeds the outcome of one attempt back into its lane and pace."""
 
-    __slots__ = ("_failures", "_latency", "_level", "_place", "_request", "_scheduler", "_sent_at", "_successes")
+    __slots__ = (
+        "_failures", "_latency", "_level", "_number", "_place", "_request", "_scheduler", "_sent_at", "_successes",
+    )  # fmt: skip
 
-    def __init__(self, scheduler: RunScheduler, place: Place, request: Request, after: LaneSlot | None) -> None:
+    def __init__(
+        self, scheduler: RunScheduler, place: Place, request: Request, number: int, after: LaneSlot | None
+    ) -> None:
         self._scheduler = scheduler
         self._place = place
         self._request = request
+        self._number = number
         self._latency = place.lane.latencies.of(request)
         self._level = place.lane.in_flight
         self._successes = place.lane.limit.successes
@@ -123,6 +126,7 @@ class LaneSlot:
         """See ``rlm.ports.Slot``."""
         place = self._place
         place.lane.succeeded(self._level, self._successes)
+        place.lane.report(self._number, reply.headroom)
         self._latency.record(asyncio.get_running_loop().time() - self._sent_at)
         if place.pacer is not None:
             place.pacer.correct(self._request, reply)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from rlm.core.errors import ModelError
 from rlm.core.ids import NodeId
+from rlm.core.messages import Headroom
 from rlm.scheduler.latencies import Latencies
 from rlm.scheduler.limit import CEILING, START, AdaptiveLimit
-from rlm.scheduler.pace import Paces
+from rlm.scheduler.pace import Allowance, Paces
 
 PROBE_FIRST_S = 0.5  # pause before the first probe of an outage; doubles up to the longest
 PROBE_MAX_S = 5.0
@@ -45,7 +46,7 @@ class FairQueue:
     """Waiting calls, served round-robin by run, then by node, and first-come within a node."""
 
     def __init__(self) -> None:
-        self._by_user: OrderedDict[LaneUser, OrderedDict[NodeId, deque[asyncio.Future[None]]]] = OrderedDict()
+        self._by_user: OrderedDict[LaneUser, OrderedDict[NodeId, deque[asyncio.Future[int]]]] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._by_user)
@@ -54,8 +55,8 @@ class FairQueue:
     def users(self) -> list[LaneUser]:
         return list(self._by_user)
 
-    def push(self, user: LaneUser, node: NodeId) -> asyncio.Future[None]:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def push(self, user: LaneUser, node: NodeId) -> asyncio.Future[int]:
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         nodes = self._by_user.get(user)
         if nodes is None:
             nodes = self._by_user[user] = OrderedDict()
@@ -65,7 +66,7 @@ class FairQueue:
         queue.append(waiter)
         return waiter
 
-    def pop(self) -> tuple[LaneUser, asyncio.Future[None]] | None:
+    def pop(self) -> tuple[LaneUser, asyncio.Future[int]] | None:
         """The next call whose share has room, or None."""
         for user in self._by_user:
             if not user.share.is_full:
@@ -85,7 +86,7 @@ class FairQueue:
             self._by_user.move_to_end(user)  # the other runs come first
         return user, waiter
 
-    def drop(self, user: LaneUser) -> list[asyncio.Future[None]]:
+    def drop(self, user: LaneUser) -> list[asyncio.Future[int]]:
         """Remove and return all calls of a run."""
         return [waiter for queue in self._by_user.pop(user, OrderedDict()).values() for waiter in queue]
 
@@ -96,7 +97,9 @@ class Lane:
     Attributes:
         limit: learned from the provider's answers.
         in_flight: calls that hold a slot.
+        sent: slots granted so far. Each has its number.
         paused_until: the loop time before which no call is sent.
+        allowance: what the provider accepts now, as its replies report.
         paces: the limits on requests and tokens a minute.
         latencies: of the model's replies.
     """
@@ -104,7 +107,9 @@ class Lane:
     def __init__(self, ceiling: int = CEILING, start: int = START) -> None:
         self.limit = AdaptiveLimit(ceiling, start)
         self.in_flight = 0
+        self.sent = 0
         self.paused_until = 0.0
+        self.allowance = Allowance()
         self.paces = Paces()
         self.latencies = Latencies()
         self._most = ceiling  # that the model itself takes
@@ -121,27 +126,24 @@ class Lane:
             self.limit.raise_start(min(concurrency, self._most))
         return LaneUser(share, retry_seconds)
 
-    def try_acquire(self, user: LaneUser) -> bool:
-        """Take a slot if one is free and no call waits."""
-        share = user.share
-        if self._queue or self.in_flight >= int(self.limit.value) or share.is_full or self._is_paused:
-            return False
-        self.in_flight += 1
-        share.in_flight += 1
-        return True
+    def try_acquire(self, user: LaneUser) -> int:
+        """Take a slot if one is free and no call waits. Returns its number, from 1, or 0."""
+        if self._queue or self.in_flight >= int(self.limit.value) or user.share.is_full or self._is_paused:
+            return 0
+        return self._grant(user)
 
-    async def acquire(self, user: LaneUser, node: NodeId) -> None:
-        """Wait for a slot. A call holds none while the lane is paused.
+    async def acquire(self, user: LaneUser, node: NodeId) -> int:
+        """Wait for a slot. A call holds none while the lane is paused. Returns its number.
 
         Raises:
             ModelError: the provider has refused every call for as long as the run allows.
         """
-        if self.try_acquire(user):
-            return
+        if number := self.try_acquire(user):
+            return number
         waiter = self._queue.push(user, node)
         self._serve()
         try:
-            await waiter
+            return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.release(user)  # the slot was granted just before the cancellation
@@ -159,6 +161,11 @@ class Lane:
         self.limit.succeeded(level, successes_at_send, self.in_flight)
         self._probes, self._refused_since = 0, None
 
+    def report(self, number: int, headroom: Headroom | None) -> None:
+        """Record what the reply to a call reports about the provider's limits. ``number`` is that of its slot."""
+        if headroom is not None or self.allowance.is_limited:
+            self.allowance.report(number, self.sent - number, headroom, asyncio.get_running_loop().time())
+
     def answered(self) -> None:
         """Record a failure that shows that the provider accepts calls."""
         self.limit.refused_in_row, self._probes, self._refused_since = 0, 0, None
@@ -169,6 +176,7 @@ class Lane:
         if self._refused_since is None:
             self._refused_since = now
         others = self.in_flight - 1
+        self.allowance.refused(now)
         self.limit.refused(level, successes_at_send, others)
         if self.limit.is_outage(others):
             self.limit.collapse()
@@ -191,23 +199,36 @@ class Lane:
 
     @property
     def _is_paused(self) -> bool:
-        return self.paused_until != 0.0 and self.paused_until > asyncio.get_running_loop().time()
+        opens_at = max(self.paused_until, self.allowance.opens_at)
+        return opens_at != 0.0 and opens_at > asyncio.get_running_loop().time()
+
+    def _grant(self, user: LaneUser) -> int:
+        self.in_flight += 1
+        user.share.in_flight += 1
+        self.sent += 1
+        self.allowance.take(asyncio.get_running_loop().time())
+        return self.sent
 
     def _serve(self) -> None:
-        """Grant slots in order, or set a timer for the end of a pause."""
-        if self.paused_until:
-            loop = asyncio.get_running_loop()
-            if self.paused_until > loop.time():
-                if self._timer is None or self._timer.when() < self.paused_until:
-                    self._timer = loop.call_at(self.paused_until, self._serve)
-                return
-            self.paused_until, self._timer = 0.0, None
+        """Grant slots in order, and set a timer for the end of a pause."""
         while self._queue and self.in_flight < int(self.limit.value):
+            if self._is_paused:
+                self._serve_at(max(self.paused_until, self.allowance.opens_at))
+                return
             entry = self._queue.pop()
             if entry is None:
                 return
             user, waiter = entry
             if not waiter.done():  # otherwise cancelled while it waited
-                self.in_flight += 1
-                user.share.in_flight += 1
-                waiter.set_result(None)
+                waiter.set_result(self._grant(user))
+
+    def _serve_at(self, time: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() == time and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(time, self._serve_now)
+
+    def _serve_now(self) -> None:
+        self._timer = None
+        self._serve()

@@ -8,8 +8,12 @@ import orjson
 import pytest
 
 from rlm.core.errors import ModelError, PromptTooLongError, RateLimitedError, RequestRejectedError
+from rlm.core.messages import Headroom, Message, Request, Usage
+from rlm.models.anthropic import AnthropicMessages
 from rlm.models.faults import Source, read_fault
-from rlm.models.waits import read_duration
+from rlm.models.openai_chat import OpenAIChat
+from rlm.models.waits import read_duration, read_headroom
+from rlm.testing.server import ScriptedReply, ScriptedServer
 
 SOURCE = Source("openai:m", "https://h/v1", None, None)
 NOW_S = 1_700_000_000.0
@@ -109,3 +113,63 @@ def test_wait_is_ignored_in_other_errors() -> None:
 @pytest.mark.parametrize("text", ["", "5", "s", "5 parsecs", "-3s", "1.2.3s", "9" * 50 + "s"])
 def test_other_text_is_no_duration(text: str) -> None:
     assert read_duration(text) is None
+
+
+USAGE = Usage(1, 400, cached_tokens=100, output_tokens=50)
+HEADROOMS: list[tuple[dict[str, str], Headroom | None]] = [
+    ({}, None),
+    ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s"}, Headroom(0, 60.5)),
+    ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "120ms"}, Headroom(7, 0.12)),
+    (
+        {
+            "x-ratelimit-remaining-requests": "90",
+            "x-ratelimit-reset-requests": "2s",
+            "x-ratelimit-remaining-tokens": "1000",
+            "x-ratelimit-reset-tokens": "6s",
+        },
+        Headroom(2, 6),
+    ),
+    (
+        {
+            "anthropic-ratelimit-requests-remaining": "49",
+            "anthropic-ratelimit-requests-reset": "2023-11-14T22:13:25Z",
+            "anthropic-ratelimit-output-tokens-remaining": "120",
+            "anthropic-ratelimit-output-tokens-reset": "2023-11-14T22:13:50Z",
+        },
+        Headroom(2, 30),
+    ),
+    (
+        {
+            "anthropic-ratelimit-input-tokens-remaining": "3000",
+            "anthropic-ratelimit-input-tokens-reset": "2023-11-14T22:13:25Z",
+        },
+        Headroom(10, 5),
+    ),
+    ({"x-ratelimit-remaining-requests": "0"}, None),
+    ({"x-ratelimit-remaining-requests": "-1", "x-ratelimit-reset-requests": "1s"}, None),
+    ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}, None),
+    ({"x-ratelimit-remaining-requests": "9" * 400, "x-ratelimit-reset-requests": "1s"}, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "expected"), HEADROOMS)
+def test_headers_of_replies_report_headroom(headers: dict[str, str], expected: Headroom | None) -> None:
+    found = read_headroom(headers, NOW_S, USAGE)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "names"),
+    [
+        (OpenAIChat, ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")),
+        (AnthropicMessages, ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset")),
+    ],
+)
+async def test_replies_carry_headroom(provider: type[OpenAIChat | AnthropicMessages], names: tuple[str, str]) -> None:
+    scripted = ScriptedReply("ok", headers={names[0]: "3", names[1]: "1.5s"})
+    async with ScriptedServer([scripted, scripted]) as server:
+        model = provider("m", api_key="k", base_url=server.base_url)
+        request = Request((Message("user", "x"),))
+        whole, streamed = await model.ask(request), await model.stream(request, lambda _: False)
+        await model.aclose()
+    assert whole.headroom == streamed.headroom == Headroom(3, 1.5)

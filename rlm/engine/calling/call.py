@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlm.core.billing import is_unbilled
 from rlm.core.budget import Amounts
@@ -151,7 +151,7 @@ class Call:
             CallReplied,
             started.node,
             call=started.call,
-            reply=reply,
+            reply=reply if reply.headroom is None else replace(reply, headroom=None),
             cost_usd=cost_usd,
             elapsed_s=round(recorder.at_s - started.at_s, 6),
             cached=cached,
