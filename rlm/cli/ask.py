@@ -19,6 +19,7 @@ from rlm.cli.output import OutputError, describe_estimate, write_answer, write_j
 from rlm.cli.reading import Input, ReadingFlags, describe_reading, is_path, list_documents, read_input
 from rlm.cli.records import continue_session
 from rlm.cli.running import choose_view, drive, report_failure
+from rlm.cli.schemas import read_schema
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, RLMError
 from rlm.documents.sources import STDIN_NAMES
@@ -32,6 +33,7 @@ def ask(
     question: str,
     /,
     *files: str,
+    schema: Annotated[str | None, Parameter(show_default=False)] = None,
     estimate: Annotated[bool, Parameter(show_default=False)] = False,
     list_files: Annotated[bool, Parameter(show_default=False)] = False,
     continue_run: Annotated[str | None, Parameter(name="--continue", show_default=False)] = None,
@@ -49,6 +51,8 @@ def ask(
     files
         Files, folders, patterns, archives and addresses; - or nothing reads standard input. Several become a dict of path to
         text.
+    schema
+        The type of the answer: a JSON schema FILE.json, fields such as 'name, age int, tags list[str]', or module:Class.
     estimate
         Print the size, calls and cost to expect, and spend nothing.
     continue_run
@@ -60,8 +64,9 @@ def ask(
         tool_calls.
     """
     if continue_run is not None:
-        return _continue(question, continue_run, files, given, json_output=json_output, quiet=quiet)
+        return _continue(question, continue_run, files, schema, given, json_output=json_output, quiet=quiet)
     try:
+        answer_type: Any = read_schema(schema)
         if list_files and (not files or is_path(question) or "://" in question):
             files = (question, *files)
         given_input = _read(question, files, reading, quiet=quiet)
@@ -80,23 +85,31 @@ def ask(
             return _estimate(engine, given_input.context, json_output=json_output)
 
         def start() -> rlm.RunHandle:
-            return engine.start(question, given_input.context, sources=given_input.sources)
+            return engine.start(question, given_input.context, schema=answer_type, sources=given_input.sources)
 
         return drive(engine, view, start, json_output=json_output, quiet=quiet, documents=documents)
 
 
-def _continue(
-    question: str, run: str, files: tuple[str, ...], given: dict[str, Any], *, json_output: bool, quiet: bool
+def _continue(  # noqa: PLR0917  the arguments of the command
+    question: str,
+    run: str,
+    files: tuple[str, ...],
+    schema: str | None,
+    given: dict[str, Any],
+    *,
+    json_output: bool,
+    quiet: bool,
 ) -> int:
     """Asks the next question of a recorded session."""
     try:
+        answer_type: Any = read_schema(schema)
         view = None if quiet else choose_view()
         engine, session, _ = continue_session(run, files, given)
     except RLMError as error:
         return report_failure(error, (), json_output=json_output)
 
     def start() -> rlm.RunHandle:
-        return session.start(question, sinks=[view] if view else [])
+        return session.start(question, schema=answer_type, sinks=[view] if view else [])
 
     with engine, session:
         return drive(engine, view, start, json_output=json_output, quiet=quiet)

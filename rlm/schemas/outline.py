@@ -103,8 +103,9 @@ class _Outliner:
 
     def _object(self, schema: Mapping[str, Any], indent: str, level: int) -> str:
         inner, lines = indent + _INDENT, []
-        required = schema.get("required", ())
-        for name, part in _mapping(schema.get("properties")).items():
+        required, properties = schema.get("required", ()), _mapping(schema.get("properties"))
+        undescribed = {name: True for name in required if name not in properties}
+        for name, part in {**properties, **undescribed}.items():
             mark = "" if name in required else "?"
             text = f"{inner}{_name(name)}{mark}: {self.text(part, inner, level + 1)}"
             lines.append(_with_note(text, _note(part)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -36,7 +37,22 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("rlm ") and not line.startswith(INTERACTIVE)]
 
 
+def typed_value(outline: str) -> object:
+    """A value of a type in short form: an object of plain fields, or an array."""
+    if not outline.startswith("{"):
+        simple = {"integer": 1, "number | null": 1.5}
+        return [] if outline.endswith("[]") else simple.get(outline, outline.partition('" |')[0].strip('"'))
+    if outline.endswith("}[]"):
+        return []
+    fields = re.findall(r"^  (\w+): (.+?)(?:  //.*)?$", outline, re.MULTILINE)
+    values = {"integer": 1, "number": 1.5, "boolean": True}
+    return {name: [] if kind.endswith("[]") else values.get(kind, REPLY) for name, kind in fields}
+
+
 def answer(call: ChatCall) -> str:
+    typed = re.search(r"a value of this type:\n```\n(.*?)\n```", call.prompt, re.DOTALL)
+    if call.is_root and typed:
+        return f"```repl\nFINAL({typed_value(typed[1])!r})\n```"
     return "```repl\nFINAL(llm_query('about ' + str(context)[:20]))\n```" if call.is_root else REPLY
 
 
@@ -79,7 +95,9 @@ def test_documented_commands_run_in_order(environment: dict[str, str], tmp_path:
         shown = run([sys.executable, "-m", "rlm", *arguments], environment | {"RLM_STORE": "runs.db"}, tmp_path)
         assert shown.returncode == 0, (line, shown.stderr)
         assert shown.stdout.startswith("<!doctype html>" if target else ""), line
-        if arguments[0] in ("ask", "resume"):  # resuming a complete run returns its answer
+        if "--schema" in arguments:
+            json.loads(shown.stdout)
+        elif arguments[0] in ("ask", "resume"):  # resuming a complete run returns its answer
             assert shown.stdout == f"{REPLY}\n", line
 
 
@@ -91,7 +109,14 @@ def test_links_between_pages_resolve(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["departments.py"], ["watch.py", "README.md", "What is this?"], ["own_model.py"], ["own_plan.py"], ["tools.py"]],
+    [
+        ["departments.py"],
+        ["watch.py", "README.md", "What is this?"],
+        ["own_model.py"],
+        ["own_plan.py"],
+        ["tools.py"],
+        ["typed_answers.py"],
+    ],
 )
 def test_examples_run(arguments: list[str], environment: dict[str, str]) -> None:
     shown = run([sys.executable, f"examples/{arguments[0]}", *arguments[1:]], environment)

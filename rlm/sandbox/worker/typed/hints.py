@@ -166,8 +166,9 @@ class _Compiler:
         form = self._classes[key] = Form({"$ref": f"#/$defs/{name}"}, is_plain=False)
         self.definitions[name] = {}
         given = dict(zip(_parameters(cls), arguments, strict=False))
-        fields = {field: self.form(part, given, level + 1) for field, part in _hints_of(cls).items()}
-        self.definitions[name].update(_object(form, cls, fields))
+        hints = _hints_of(cls)
+        fields = {field: self.form(part, given, level + 1) for field, part in hints.items()}
+        self.definitions[name].update(_object(form, cls, fields, _required(cls, hints)))
         return form
 
     def _name(self, hint: Any) -> str:
@@ -226,11 +227,10 @@ def _hints_of(cls: Any) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in names}
 
 
-def _object(form: Form, cls: Any, fields: Mapping[str, Form]) -> Schema:
-    """Completes the form of a class with fields. Returns its definition."""
-    required = [name for name in fields if name in _required(cls)]
+def _object(form: Form, cls: Any, fields: Mapping[str, Form], names: set[str]) -> Schema:
+    """Completes the form of a class with fields, of which ``names`` are required. Returns its definition."""
+    required = [name for name in fields if name in names]
     make: Callable[..., Any] = dict if typing.is_typeddict(cls) else cls
-    names = set(required)
     form.fits = lambda data: (
         isinstance(data, dict)
         and names <= data.keys() <= fields.keys()
@@ -244,13 +244,22 @@ def _object(form: Form, cls: Any, fields: Mapping[str, Form]) -> Schema:
     return {**schema, "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _required(cls: Any) -> set[str]:
+def _required(cls: Any, hints: Mapping[str, Any]) -> set[str]:
     if dataclasses.is_dataclass(cls):
         missing = dataclasses.MISSING
         return {f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing}
     if _is_named_tuple(cls):
         return set(cls._fields) - set(cls._field_defaults)
-    return set(cls.__required_keys__)
+    return {name for name, hint in hints.items() if _is_required(hint, name in cls.__required_keys__)}
+
+
+def _is_required(hint: Any, otherwise: bool) -> bool:
+    """The mark of a TypedDict's key. The class itself does not know the marks of postponed annotations."""
+    while (mark := getattr(typing.get_origin(hint), "_name", "")) in _MARKS:
+        if mark in ("Required", "NotRequired"):
+            return mark == "Required"
+        hint = typing.get_args(hint)[0]
+    return otherwise
 
 
 def _field_note(cls: Any, name: str) -> str:
