@@ -104,7 +104,7 @@ def test_ctrl_c_ends_only_the_question(home: dict[str, str], tmp_path: Path) -> 
             time.sleep(0.02)
         time.sleep(0.3)
         terminal.type(b"\x03")
-        time.sleep(0.3)
+        terminal.read_until(lambda shown: b"finishing with" in shown)
         terminal.type(b"\x03")
         terminal.read_until(lambda shown: b"the session goes on" in shown)
         time.sleep(0.3)
