@@ -115,7 +115,7 @@ def test_ctrl_c_ends_only_the_question(home: dict[str, str], tmp_path: Path) -> 
         terminal.read_until(lambda shown: b"/vars" in shown)
         terminal.type(b"\r")
         terminal.read_until(lambda shown: b"[variables] n (int)" in shown)
-        terminal.type(b"\x04")
+        terminal.type(b"/quit\r")
         assert terminal.finish() == 0
     history = tmp_path / "data" / "rlm" / "chat_history"
     assert "another" in history.read_text()
