@@ -90,7 +90,7 @@ def ask(
         return drive(engine, view, start, json_output=json_output, quiet=quiet, documents=documents)
 
 
-def _continue(  # noqa: PLR0917  the arguments of the command
+def _continue(
     question: str,
     run: str,
     files: tuple[str, ...],
