@@ -116,6 +116,13 @@ class NodeStarted(Event):
 
 
 @frozen(kw_only=True)
+class NodeQueued(Event):
+    """A node waits for memory for its REPL. ``place`` counts from 1; it is reported at first, and whenever it has halved."""
+
+    place: int
+
+
+@frozen(kw_only=True)
 class CallStarted(Event):
     """A call to a model was requested. It can still wait for a slot; ``CallSent`` follows when it leaves.
 
@@ -324,6 +331,7 @@ AnyEvent: TypeAlias = (
     | RunReopened
     | Superseded
     | NodeStarted
+    | NodeQueued
     | CallStarted
     | CallSent
     | CallRetried

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import TypeAlias
 
@@ -46,6 +46,8 @@ class ReplSpec:
         side_table: JSON with places and tables of the documents in the context; empty if it has none.
         tools: the tools that its cells can call.
         is_typed: the answer has a schema, so instances of classes in it are sent as their fields.
+        depth: of its node. Deeper REPLs are opened first, because REPLs of shallower nodes can wait for them.
+        on_queued: called with its place in the queue, if it must wait for memory: at first, and whenever the place has halved.
     """
 
     context: PlainValue
@@ -57,6 +59,8 @@ class ReplSpec:
     side_table: str = ""
     tools: tuple[ToolSpec, ...] = ()
     is_typed: bool = False
+    depth: int = 0
+    on_queued: Callable[[int], None] | None = field(default=None, compare=False)
 
 
 ReplVariables: TypeAlias = Mapping[str, PlainValue]

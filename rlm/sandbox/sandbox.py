@@ -17,6 +17,9 @@ from rlm.sandbox.memory.host_bytes import HostBytes, choose_limit
 from rlm.sandbox.memory.meter import Memory, MemoryMeter
 from rlm.sandbox.repl import WorkerRepl
 
+MAX_STARTING = 32
+"""REPLs that start at the same time. More of them would share the processors, and all be ready late."""
+
 
 class WorkerSandbox:
     """Implements Sandbox with the processes of a launcher, which it owns.
@@ -33,6 +36,8 @@ class WorkerSandbox:
         self._host = HostResources(
             MemoryWatch(self._repls, read_memory), StepQueue(), HostBytes(choose_limit(read_memory()))
         )
+        self._starting = asyncio.Semaphore(MAX_STARTING)
+        self._admitted: set[WorkerRepl] = set()
         self._closed = False
 
     @property
@@ -47,9 +52,21 @@ class WorkerSandbox:
         """
         if self._closed:
             raise SandboxUnavailableError("this sandbox is closed; open a new one")
-        await self._admission.wait_for_room()
+        await self._admission.wait_for_room(spec.depth, spec.on_queued)
+        try:
+            async with self._starting:
+                repl = await self._open(spec)
+        except BaseException:
+            self._admission.closed()
+            raise
+        finally:
+            self._admission.started()
+        self._admitted.add(repl)
+        return repl
+
+    async def _open(self, spec: ReplSpec) -> WorkerRepl:
         shared = await self._contexts.share(spec.context)
-        repl = WorkerRepl(self._launcher, spec, self._repls.discard, self._host, shared)
+        repl = WorkerRepl(self._launcher, spec, self._forget, self._host, shared)
         self._repls.add(repl)
         try:
             await repl.start()
@@ -59,6 +76,12 @@ class WorkerSandbox:
                 raise SandboxUnavailableError(str(error)) from error
             raise
         return repl
+
+    def _forget(self, repl: WorkerRepl) -> None:
+        self._repls.discard(repl)
+        if repl in self._admitted:
+            self._admitted.discard(repl)
+            self._admission.closed()
 
     async def aclose(self) -> None:
         """See ``rlm.ports.Sandbox.aclose``."""

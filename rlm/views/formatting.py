@@ -106,7 +106,7 @@ def _describe_activity(node: NodeProgress) -> str:
         case "executing":
             return f"running a cell, turn {node.turn}"
         case "starting":
-            return "starting"
+            return f"waiting for memory, place {node.place:,}" if node.place else "starting"
 
 
 def describe_cell(cell: CellProgress) -> str:

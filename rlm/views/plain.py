@@ -15,6 +15,7 @@ from rlm.core.events import (
     CallRetried,
     CellExecuted,
     NodeFinished,
+    NodeQueued,
     NodeStarted,
     RunFinished,
     RunResumed,
@@ -71,6 +72,8 @@ class Narrator:
                 return [f"resumed · {self._totals(event.at_s)}"]
             case NodeStarted(depth=depth) if depth > 0:
                 return self._few("node", f"node {event.node} started: {one_line(event.question)}")
+            case NodeQueued():
+                return self._few("queued node", f"node {event.node} waits for memory, place {event.place:,}")
             case CellExecuted():
                 return self._cell(event)
             case CallRetried():

@@ -19,6 +19,7 @@ from rlm.core.events import (
     CellExecuted,
     CellStarted,
     NodeFinished,
+    NodeQueued,
     NodeStarted,
     RunFinished,
     RunResumed,
@@ -119,6 +120,9 @@ class Progress:
                     self._continue_node(self.root)
             case Superseded():
                 self._drop(event)
+            case NodeQueued():
+                if (node := self._nodes.get(event.node)) is not None:
+                    node.place = event.place
             case ToolStarted() | ToolEnded():
                 self._count_tool(event)
             case RunFinished():

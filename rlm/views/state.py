@@ -130,7 +130,12 @@ class CellProgress:
 
 @dataclass(slots=True, eq=False)
 class NodeProgress:
-    """One node. A finished one has no cells, unless it is the root. ``unanswered`` are its turns that ended without a reply."""
+    """One node. A finished one has no cells, unless it is the root.
+
+    Attributes:
+        place: its place in the queue for memory, while it is starting; 0 if it did not have to wait.
+        unanswered: its turns that ended without a reply.
+    """
 
     id: NodeId
     depth: int
@@ -140,6 +145,7 @@ class NodeProgress:
     started_s: float
     group: SubcallGroup | None
     activity: Activity = "starting"
+    place: int = 0
     turn: int = 0
     ended_s: float | None = None
     status: Status | None = None

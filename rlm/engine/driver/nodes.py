@@ -14,6 +14,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 from rlm.core.actions import (
@@ -36,7 +37,7 @@ from rlm.core.cells import Cell, CellResult
 from rlm.core.corpus import Corpus
 from rlm.core.depth import can_call, makes_children
 from rlm.core.describe import describe_context
-from rlm.core.events import NodeFinished, NodeStarted, Status
+from rlm.core.events import NodeFinished, NodeQueued, NodeStarted, Status
 from rlm.core.ids import RunId
 from rlm.core.ledger import NOTHING
 from rlm.core.node import Node, step
@@ -191,6 +192,8 @@ class Tree:
             side_table=self._corpus.side_table_for(job.context),
             tools=self._tools.described(job.tools),
             is_typed=job.form is not None or self._continuation is not None,
+            depth=job.depth,
+            on_queued=partial(self._emit_queued, job),
         )
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
@@ -313,6 +316,9 @@ class Tree:
             tools=job.tools,
             schema=None if job.form is None or job.parent is None else job.form.schema,
         )
+
+    def _emit_queued(self, job: NodeJob, place: int) -> None:
+        self._recorder.emit(NodeQueued, job.id, place=place)
 
     def _emit_finished(
         self, job: NodeJob, node: Node, status: Status, finish: Finish, error: BaseException | None
