@@ -3,7 +3,7 @@
 A REPL of 3 MB has a limit of gigabytes, so a sum of limits would admit a dozen on a machine that fits thousands. The growth
 of open REPLs is not considered here: ``eviction`` ends the largest before the machine runs out of memory.
 
-While memory is short, new REPLs wait in a queue: those of deeper nodes first, because the REPL of a shallower node can wait for
+While memory is short, new REPLs wait in a queue. Those of deeper nodes come first, because REPLs of other nodes can wait for
 them. Roots leave the last free memory to child nodes. A root waits as long as any REPL is open, and a child for a limited time.
 """
 
@@ -142,7 +142,7 @@ class Admission:
         return waiting.depth > 0 and quiet_s >= CHILD_WAIT_S
 
     def _shortage(self, depth: int) -> str:
-        """What is missing for a REPL of this depth, and what to do; empty if nothing is."""
+        """The shortage that a REPL of this depth meets, and the remedy; empty if there is none."""
         share = ROOT_SHARE if depth == 0 and self._open else 1
         if are_scarce(DESCRIPTORS * share):
             return (

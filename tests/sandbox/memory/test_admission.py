@@ -53,7 +53,7 @@ def test_reserve_grows_with_the_machine() -> None:
     assert all(floor_mb(Memory(0, total)) > reserve_mb(Memory(0, total)) for total in (100, 10_000, 1_000_000))
 
 
-def test_root_waits_as_long_as_another_repl_is_open() -> None:
+def test_root_waits_while_another_repl_is_open() -> None:
     free = 10
 
     async def busy() -> None:
