@@ -7,17 +7,19 @@ import os
 import resource
 from collections import defaultdict
 
-import pytest
-
 from rlm import RLM
 from rlm.core.events import AnyEvent, NodeFinished, NodeQueued, NodeStarted
 from rlm.core.ids import ROOT, RunId
 from rlm.core.messages import Request
-from rlm.runtime.resources import SHARED
+from rlm.core.question import Question
+from rlm.engine.run import Run, RunSetup
+from rlm.engine.settings import TreeSettings
+from rlm.prompts import default_family
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.memory.admission import NEW_MB, ROOT_SHARE, floor_mb
 from rlm.sandbox.memory.meter import Memory
 from rlm.sandbox.sandbox import WorkerSandbox
+from rlm.scheduler.scheduler import RunScheduler
 from rlm.testing import ScriptedModel
 from rlm.views.formatting import describe_node
 from rlm.views.progress import Progress
@@ -51,12 +53,31 @@ async def run_all(engine: RLM, count: int) -> list[object]:
     return [result.answer for result in results]
 
 
-async def test_runs_beyond_the_memory_wait_in_a_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def new_run(number: int, sandbox: WorkerSandbox, events: list[AnyEvent]) -> Run:
+    settings = TreeSettings(
+        [ScriptedModel(answer)], lambda _: default_family, max_depth=0, max_turns=3, observation_chars=1_000
+    )
+    return Run(
+        RunSetup(
+            id=RunId(str(number)),
+            question=Question("q", "text"),
+            settings=settings,
+            sandbox=sandbox,
+            scheduler=RunScheduler(),
+            price_of=lambda _name, _usage: None,
+            sinks=(events.append,),
+        )
+    )
+
+
+async def test_runs_beyond_the_memory_wait_in_a_queue() -> None:
     sandbox = LimitedSandbox()
-    monkeypatch.setitem(SHARED._sandboxes, ("auto", ()), sandbox)
     events: list[AnyEvent] = []
-    with RLM(ScriptedModel(answer), store=None, sinks=(events.append,)) as engine:
-        assert await run_all(engine, RUNS) == ["done"] * RUNS
+    try:
+        results = await asyncio.gather(*(new_run(number, sandbox, events).answer() for number in range(RUNS)))
+    finally:
+        await sandbox.aclose()
+    assert [result.answer for result in results] == ["done"] * RUNS
     assert ROOM // 2 < sandbox.most <= ROOM + 1
     places = defaultdict[str, list[int]](list)
     for event in events:
