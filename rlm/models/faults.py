@@ -24,6 +24,7 @@ from rlm.core.errors import (
     RefusalError,
     RequestRejectedError,
 )
+from rlm.core.plain import dump_json
 from rlm.core.values import frozen
 from rlm.models.waits import read_body_wait, read_reset, read_retry_after
 
@@ -224,7 +225,7 @@ def read_error_object(data: Any) -> ErrorBody:
     raw = (
         inner["metadata"].get("raw") if isinstance(inner.get("metadata"), dict) else None
     )  # OpenRouter: the error behind it
-    text = message if isinstance(message, str) else orjson.dumps(message).decode()
+    text = message if isinstance(message, str) else dump_json(message)
     codes = [inner.get(name) for name in ("code", "type", "status")]
     words = frozenset(code.lower() for code in codes if isinstance(code, str))
     numbers = [code for code in codes if isinstance(code, int) and 400 <= code < 600]

@@ -21,6 +21,7 @@ from rlm.core.bounds import most_tokens, text_bytes
 from rlm.core.errors import ModelError, ModelNotFoundError, ProviderUnavailableError, RequestRejectedError, SchemaError
 from rlm.core.messages import JsonSchema, Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
+from rlm.core.plain import dump_json
 from rlm.models.addresses import Address, parse_address
 from rlm.models.bad_replies import empty, malformed, refused, truncated
 from rlm.models.counts import AbsurdUsageError
@@ -231,7 +232,10 @@ class HttpModel(ABC):
 
     def _end_stream(self, stream: ReplyStream, request: Request) -> Json:
         stream.finish()
-        return self.read_stream(stream, request)
+        try:
+            return self.read_stream(stream, request)
+        except AbsurdUsageError as error:
+            raise self.malformed(f"a stream with {error}", b"") from None
 
     def stop_streaming(self) -> None:
         """Makes ``stream`` ask for whole replies from now on."""
@@ -247,7 +251,8 @@ class HttpModel(ABC):
 
     def malformed(self, what: str, data: object, usage: Usage | None = None) -> ModelError:
         """The error for a reply that breaks the protocol; it quotes the beginning of ``data``."""
-        return malformed(self.source, what, data if isinstance(data, bytes) else orjson.dumps(data), usage)
+        body = data if isinstance(data, bytes) else dump_json(data).encode(errors="backslashreplace")
+        return malformed(self.source, what, body, usage)
 
     def raise_if_error(self, part: Mapping[str, Any]) -> None:
         """Raises the error inside ``part``, if there is one: some gateways answer 200 and put it into the body."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from rlm.core.messages import JsonSchema, Message
+from rlm.core.plain import dump_json
 from rlm.core.values import frozen
 from rlm.schemas.validator import Validator, compile_schema
 
@@ -78,7 +79,7 @@ def read_json(text: str, wire: WireSchema) -> str:
         bare = bare.partition("\n")[2].rpartition("```")[0].strip()
     value = orjson.loads(bare)
     if wire.wrapped and isinstance(value, dict) and set(value) == {_WRAPPER}:
-        return orjson.dumps(value[_WRAPPER]).decode()
+        return dump_json(value[_WRAPPER])
     if not wire.wrapped and not isinstance(value, dict):
         raise ValueError(f"the schema requires an object; got a {type(value).__name__}")
     return bare
