@@ -34,6 +34,9 @@ NOT_NEGATIVE = Bounds(least=0, whole=True)
 MODELS, LIMITS, CALLS, CELLS, PROMPTS, RECORD = "Models", "Limits", "Calls", "Cells", "Prompts", "Record"
 """Headings of flags."""
 
+SHARED_BUDGET = "shared"
+"""The key of a shared budget among the recorded limits of a run."""
+
 CUSTOM_PROMPT = "custom"
 """The recorded prompt of a run whose prompt was a function."""
 
@@ -60,6 +63,16 @@ def parse_store(name: str | None) -> str | None:
 def _limit(part: str, name: str, metavar: str, summary: str, bounds: Bounds = POSITIVE) -> Flag:
     """The flag of one limit of the budget."""
     return Flag(name, summary, int | None if bounds.whole else float | None, part=part, bounds=bounds, metavar=metavar)
+
+
+def _encode_budget(budget: Budget | None) -> dict[str, JsonValue]:
+    """The limits of a budget. A shared one is recorded by its title: a record grants no file."""
+    limits: dict[str, JsonValue] = dict((budget or Budget()).limits)
+    return limits if budget is None or budget.pool is None else {**limits, SHARED_BUDGET: budget.pool.title}
+
+
+def _decode_budget(limits: Mapping[str, Any]) -> Budget:
+    return Budget(**{name: limit for name, limit in limits.items() if name != SHARED_BUDGET})
 
 
 @frozen(kw_only=True)
@@ -125,8 +138,8 @@ class Options:
             _limit("tool_calls", "--max-tool-calls", "CALLS", "Executions of tools in the whole run.", NOT_NEGATIVE),
             _limit("seconds", "--timeout", "SECONDS", "Seconds for the whole run; for a resumed run, from now on."),
         ),
-        encode=lambda budget: (budget or Budget()).limits,
-        decode=lambda limits: Budget(**limits),
+        encode=_encode_budget,
+        decode=_decode_budget,
         changeable=True,
     )
     sandbox: str = option(

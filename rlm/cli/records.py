@@ -13,7 +13,7 @@ from rlm.core.errors import ConfigurationError, IncompleteRecordError, StoreErro
 from rlm.core.messages import Reply, Request
 from rlm.core.model_info import ModelInfo
 from rlm.core.runs import RunInfo
-from rlm.options import parse_store
+from rlm.options import SHARED_BUDGET, parse_store
 from rlm.ports import SinkLike, Store
 from rlm.runtime.authority import restore_allowed
 from rlm.runtime.journaling import RunStore
@@ -73,8 +73,16 @@ def open_replay(info: RunInfo, store: str | None, given: Mapping[str, Any]) -> r
 
 
 def recorded_budget(info: RunInfo) -> rlm.Budget:
-    """The limits that a run started with."""
+    """The limits that a run started with.
+
+    Raises:
+        ConfigurationError: it shared a budget with other runs of a program.
+    """
     budget = info.options.get("budget")
+    if isinstance(budget, dict) and SHARED_BUDGET in budget:
+        raise ConfigurationError(
+            f"Run {info.id} spends from a budget that a Python program shares: call resume() there."
+        )
     try:
         return rlm.Budget(**budget) if isinstance(budget, dict) else rlm.Budget()
     except TypeError:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from rlm.core.amounts import NANOS_PER_USD as NANOS_PER_USD
+from rlm.core.amounts import Amounts as Amounts
+from rlm.core.amounts import LimitUse as LimitUse
+from rlm.core.amounts import nanos_of as nanos_of
 from rlm.core.errors import ConfigurationError
 from rlm.core.option import Bounds, show_given
+from rlm.core.pool import BudgetPool, window_seconds
 from rlm.core.values import frozen
 
-NANOS_PER_USD = 1_000_000_000  # dollars are counted in whole billionths, so that sums of any order are exact
+if TYPE_CHECKING:
+    from os import PathLike
 
 _LEAST = {"usd": 0.0, "tokens": 1, "calls": 1, "seconds": 0.0, "iterations": 1, "depth": 0, "tool_calls": 0}
 
@@ -30,6 +36,7 @@ class Budget:
         iterations: turns of each node, in place of ``max_iterations``.
         depth: levels of model calls below the root.
         tool_calls: executions of tools, at all depths.
+        pool: a budget that many runs share, see ``shared``.
 
     Raises:
         ConfigurationError: a limit is out of range.
@@ -42,6 +49,49 @@ class Budget:
     iterations: int | None = None
     depth: int | None = None
     tool_calls: int | None = None
+    pool: BudgetPool | None = None
+
+    @staticmethod
+    def shared(
+        *,
+        usd: float | None = None,
+        tokens: int | None = None,
+        calls: int | None = None,
+        per: str | float | None = None,
+        name: str = "",
+        path: str | PathLike[str] | None = None,
+    ) -> Budget:
+        """Returns a budget that all runs with it share: of any number of ``RLM`` objects, and of processes with ``path``.
+
+        Each call reserves its worst case from it too. A run that it refuses ends as with a limit of its own: with a partial
+        answer, its ``limit`` for instance ``"usd (shared: team)"``. Limits of a run's own are added by
+        ``Budget(calls=50).within(shared)``. Wall-clock time is not shared: give each run its ``seconds``.
+
+        Args:
+            usd, tokens, calls: limits of all runs together.
+            per: "minute", "hour", "day", "week" or seconds, after which the amounts are available again. A window begins
+                with the first use after the previous one. None: the amounts are never available again.
+            name: names the budget in messages, and among those of one file.
+            path: a SQLite file, made if needed, which keeps the usage over processes and restarts. Without it, every object
+                that this function returns is a budget of its own, and lives as long as its process.
+
+        Raises:
+            ConfigurationError: there is no limit, or an argument is out of range.
+        """
+        place = None if path is None else str(path)
+        return Budget(pool=BudgetPool(usd, tokens, calls, window_seconds(per), name, place))
+
+    def within(self, shared: Budget) -> Budget:
+        """Returns these limits for each run, and those of a shared budget for all runs together.
+
+        Raises:
+            ConfigurationError: the argument is not a shared budget.
+        """
+        if getattr(shared, "pool", None) is None:
+            raise ConfigurationError(
+                f"`shared` must be a shared budget; got {shared!r}. Make it with Budget.shared(...)."
+            )
+        return replace(self, pool=shared.pool)
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -59,55 +109,26 @@ class Budget:
     @property
     def limits(self) -> dict[str, Any]:
         """The limits that are set, by name."""
-        return {name: limit for name, limit in asdict(self).items() if limit is not None}
+        return {name: limit for name in _LEAST if (limit := getattr(self, name)) is not None}
 
     def updated(self, other: Budget) -> Budget:
         """The limits of ``other``, completed by those of this budget."""
         return replace(self, **other.limits)
 
+    def tightened(self, left: Mapping[str, float | None]) -> Budget:
+        """These limits, lowered to what is left of a shared budget by name. Nothing left is the smallest limit."""
+        least = {"usd": 1e-9, "tokens": 1, "calls": 1}
+        limits: dict[str, Any] = {}
+        for name, smallest in least.items():
+            known = [value for value in (getattr(self, name), left.get(name)) if value is not None]
+            if known:
+                limits[name] = max(smallest, min(known))
+        return replace(self, **limits)
+
     @property
     def counts_tokens(self) -> bool:
         """True if the size of a call matters, and not only the number of calls."""
         return self.usd is not None or self.tokens is not None
-
-
-@frozen
-class Amounts:
-    """The cost of calls, or a bound on it."""
-
-    calls: int = 0
-    tokens: int = 0
-    nanos: int = 0
-
-    def __add__(self, other: Amounts) -> Amounts:
-        return Amounts(self.calls + other.calls, self.tokens + other.tokens, self.nanos + other.nanos)
-
-    def __sub__(self, other: Amounts) -> Amounts:
-        return Amounts(self.calls - other.calls, self.tokens - other.tokens, self.nanos - other.nanos)
-
-    @property
-    def usd(self) -> float:
-        return self.nanos / NANOS_PER_USD
-
-
-def nanos_of(usd: float) -> int:
-    """Dollars as whole billionths, rounded up: the count is never less than the payment."""
-    return math.ceil(usd * NANOS_PER_USD - 1e-3)
-
-
-@frozen
-class LimitUse:
-    """The use of one limit.
-
-    Attributes:
-        allowed, left: None if there is no such limit.
-        assumed: the part of ``used`` that no provider reported. A call that was cut off after it was sent counts with its bound.
-    """
-
-    used: float
-    allowed: float | None = None
-    left: float | None = None
-    assumed: float = 0.0
 
 
 @frozen

@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from rlm.core.budget import NANOS_PER_USD, Amounts, Budget, LimitUse
+from rlm.core.amounts import NANOS_PER_USD, Amounts, LimitUse
+from rlm.core.amounts import NOTHING as NOTHING
+from rlm.core.budget import Budget
 from rlm.core.ids import NodeId
+from rlm.core.pool import Pool
 from rlm.core.values import frozen
-
-NOTHING = Amounts()
 
 
 @frozen
@@ -51,10 +52,11 @@ class Hold:
 
 
 class Ledger:
-    """Amounts of one run against its limits."""
+    """Amounts of one run against its limits, and against those of a shared budget (``pool``)."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, pool: Pool | None = None) -> None:
         self.budget = budget
+        self.pool = pool
         usd = None if budget.usd is None else int(budget.usd * NANOS_PER_USD)
         self._allowed = {"calls": budget.calls, "tokens": budget.tokens, "nanos": usd}
         fields = (("calls", "calls"), ("tokens", "tokens"), ("usd", "nanos"))
@@ -79,12 +81,23 @@ class Ledger:
         for limit, amount_of, allowed in self._limits:
             if sum(map(amount_of, amounts)) - amount_of(own) > allowed:
                 return limit
-        return None
+        if self.pool is None:
+            return None
+        return self.pool.lacking(need.worst + need.keep - own, ignore_held=ignore_held)
+
+    def try_hold(self, need: Need) -> Hold | None:
+        """Reserves the need if nothing is lacking; otherwise None. Other runs can take from a shared budget at any moment."""
+        if self.lacking(need) is not None:
+            return None
+        own = NOTHING if need.node is None else self._kept.get(need.node, NOTHING)
+        if self.pool is not None and not self.pool.take(need.worst, need.keep - own):
+            return None
+        return self.hold(need)
 
     def hold(self, need: Need) -> Hold:
-        """Reserves the need. The caller has checked that nothing is lacking."""
+        """Reserves the need in this ledger. The caller has checked that nothing is lacking, and has taken it from the pool."""
         if need.node is not None:
-            self.keep(need.node, need.keep)
+            self._keep(need.node, need.keep)
         self.held = self.held + need.worst
         self.holds += 1
         return Hold(need)
@@ -108,10 +121,18 @@ class Ledger:
         elif self._allowed["nanos"] is not None and cost.nanos > hold.worst.nanos:
             over = "usd"
         self.overruns += over is not None
+        if self.pool is not None:
+            self.pool.settle(hold.worst, cost)
         return over
 
     def keep(self, node: NodeId, amounts: Amounts) -> None:
         """Sets the reserve for a node's last turn."""
+        change = amounts - self._kept.get(node, NOTHING)
+        self._keep(node, amounts)
+        if self.pool is not None and change != NOTHING:
+            self.pool.keep(change)
+
+    def _keep(self, node: NodeId, amounts: Amounts) -> None:
         self.kept = self.kept - self._kept.pop(node, NOTHING) + amounts
         if amounts != NOTHING:
             self._kept[node] = amounts
@@ -129,12 +150,14 @@ class Ledger:
         if limit == "tool_calls":
             return None if self.budget.tool_calls is None else max(0, self.budget.tool_calls - self.tool_calls)
         name = "nanos" if limit == "usd" else limit
+        shared = None if self.pool is None else self.pool.uses().get(self.pool.spec.label(limit))
         allowed = self._allowed[name]
         if allowed is None:
-            return None
+            return None if shared is None else shared.left
         taken = self.spent + self.held + self.kept
         left: int = max(0, allowed - getattr(taken, name))
-        return left / NANOS_PER_USD if limit == "usd" else left
+        own = left / NANOS_PER_USD if limit == "usd" else left
+        return own if shared is None or shared.left is None else min(own, shared.left)
 
     def uses(self) -> dict[str, LimitUse]:
         """Returns the use of ``usd``, ``tokens`` and ``calls``, and of ``tool_calls`` if there are any."""
@@ -152,4 +175,4 @@ class Ledger:
                 left if left is None or limit != "usd" else left / unit,
                 assumed / unit if limit == "usd" else assumed,
             )
-        return uses
+        return uses if self.pool is None else uses | self.pool.uses()

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from rlm.core.events import Superseded
 from rlm.core.history import History, RecordedCell, RecordedNode
 from rlm.core.ids import ROOT, CallId, NodeId, RunId, SubcallPlace, summary_call
+from rlm.core.pool import is_shared
 from rlm.core.values import frozen
 
-LIFTED = frozenset({"stopped", "seconds"})
-"""Limits that do not outlast the process of a run: a resumed run starts its time limit again."""
+
+def is_lifted(limit: str | None) -> bool:
+    """True for limits that a resume lifts by itself, if only because a shared budget can have room again."""
+    return limit == "stopped" or is_shared(limit)
 
 
 @frozen
@@ -114,7 +117,7 @@ def is_lifted_by_resume(history: History) -> bool:
         return False
     for number in sorted(root.turns):
         if (limit := root.turns[number].limit) is not None:
-            return limit in LIFTED
+            return limit == "seconds" or is_lifted(limit)
     return bool(_cut_cells(history, ROOT))
 
 

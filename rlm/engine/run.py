@@ -21,6 +21,7 @@ from rlm.core.errors import (
 from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
+from rlm.core.pool import Pool
 from rlm.core.question import Question
 from rlm.core.result import CoverageOfRun, Result
 from rlm.core.superseding import is_lifted_by_resume
@@ -56,6 +57,7 @@ class RunSetup:
         policy: the replay policy for ``past``, whose history is built from it.
         epoch_s: the time of day at its start, as its cells see it; 0 leaves them the real clock.
         cache: answers of leaf calls in earlier runs.
+        pool: the usage of a budget that the run shares with others.
         tools: the tools that its cells can call.
         coverage: collect what is needed to measure the coverage of the context; None does so for documents.
         continuation: the state of the session that this question continues; the run extends it.
@@ -68,6 +70,7 @@ class RunSetup:
     scheduler: Scheduler
     price_of: PriceOf
     budget: Budget = Budget()
+    pool: Pool | None = None
     sinks: Sequence[SinkLike] = ()
     record: JournalOpener | None = None
     past: Sequence[AnyEvent] = ()
@@ -95,17 +98,18 @@ class Run:
         self.recorder = Recorder(setup.id, sinks, fed)
         settings, budget = setup.settings, setup.budget
         self.stop = Stop()
-        self.ledger = Ledger(budget)
+        self.ledger = Ledger(budget, setup.pool)
         self.reservations = Reservations(self.ledger, self.stop)
         meter = Meter(budget, setup.price_of, self.ledger, settings.max_output_tokens)
         meter.check_prices(dict.fromkeys(model.name for model in settings.models))
         services = CallServices(self.reservations, meter, self.recorder)
         cache = None if setup.cache is None else CountingCache(setup.cache, setup.past)
         caller = Caller(setup.scheduler, services, cache, hedge=settings.hedge, warm_prefixes=settings.warm_prefixes)
-        self._resume = Resume(services, settings.models, counts_tokens=budget.counts_tokens)
+        self._resume = Resume(services, settings.models, counts_tokens=meter.counts_tokens)
         self._drain = caller.drain
         self._deadline = None if budget.seconds is None else Deadline(self.stop, budget.seconds)
-        self._remaining = Remaining(budget, self.ledger, self._deadline)
+        allowed = budget if setup.pool is None else budget.tightened(setup.pool.spec.limits)
+        self._remaining = Remaining(allowed, self.ledger, self._deadline)
         limits = RunLimits(self.stop, self._deadline, self._remaining)
         self._tools = _tools_of(setup)
         self.tree = Tree(

@@ -27,6 +27,7 @@ from rlm.core.ids import ROOT, RunId
 from rlm.core.option import check_choice
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplLimits
+from rlm.core.superseding import is_lifted
 from rlm.descriptors import raise_limit
 from rlm.engine.continuation import Continuation
 from rlm.engine.replay.policy import CellWatch, OnDivergence, ReplayPolicy
@@ -38,6 +39,7 @@ from rlm.options import Options, check_budget
 from rlm.ports import SinkLike, Tool, ToolSource
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener, continued_run
+from rlm.runtime.pools import POOLS
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
@@ -117,7 +119,8 @@ class Assembly:
         if continuation is not None and not continuation.turns:
             continuation.first_run = run
         record = StoreJournalOpener(self.records, run, self._recorded)
-        return Run(replace(self._setup(run, question, sinks, budget or self.budget, record), continuation=continuation))
+        setup = self._setup(run, question, sinks, self._shared(budget), record)
+        return Run(replace(setup, continuation=continuation))
 
     async def resume(
         self,
@@ -138,13 +141,13 @@ class Assembly:
             raise IncompleteRecordError(f"Run {past.info.id} was killed before any of it was stored: ask again.")
         last = past.events[-1]
         # A run that its caller stopped continues without a larger budget.
-        raised = budget is not None or (isinstance(last, RunFinished) and last.limit == "stopped")
+        raised = budget is not None or (isinstance(last, RunFinished) and is_lifted(last.limit))
         # Executing it again can change nothing, unless differences are paid for.
         status = past.info.status
         over = on_divergence == "stop" and (status == "complete" or (status == "partial" and not raised))
         changed = {} if budget is None else {"budget": budget.limits}
         record = None if over else StoreJournalOpener(self.records, past.info.id, changed, past=past)
-        budget = Budget() if over else budget or self.budget
+        budget = Budget() if over else self._shared(budget)
         setup = self._setup(past.info.id, recorded_question(past, form), sinks, budget, record, past.events)
         return Run(
             replace(
@@ -189,6 +192,12 @@ class Assembly:
             history.nodes.get(ROOT), cut_replies=settings.cut_replies, observation_chars=settings.observation_chars
         )
 
+    def _shared(self, budget: Budget | None) -> Budget:
+        """The budget of one run. One given for it stays within the shared budget of this object."""
+        if budget is None or budget.pool is not None:
+            return budget or self.budget
+        return replace(budget, pool=self.budget.pool)
+
     def _setup(  # noqa: PLR0917
         self,
         run: RunId,
@@ -209,6 +218,7 @@ class Assembly:
             scheduler=self._scheduler(),
             price_of=self._prices.cost_usd,
             budget=budget,
+            pool=None if budget.pool is None else POOLS.open(budget.pool),
             sinks=(*self._options.sinks, *sinks, *([PlainSink()] if self._options.verbose else [])),
             record=record,
             past=past,

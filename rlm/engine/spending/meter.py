@@ -13,6 +13,7 @@ from rlm.core.errors import BudgetExceededError, ConfigurationError
 from rlm.core.ids import NodeId
 from rlm.core.ledger import NOTHING, Ledger, Need
 from rlm.core.messages import Message, Request, Usage
+from rlm.core.pool import left_of
 from rlm.ports import Model
 
 PriceOf = Callable[[str, Usage], float | None]
@@ -60,7 +61,8 @@ class Meter:
     """
 
     def __init__(self, budget: Budget, price_of: PriceOf, ledger: Ledger, max_output_tokens: int | None) -> None:
-        self._budget = budget
+        self._own = budget
+        self._budget = budget if ledger.pool is None else budget.tightened(ledger.pool.spec.limits)
         self._price_of = price_of
         self._ledger = ledger
         self._max_output_tokens = max_output_tokens
@@ -70,6 +72,11 @@ class Meter:
         self._steps = steps
         self._sizes = steps[0]
         self._rates_by_size: dict[tuple[str, int], tuple[float, float]] = {}  # a price look-up takes 0.1 ms
+
+    @property
+    def counts_tokens(self) -> bool:
+        """True if the size of a call matters to the run's own budget, or to a shared one."""
+        return self._budget.counts_tokens
 
     def check_prices(self, models: Iterable[str]) -> None:
         """Check that a limit in dollars can be enforced.
@@ -121,7 +128,10 @@ class Meter:
         Raises:
             BudgetExceededError: the root's first turn and its last one do not fit. Nothing has been spent.
         """
-        need, empty = Need(NOTHING), Ledger(self._budget)
+        pool = self._ledger.pool
+        # What other runs have left decides the sizes of calls. Whether a call fits is decided when it is made.
+        need, own = Need(NOTHING), Ledger(self._own)
+        empty = own if pool is None else Ledger(self._own.tightened(left_of(pool)))
         prompt = most_tokens(messages) if self._budget.counts_tokens else 0
         share = round(1 / FRAME_SHARE)
         for step in self._steps:
@@ -132,7 +142,7 @@ class Meter:
             spacious = Amounts(frame.calls, frame.tokens * share, frame.nanos * share)
             if empty.lacking(Need(spacious)) is None:
                 return
-        if (limit := empty.lacking(need)) is not None:
+        if (limit := own.lacking(need)) is not None:
             least = need.worst
             figure = {"usd": f"${least.usd:.4g}", "tokens": f"{least.tokens:,}", "calls": str(least.calls)}[limit]
             raise BudgetExceededError(

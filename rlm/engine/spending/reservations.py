@@ -16,6 +16,8 @@ from rlm.core.ids import NodeId
 from rlm.core.ledger import NOTHING, Hold, Ledger, Need
 from rlm.engine.spending.stop import Stop
 
+POLL_S = 0.2  # between looks at a shared budget that other processes use
+
 
 class Reservations:
     """The budget of one run as its calls see it. ``refused`` counts the calls that each limit refused."""
@@ -25,6 +27,7 @@ class Reservations:
         self.refused: Counter[str] = Counter()
         self._refused_turns = 0
         self._stop = stop
+        self._poll: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[Need, asyncio.Future[Hold]]] = deque()
         stop.on_stop(lambda _: self._serve_waiting())
 
@@ -36,14 +39,15 @@ class Reservations:
         """
         if (error := self._refusal(need)) is not None:
             raise error
-        if (need.final or not self._waiting) and self.ledger.lacking(need) is None:
-            return self.ledger.hold(need)
+        if (need.final or not self._waiting) and (hold := self.ledger.try_hold(need)) is not None:
+            return hold
         granted: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
         entry = (need, granted)
         if need.final:
             self._waiting.appendleft(entry)
         else:
             self._waiting.append(entry)
+        self._await_pool()
         try:
             return await granted
         except asyncio.CancelledError:
@@ -55,9 +59,9 @@ class Reservations:
 
     def try_reserve(self, need: Need) -> Hold | None:
         """Reserve what fits now, or return None. Calls that wait for budget come first."""
-        if self._waiting or self._stop.limit is not None or self.ledger.lacking(need) is not None:
+        if self._waiting or self._stop.limit is not None:
             return None
-        return self.ledger.hold(need)
+        return self.ledger.try_hold(need)
 
     @property
     def refused_calls(self) -> int:
@@ -88,6 +92,13 @@ class Reservations:
         return BudgetExceededError(self._explain(limit, need), limit=limit)
 
     def _explain(self, limit: str, need: Need) -> str:
+        pool = self.ledger.pool
+        if pool is not None and limit in (shared := pool.uses()):
+            left = shared[limit].left or 0
+            return (
+                f"The {pool.spec.title} does not allow this call: {left:,.6g} of its {limit.partition(' ')[0]} are left, after "
+                "the reservations of all its runs. Answer with what you have."
+            )
         if limit not in ("usd", "tokens", "calls"):
             reason = "The run is being finished" if limit == "stopped" else "The time limit is close"
             return f"{reason}: no more calls are made. Answer with what you have."
@@ -108,11 +119,21 @@ class Reservations:
             if not granted.done():  # otherwise cancelled while it waited
                 if (error := self._refusal(need)) is not None:
                     granted.set_exception(error)
-                elif self.ledger.lacking(need) is None:
-                    granted.set_result(self.ledger.hold(need))
+                elif (hold := self.ledger.try_hold(need)) is not None:
+                    granted.set_result(hold)
                 else:
+                    self._await_pool()
                     return
             self._waiting.popleft()
+
+    def _await_pool(self) -> None:
+        """Serves the waiting calls again when other runs, or other processes, free a part of a shared budget."""
+        pool = self.ledger.pool
+        if pool is None:
+            return
+        pool.listen(self._serve_waiting)
+        if pool.polls and (self._poll is None or self._poll.when() <= asyncio.get_running_loop().time()):
+            self._poll = asyncio.get_running_loop().call_later(POLL_S, self._serve_waiting)
 
 
 def _format(value: float, unit: str) -> str:
