@@ -1,4 +1,4 @@
-"""Checks docstrings and test names against the language rule of this project.
+"""Checks docstrings, documents and test names against the language rule of this project.
 
     python -m tests.architecture.language              every violation
     python -m tests.architecture.language FILES        every violation in these files or folders
@@ -63,6 +63,7 @@ _PLACE = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"""(?<=[.!?])(?:["')\]*]*)\s+(?=["'(\[*]*[A-Z0-9`])""")
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|al|approx|resp|No)\.(?=\s)")
 _INLINE_CODE = re.compile(r"``.+?``|`[^`]+`", re.DOTALL)
 _SECTION = re.compile(
@@ -103,17 +104,31 @@ def check_source(source: str, path: str) -> Iterator[Violation]:
                 yield Violation(path, line, reason, text)
 
 
+def check_document(text: str, path: str) -> Iterator[Violation]:
+    """Yields the violations of rules 2 and 3 in a Markdown file."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = _LINK.sub("`\\1`", "\n".join("" if line.startswith("#") else line for line in text.splitlines()))
+    for paragraph in paragraphs(text):
+        for sentence in sentences(paragraph):
+            for reason, place in _check_sentence(sentence):
+                yield Violation(path, 1, reason, place)
+
+
 def check_docstring(doc: str) -> Iterator[tuple[str, str]]:
     """Yields a reason and the offending text for every breach in one docstring."""
     if opening := OPENING.match(doc.lstrip("`\"'")):
         yield f"opens with {opening[0]!r}", doc.splitlines()[0]
     for sentence in sentences(doc):
-        yield from _check_words(sentence)
-        count = len([word for word in sentence.split() if any(character.isalnum() for character in word)])
-        if count > MAX_WORDS:
-            yield f"a sentence of {count} words", sentence
-        if re.search(r":\s", sentence) and re.search(r";\s", sentence):
-            yield "both a colon and a semicolon", sentence
+        yield from _check_sentence(sentence)
+
+
+def _check_sentence(sentence: str) -> Iterator[tuple[str, str]]:
+    yield from _check_words(sentence)
+    count = len([word for word in sentence.split() if any(character.isalnum() for character in word)])
+    if count > MAX_WORDS:
+        yield f"a sentence of {count} words", sentence
+    if re.search(r":\s", sentence) and re.search(r";\s", sentence):
+        yield "both a colon and a semicolon", sentence
 
 
 def check_plain_text(doc: str) -> Iterator[tuple[str, str]]:
@@ -208,6 +223,11 @@ class _Paragraphs:
         self._lines = []
 
 
+def documents() -> list[str]:
+    """Returns the Markdown files that the rule covers, relative to the project."""
+    return sorted(path.relative_to(ROOT).as_posix() for pattern in ("*.md", "*/*.md") for path in ROOT.glob(pattern))
+
+
 def project_files() -> list[str]:
     """Returns the Python files that the rule covers, relative to the project."""
     found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -217,6 +237,11 @@ def project_files() -> list[str]:
 def check_files(paths: Iterable[str]) -> list[Violation]:
     """Returns the violations in files given relative to the project."""
     return [item for path in paths for item in check_source((ROOT / path).read_text(encoding="utf-8"), path)]
+
+
+def check_documents() -> list[Violation]:
+    """Returns the violations in all documents."""
+    return [item for path in documents() for item in check_document((ROOT / path).read_text(encoding="utf-8"), path)]
 
 
 def _expand(arguments: list[str]) -> list[str]:
@@ -232,7 +257,7 @@ def _expand(arguments: list[str]) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Runs the command line given in the module's docstring."""
     paths = _expand(arguments) if arguments else project_files()
-    violations = check_files(paths)
+    violations = check_files(paths) + ([] if arguments else check_documents())
     print("\n".join(map(str, violations)))
     print(f"{len(violations)} violations in {len({item.path for item in violations})} of {len(paths)} files")
     return 1 if violations else 0

@@ -14,6 +14,18 @@ def test_docstrings_keep_the_language_rule() -> None:
     assert not violations, f"{len(violations)} violations (also shown by `{COMMAND}`):\n{listing}"
 
 
+def test_documents_keep_the_language_rule() -> None:
+    violations = language.check_documents()
+    listing = "\n".join(map(str, violations))
+    assert not violations, f"{len(violations)} violations (also shown by `{COMMAND}`):\n{listing}"
+
+
+def test_long_sentence_of_a_document_is_found() -> None:
+    item = f"- {'word ' * 12}[a link to a page](with/an/address.md) {'word ' * 13}."
+    text = f"# {'Heading ' * 30}\n\n{item}\n\n```\n{'word ' * 40}\n```\n"
+    assert [item.reason for item in language.check_document(text, "x.md")] == ["a sentence of 26 words"]
+
+
 @pytest.mark.parametrize(
     ("doc", "reason"),
     [
