@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rlm.runtime.sessions import AsyncSession, Session
     from rlm.runtime.stored_runs import StoredRuns, open_store
     from rlm.tools.function_tool import FunctionTool, tool
+    from rlm.tools.mcp.server import McpServer, mcp_tools
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ _HOMES = {
     "rlm.runtime.stored_runs": ("StoredRuns", "open_store"),
     "rlm.report.page": ("report_html",),
     "rlm.tools.function_tool": ("FunctionTool", "tool"),
+    "rlm.tools.mcp.server": ("McpServer", "mcp_tools"),
     "rlm.rlm_repl": ("RLM_REPL",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -91,6 +93,7 @@ __all__ = [
     "InvalidTransition",
     "LimitUse",
     "MalformedReplyError",
+    "McpServer",
     "Message",
     "MissingExtraError",
     "Model",
@@ -138,6 +141,7 @@ __all__ = [
     "ask",
     "default_models",
     "load",
+    "mcp_tools",
     "open_store",
     "report_html",
     "tool",

@@ -9,6 +9,7 @@ The annotations are evaluated on purpose: the command line reads its types from 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from importlib import import_module
 from operator import not_
 from pathlib import Path
 from typing import Any, TypedDict, get_args
@@ -73,6 +74,13 @@ def _encode_budget(budget: Budget | None) -> dict[str, JsonValue]:
 
 def _decode_budget(limits: Mapping[str, Any]) -> Budget:
     return Budget(**{name: limit for name, limit in limits.items() if name != SHARED_BUDGET})
+
+
+def open_servers(servers: Sequence[str]) -> list[ToolSource]:
+    """The MCP servers of ``--mcp`` flags. Their module is imported by those who use it."""
+    module: Any = import_module("rlm.tools.mcp.server")
+    opened: list[ToolSource] = module.mcp_servers(servers)
+    return opened
 
 
 @frozen(kw_only=True)
@@ -228,13 +236,20 @@ class Options:
         120.0, "Wall time of one cell; waits for sub-calls do not count.", CELLS, unit="seconds", bounds=POSITIVE
     )
     memory_mb: int = option(2048, "Memory of one REPL.", CELLS, unit="MiB", bounds=AT_LEAST_1)
-    tools: Sequence[Callable[..., Any] | Tool | ToolSource] = option(
+    tools: Sequence[Callable[..., Any] | Tool | ToolSource] | ToolSource = option(
         (),
-        "Functions of this program that cells can call: functions, ``rlm.tool(...)``.\n"
+        "Functions of this program that cells can call: functions, ``rlm.tool(...)``, ``rlm.mcp_tools(...)``.\n"
         "They run outside the sandbox, with the rights of this process, and a model writes their arguments. The root has them; "
         "deeper nodes have those that are granted to them.",
         CELLS,
-        python_only="functions of a program",
+        flag=Flag(
+            "--mcp",
+            "Give cells the tools of an MCP server: a command line, or an address; can be repeated.",
+            list[str] | None,
+            open_servers,
+            metavar="COMMAND|URL",
+        ),
+        changeable=True,
         unrecorded="functions of one process; the first event of the run describes them",
     )
     observation_chars: int = option(
@@ -461,7 +476,7 @@ class OptionsDict(TypedDict, total=False):
     hedge: bool
     cell_seconds: float
     memory_mb: int
-    tools: Sequence[Callable[..., Any] | Tool | ToolSource]
+    tools: Sequence[Callable[..., Any] | Tool | ToolSource] | ToolSource
     observation_chars: int
     cut_replies: CutRule
     warm_prefixes: WarmRule

@@ -81,6 +81,8 @@ class ToolSpec:
     def line(self) -> str:
         """Name, signature and first line of the docstring, for a prompt: one line, bounded, without control characters."""
         summary = one_line(self.doc.strip().partition("\n")[0])
+        if self.origin and summary:  # quoted: the words of a server instruct no model
+            summary = '"' + summary[:MAX_LINE_CHARS].replace('"', "'") + '"'
         text = one_line(f"{self.tool}{self.signature}") + (f": {summary}" if summary else "")
         return text if len(text) <= MAX_LINE_CHARS else f"{text[: MAX_LINE_CHARS - 3]}..."
 

@@ -178,10 +178,21 @@ class Run:
             asyncio.CancelledError: the task was cancelled.
         """
         try:
-            await self._tools.open()
+            await self._open_tools()
             return await self._answer_on_record()
         finally:
             await self._tools.aclose()
+
+    async def _open_tools(self) -> None:
+        self._task = asyncio.current_task()  # a server of tools can take long to start: ``cancel`` ends that too
+        try:
+            await self._tools.open()
+        except asyncio.CancelledError:
+            if not self._cancelled:
+                raise
+            raise RunCancelledError("The run was cancelled before it started: its tools were being opened.") from None
+        finally:
+            self._task = None
 
     async def _answer_on_record(self) -> Result:
         self.recorder.start()

@@ -32,13 +32,14 @@ RESERVED = frozenset({
 })  # fmt: skip
 """The names that the REPL itself defines."""
 
-_KINDS: dict[Any, ParameterKind] = {
-    inspect.Parameter.POSITIONAL_ONLY: "positional",
-    inspect.Parameter.POSITIONAL_OR_KEYWORD: "any",
-    inspect.Parameter.VAR_POSITIONAL: "rest",
-    inspect.Parameter.KEYWORD_ONLY: "keyword",
-    inspect.Parameter.VAR_KEYWORD: "named",
+KINDS: dict[ParameterKind, Any] = {
+    "positional": inspect.Parameter.POSITIONAL_ONLY,
+    "any": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    "rest": inspect.Parameter.VAR_POSITIONAL,
+    "keyword": inspect.Parameter.KEYWORD_ONLY,
+    "named": inspect.Parameter.VAR_KEYWORD,
 }
+_KIND_OF = {kind: name for name, kind in KINDS.items()}
 
 
 class FunctionTool:
@@ -331,7 +332,7 @@ def _parameters(function: Callable[..., Any], name: str) -> tuple[ToolParameter,
     return tuple(
         ToolParameter(
             parameter.name,
-            _KINDS[parameter.kind],
+            _KIND_OF[parameter.kind],
             one_line(describe(hints.get(parameter.name, inspect.Parameter.empty))),
             None if parameter.default is inspect.Parameter.empty else _show_default(parameter.default),
         )

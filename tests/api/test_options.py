@@ -22,6 +22,9 @@ from rlm.options import DECLARED, DEFAULTS, TYPES, Options, OptionsDict, restore
 from rlm.runtime.authority import RESUME_FLAGS
 from rlm.runtime.journaling import RunStore
 from rlm.testing.scripted import ScriptedModel
+from rlm.tools.mcp.server import mcp_servers
+
+SERVERS = ["server --flag", "http://127.0.0.1:9/mcp"]
 
 # Of every option: its flag with a value, and that value in Python. An option without a flag has None.
 SAMPLES: dict[str, tuple[list[str] | None, Any]] = {
@@ -56,7 +59,7 @@ SAMPLES: dict[str, tuple[list[str] | None, Any]] = {
     "hedge": (["--no-hedge"], False),
     "cell_seconds": (["--cell-seconds", "4"], 4.0),
     "memory_mb": (["--memory-mb", "300"], 300),
-    "tools": (None, [print]),
+    "tools": (["--mcp", "server --flag", "--mcp", "http://127.0.0.1:9/mcp"], mcp_servers(SERVERS)),
     "observation_chars": (["--observation-chars", "900"], 900),
     "cut_replies": (["--cut-replies", "never"], "never"),
     "warm_prefixes": (["--warm-prefixes", "always"], "always"),

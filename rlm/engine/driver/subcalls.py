@@ -161,8 +161,9 @@ class SubcallServer:
                 return SubcallFailure("CellEnded", NOT_MADE)
             self._policy.refuse(place, divergence)
         if recorded is not None and (failure := self._tools.refuse_again(recorded)) is not None:
+            refused = self._end(site, failure, self._recorder.at_s)  # before it waits, as all new outcomes are
             await answers.wait_for_all()
-            return self._end(site, failure, self._recorder.at_s)
+            return refused
         if recorded is not None:
             self._superseding.ask_subcall(place)
         outcome = await self._perform(site, subcall, execution.limit)
