@@ -135,7 +135,17 @@ class Run:
         question = self._setup.question
         model = self._setup.settings.model_at(question.depth)
         tools = tuple(spec.tool for spec in self._tools.specs)
-        return NodeJob(ROOT, question.depth, question.query, question.context, model, tools=tools, form=question.form)
+        earlier = 0 if self._setup.continuation is None else self._setup.continuation.turns
+        return NodeJob(
+            ROOT,
+            question.depth,
+            question.query,
+            question.context,
+            model,
+            tools=tools,
+            form=question.form,
+            earlier_turns=earlier,
+        )
 
     def begin(self) -> None:
         """Emit the run's first event, or recall the events of the process that it resumes."""

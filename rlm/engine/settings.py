@@ -68,7 +68,7 @@ class TreeSettings:
 class NodeJob:
     """One node to be driven: its place in the tree, its question, and the form of its answer.
 
-    ``tools`` are the names of those it can call.
+    ``tools`` are the names of those it can call. ``earlier_turns`` counts those of earlier questions of a session.
     """
 
     id: NodeId
@@ -82,3 +82,4 @@ class NodeJob:
     prefetched: bool = False
     tools: tuple[str, ...] = ()
     form: AnswerForm | None = None
+    earlier_turns: int = 0

@@ -142,6 +142,12 @@ def test_turns_are_limited_for_each_question() -> None:
             assert len(result.calls) == 3
 
 
+def test_budget_counts_the_turns_of_the_present_question() -> None:
+    engine = rlm.RLM(by_question(lambda *_: cell("FINAL(budget()['iterations'])")), store=None, max_iterations=3)
+    with engine.session("abc") as session:
+        assert [session.ask("q").answer for _ in range(3)] == [2, 2, 2]
+
+
 def test_children_of_earlier_questions_are_not_asked_again(tmp_path: Path) -> None:
     def reply(request: Request) -> str:
         if request.depth == 1:

@@ -223,7 +223,7 @@ class SubcallServer:
                     return SubcallAnswer(read_value(response, subcall.schema), elapsed_s)
                 outcome = response
             else:
-                outcome = self._answer_budget(cell_key, place.turn)
+                outcome = self._answer_budget(cell_key, place.turn - site.node.earlier_turns)
         except Stopped:
             outcome = self._stopped()
         except SchemaError as error:

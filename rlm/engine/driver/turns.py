@@ -51,14 +51,13 @@ class Turns:
         self._superseding = superseding
         self._windows: dict[str, int] = {}
         earlier = continuation or Continuation(caller.recorder.run)
-        self._first_turn = earlier.turns + 1  # of the root
         self._first_run = earlier.first_run
         self._earlier_messages = len(earlier.messages)
 
     async def ask(self, job: NodeJob, action: Ask, count: PromptCount) -> NodeEvent:
         settings, meter = self._settings, self._caller.meter
         self._superseding.settle_reply(job.id, action.turn)
-        if job.parent is None and action.turn == self._first_turn:
+        if job.parent is None and action.turn == job.earlier_turns + 1:
             meter.fit_sizes(job.model, action.messages)
         request = Request(
             action.messages,
@@ -122,7 +121,7 @@ class Turns:
             on_billed=lambda reply: count.record(action.messages, reply.text, reply.usage),
         )
         if (
-            not root or final or action.turn == self._first_turn
+            not root or final or action.turn == job.earlier_turns + 1
         ):  # after the root's first turn there is something to answer from
             return await ask()
         try:
