@@ -26,6 +26,11 @@ class AnswerForm(Protocol):
         ...
 
     @property
+    def outline(self) -> str:
+        """The schema in the short form that models read."""
+        ...
+
+    @property
     def runs_user_code(self) -> bool:
         """True if ``fit`` calls methods of the user's classes. It is then called outside the event loop."""
         ...

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Literal, TypeAlias
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
 from rlm.core.messages import JsonSchema, Message
 from rlm.core.plain import dump_json
 from rlm.core.values import frozen
-from rlm.schemas.validator import Validator, compile_schema
+from rlm.schemas.recent import RecentSchemas
+
+if TYPE_CHECKING:
+    from rlm.schemas.validator import Validator
 
 SchemaMode: TypeAlias = Literal["json_schema", "json_object", "instruct"]
 """The form in which an API accepts a schema: as it is, as "some JSON object" plus an instruction, or as an instruction only."""
@@ -45,13 +49,25 @@ class WireSchema:
     validator: Validator = field(compare=False, repr=False)
 
 
+_prepared = RecentSchemas[WireSchema]()
+
+
 def prepare_schema(schema: JsonSchema) -> WireSchema:
+    """The wire form of a request's schema. The calls of a batch share it.
+
+    Raises:
+        SchemaError: it is not a JSON schema, or exceeds a limit.
+    """
+    return _prepared.get(schema, _prepare)
+
+
+def _prepare(schema: JsonSchema) -> WireSchema:
     """The schema with its root wrapped and its objects closed as far as necessary.
 
     Raises:
         SchemaError: it is not a JSON schema, or exceeds a limit.
     """
-    validator = compile_schema(schema)
+    validator: Validator = import_module("rlm.schemas.validator").compile_schema(schema)  # most calls have no schema
     plain: Any = orjson.loads(orjson.dumps(validator.schema))
     wrapped = plain.get("type") != "object"
     if wrapped:

@@ -19,6 +19,7 @@ from rlm.core.messages import JsonSchema
 from rlm.sandbox.worker.typed.form import HintError
 from rlm.sandbox.worker.typed.hints import compile_hint
 from rlm.schemas.form import JsonForm, fit_answer
+from rlm.schemas.outline import outline
 from rlm.schemas.reading import dump
 from rlm.schemas.validator import MAX_PROBLEMS, compile_schema
 from rlm.schemas.values import path_text, shorten, show
@@ -52,6 +53,11 @@ class TypeForm:
     @property
     def schema(self) -> JsonSchema:
         return self._validator.schema
+
+    @property
+    def outline(self) -> str:
+        """See ``AnswerForm.outline``."""
+        return outline(self._validator.schema)
 
     def fit(self, value: PlainValue, steps: int) -> Fit:
         """See ``AnswerForm.fit``."""
@@ -90,6 +96,11 @@ class PydanticForm:
     @property
     def schema(self) -> JsonSchema:
         return self._validator.schema
+
+    @property
+    def outline(self) -> str:
+        """See ``AnswerForm.outline``."""
+        return outline(self._validator.schema)
 
     def fit(self, value: PlainValue, steps: int) -> Fit:
         """See ``AnswerForm.fit``."""

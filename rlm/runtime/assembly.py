@@ -38,12 +38,12 @@ from rlm.models.prices import PriceList
 from rlm.options import Options, check_budget
 from rlm.ports import SinkLike, Tool, ToolSource
 from rlm.prompts import DEFAULT_QUESTION
+from rlm.runtime.arguments import answer_form
 from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener, continued_run
 from rlm.runtime.pools import POOLS
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
-from rlm.schemas.form import JsonForm
 from rlm.views.plain import PlainSink
 
 T = TypeVar("T")
@@ -284,7 +284,7 @@ def recorded_question(past: RecordedRun, form: AnswerForm | None = None) -> Ques
     depth = next((event.depth for event in past.events if isinstance(event, NodeStarted)), 0)
     schema = None if started is None else started.schema
     if form is None:
-        form = None if schema is None else JsonForm(schema)
+        form = answer_form(schema)
     elif form.schema != schema:
         had = "without a schema" if schema is None else "with another schema"
         raise ConfigurationError(f"Run {past.info.id} was asked {had}: resume it without `schema`.")

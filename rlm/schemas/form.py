@@ -8,6 +8,7 @@ from typing import Any
 from rlm.core.answer_form import Fit
 from rlm.core.cells import PlainValue
 from rlm.core.messages import JsonSchema
+from rlm.schemas.outline import outline
 from rlm.schemas.reading import NotDataError, readings
 from rlm.schemas.validator import TooManySteps, Validator, compile_schema
 from rlm.schemas.values import show
@@ -30,6 +31,11 @@ class JsonForm:
     @property
     def schema(self) -> JsonSchema:
         return self._validator.schema
+
+    @property
+    def outline(self) -> str:
+        """See ``AnswerForm.outline``."""
+        return outline(self._validator.schema)
 
     def fit(self, value: PlainValue, steps: int) -> Fit:
         """See ``AnswerForm.fit``."""

@@ -273,7 +273,8 @@ def _check_options(nodes: list[Node], value: Any, at: Path, run: Validation, *, 
     if nearest and all(map(_differs_in_kind, nearest)):
         _note_kinds(nearest, run)
     elif nearest:
-        run.problems.extend(sorted(nearest, key=_distance)[0])
+        for problem in sorted(nearest, key=_distance)[0]:
+            run.note(*problem)
     else:
         texts = [_wanted(found[0].text) for found in tried if found]
         wanted = shorten(" or ".join(dict.fromkeys(texts)), 300)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+from typing import TYPE_CHECKING
 
 import orjson
 
 from rlm.core.errors import ReplyDoesNotFitError
 from rlm.core.messages import Message, Usage
-from rlm.schemas.validator import INLINE_STEPS, TooManySteps, Validator
+from rlm.schemas.steps import INLINE_STEPS, TooManySteps, beside_loop
+
+if TYPE_CHECKING:
+    from rlm.schemas.validator import Validator
 
 INLINE_CHARS = 20_000
-STEPS_PER_CHAR = 10
+STEPS_PER_CHAR = 5
 
 
 async def find_violation(text: str, validator: Validator) -> str | None:
@@ -21,7 +24,7 @@ async def find_violation(text: str, validator: Validator) -> str | None:
             return _check(text, validator, INLINE_STEPS)
         except TooManySteps:
             pass
-    return await asyncio.to_thread(_check_slowly, text, validator)
+    return await beside_loop(_check_slowly, text, validator)
 
 
 def _check(text: str, validator: Validator, steps: int) -> str | None:

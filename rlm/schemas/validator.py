@@ -26,15 +26,20 @@ from rlm.schemas.limits import (
     resolve,
 )
 from rlm.schemas.patterns import MAX_STATES, Pattern
+from rlm.schemas.steps import INLINE_STEPS as INLINE_STEPS
+from rlm.schemas.steps import TooManySteps as TooManySteps
 from rlm.schemas.values import Path, has_some_type, path_text, show
 
 MAX_PROBLEMS = 8  # shown to a model at once
 MAX_FOUND = 100  # problems found before validation stops
+MAX_PROBED = 20  # problems of one option of a union
 MAX_LEVELS = 200  # nested evaluations, each of two stack frames
-INLINE_STEPS = 20_000  # about 20 ms
-STEPS_PER_PART = 200  # of a value, beyond a fixed allowance
 
 Check: TypeAlias = Callable[[Any, Path, "Validation"], None]
+
+
+class _EnoughProblems(Exception):
+    """More problems would not be shown."""
 
 
 class Problem(NamedTuple):
@@ -43,10 +48,6 @@ class Problem(NamedTuple):
     at: Path
     text: str
     kind: str = ""
-
-
-class TooManySteps(Exception):
-    """Validation exceeded its limit of steps."""
 
 
 @slotted
@@ -65,6 +66,7 @@ class Validation:
     steps: int
     problems: list[Problem]
     levels: int = 0
+    most: int = MAX_FOUND
 
     def spend(self, steps: int) -> None:
         self.steps -= steps
@@ -72,8 +74,9 @@ class Validation:
             raise TooManySteps
 
     def note(self, at: Path, text: str, kind: str = "") -> None:
-        if len(self.problems) < MAX_FOUND:
-            self.problems.append(Problem(at, text, kind))
+        self.problems.append(Problem(at, text, kind))
+        if len(self.problems) >= self.most:
+            raise _EnoughProblems
 
     def apply(self, node: Node, value: Any, at: Path) -> None:
         """Applies a node to a value."""
@@ -93,9 +96,13 @@ class Validation:
 
     def probe(self, node: Node, value: Any, at: Path) -> list[Problem]:
         """The problems that a node finds, without noting them."""
-        kept, self.problems = self.problems, []
-        self.apply(node, value, at)
-        found, self.problems = self.problems, kept
+        kept, most, levels = self.problems, self.most, self.levels
+        self.problems, self.most = [], MAX_PROBED
+        try:
+            self.apply(node, value, at)
+        except _EnoughProblems:
+            self.levels = levels
+        found, self.problems, self.most = self.problems, kept, most
         return found
 
 
@@ -119,6 +126,8 @@ class Validator:
         validation = Validation(steps, [])
         try:
             validation.apply(self._root, value, ())
+        except _EnoughProblems:
+            pass
         except RecursionError:
             raise TooManySteps from None
         found = list(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 from rlm.core.endings import CutRule, thinks_aloud
 from rlm.core.errors import ModelError
@@ -18,7 +19,6 @@ from rlm.engine.calling.cache import CountingCache
 from rlm.engine.calling.call import Call, CallServices
 from rlm.engine.calling.prefix_warmup import PrefixWarmup, WarmRule
 from rlm.engine.calling.streaming import FirstText, StreamDrain, TurnStream
-from rlm.engine.calling.structured import ask_structured
 from rlm.engine.calling.user_models import check_reply, translate
 from rlm.ports import Scheduler, can_stream
 
@@ -174,7 +174,10 @@ class Caller:
 
 def _send(call: Call) -> Coroutine[Any, Any, Reply]:
     """Ask the model once, for the caller to await."""
+    schema = call.request.schema
+    if schema is not None:
+        structured: Any = import_module("rlm.engine.calling.structured")  # most calls have no schema
+        return cast("Coroutine[Any, Any, Reply]", structured.ask_structured(call.model, call.request, schema))
     if call.listener is not None and can_stream(call.model):
         return call.model.stream(call.request, call.listener.start_attempt())
-    schema = call.request.schema
-    return call.model.ask(call.request) if schema is None else ask_structured(call.model, call.request, schema)
+    return call.model.ask(call.request)

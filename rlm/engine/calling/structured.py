@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
+
 from rlm.core.messages import JsonSchema, Reply, Request
 from rlm.ports import Model
 from rlm.schemas.reading import NotDataError, dump, read_text
+from rlm.schemas.recent import RecentSchemas
 from rlm.schemas.replies import does_not_fit, find_violation, repair_turns
 from rlm.schemas.validator import Validator, compile_schema
+
+_validators = RecentSchemas[Validator]()
 
 
 async def ask_structured(model: Model, request: Request, schema: JsonSchema) -> Reply:
@@ -20,7 +25,7 @@ async def ask_structured(model: Model, request: Request, schema: JsonSchema) -> 
         ReplyDoesNotFitError: the reply is invalid, also after one correction.
         ModelError: as ``Model.ask``.
     """
-    validator = compile_schema(schema)
+    validator = _validators.get(schema, compile_schema)
     first = _as_json(await model.ask(request), validator)
     violation = await find_violation(first.text, validator)
     if violation is None:
@@ -36,6 +41,11 @@ async def ask_structured(model: Model, request: Request, schema: JsonSchema) -> 
 
 def _as_json(reply: Reply, validator: Validator) -> Reply:
     """The reply with its JSON alone, if it has any. Text that the schema asks for can lack its quotation marks."""
+    try:
+        orjson.loads(reply.text)
+        return reply
+    except ValueError:
+        pass
     try:
         return replace(reply, text=dump(read_text(reply.text)).decode())
     except NotDataError:

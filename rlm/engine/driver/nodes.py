@@ -59,7 +59,6 @@ from rlm.engine.spending.meter import PromptCount
 from rlm.engine.tools import RunTools
 from rlm.ports import Repl, Sandbox
 from rlm.prompts import PromptFacts
-from rlm.schemas.outline import outline
 
 # Grace between the stop signal and the interrupt of the root's cell: time to catch BudgetExceeded and print results.
 CELL_GRACE_S = 0.5
@@ -292,7 +291,7 @@ class Tree:
             earlier=earlier.messages,
             earlier_turns=earlier.turns,
             earlier_output=earlier.output,
-            answer_outline="" if job.form is None else outline(job.form.schema),
+            answer_outline="" if job.form is None else job.form.outline,
         )
 
     def _first_run(self, job: NodeJob) -> RunId:

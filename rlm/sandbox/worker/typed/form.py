@@ -93,8 +93,10 @@ def values_form(pairs: list[tuple[Any, Any]]) -> Form:
     def key(data: Any) -> tuple[bool, Any]:
         return type(data) is bool, data
 
+    kinds = {_CONSTANTS[type(constant)] for constant, _ in pairs}
+    schema: Schema = {"type": kinds.pop()} if len(kinds) == 1 else {}  # some providers demand a type
     form = Form(
-        {"enum": [constant for constant, _ in pairs]},
+        {**schema, "enum": [constant for constant, _ in pairs]},
         lambda data: isinstance(data, (str, int, float, type(None))) and key(data) in found,
         lambda data: found[key(data)],
         is_plain=all(constant is value for constant, value in pairs),
@@ -104,8 +106,11 @@ def values_form(pairs: list[tuple[Any, Any]]) -> Form:
     return form
 
 
+_CONSTANTS = {type(None): "null", str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
 def _is_constant(value: object) -> bool:
-    return value is None or type(value) in (str, int, float, bool)
+    return type(value) in _CONSTANTS
 
 
 def literal_form(values: tuple[Any, ...]) -> Form:
