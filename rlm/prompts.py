@@ -127,6 +127,9 @@ These functions act outside the REPL, so call each one only if you need it:
 - {lines}
 Await NAME_async(...) for the same in async code; help(NAME) shows more. A failure raises ToolError."""
 
+_GRANTS = """
+To let a sub-call use one: llm_query(prompt, tools=["NAME"])."""
+
 _CITE = """
 
 Give evidence: FINAL(value, cite=["exact words of the source", ...]) in a ```repl block, or cite(quote, path) before you answer. \
@@ -202,7 +205,9 @@ def _about_documents(facts: PromptFacts) -> str:
 
 
 def _about_tools(facts: PromptFacts) -> str:
-    return _TOOLS.format(lines="\n- ".join(facts.tools)) if facts.tools else ""
+    if not facts.tools:
+        return ""
+    return _TOOLS.format(lines="\n- ".join(facts.tools)) + (_GRANTS if facts.sub_calls_are_nodes else "")
 
 
 def small_family(facts: PromptFacts) -> str:

@@ -24,7 +24,12 @@ def decide_subcall(query: ModelQuery, depth: int, max_depth: int) -> SubcallKind
     if not can_call(depth, max_depth):
         return SubcallFailure("LLMQueryError", f"no sub-calls at depth {depth}: max_depth is {max_depth}")
     if makes_children(depth, max_depth):
-        return "leaf" if query.recursive is False else "child"
+        return "leaf" if query.recursive is False and not query.tools else "child"
+    if query.tools:
+        return SubcallFailure(
+            "LLMQueryError",
+            f"tools= needs a child node, at depth {depth + 1} < max_depth, and max_depth is {max_depth}",
+        )
     if query.recursive:
         return SubcallFailure(
             "LLMQueryError", f"recursive=True needs depth {depth + 1} < max_depth, and max_depth is {max_depth}"

@@ -58,6 +58,8 @@ def _hash(subcall: ModelQuery) -> str:
         digest.update(b"\0context\0" + _as_bytes(subcall.context))
     if subcall.model or subcall.schema is not None or subcall.recursive is not None:
         digest.update(b"\0options\0" + _as_bytes([subcall.model, subcall.schema, subcall.recursive]))
+    if subcall.tools:
+        digest.update(b"\0tools\0" + _as_bytes(sorted(subcall.tools)))
     return digest.hexdigest()
 
 

@@ -24,6 +24,7 @@ class ModelQuery:
         batch: number of the batch that the prompt belongs to; None for a single call.
         prefetched: sent ahead of time, before the cell reached the call.
         size: bytes of prompt and context on their way from the sandbox; 0 if it is unknown or small.
+        tools: names of tools that the child node is to have.
     """
 
     number: int
@@ -36,6 +37,7 @@ class ModelQuery:
     batch: int | None = None
     prefetched: bool = False
     size: int = field(default=0, compare=False)
+    tools: tuple[str, ...] = ()
 
 
 @frozen

@@ -348,4 +348,5 @@ def _tools_of(setup: RunSetup) -> RunTools:
     """The tools of a run. One that is resumed or replayed keeps those of its record."""
     recorded = next((event.tools for event in setup.past if isinstance(event, RunStarted)), None)
     over = setup.record is None and bool(setup.past)  # every result is in its record
-    return RunTools(setup.tools, recorded, replays=setup.policy.purpose == "replay" or over)
+    replays = setup.policy.purpose == "replay" or over
+    return RunTools(setup.tools, recorded, replays=replays, root_depth=setup.question.depth)

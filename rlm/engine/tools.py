@@ -23,13 +23,19 @@ AnyTool: TypeAlias = Tool | ToolSource
 class RunTools:
     """The tools of one run. ``recorded`` are those of the run's record: a resumed run keeps their descriptions.
 
-    ``replays``: nothing is opened, because every result is recorded.
+    ``replays``: nothing is opened, because every result is recorded. Depths of tools count from ``root_depth``.
     """
 
     def __init__(
-        self, given: Sequence[AnyTool] = (), recorded: Sequence[ToolSpec] | None = None, *, replays: bool = False
+        self,
+        given: Sequence[AnyTool] = (),
+        recorded: Sequence[ToolSpec] | None = None,
+        *,
+        replays: bool = False,
+        root_depth: int = 0,
     ):
         self._given = given
+        self._root_depth = root_depth
         self._recorded = recorded
         self._replays = replays
         self._sessions: list[ToolSession] = []
@@ -81,9 +87,9 @@ class RunTools:
         """The implementation of a tool; None if this process does not have it."""
         return self._tools.get(name)
 
-    def granted(self, levels: int) -> tuple[str, ...]:
-        """The names of the tools that nodes have without a grant, this many levels below the root."""
-        return tuple(spec.tool for spec in self.specs if spec.at_depth(levels))
+    def granted(self, depth: int) -> tuple[str, ...]:
+        """The names of the tools that nodes of a depth have without a grant."""
+        return tuple(spec.tool for spec in self.specs if spec.at_depth(depth - self._root_depth))
 
     def described(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
         """The descriptions of the named tools, in the order of the run's tools."""

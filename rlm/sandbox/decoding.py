@@ -11,6 +11,7 @@ from typing import Any
 from rlm.core.cells import Quote, Variable
 from rlm.core.errors import ProtocolViolationError
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, ToolCall
+from rlm.core.tools import MAX_TOOLS
 from rlm.sandbox.messages import Done
 from rlm.sandbox.worker.wire.frames import Message, decode_text
 from rlm.sandbox.worker.wire.pieces import INLINE_BYTES, MAX_TOOL_BYTES, TEXT_PIECE_BYTES, Steps, read_text, read_value
@@ -137,13 +138,16 @@ def _read_options(data: memoryview) -> dict[str, Any]:
     if len(data) > INLINE_BYTES:
         raise ProtocolViolationError("a worker sent options that are too large")
     options = load("j", bytes(data), hostile=True)
-    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive"}:
+    if not isinstance(options, dict) or not options.keys() <= {"model", "schema", "recursive", "tools"}:
         raise ProtocolViolationError("a worker sent a sub-call with unknown options")
     model, schema, recursive = options.get("model"), options.get("schema"), options.get("recursive")
     if not (isinstance(schema, dict | None) and isinstance(recursive, bool | None)):
         raise ProtocolViolationError("a worker sent a sub-call with options of the wrong type")
     if model is not None:
         check_text(model, MAX_NAME_CHARS)
+    if "tools" in options:
+        names = check_list(options["tools"], MAX_TOOLS)
+        options["tools"] = tuple(check_text(name, MAX_TOOL_NAME_CHARS) for name in names)
     return options
 
 

@@ -42,7 +42,7 @@ from rlm.core.ids import RunId
 from rlm.core.ledger import NOTHING
 from rlm.core.node import Node, step
 from rlm.core.node_spec import NodeSpec
-from rlm.core.repl_spec import ReplSpec
+from rlm.core.repl_spec import ReplLimits, ReplSpec
 from rlm.engine.calling.caller import Caller
 from rlm.engine.continuation import Continuation
 from rlm.engine.driver.answers import AnswerChecker
@@ -185,7 +185,7 @@ class Tree:
             job.context,
             setup_code=settings.setup_code,
             can_call=can_call(job.depth, settings.max_depth),
-            limits=settings.limits,
+            limits=self._limits_of(job),
             seed=f"{self._first_run(job)}:{job.id}",
             run=self._recorder.run,
             side_table=self._corpus.side_table_for(job.context),
@@ -194,6 +194,12 @@ class Tree:
             depth=job.depth,
             on_queued=partial(self._emit_queued, job),
         )
+
+    def _limits_of(self, job: NodeJob) -> ReplLimits:
+        """The limits of a REPL. Children with tools act, so they are not started before their cell reaches them."""
+        limits = self.settings.limits
+        acts = makes_children(job.depth, self.settings.max_depth) and self._tools.granted(job.depth + 1)
+        return replace(limits, prefetch_ahead=0) if acts else limits
 
     async def execute(self, job: NodeJob, repl: Repl, cell: Cell, limit: str | None = None) -> CellResult:
         """Executes one cell of a node and serves its sub-calls. A ``limit`` forbids them."""

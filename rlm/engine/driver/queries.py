@@ -144,15 +144,20 @@ def read_value(reply: Reply, schema: JsonSchema | None) -> PlainValue:
     return data
 
 
-async def drive_child(
-    drive: DriveNode, site: SubcallSite, query: ModelQuery, model: Model, form: AnswerForm | None
+async def drive_child(  # noqa: PLR0917
+    drive: DriveNode,
+    site: SubcallSite,
+    query: ModelQuery,
+    model: Model,
+    form: AnswerForm | None,
+    tools: tuple[str, ...] = (),
 ) -> SubcallOutcome:
-    """Answers a query with a child node. ``form`` is that of its answer.
+    """Answers a query with a child node. ``form`` is that of its answer, ``tools`` are those that it can call.
 
     Raises:
         RLMError: the child ended with an error that ends the whole run.
     """
-    finish = await drive(_child_job(site, query, model, form))
+    finish = await drive(_child_job(site, query, model, form, tools))
     if finish.error is None:
         keeps_type = isinstance(finish.answer, str) or query.schema is not None
         return SubcallAnswer(finish.answer if keeps_type else plain_text(finish.answer))
@@ -161,7 +166,9 @@ async def drive_child(
     raise finish.error
 
 
-def _child_job(site: SubcallSite, query: ModelQuery, model: Model, form: AnswerForm | None) -> NodeJob:
+def _child_job(
+    site: SubcallSite, query: ModelQuery, model: Model, form: AnswerForm | None, tools: tuple[str, ...]
+) -> NodeJob:
     question, context = (query.prompt, query.context) if query.has_context else (DEFAULT_QUESTION, query.prompt)
     return NodeJob(
         NodeId(site.place.path),
@@ -174,4 +181,5 @@ def _child_job(site: SubcallSite, query: ModelQuery, model: Model, form: AnswerF
         key=site.key,
         prefetched=query.prefetched,
         form=form,
+        tools=tools,
     )

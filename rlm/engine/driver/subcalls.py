@@ -329,7 +329,10 @@ class SubcallServer:
         if isinstance(model, SubcallFailure):
             return model
         if kind == "child":
-            return drive_child(self._drive, site, query, model, form)
+            tools = self._tools.grant(site.node, query.tools)
+            if isinstance(tools, SubcallFailure):
+                return tools
+            return drive_child(self._drive, site, query, model, form, tools)
         if self._policy.purpose == "replay":
             raise IncompleteRecordError(f"the record of this run ends at {site.place.path}: resume the run first")
         return self._caller.ask(leaf_call(self._caller.services, site, query, model, self._settings.temperature))

@@ -18,6 +18,7 @@ from rlm.core.subcalls import SubcallAnswer, SubcallFailure, SubcallOutcome, Too
 from rlm.core.tools import INTERRUPTED, TOOL_ERROR, ToolFailure
 from rlm.engine.driver.queries import SubcallSite
 from rlm.engine.recorder import Recorder
+from rlm.engine.settings import NodeJob
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.tools import RunTools
 from rlm.ports import Tool
@@ -32,6 +33,15 @@ class ToolServer:
         self._tools = tools
         self._recorder = recorder
         self._reservations = reservations
+
+    def grant(self, parent: NodeJob, asked: tuple[str, ...]) -> tuple[str, ...] | SubcallFailure:
+        """The tools of a child: those of its depth, and those that its parent has and asks for it."""
+        if missing := [name for name in asked if name not in parent.tools]:
+            return SubcallFailure(
+                "LLMQueryError", f"tools={missing[0][:80]!r} is not a tool of this node, so it cannot grant it"
+            )
+        names = {*self._tools.granted(parent.depth + 1), *asked}
+        return tuple(spec.tool for spec in self._tools.specs if spec.tool in names)
 
     def refuse_again(self, recorded: RecordedCall) -> SubcallFailure | None:
         """The failure of a recorded call that must not be executed again; None if it can be.

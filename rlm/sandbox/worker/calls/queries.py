@@ -16,7 +16,7 @@ from ..lookahead.prefetch import Prefetcher, key_of
 from ..wire.values import MAX_NAME_CHARS, type_name
 from .feeds import BudgetFeed, Feed, Single, check_prompts
 from .open_calls import Calls, Group, Job, Outcome
-from .options import Options, make_options
+from .options import Options, make_options, tool_names
 from .socket_reader import SocketReader
 from .waiters import LoopWaiter, ThreadWaiter, Waiter
 
@@ -66,9 +66,12 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        tools: Iterable[object] = (),
     ) -> object:
         """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
-        options = self._check_options(model, schema, recursive)
+        options = self._check_options(model, schema, recursive, tools)
+        if options.grants:
+            return _value_of(self._run(Group(), Single(prompt, context), options.payload)[0], options)
         return self._ask_one(Single(prompt, context), options)
 
     async def llm_query_async(
@@ -79,9 +82,10 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        tools: Iterable[object] = (),
     ) -> object:
         """Awaitable form of llm_query."""
-        options = self._check_options(model, schema, recursive)
+        options = self._check_options(model, schema, recursive, tools)
         return _value_of((await self._run_async(Group(), Single(prompt, context), options.payload))[0], options)
 
     def llm_query_batch(
@@ -92,6 +96,7 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        tools: Iterable[object] = (),
         on_error: OnError = "return",
     ) -> list[object]:
         """Asks all prompts at once. Returns the replies in the order of the prompts.
@@ -99,8 +104,11 @@ class Queries:
         A failed call is a FailedCall in its place. With on_error="raise", the first error is raised after all calls have ended.
         A ``context`` that is a list as long as ``prompts`` gives each prompt its own; any other value is shared by all.
         """
-        options = self._check_options(model, schema, recursive, on_error)
+        options = self._check_options(model, schema, recursive, tools, on_error)
         feed = Feed(check_prompts(prompts), context)
+        if options.grants:
+            granted = self._run(Group(self._calls.number_batch()), feed, options.payload)
+            return _values_of(granted, options, on_error)
         if self._prefetcher.copy is not None:
             return self._note_batch(self._prefetcher.copy, feed, options)
         results = self._run_batch(feed, options.payload)
@@ -118,10 +126,11 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        tools: Iterable[object] = (),
         on_error: OnError = "return",
     ) -> list[object]:
         """Awaitable form of llm_query_batch."""
-        options = self._check_options(model, schema, recursive, on_error)
+        options = self._check_options(model, schema, recursive, tools, on_error)
         feed = Feed(check_prompts(prompts), context)
         results = await self._run_async(Group(self._calls.number_batch()), feed, options.payload)
         return _values_of(results, options, on_error)
@@ -145,7 +154,9 @@ class Queries:
         if self._reader.guard.entered:
             raise LLMQueryError(f"{name}() cannot be called in a finalizer or a signal handler", "NotHere")
 
-    def _check_options(self, model: object, schema: object, recursive: object, on_error: object = "return") -> Options:
+    def _check_options(
+        self, model: object, schema: object, recursive: object, tools: Iterable[object], on_error: object = "return"
+    ) -> Options:
         if not self.can_call:
             raise LLMQueryError(NO_DEPTH, "DepthLimit")
         if self._reader.guard.entered:
@@ -160,7 +171,7 @@ class Queries:
             raise TypeError("recursive must be True, False or None")
         if on_error not in ("return", "raise"):
             raise ValueError('on_error must be "return" or "raise"')
-        return make_options(model, schema, None if recursive is None else bool(recursive))
+        return make_options(model, schema, None if recursive is None else bool(recursive), tool_names(tools))
 
     def _ask_one(self, feed: Single, options: Options) -> object:
         group, prefetcher = Group(), self._prefetcher
