@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-VERSION = 3
+VERSION = 4
 """Changes with the converters: results of an earlier version are not used."""
 MAX_BYTES = 1_000_000_000
 _SUFFIX = ".json.zz"

@@ -17,6 +17,7 @@ from rlm.core.errors import ContextError
 from rlm.core.values import frozen
 from rlm.documents.cache import ConversionCache
 from rlm.documents.convert.dispatch import NATIVE_KINDS, TEXT_KINDS, convert, find_kind
+from rlm.documents.convert.encodings import decode_again
 from rlm.documents.convert.result import ConversionError, Limits
 from rlm.documents.download import download
 from rlm.documents.large_text import LARGEST_DOCUMENT_BYTES
@@ -151,7 +152,7 @@ class _Reader:
                 outcomes[at] = await self._read_alone(files[at])
             else:
                 await self._store(item.key, result)
-                outcomes[at] = _outcome_of(result, files[at].name, len(item.data))
+                outcomes[at] = outcome_of(result, files[at].name, len(item.data))
             report(outcomes[at])
         return [outcomes[at] for at in range(len(files))]
 
@@ -196,24 +197,24 @@ class _Reader:
                 return _Outcome(left_out=[LeftOut(name, str(error))])
             kind = "image"  # or another binary format
         if kind in TEXT_KINDS:
-            result = await asyncio.to_thread(_convert_text, opened, name, self._limits(), self._reading.encoding)
-            return _outcome_of(result, name, size)
+            result = await asyncio.to_thread(_convert_text, opened, name, self._limits(size), self._reading.encoding)
+            return outcome_of(result, name, size)
         if self._reading.converter is not None:
             result = await asyncio.to_thread(
-                convert_with, self._reading.converter, os.pread(opened.fileno(), size, 0), name, self._limits()
+                convert_with, self._reading.converter, os.pread(opened.fileno(), size, 0), name, self._limits(size)
             )
-            return _outcome_of(result, name, size)
+            return outcome_of(result, name, size)
         key = await self._cache_key(opened, name)
         cached = None if key is None else await asyncio.to_thread(self._cached, key)
         if cached is not None:
-            return _outcome_of(cached, name, size)
+            return await asyncio.to_thread(outcome_of, cached, name, size, opened)
         if size > MAX_WORKER_FILE_BYTES:
             return _Outcome(left_out=[LeftOut(name, f"larger than {MAX_WORKER_FILE_BYTES:,} bytes")])
         if may_wait and size <= GROUP_FILE_BYTES and kind not in NATIVE_KINDS:
             return _Waiting(os.pread(opened.fileno(), size, 0), key)
         result = await self._workers.convert(opened, name, size)
         await self._store(key, result)
-        return _outcome_of(result, name, size)
+        return await asyncio.to_thread(outcome_of, result, name, size, opened)
 
     async def _store(self, key: str | None, result: Mapping[str, Any]) -> None:
         if (
@@ -224,8 +225,9 @@ class _Reader:
         ):
             await asyncio.to_thread(self._reading.cache.put, key, result)
 
-    def _limits(self) -> Limits:
-        return Limits(text_chars=self._reading.text_chars)
+    def _limits(self, size: int) -> Limits:
+        """Limits for a file, whose text can be as long as the file itself."""
+        return Limits(text_chars=max(self._reading.text_chars, size))
 
     def _cached(self, key: str) -> Mapping[str, Any] | None:
         return None if self._reading.cache is None else self._reading.cache.get(key)
@@ -238,14 +240,30 @@ class _Reader:
         return cache.key(digest, name, f"{self._reading.encoding}\0{self._reading.text_chars}")
 
 
-def _outcome_of(result: Mapping[str, Any], name: str, size: int) -> _Outcome:
-    """Documents of a converter's result, which is untrusted."""
+def outcome_of(result: Mapping[str, Any], name: str, size: int, opened: BinaryIO | None = None) -> _Outcome:
+    """Documents of a converter's result, which is untrusted. ``opened`` is the file, for texts that are decoded again."""
     try:
-        documents = [document_from(item, 0 if at else size) for at, item in enumerate(result["documents"])]
+        items = [_with_text(item, opened) for item in result["documents"]]
+        documents = [document_from(item, 0 if at else size) for at, item in enumerate(items)]
         left_out = [LeftOut(str(path)[:4_000], str(reason)[:1_000]) for path, reason in result["left_out"]]
     except (KeyError, TypeError, ValueError) as error:
         return _Outcome(left_out=[LeftOut(name, f"conversion failed: malformed result ({error})")])
     return _Outcome(documents, left_out)
+
+
+def _with_text(item: Mapping[str, Any], opened: BinaryIO | None) -> Mapping[str, Any]:
+    """The document with its text, which is decoded from the file if the worker gave only its encoding.
+
+    Raises:
+        ValueError, TypeError: it cannot be decoded like that.
+    """
+    if item.get("decoding") is None or opened is None:
+        return item
+    name, errors, size, chars = item["decoding"]
+    text = decode_again(os.pread(opened.fileno(), size, 0), name, errors)
+    if len(text) != chars:
+        raise ValueError("the text of the file has another length")
+    return {**item, "text": text}
 
 
 def _convert_text(opened: BinaryIO, name: str, limits: Limits, encoding: str) -> Mapping[str, Any]:

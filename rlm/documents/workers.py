@@ -24,7 +24,7 @@ VALUE_MB = 240  # of the text of one file
 _PROGRAM = """
 from rlm.documents.convert.dispatch import convert as _convert
 from rlm.documents.convert.result import Limits as _Limits
-_result = _convert(context, {name!r}, _Limits(text_chars={chars}), {encoding!r})
+_result = _convert(context, {name!r}, _Limits(text_chars={chars}), {encoding!r}, again=True)
 """
 _GROUP_PROGRAM = """
 from rlm.documents.convert.dispatch import convert_group as _convert
@@ -57,7 +57,8 @@ class Workers:
         Raises:
             SandboxError: no worker can be started at all.
         """
-        program = _PROGRAM.format(name=name, chars=self.text_chars, encoding=self.encoding)
+        chars = max(self.text_chars, size)
+        program = _PROGRAM.format(name=name, chars=chars, encoding=self.encoding)
         value, reason = await self._run(FileBytes(opened.fileno(), size), program, CONVERSION_SECONDS, packages)
         if reason or not isinstance(value, dict):
             return _failure(name, reason or "conversion failed: malformed result")

@@ -12,7 +12,7 @@ from office_kit import docx, paragraph, pdf, text_lines, zipped
 
 from rlm.core.errors import ContextError
 from rlm.documents.cache import ConversionCache
-from rlm.documents.loader import plan_groups
+from rlm.documents.loader import outcome_of, plan_groups
 from rlm.documents.sources import SourceFile
 from rlm.documents.values import document_from
 from rlm.runtime.reading import load
@@ -175,3 +175,40 @@ def test_groups_leave_work_for_all_slots(tmp_path: Path) -> None:
     assert [file for group in groups for file in group] == files
     assert [files[20]] in groups
     assert max(map(len, groups)) == 10
+
+
+def test_host_decodes_text_of_large_tables(tmp_path: Path) -> None:
+    text = "Miasto;Kwota\n" + 'Łódź;"1,50"\n' * 120_000
+    (tmp_path / "a.csv").write_bytes(text.encode("cp1250"))
+    for _ in range(2):  # the second time from the cache
+        (document,) = load(tmp_path / "a.csv")
+        assert document.text == text
+        assert (document.tables[0].rows, document.place_at(len(text) - 3)) == (120_000, "line 120001")
+    assert ConversionCache().size_bytes() < 50_000
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [["idna", "strict", 9, 9], ["utf-8", "strict", 9, 8], ["utf-8", "ignore", 9, 9], ["utf-8", "strict", 4, 9], [7]],
+)
+def test_untrusted_decodings_are_refused(tmp_path: Path, decoding: list[Any]) -> None:
+    (tmp_path / "a.csv").write_text("Team,Cups")
+    item = {
+        "path": "a",
+        "kind": "csv",
+        "text": "",
+        "decoding": decoding,
+        "places": [],
+        "notes": [],
+        "tables": [],
+        "pages": None,
+    }
+    with (tmp_path / "a.csv").open("rb") as opened:
+        outcome = outcome_of({"documents": [item], "left_out": []}, "a", 9, opened)
+    assert [item.reason.split(" (")[0] for item in outcome.left_out] == ["conversion failed: malformed result"]
+
+
+def test_tables_can_exceed_the_text_limit(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("number\n" + "1234567\n" * 8_000_000)
+    (document,) = load(tmp_path / "a.csv", cache=False)
+    assert (len(document.text), document.tables[0].rows) == (64_000_007, 8_000_000)

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import re
+from collections.abc import Iterator
 
 from .encodings import decode
 from .result import Builder, Output
@@ -28,7 +29,7 @@ def convert(data: bytes, path: str, output: Output, *, tab: bool = False, encodi
     csv.field_size_limit(10_000_000)
     sample: list[list[str]] = []
     further = 0
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(_lines(text), delimiter=delimiter)
     widths: set[int] = set()
     try:
         sample.extend(itertools.islice(reader, SAMPLE_ROWS))
@@ -47,10 +48,24 @@ def convert(data: bytes, path: str, output: Output, *, tab: bool = False, encodi
 
 
 def _write(document: Builder, text: str) -> None:
-    lines = io.StringIO(text, newline="").readlines()  # only the line ends that editors count
-    for start in range(0, len(lines), _PLACE_ROWS):
-        document.place(f"line {start + 1}")
-        document.write("".join(lines[start : start + _PLACE_ROWS]))
+    lines = _lines(text)
+    count = 0
+    while piece := "".join(itertools.islice(lines, _PLACE_ROWS)):
+        document.place(f"line {count + 1}")
+        document.write(piece)
+        count += _PLACE_ROWS
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines with their ends, without a copy of the text: only the ends that editors count."""
+    if "\r" in text:
+        yield from io.StringIO(text, newline="")
+        return
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 def find_delimiter(text: str) -> str:

@@ -11,6 +11,7 @@ from . import (
     delimited,
     docx,
     epub,
+    feed,
     html,
     legacy,
     mail,
@@ -53,13 +54,16 @@ TEXT_KINDS = frozenset({"text", *_KINDS.values()})
 """Formats that are only decoded."""
 NATIVE_KINDS = frozenset({"pdf", "xls", "xlsb", "parquet", "sqlite"})
 """Formats whose parsers are compiled code outside the standard library, or run a file's own schema."""
+MIN_DECODED_AGAIN = 1_000_000
+"""Bytes of a delimited file from which its text is not part of the result: the host decodes it again."""
 MAX_GROUP_CHARS = 20_000_000
+_PACKED = frozenset({".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".epub", ".parquet", ".zip"})
 _HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _MAIL_START = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{0,60}:[ \t].*\r?\n(?:[ \t].*\r?\n)*){2,}")
 _MAIL_NAMES = re.compile(rb"^(?:from|to|subject|date|received|message-id|return-path):", re.IGNORECASE | re.MULTILINE)
 
 
-def convert(data: bytes, path: str, limits: Limits | None = None, encoding: str = "") -> Plain:
+def convert(data: bytes, path: str, limits: Limits | None = None, encoding: str = "", *, again: bool = False) -> Plain:
     """Converts one source file, including everything packed inside it.
 
     Args:
@@ -67,12 +71,16 @@ def convert(data: bytes, path: str, limits: Limits | None = None, encoding: str 
         path: its name as the user knows it; the ending helps to find the format.
         limits: upper bounds; the defaults when None.
         encoding: of text files, when the user named one.
+        again: the caller can decode the file again, so that the result can do without the text of a large delimited file.
 
     Returns:
         ``{"documents": [...], "left_out": [[path, reason], ...], "missing": [package, ...]}``, see ``result``.
     """
     output = Output(limits or Limits())
     _add(data, path, output, encoding)
+    first = output.documents[0] if len(output.documents) == 1 else None
+    if first is not None and first.kind in ("csv", "tsv") and len(data) >= MIN_DECODED_AGAIN and again:
+        output.own_text = first
     return output.plain()
 
 
@@ -171,8 +179,14 @@ def _text_kind(head: bytes, ending: str) -> str:
         return "mbox"
     if ending in ("", ".msg", ".txt") and _MAIL_START.match(head) and len(set(_MAIL_NAMES.findall(head))) >= 3:
         return "eml"
-    if ending == ".pdf":
-        raise ConversionError("damaged PDF: it does not begin like one")
+    if ending in (".xml", ".rss", ".atom", ".rdf", "") and feed.START.match(head):
+        return "feed"
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise ConversionError("a pointer of Git LFS; fetch the file itself with: git lfs pull")
+    is_link = ending in _PACKED and b"\n" not in head.strip() and head.strip().endswith(ending.encode())
+    if ending == ".pdf" or is_link:  # a link that was stored as a text
+        start = " ".join(head[:60].decode("utf-8", "replace").split())
+        raise ConversionError(f"damaged {ending[1:].upper()} file: it begins with the text {start!r}")
     return _KINDS.get(ending, "text")
 
 
@@ -221,7 +235,8 @@ def _attach(data: bytes, path: str, output: Output) -> None:
 _CONVERTERS: dict[str, Callable[[bytes, str, Output], None]] = {
     "pdf": lambda data, path, output: pdf.convert(data, path, output, _attach),
     "docx": docx.convert, "pptx": pptx.convert, "xlsx": xlsx.convert, "epub": epub.convert,
-    "ipynb": notebook.convert, "sqlite": sqlite.convert, "rtf": rtf.convert, "parquet": legacy.convert_parquet,
+    "feed": feed.convert, "ipynb": notebook.convert, "sqlite": sqlite.convert, "rtf": rtf.convert,
+    "parquet": legacy.convert_parquet,
     "xls": lambda data, path, output: legacy.convert_workbook(data, path, output, "xls"),
     "xlsb": lambda data, path, output: legacy.convert_workbook(data, path, output, "xlsb"),
     "odt": lambda data, path, output: odf.convert(data, path, output, "odt"),

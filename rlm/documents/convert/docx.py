@@ -43,6 +43,8 @@ class _Reader:
         self._styles = _read_styles(self._style_part())
         self._numbering = Numbering(self._part_of("numbering"))
         self._accepted = 0
+        self._hidden = 0
+        self._held = ""  # text of paragraphs whose end was deleted: it belongs to the next one
         self._fields: list[bool] = []  # open fields, innermost last: True inside the instruction
 
     def _part_of(self, kind: str) -> Element | None:
@@ -70,6 +72,8 @@ class _Reader:
             self._document.line("\n[Footer] " + " / ".join(footers))
         if self._accepted:
             self._document.note("tracked changes are shown as accepted")
+        if self._hidden:
+            self._document.note("hidden text is included")
 
     def _stories(self, kind: str) -> list[str]:
         texts: dict[str, None] = {}
@@ -116,13 +120,22 @@ class _Reader:
             ):
                 self._accepted += child.tag in ("ins", "moveTo")
                 yield from self._blocks(child)
+        if self._held:
+            held, self._held = self._held, ""
+            yield held
 
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
         properties = paragraph.find("pPr")
         style = _value(properties, "pStyle")
         story = _Story()
         self._fields = [instruction for instruction in self._fields if not instruction]
-        text = "".join(self._inline(paragraph, story)).strip(" \t")
+        text = self._held + "".join(self._inline(paragraph, story))
+        self._held = ""
+        if properties is not None and properties.find("rPr/del") is not None and not story.boxes and not story.drawings:
+            self._accepted += 1
+            self._held = text
+            return
+        text = text.strip(" \t")
         level = self._styles.headings.get(style, 0)
         outline = _value(properties, "outlineLvl")
         if not level and outline.isdigit() and int(outline) < 9:
@@ -167,6 +180,7 @@ class _Reader:
                 yield self._link(child, story)
             elif tag not in _SKIPPED:
                 self._accepted += tag in ("ins", "moveTo")
+                self._hidden += tag == "r" and child.find("rPr/vanish") is not None and child.find("t") is not None
                 yield from self._inline(child, story)
 
     def _mark(self, mark: Element) -> Iterator[str]:
@@ -283,7 +297,8 @@ def _without(data: bytes, tag: bytes) -> bytes:
 def _rows_of(table: Element) -> Iterator[Element]:
     for child in table:
         if child.tag == "tr":
-            yield child
+            if child.find("trPr/del") is None:  # a deleted row
+                yield child
         elif child.tag in ("sdt", "sdtContent", "ins", "customXml"):
             yield from _rows_of(child)
 

@@ -37,37 +37,56 @@ def decode(data: bytes, document: Builder | None = None, *, declared: str = "") 
             return _strict(data, name, document)
     if _JAPANESE_ESCAPE.search(data[:100_000]):
         with contextlib.suppress(UnicodeDecodeError):
-            text = data.decode("iso2022_jp")
+            text = _text(data, "iso2022_jp", document)
             _note(document, "iso2022_jp")
             return text
     try:
-        return data.decode("utf-8")
+        return _text(data, "utf-8", document)
     except UnicodeDecodeError as error:
         cut_end = error.reason == "unexpected end of data" and len(data) - error.start < 4
         # Without another character beyond ASCII, a last byte such as 0xE9 is more likely a letter of a legacy encoding.
         if cut_end and not data[: error.start].isascii():
             if document is not None:
                 document.note("the file ends inside a UTF-8 character; its last bytes are left out")
-            return data[: error.start].decode("utf-8")
+            return _text(data[: error.start], "utf-8", document)
     match = _DECLARED.search(data[:2048])
     for name in (declared, match.group(1).decode("ascii") if match else "", _utf16_without_mark(data)):
         for usual in dict.fromkeys((_usual(name), name if name == declared else "")):
             with contextlib.suppress(UnicodeDecodeError, LookupError):
                 if usual:
-                    text = data.decode(usual)
+                    text = _text(data, usual, document)
                     _note(document, usual)
                     return text
     found = detect(data)
     if found is None:
         raise ConversionError("the encoding is unknown; name it with encoding=")
     _note(document, found.encoding, found.alternatives)
-    return data.decode(found.encoding)
+    return _text(data, found.encoding, document)
+
+
+def _text(data: bytes, name: str, document: Builder | None, errors: str = "strict") -> str:
+    """The text, and on the document how it was decoded."""
+    text = data.decode(name, errors)
+    if document is not None:
+        document.decoding = (name, errors, len(data))
+    return text
 
 
 def _note(document: Builder | None, name: str, alternatives: Sequence[str] = ()) -> None:
     if document is not None:
         uncertain = f" (uncertain: {', '.join(alternatives)} also fit; name it with encoding=)" if alternatives else ""
         document.note(f"decoded as {codecs.lookup(name).name}{uncertain}")
+
+
+def decode_again(data: bytes, name: object, errors: object) -> str:
+    """Text of bytes whose decoding a confined worker has found out.
+
+    Raises:
+        ValueError: the worker names no encoding of texts, or one that does not fit.
+    """
+    if not isinstance(name, str) or not _usual(name) or errors not in ("strict", "replace"):
+        raise ValueError("not an encoding of texts")
+    return data.decode(name, str(errors))
 
 
 def _usual(name: str) -> str:
@@ -84,11 +103,11 @@ def _usual(name: str) -> str:
 
 def _strict(data: bytes, name: str, document: Builder | None) -> str:
     try:
-        return data.decode(name)
+        return _text(data, name, document)
     except UnicodeDecodeError:
         if document is not None:
             document.note(f"bytes that are not {name} are shown as \ufffd")
-        return data.decode(name, "replace")
+        return _text(data, name, document, "replace")
 
 
 def _utf16_without_mark(data: bytes) -> str:

@@ -15,6 +15,10 @@ LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", 
 UNKNOWN = "\ufffd"
 _HYPHEN_MARK, _MARK = "\u00ad", "\ufffe"
 _ANGLE_TOLERANCE = 0.2
+_ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
+_ARABIC = "\u0620-\u064a\u0671-\u06d3"
+_LATIN_BESIDE_ARABIC = re.compile(f"(?<=[A-Za-z0-9])(?=[{_ARABIC}])")
+_DETACHED_VOWEL = re.compile(f"(?<=[{_ARABIC}]) ([\u064b-\u0652])([{_ARABIC}])")
 _MAX_ANNOTATIONS = 2_000
 _MAX_VALUE_BYTES = 100_000
 _TEX_FF = re.compile(r"(?<=[A-Za-z])↵(?=[a-z-])")  # TeX fonts map "ff" to this sign, and "ffi" to nothing
@@ -26,7 +30,7 @@ def page_text(page: Any, form: Any) -> str:
     """Text of a page in reading order, followed by its form fields and comments."""
     text_page = _upright_text(page)
     try:
-        text = column_text(text_page, page.get_width()) or _whole_text(text_page)
+        text = column_text(text_page, page.get_width()) or whole_text(text_page)
     finally:
         text_page.close()
     extras = "\n".join(_annotations(page, form))
@@ -48,7 +52,7 @@ def _upright_text(page: Any) -> Any:
     return page.get_textpage()
 
 
-def _whole_text(text_page: Any) -> str:
+def whole_text(text_page: Any) -> str:
     """Text with a marker for each glyph that the file maps to no character.
 
     pdfium leaves some of them out, and gives others the code of a hyphen at a line end.
@@ -57,6 +61,8 @@ def _whole_text(text_page: Any) -> str:
 
     text: str = text_page.get_text_range()
     count = text_page.count_chars()
+    if count == len(text) and _ALEF_LAM.search(text):
+        text = _with_ligatures(text_page, text)
     if count == len(text):
         marks = [at for at, sign in enumerate(text) if sign == _MARK]
         if not marks:
@@ -77,6 +83,19 @@ def _whole_text(text_page: Any) -> str:
     return "".join(signs).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def _with_ligatures(text_page: Any, text: str) -> str:
+    """Arabic text whose ligatures of lam and alef are two letters in their order.
+
+    pdfium reverses the letters of a line that runs from right to left, and with them those of one glyph.
+    """
+    signs = list(text)
+    for match in _ALEF_LAM.finditer(text):
+        at = match.start()
+        if text_page.get_charbox(at) == text_page.get_charbox(at + 1):
+            signs[at], signs[at + 1] = signs[at + 1], signs[at]
+    return "".join(signs)
+
+
 def clean(text: str) -> str:
     """Letters for ligatures, one kind of line end, no control characters."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace(_MARK, _HYPHEN_MARK).replace("\x02", _HYPHEN_MARK)
@@ -84,6 +103,8 @@ def clean(text: str) -> str:
         return text
     for sign, letters in LIGATURES.items():
         text = text.replace(sign, letters)
+    text = _LATIN_BESIDE_ARABIC.sub(" ", text)
+    text = _DETACHED_VOWEL.sub(r"\2\1", text)
     text = _TEX_FF.sub("ff", text)
     if UNKNOWN in text:
         text = _TEX_FFI.sub(lambda match: match[1] + ("ffi" if match[1].lower() in _FFI_STEMS else UNKNOWN), text)

@@ -99,6 +99,7 @@ class Builder:
     Attributes:
         path: name of the document; members of an archive carry the archive's name before ``!/``.
         kind: format, for instance "pdf".
+        decoding: of a text that is the file's own: encoding, treatment of errors, bytes. A result can do without such a text.
     """
 
     path: str
@@ -106,6 +107,7 @@ class Builder:
     notes: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     pages: int | None = None
+    decoding: tuple[str, str, int] | None = None
     _parts: list[str] = field(default_factory=list)
     _places: list[tuple[int, str]] = field(default_factory=list)
     _length: int = 0
@@ -134,11 +136,12 @@ class Builder:
         if text not in self.notes:
             self.notes.append(text)
 
-    def plain(self) -> Plain:
+    def plain(self, *, with_text: bool = True) -> Plain:
         return {
             "path": self.path,
             "kind": self.kind,
-            "text": "".join(self._parts),
+            "text": "".join(self._parts) if with_text else "",
+            "decoding": None if with_text or self.decoding is None else [*self.decoding, self.length],
             "places": [list(place) for place in self._places],
             "notes": self.notes,
             "tables": [table.plain() for table in self.tables],
@@ -153,6 +156,7 @@ class Output:
     Attributes:
         shared: the process converts other files as well; see ``dispatch.convert_group``.
         missing: packages without which something was left out.
+        own_text: the document whose text is the file's own, and is not needed in the result; see ``Builder.decoding``.
     """
 
     limits: Limits
@@ -160,6 +164,7 @@ class Output:
     documents: list[Builder] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    own_text: Builder | None = None
     _chars: int = 0
     _unpacked: int = 0
     _members: int = 0
@@ -192,7 +197,7 @@ class Output:
 
     def plain(self) -> Plain:
         return {
-            "documents": [document.plain() for document in self.documents],
+            "documents": [document.plain(with_text=document is not self.own_text) for document in self.documents],
             "left_out": [list(item) for item in self.left_out],
             "missing": self.missing,
         }

@@ -12,6 +12,10 @@ from .result import Builder, Output
 _TOKEN = re.compile(
     r"\\([a-z]{1,32})(-?\d{1,10})?[ ]?|\\'([0-9a-fA-F]{2})|\\([^a-z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.IGNORECASE
 )
+_WRAPPED = re.compile(
+    r"(\\[a-z]{1,32}-?\d{0,10})?(?<=[a-z0-9,.;:!)}])(?<!\\'[0-9a-f]{2})\r?\n(?=[a-z0-9(\"'])", re.IGNORECASE
+)
+_HEADING = re.compile("\0([0-8])")
 _DESTINATIONS = frozenset(
     {"fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "themedata", "datastore", "listtable", "listoverridetable",
      "rsidtbl", "generator", "xmlnstbl", "latentstyles", "colorschememapping", "fldinst", "filetbl", "revtbl", "bkmkstart",
@@ -35,6 +39,11 @@ def convert(data: bytes, path: str, output: Output) -> None:
 
 def rtf_text(source: str) -> str:
     """Text of RTF source. Footnotes, headers, footers and comments follow at the end."""
+    breaks = [
+        match.start() - source.rfind("\n", 0, match.start()) for match in _WRAPPED.finditer(source) if not match[1]
+    ]
+    if breaks and max(breaks) > min(breaks):  # wrapped between words; at a fixed column, the break is inside of words
+        source = _WRAPPED.sub(lambda match: match[0] if match[1] else " ", source)
     reader = _Reader()
     for match in _TOKEN.finditer(source):
         reader.read(match)
@@ -59,12 +68,13 @@ class _Reader:
         self._stack: list[_Group] = []
         self._code_page = "cp1252"
         self._bytes = bytearray()
+        self._footnotes = 0
         self._skip = 0  # characters that repeat a Unicode character for old readers
 
     def text(self) -> str:
         self._flush()
         joined = "".join(self._main).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return "\n".join([joined, *self._stories])
+        return "\n".join([*map(_with_heading, joined.split("\n")), *self._stories])
 
     def read(self, match: re.Match[str]) -> None:
         word, number, hexadecimal, symbol, brace, text = match.groups()
@@ -91,7 +101,8 @@ class _Reader:
         closed, self._group = self._group, self._stack.pop()
         inner = " ".join("".join(closed.target).split()) if closed.story else ""
         if inner:
-            self._stories.append(f"[{_STORIES[closed.story]}] {inner}")
+            number = f" {self._footnotes}" if closed.story == "footnote" and self._footnotes else ""
+            self._stories.append(f"[{_STORIES[closed.story]}{number}] {inner}")
 
     def _word(self, name: str, number: str | None) -> None:
         group = self._group
@@ -106,6 +117,16 @@ class _Reader:
         elif name == "u" and number and not group.ignored:
             group.target.append(chr(int(number) % 65_536))
             self._skip = group.fallback_chars
+        elif name == "chftn" and group.target is self._main and not group.ignored:
+            self._footnotes += 1
+            group.target.append(f"[^{self._footnotes}]")
+        elif (
+            name == "outlinelevel"
+            and group.target is self._main
+            and not group.ignored
+            and (number or "") in "012345678"
+        ):
+            group.target.append(f"\0{number or 0}")
         elif name in _WORDS and not group.ignored:
             group.target.append(_WORDS[name])
 
@@ -125,6 +146,12 @@ class _Reader:
         if self._bytes:
             self._group.target.append(bytes(self._bytes).decode(self._code_page, "replace"))
             self._bytes.clear()
+
+
+def _with_heading(line: str) -> str:
+    levels = _HEADING.findall(line)
+    text = _HEADING.sub("", line).replace("\0", "")
+    return f"{'#' * (int(levels[-1]) + 1)} {text.strip()}" if levels and text.strip() else text
 
 
 def _code_page(number: str) -> str:
