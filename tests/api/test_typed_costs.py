@@ -21,6 +21,13 @@ with rlm.RLM(root, sub_model=ScriptedModel(["a"], name="scripted:leaf"), store=N
     print(engine.run("q", "c").answer)
 print([name for name in sys.modules if name.startswith(("rlm.schemas.", "rlm.runtime.answer", "pydantic."))])
 """
+FIRST = """
+import rlm
+from rlm.testing import ScriptedModel
+root = ScriptedModel(["```repl\\nFINAL(sum(llm_query_batch(['q'] * 200, schema=int)))\\n```"])
+with rlm.RLM(root, sub_model=ScriptedModel(lambda _: "1", name="scripted:leaf"), store=None) as engine:
+    print(engine.run("q", "c").answer)
+"""
 MOST_S = 0.25  # of processor time; all threads of this process count, also those that check beside the loop
 HOSTILE = [
     "{'anyOf': [{'pattern': f'^(a|a{n})*$'} for n in range(300)]}",
@@ -36,6 +43,12 @@ def test_untyped_run_loads_no_schemas() -> None:
     answer, loaded = shown.stdout.splitlines()
     assert answer == "a"
     assert set(loaded.strip("[]").replace("'", "").split(", ")) <= {"rlm.schemas.replies", "rlm.schemas.steps", ""}
+
+
+def test_first_schema_of_process_can_be_a_batch() -> None:
+    """The calls of the batch wait together until the validator is loaded."""
+    shown = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=False)
+    assert shown.stdout.strip() == "200", shown.stderr
 
 
 @pytest.mark.parametrize("schema", HOSTILE, ids=range(len(HOSTILE)))

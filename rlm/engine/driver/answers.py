@@ -6,7 +6,6 @@ Runs without a schema load nothing for it.
 from __future__ import annotations
 
 import asyncio
-import sys
 from importlib import import_module
 from typing import Any, cast
 
@@ -18,6 +17,8 @@ from rlm.core.messages import JsonSchema
 from rlm.engine.recorder import Recorder
 from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.settings import NodeJob
+
+_loaded: dict[str, object] = {}
 
 
 class AnswerChecker:
@@ -59,5 +60,7 @@ async def open_form(schema: JsonSchema) -> AnswerForm:
 
 
 async def _load(name: str) -> object:
-    """A module, loaded in a thread at its first use."""
-    return sys.modules.get(name) or await asyncio.to_thread(import_module, name)
+    """A module, loaded in a thread at its first use. ``sys.modules`` has it before it is complete."""
+    if name not in _loaded:
+        _loaded[name] = await asyncio.to_thread(import_module, name)
+    return _loaded[name]
