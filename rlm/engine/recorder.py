@@ -47,8 +47,8 @@ class Recorder:
 
     @property
     def at_s(self) -> float:
-        # Microseconds are enough, and take half the characters in a journal.
-        return round(asyncio.get_running_loop().time() - self._started_at, 6)
+        # Microseconds are enough, and take half the characters in a journal. ``round`` with digits takes four times as long.
+        return round((asyncio.get_running_loop().time() - self._started_at) * 1e6) / 1e6
 
     @property
     def tree(self) -> TreeBuilder:

@@ -18,7 +18,7 @@ def read_count(value: object) -> int:
     Raises:
         AbsurdUsageError: it is negative, not finite or too large.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0
     if not 0 <= value <= MAX_TOKENS:
         raise AbsurdUsageError(f"a usage of {value:.6g} tokens")

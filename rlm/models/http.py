@@ -316,14 +316,13 @@ async def _read_body(status: int, headers: Mapping[str, str], payload: aiohttp.S
         BodyError: the body of a reply exceeds its limit, or is damaged.
     """
     is_error = status >= 300
+    if payload.is_eof() and not is_error and "Content-Encoding" not in headers:
+        return payload.read_nowait()  # it has arrived with the head, which is less than the limit
     pieces: list[bytes] = []
     try:
         decoder = _open_decoder(headers, MAX_ERROR_BYTES if is_error else MAX_REPLY_BYTES)
-        if payload.is_eof():  # as a rule it has arrived with the head
-            pieces.extend(decoder.feed(payload.read_nowait()))
-        else:
-            async for data in payload.iter_any():
-                pieces.extend(decoder.feed(data))
+        async for data in payload.iter_any():
+            pieces.extend(decoder.feed(data))
     except BodyError:
         if not is_error:
             raise

@@ -263,7 +263,7 @@ class HttpModel(ABC):
     def _parse(self, reply: HttpReply, request: Request) -> Json:
         if not 200 <= reply.status < 300:
             raise read_fault(self.source, reply.status, reply.headers, reply.body, time.time())
-        if looks_like_events(reply.body):  # a server that always streams
+        if not reply.body.startswith(b"{") and looks_like_events(reply.body):  # a server that always streams
             stream = self.open_stream(lambda _: False)
             stream.feed(reply.body)
             return self._end_stream(stream, request)

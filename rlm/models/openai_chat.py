@@ -214,7 +214,7 @@ def read_usage(data: Mapping[str, Any], messages: tuple[Message, ...], text: str
     if not _reports_usage(data):
         prompt_chars = sum(len(message.text) for message in messages)
         return Usage(1, 1 + prompt_chars // _CHARS_PER_TOKEN, output_tokens=1 + len(text) // _CHARS_PER_TOKEN)
-    usage = _part(data, "usage")
+    usage = data["usage"]
     prompt, completion = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
     cached = (
         read_count(prompt.get("cached_tokens"))
