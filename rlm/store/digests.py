@@ -13,6 +13,8 @@ from rlm.core.plain_repr import plain_repr
 from rlm.core.sizes import in_steps
 
 _SLICE_CHARS = 4_000_000
+# The copy and the encoding of a piece hold the interpreter's lock, and with it the event loop; hashing does not.
+_PIECE_CHARS = 64 * 1024
 _FILE_BYTES = 1_000_000
 
 
@@ -67,8 +69,8 @@ def _feed_file(digest: blake2b, descriptor: int) -> int:
 def _feed_text(digest: blake2b, text: str) -> int:
     digest.update(b"s%d:" % len(text))
     size = 0
-    for start in range(0, len(text), _SLICE_CHARS):
-        data = text[start : start + _SLICE_CHARS].encode("utf-8", "surrogatepass")
+    for start in range(0, len(text), _PIECE_CHARS):
+        data = text[start : start + _PIECE_CHARS].encode("utf-8", "surrogatepass")
         digest.update(data)
         size += len(data)
     return size
