@@ -13,7 +13,7 @@ from rlm.ports import Model, Sandbox
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.launchers.levels import open_launcher
 from rlm.sandbox.sandbox import WorkerSandbox
-from rlm.scheduler.lanes import Lanes
+from rlm.scheduler.slots import Lanes
 
 
 class Resources:

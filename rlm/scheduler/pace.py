@@ -82,23 +82,19 @@ class Allowance:
 
     Attributes:
         opens_at: the time at which the next call can leave; 0 while the allowance lasts.
+        is_limited: a reply has reported a limit.
     """
 
     def __init__(self) -> None:
         self.opens_at = 0.0
+        self.is_limited = False
         self._left = math.inf
         self._most = 1.0  # the largest allowance reported
         self._resets_at = math.inf
         self._newest = 0  # number of the newest call whose reply counted
 
-    @property
-    def is_limited(self) -> bool:
-        return self._left != math.inf
-
     def take(self, now: float) -> None:
-        """Count a call that is sent. Called once ``opens_at`` has passed."""
-        if not self.is_limited:
-            return
+        """Count a call that is sent. Called once ``opens_at`` has passed, if the calls are limited."""
         if now >= self._resets_at + ROUNDING_S:  # replies that take longer than this report too late
             self._left, self._resets_at = self._most, math.inf
         self._set(max(1.0, self._left) - 1, now)
@@ -114,7 +110,7 @@ class Allowance:
         """
         if number < self._newest:
             return
-        self._newest = number
+        self._newest, self.is_limited = number, headroom is not None
         if headroom is None:
             self._left, self.opens_at = math.inf, 0.0
         else:

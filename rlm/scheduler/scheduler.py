@@ -9,10 +9,9 @@ from rlm.core.errors import ModelError, ModelTimeoutError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Reply, Request
 from rlm.ports import Model
-from rlm.scheduler.lanes import Lanes
 from rlm.scheduler.pace import Pacer
 from rlm.scheduler.retries import Failures, RetryPolicy, is_answer, is_refusal, plan_retry
-from rlm.scheduler.slots import Lane, LaneUser
+from rlm.scheduler.slots import Lane, Lanes, LaneUser
 
 
 class RunScheduler:

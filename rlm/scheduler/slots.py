@@ -1,18 +1,22 @@
 """Slots: the calls in flight to one model, shared fairly between runs and, within a run, between nodes.
 
-A lane belongs to an endpoint and model in the process. All runs share its limit, its pauses and its queue. In an outage,
+A lane belongs to an endpoint, key and model in the process. All runs share its limit, its pauses and its queue. In an outage,
 the provider refuses every call. The lane then pauses, and sends one call at a time as a probe until one is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from rlm.core.errors import ModelError
 from rlm.core.ids import NodeId
 from rlm.core.messages import Headroom
+from rlm.ports import Model
 from rlm.scheduler.latencies import Latencies
 from rlm.scheduler.limit import CEILING, START, AdaptiveLimit
 from rlm.scheduler.pace import Allowance, Paces
@@ -206,7 +210,8 @@ class Lane:
         self.in_flight += 1
         user.share.in_flight += 1
         self.sent += 1
-        self.allowance.take(asyncio.get_running_loop().time())
+        if self.allowance.is_limited:
+            self.allowance.take(asyncio.get_running_loop().time())
         return self.sent
 
     def _serve(self) -> None:
@@ -232,3 +237,30 @@ class Lane:
     def _serve_now(self) -> None:
         self._timer = None
         self._serve()
+
+
+class Lanes:
+    """All lanes that runs share. Futures belong to an event loop, so each loop has lanes of its own.
+
+    A model without an ``endpoint`` has a lane of its own for as long as it lives.
+    """
+
+    def __init__(self) -> None:
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Lane]] = WeakKeyDictionary()
+
+    def lane(self, model: Model) -> Lane:
+        """The lane of a model on the running loop."""
+        lanes = self._by_loop.setdefault(asyncio.get_running_loop(), {})
+        subject: object = getattr(model, "inner", model)  # every ``RLM`` wraps a user's model again
+        key = (model.info.endpoint, model.name) if model.info.endpoint else id(subject)
+        lane = lanes.get(key)
+        if lane is None:
+            # Calls beyond the slots of a local model would only wait there, with their deadline running.
+            lane = Lane(model.info.slots or CEILING)
+            if isinstance(key, int):
+                try:
+                    weakref.finalize(subject, lanes.pop, key, None)  # ids are used again
+                except TypeError:
+                    return lane  # not weakly referable: a lane for this run alone
+            lanes[key] = lane
+        return lane

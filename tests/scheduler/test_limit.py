@@ -12,9 +12,9 @@ import pytest
 from rlm.core.errors import ModelError, ProviderUnavailableError, RateLimitedError
 from rlm.core.ids import ROOT
 from rlm.core.messages import Message, Reply, Request, Usage
-from rlm.scheduler.lanes import Lanes
 from rlm.scheduler.limit import CEILING, START, AdaptiveLimit
 from rlm.scheduler.scheduler import RunScheduler
+from rlm.scheduler.slots import Lanes
 from rlm.testing import ScriptedModel, VirtualClock
 
 REQUEST = Request((Message("user", "q"),))

@@ -13,10 +13,10 @@ from rlm.core.ids import ROOT
 from rlm.core.messages import Message, Reply, Request, Usage
 from rlm.core.model_info import ModelInfo
 from rlm.models.openai_chat import OpenAIChat
-from rlm.scheduler.lanes import Lanes
 from rlm.scheduler.limit import START
 from rlm.scheduler.retries import RetryPolicy
 from rlm.scheduler.scheduler import RunScheduler
+from rlm.scheduler.slots import Lanes
 from rlm.testing import ScriptedModel, VirtualClock
 
 REQUEST = Request((Message("user", "q"),))
