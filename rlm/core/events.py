@@ -229,7 +229,7 @@ class ToolStarted(Event):
 
     Attributes:
         key: the hash of the sub-call.
-        args, kwargs: the arguments, a tuple and a dict.
+        args, kwargs: the arguments, a tuple and a dict. Of arguments beyond 256 KiB, ``args`` has the cut text alone.
         idempotent: the tool declared that it can be executed again.
     """
 

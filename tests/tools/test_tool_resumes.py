@@ -13,6 +13,7 @@ from tool_kit import cell, outputs
 
 import rlm
 from rlm.core.messages import Request
+from rlm.events import ToolStarted
 from rlm.testing.scripted import ScriptedModel
 
 CATCH = "\nexcept ToolError as error: print(error.type, error)"
@@ -270,3 +271,22 @@ def test_results_keep_their_types_across_a_resume(tmp_path: Path) -> None:
     assert "{1}" in shown
     kinds = [type(event).__name__ for event in rlm.open_store(store).events("last")]
     assert [kind for kind in kinds if kind.startswith("Tool")] == ["ToolStarted", "ToolEnded"]
+
+
+def test_large_arguments_are_found_again(tmp_path: Path) -> None:
+    tools = Counting()
+
+    def measure(values: list[str]) -> int:
+        """Measures its argument."""
+        tools.count += 1
+        return sum(map(len, values))
+
+    codes = ["print(measure(['x' * 100 for _ in range(50_000)]))"]
+    store = tmp_path / "runs.db"
+    break_off(store, codes, [measure])
+    with engine(store, codes, [measure]) as again:
+        assert outputs(again.resume("last"))[0].stdout == "5000000\n"
+    assert tools.count == 1
+    (started,) = [event for event in rlm.open_store(store).events("last") if isinstance(event, ToolStarted)]
+    assert isinstance(started.args, tuple)
+    assert len(started.args[0]) < 3000

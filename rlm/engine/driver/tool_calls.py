@@ -15,13 +15,16 @@ from rlm.core.events import ToolEnded, ToolStarted
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId
 from rlm.core.subcalls import SubcallAnswer, SubcallFailure, SubcallOutcome, ToolCall
-from rlm.core.tools import INTERRUPTED, TOOL_ERROR, ToolFailure
+from rlm.core.tools import INTERRUPTED, TOOL_ERROR, ToolFailure, show_call
 from rlm.engine.driver.queries import SubcallSite
 from rlm.engine.recorder import Recorder
 from rlm.engine.settings import NodeJob
 from rlm.engine.spending.reservations import Reservations
 from rlm.engine.tools import RunTools
 from rlm.ports import Tool
+
+MAX_RECORDED_BYTES = 256 * 1024  # of arguments; larger ones are recorded as a cut text, and found by their hash
+SHOWN_CHARS = 2000
 
 STOPPED = "the run was stopped before it ended; whether it took effect is unknown"
 
@@ -98,14 +101,18 @@ class ToolServer:
             message = f"The limit of {ledger.budget.tool_calls:,} tool calls has been reached. Continue without tools."
             raise BudgetExceededError(message, limit="tool_calls")
         self._tools.counts[call.tool] += 1
+        args: PlainValue = call.args
+        kwargs: PlainValue = dict(call.kwargs) or None
+        if call.size > MAX_RECORDED_BYTES:  # writing them would hold up the event loop
+            args, kwargs = (show_call("", args, kwargs, SHOWN_CHARS),), None
         self._recorder.emit(
             ToolStarted,
             site.node.id,
             call=CallId(site.place.path),
             tool=call.tool,
             key=site.key,
-            args=call.args,
-            kwargs=dict(call.kwargs) or None,
+            args=args,
+            kwargs=kwargs,
             idempotent=tool.spec.idempotent,
         )
         self._recorder.flush()
