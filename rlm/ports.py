@@ -161,8 +161,8 @@ class Repl(Protocol):
         """
         ...
 
-    def stop(self) -> None:
-        """Stops the running cell, if any: by an interrupt, and soon after by force.
+    def stop(self, patience_s: float | None = None) -> None:
+        """Stops the running cell, if any: by interrupts, and soon after by force. ``patience_s`` is the time between those.
 
         ``execute`` then returns a result with the end "interrupted", unless the cell ended by itself first. Variables survive
         if the interrupt was enough.

@@ -107,6 +107,7 @@ class CellRunner:
         self._serve = serve
         self._flush = flush
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._interrupt_s = INTERRUPT_S
         self._unstarted: set[int] = set()  # tasks before their first step, at which a sub-call is refused if at all
         self._answers: list[tuple[int, SubcallOutcome]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -265,10 +266,11 @@ class CellRunner:
         self.timed_out = True
         self._interrupt()
 
-    def stop(self) -> None:
-        """Stops the cell now, with the same steps as at the time limit."""
+    def stop(self, patience_s: float | None = None) -> None:
+        """Stops the cell now, with the same steps as at the time limit, ``patience_s`` apart."""
         if not (self.stopped or self.timed_out or self._ending):
             self.stopped = True
+            self._interrupt_s = INTERRUPT_S if patience_s is None else patience_s
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -285,4 +287,4 @@ class CellRunner:
             self._process.kill()
             return
         self._process.interrupt()
-        self._timer = asyncio.get_running_loop().call_later(INTERRUPT_S, self._stop, interrupts - 1)
+        self._timer = asyncio.get_running_loop().call_later(self._interrupt_s, self._stop, interrupts - 1)

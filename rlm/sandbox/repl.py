@@ -156,10 +156,10 @@ class WorkerRepl:
             worker.transport.send(worker.transport.session.counts(self._counted, counts))
             self._counted += len(counts) // 16
 
-    def stop(self) -> None:
+    def stop(self, patience_s: float | None = None) -> None:
         """See ``rlm.ports.Repl.stop``."""
         if self._runner is not None:
-            self._runner.stop()
+            self._runner.stop(patience_s)
 
     def memory_mb(self) -> int:
         """See ``rlm.sandbox.memory.eviction.Evictable``."""

@@ -158,7 +158,7 @@ class ScriptedRepl:
         """See ``rlm.ports.Repl.variables``."""
         return dict(self._variables)
 
-    def stop(self) -> None:
+    def stop(self, patience_s: float | None = None) -> None:
         """See ``rlm.ports.Repl.stop``."""
         if self._task is not None:
             self._stopped = True

@@ -202,6 +202,20 @@ def test_deadline_kills_a_stubborn_cell() -> None:
     assert result.unfinished.cells == ("0:1.1",)
 
 
+REGEX = "found = [1, 2, 3]\nimport re\nre.match('(a+)+$', 'a' * 40 + 'b')"
+DEAF = "import time\nwhile True:\n    try:\n        time.sleep(1)\n    except BaseException:\n        pass"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"), [(STUBBORN, [0]), (REGEX, [1, 2, 3]), (DEAF, [0])], ids=["C code", "regex", "deaf"]
+)
+def test_short_deadline_leaves_partial_answer(code: str, found: list[int]) -> None:
+    result, server = run(program(cell("found = [0]"), cell(code)), budget=rlm.Budget(seconds=3))
+    check_partial(result, server, "seconds")
+    assert result.answer == found
+    assert result.elapsed_s > 0.7 * 3
+
+
 def test_the_deadline_three_levels_down_with_everything_hanging() -> None:
     def answer(call: ChatCall) -> Answer:
         if "Answer now" in call.prompt:

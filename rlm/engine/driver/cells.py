@@ -173,7 +173,9 @@ class CellDriver:
         finished = [recorded for key, recorded in cells if key < until.place and not recorded.unconfirmed]
         if job.parent is None:
             finished = [*self._earlier, *finished]
-        for tries_left in reversed(range(MAX_TRIES)):
+        results = [recorded.result for recorded in finished if recorded.result is not None]
+        in_time = self._remaining.allows(sum(result.elapsed_s - result.waited_s for result in results))
+        for tries_left in reversed(range(MAX_TRIES if in_time else 0)):
             try:
                 for recorded in finished:
                     await self._redo(job, repl, recorded)

@@ -221,8 +221,9 @@ class Tree:
         async def stop_cell() -> None:
             await self._limits.stop.wait()
             deadline = self._limits.deadline
-            await asyncio.sleep(CELL_GRACE_S if deadline is None else min(CELL_GRACE_S, deadline.lead_s / 4))
-            repl.stop()
+            step_s = CELL_GRACE_S if deadline is None else deadline.step_s
+            await asyncio.sleep(step_s)
+            repl.stop(step_s)
 
         watcher = asyncio.create_task(stop_cell())
         try:

@@ -41,6 +41,11 @@ class Remaining:
             **tools,
         }
 
+    def allows(self, seconds: float) -> bool:
+        """True if work of this duration leaves time for the last turn."""
+        deadline = self._deadline
+        return deadline is None or seconds + deadline.turn_s < deadline.left_s
+
     def notice(self) -> str:
         """A line about the limits that are low, or an empty string."""
         allowed = self._allowed()

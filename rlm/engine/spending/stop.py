@@ -13,6 +13,8 @@ from types import TracebackType
 # The switch is triggered this long before the deadline: the time to stop the root's cell, by force if needed, and to make its
 # last turn, estimated from its turns so far.
 CELL_STOP_S = 3.0
+CELL_STOP_SHARE = 0.2  # of the time allowed at most, to stop a cell
+STEPS = 6  # of that time: one to let the cell end, three between interrupts, the rest to restore a REPL that was killed
 LEAD_FACTOR = 1.5
 DEFAULT_LEAD_SHARE = 0.25  # of the time allowed, while no turn has ended yet
 MAX_LEAD_SHARE = 0.5
@@ -102,8 +104,18 @@ class Deadline:
     @property
     def lead_s(self) -> float:
         """Time between the switch and the time limit."""
-        turn_s = LEAD_FACTOR * self._longest_turn_s or DEFAULT_LEAD_SHARE * self._seconds
-        return min(MAX_LEAD_SHARE * self._seconds, CELL_STOP_S + turn_s)
+        turn_s = self.turn_s or DEFAULT_LEAD_SHARE * self._seconds
+        return min(MAX_LEAD_SHARE * self._seconds, STEPS * self.step_s + turn_s)
+
+    @property
+    def step_s(self) -> float:
+        """Time for each step of stopping a cell."""
+        return min(CELL_STOP_S, CELL_STOP_SHARE * self._seconds) / STEPS
+
+    @property
+    def turn_s(self) -> float:
+        """The time that the last turn can take, judging by earlier ones; 0 while there are none."""
+        return LEAD_FACTOR * self._longest_turn_s
 
     @property
     def left_s(self) -> float:

@@ -60,6 +60,11 @@ def stopped_at(seconds: float, turns_s: list[float]) -> float:
     return clock.run(main())
 
 
+def test_short_limits_leave_most_of_their_time() -> None:
+    assert stopped_at(4.0, [0.02]) == pytest.approx(4.0 - 0.8 - LEAD_FACTOR * 0.02)
+    assert stopped_at(1.0, [0.02]) == pytest.approx(1.0 - 0.2 - LEAD_FACTOR * 0.02)
+
+
 @pytest.mark.parametrize(
     ("turns_s", "lead_s"),
     [
