@@ -26,6 +26,7 @@ from rlm.core.errors import (
     ModelTimeoutError,
     ProviderUnreachableError,
 )
+from rlm.core.public_text import PUBLIC
 from rlm.core.values import frozen
 from rlm.models.addresses import Address, find_proxy
 from rlm.models.bodies import (
@@ -86,6 +87,7 @@ class HttpEndpoint:
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._proxy = find_proxy(self._url)
+        PUBLIC.add_hosts([self._url.host, None if self._proxy is None else self._proxy.host])
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
 
     @property

@@ -15,11 +15,12 @@ from rlm.core.actions import Finish
 from rlm.core.answer_form import AnswerForm
 from rlm.core.bounds import least_tokens
 from rlm.core.cells import Cell, PlainValue
-from rlm.core.errors import MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError
+from rlm.core.errors import MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError, RLMError
 from rlm.core.ids import CallId, NodeId, SubcallPlace
 from rlm.core.messages import JsonSchema, Message, Reply, Request
 from rlm.core.plain import dump_json
 from rlm.core.plain_repr import plain_text
+from rlm.core.public_text import PUBLIC
 from rlm.core.subcalls import ModelQuery, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.core.values import frozen
 from rlm.engine.calling.call import Call, CallServices
@@ -162,7 +163,7 @@ async def drive_child(  # noqa: PLR0917
         keeps_type = isinstance(finish.answer, str) or query.schema is not None
         return SubcallAnswer(finish.answer if keeps_type else plain_text(finish.answer))
     if isinstance(finish.error, NoAnswerError | ModelError):
-        return SubcallFailure(type(finish.error).__name__, str(finish.error))
+        return failure_of(finish.error)
     raise finish.error
 
 
@@ -183,3 +184,9 @@ def _child_job(
         form=form,
         tools=tools,
     )
+
+
+def failure_of(error: RLMError) -> SubcallFailure:
+    """The failure that a cell, and so a model, is shown. Addresses and paths stay in the record of the call."""
+    model = error.model if isinstance(error, ModelError) else ""
+    return SubcallFailure(type(error).__name__, PUBLIC.clean(str(error), model))

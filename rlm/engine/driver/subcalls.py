@@ -32,7 +32,15 @@ from rlm.core.tools import show_call
 from rlm.core.values import slotted
 from rlm.engine.calling.caller import Caller
 from rlm.engine.driver.answers import open_form
-from rlm.engine.driver.queries import CellExecution, DriveNode, SubcallSite, drive_child, leaf_call, read_value
+from rlm.engine.driver.queries import (
+    CellExecution,
+    DriveNode,
+    SubcallSite,
+    drive_child,
+    failure_of,
+    leaf_call,
+    read_value,
+)
 from rlm.engine.driver.tool_calls import ToolServer, outcome_of
 from rlm.engine.replay.policy import ReplayPolicy
 from rlm.engine.replay.superseding import Superseding
@@ -235,7 +243,7 @@ class SubcallServer:
         except ModelError as error:
             if error.ends_run:
                 raise
-            outcome = SubcallFailure(type(error).__name__, str(error))
+            outcome = failure_of(error)
         return self._end_or_share(site, outcome, started_s, prefetched=prefetched)
 
     async def _perform_tool(self, site: SubcallSite, call: ToolCall, limit: str | None) -> SubcallOutcome:
@@ -381,4 +389,4 @@ def _recorded_outcome(recorded: RecordedCall, subcall: Subcall, finished: bool) 
         schema = subcall.schema if isinstance(subcall, ModelQuery) else None
         return SubcallAnswer(read_value(recorded.reply, schema), elapsed_s)
     except MalformedReplyError as error:
-        return SubcallFailure(type(error).__name__, str(error), elapsed_s)
+        return replace(failure_of(error), elapsed_s=elapsed_s)
