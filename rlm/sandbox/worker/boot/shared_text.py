@@ -54,7 +54,7 @@ def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
     if header["shape"] == "plain":
         return load(header["kind"], os.pread(descriptor, header["length"], 0), trusted=True)
     if header["shape"] == "file":
-        return _open_ascii(descriptor, header["size"])
+        return open_ascii(descriptor, header["size"])
     open_strings = map_strings if supports_mapped_text() else decode_strings
     texts = open_strings(descriptor, header)
     if header["shape"] == "str":
@@ -65,7 +65,7 @@ def open_context(descriptor: int, header: Mapping[str, Any]) -> Any:
     return dict(zip(texts[:half], texts[half:], strict=True))
 
 
-def _open_ascii(descriptor: int, size: int) -> str:
+def open_ascii(descriptor: int, size: int) -> str:
     """A file of ASCII text, whose bytes are characters in CPython's own form."""
     if not supports_mapped_text():
         with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as whole:

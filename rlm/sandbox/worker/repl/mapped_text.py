@@ -1,4 +1,4 @@
-"""The text of a file that is too large for a ``str``. The file is mapped, and each part is decoded when it is used.
+"""The text of a file that is too large for a ``str``. Each part is read and decoded when it is used.
 
 It behaves like a ``str`` of the whole text: length and offsets are characters, ``isinstance(context, str)`` is true, and slices
 are real ``str``. Patterns of ``re`` accept it (see ``mapped_search``). Methods that need a copy of the text use
@@ -7,13 +7,12 @@ are real ``str``. Patterns of ``re`` accept it (see ``mapped_search``). Methods 
 
 from __future__ import annotations
 
-import ctypes
-from array import array
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..boot.file_blocks import BLOCK_BYTES, MAX_CHARACTER_BYTES, FileBlocks, decode
-from ..boot.shared_text import ASCII, map_file, strings_at, supports_mapped_text
+from ..boot.shared_text import open_ascii, supports_mapped_text
 from .text_parts import Parts, cut_lines, cut_separated, cut_words
 
 WINDOW_BYTES = 4 * BLOCK_BYTES
@@ -28,11 +27,10 @@ class MappedText:
         size: its bytes.
     """
 
-    __slots__ = ("_address", "_blocks", "_plain", "_view")
+    __slots__ = ("_blocks", "_descriptor", "_plain")
 
     def __init__(self, descriptor: int, size: int) -> None:
-        self._address = map_file(descriptor, size)
-        self._view = memoryview((ctypes.c_ubyte * size).from_address(self._address)).cast("B")
+        self._descriptor = descriptor
         self._blocks = FileBlocks(self._bytes, size, descriptor)
         self._plain: str | None = None
 
@@ -46,7 +44,12 @@ class MappedText:
         self._blocks.add_counts(first, counts)
 
     def _bytes(self, start: int, end: int) -> bytes:
-        return bytes(self._view[start:end])
+        """Bytes of the file, read and not mapped: mapped pages would count as memory of this process."""
+        parts = []
+        while start < end and (part := os.pread(self._descriptor, end - start, start)):
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _text(self, start: int, end: int) -> str:
         """Text between two bytes that begin characters."""
@@ -55,8 +58,7 @@ class MappedText:
     def plain(self) -> str | None:
         """The whole text as a ``str`` over the mapped bytes, if all of it is known to be ASCII."""
         if self._plain is None and self._blocks.is_ascii and supports_mapped_text():
-            columns = [(ASCII, array("q", [0]), array("q", [self._blocks.size]))]
-            self._plain = strings_at(self._address, columns, None)[0]
+            self._plain = open_ascii(self._descriptor, self._blocks.size)
         return self._plain
 
     def windows(self, start: int = 0) -> Iterator[tuple[int, int, str]]:
@@ -137,8 +139,18 @@ class MappedText:
 
     def find(self, part: str, start: int | None = None, end: int | None = None) -> int:
         data, (first, last) = self._encoded(part), self._span(start, end)
-        at = -1 if data is None else _find(self._address, data, first, last)
+        at = -1 if data is None else self._find(data, first, last)
         return -1 if at < 0 else self.char_of(at)
+
+    def _find(self, data: bytes, first: int, last: int) -> int:
+        """The first place of ``data`` between two bytes, or -1."""
+        if not data:
+            return first if first <= last else -1
+        for low in range(first, last, WINDOW_BYTES):
+            at = self._bytes(low, min(low + WINDOW_BYTES + len(data) - 1, last)).find(data)
+            if at >= 0:
+                return low + at
+        return -1
 
     def rfind(self, part: str, start: int | None = None, end: int | None = None) -> int:
         data, (first, last) = self._encoded(part), self._span(start, end)
@@ -168,7 +180,7 @@ class MappedText:
             return self.char_of(last) - self.char_of(first) + 1
         total = 0
         if any(data.startswith(data[at:]) for at in range(1, len(data))):  # matches can overlap: one by one
-            while (at := _find(self._address, data, first, last)) >= 0:
+            while (at := self._find(data, first, last)) >= 0:
                 total, first = total + 1, at + len(data)
             return total
         for low in range(first, last, WINDOW_BYTES):
@@ -177,7 +189,7 @@ class MappedText:
 
     def __contains__(self, part: object) -> bool:
         data = self._encoded(part)
-        return data is not None and _find(self._address, data, 0, self._blocks.size) >= 0
+        return data is not None and self._find(data, 0, self._blocks.size) >= 0
 
     def startswith(self, prefix: str | tuple[str, ...], start: int = 0, end: int | None = None) -> bool:
         longest = max(map(len, prefix), default=0) if isinstance(prefix, tuple) else len(prefix)
@@ -285,21 +297,6 @@ def _found(at: int) -> int:
     if at < 0:
         raise ValueError("substring not found")
     return at
-
-
-def _find(address: int, data: bytes, first: int, last: int) -> int:
-    """The first place of ``data`` between two offsets of mapped memory, or -1."""
-    if last - first < len(data):
-        return -1
-    found = _memmem()(address + first, last - first, data, len(data))
-    return -1 if found is None else int(found) - address
-
-
-def _memmem() -> Any:
-    function = ctypes.CDLL(None).memmem
-    function.restype = ctypes.c_void_p
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
-    return function
 
 
 def open_mapped_text(descriptor: int, header: Mapping[str, Any]) -> MappedText:
