@@ -17,6 +17,7 @@ from rlm import __version__
 from rlm.cli.exits import EXIT_HELP, Exit, complain, describe_error, exit_for_error
 from rlm.cli.output import forget_stdout
 from rlm.core.redaction import SECRETS, secrets_of_environment
+from rlm.sandbox.launchers.zygote_process import EARLY
 from rlm.views.escape import one_line
 
 app = App(
@@ -60,6 +61,11 @@ app.command(
 )
 
 
+SANDBOX_COMMANDS = frozenset({"ask", "chat", "resume"})
+OTHER_SANDBOXES = ("--sandbox", "--help", "-h", "--estimate", "--list-files")
+"""Beginnings of flags with which no sandbox, or another one, is needed."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, or a closed terminal. It unwinds like a second Ctrl-C, so that the cursor is restored."""
 
@@ -79,6 +85,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     SECRETS.add(secrets_of_environment(os.environ))
     given = sys.argv[1:] if tokens is None else tokens
     try:
+        _start_early(given)
         # The parser would read a lone "-" as an option.
         code = app(["/dev/stdin" if word == "-" else word for word in given])
     except CycloptsError as error:
@@ -97,6 +104,14 @@ def main(tokens: Sequence[str] | None = None) -> int:
         complain(f"error: {describe_error(error)} (RLM_DEBUG=1 shows the traceback)", error)
         return exit_for_error(error)
     return code if isinstance(code, int) else Exit.COMPLETE
+
+
+def _start_early(tokens: Sequence[str]) -> None:
+    """Starts the sandbox of commands that need one, while their modules are imported: each takes a fifth of a second."""
+    if not tokens or tokens[0] not in SANDBOX_COMMANDS or sys.platform != "linux":
+        return
+    if not any(word.startswith(OTHER_SANDBOXES) for word in tokens):
+        EARLY.start("strict")
 
 
 def _hint(tokens: Sequence[str]) -> str:

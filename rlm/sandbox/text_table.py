@@ -7,18 +7,18 @@ microseconds. The table stores the offsets and lengths of each form apart, so th
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, chain, count, islice
 
+from rlm.core.patterns import lazy_pattern
 from rlm.core.values import frozen
 from rlm.sandbox.worker.boot.shared_text import ASCII, CODECS, ERRORS, LATIN, UCS2, UCS4, WIDTHS
 
 STEP_TEXTS = 8192
 STEP_CHARS = 1 << 20
-_beyond_latin = re.compile("[^\x00-\xff]").search
-_beyond_ucs2 = re.compile("[^\x00-\uffff]").search
+_beyond_latin = lazy_pattern("[^\x00-\xff]")
+_beyond_ucs2 = lazy_pattern("[^\x00-\uffff]")
 
 
 @frozen
@@ -136,9 +136,9 @@ def form_of(text: str) -> int:
     """The narrowest form that holds a text, as CPython would choose it."""
     if text.isascii():
         return ASCII
-    if not _beyond_latin(text):
+    if not _beyond_latin.search(text):
         return LATIN
-    return UCS4 if _beyond_ucs2(text) else UCS2
+    return UCS4 if _beyond_ucs2.search(text) else UCS2
 
 
 def pieces_of(text: str) -> Iterator[str]:

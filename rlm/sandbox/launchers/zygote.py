@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rlm.core.errors import ConfigurationError, SandboxError, SandboxUnavailableError
 from rlm.core.repl_spec import ReplLimits
 from rlm.sandbox.launchers.zygote_client import ZygoteClient, ZygoteDied
-from rlm.sandbox.launchers.zygote_process import StartedZygote, ZygoteEndedError, start_process
+from rlm.sandbox.launchers.zygote_process import EARLY, ENTRY, StartedZygote, ZygoteEndedError, start_process
 from rlm.sandbox.launchers.zygote_worker import ZygoteWorker
 
 SPAWN_TIMEOUT_S = 30.0
@@ -26,7 +26,7 @@ class ZygoteLauncher:
             and ``prefault`` of that module, if it has them, run once in the zygote and once in each pre-forked process.
     """
 
-    def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = "worker.boot.warmup:serve") -> None:
+    def __init__(self, level: str, *, packages: Sequence[str] = (), entry: str = ENTRY) -> None:
         self._level = level
         self._packages = tuple(packages)
         self._entry = entry
@@ -54,7 +54,8 @@ class ZygoteLauncher:
             The process, still owned by this launcher; the reader of its first message marks it as ready. None if it failed.
         """
         with contextlib.suppress(ConfigurationError, SandboxUnavailableError):
-            self._prepared = start_process(self._level, self._packages, self._entry)
+            early = EARLY.take(self._level, self._packages, self._entry)
+            self._prepared = early or start_process(self._level, self._packages, self._entry)
         return self._prepared
 
     def discard(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import json
@@ -22,6 +23,9 @@ WORKER = Path(__file__).parents[1] / "worker"
 START_TIMEOUT_S = 60.0  # importing pandas from a cold disk takes seconds
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_COMPLAINT_BYTES = 4000
+
+ENTRY = "worker.boot.warmup:serve"
+"""The function that REPLs run."""
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
 """Environment of cells. Sets must iterate in the same order when a cell is executed again, on any machine."""
@@ -102,6 +106,39 @@ def start_process(level: str, packages: Sequence[str], entry: str, *, imports: b
     finally:
         os.close(host)
     return StartedZygote(process, ours)
+
+
+class EarlyZygote:
+    """A zygote that a program starts before it imports whatever else it needs, so that both take their time together.
+
+    The first launcher with the same level takes it. If none does, it ends with this process.
+    """
+
+    def __init__(self) -> None:
+        self._started: tuple[str, int, StartedZygote] | None = None
+
+    def start(self, level: str) -> None:
+        """Starts it. A failure is left to the launcher, which meets it again and reports it."""
+        with contextlib.suppress(ConfigurationError, SandboxUnavailableError):
+            self._started = level, os.getpid(), start_process(level, (), ENTRY)
+            atexit.register(self.discard)
+
+    def take(self, level: str, packages: Sequence[str], entry: str) -> StartedZygote | None:
+        """Hands it over, once. None if it is of another kind, or belongs to another process."""
+        if self._started is None or (level, os.getpid()) != self._started[:2] or packages or entry != ENTRY:
+            return None
+        *_, zygote = self._started
+        self._started = None
+        return zygote
+
+    def discard(self) -> None:
+        """Ends it, if no launcher has taken it."""
+        if self._started is not None and self._started[1] == os.getpid():
+            self._started[2].end()
+            self._started = None
+
+
+EARLY = EarlyZygote()
 
 
 def check_readiness(answer: bytes, zygote: StartedZygote, level: str) -> dict[str, Any]:
