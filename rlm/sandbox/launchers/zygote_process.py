@@ -109,7 +109,7 @@ def start_process(level: str, packages: Sequence[str], entry: str, *, imports: b
 
 
 class EarlyZygote:
-    """A zygote that a program starts before it imports whatever else it needs, so that both take their time together.
+    """A zygote that a program starts before its other imports, so that both run at the same time.
 
     The first launcher with the same level takes it. If none does, it ends with this process.
     """
