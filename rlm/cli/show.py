@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,10 +13,13 @@ from rlm.cli.output import put
 from rlm.cli.records import open_store
 from rlm.cli.runs import status_of
 from rlm.core.cells import Cell
+from rlm.core.events import AnswerValidated, AnyEvent, RunStarted
+from rlm.core.ids import ROOT
 from rlm.core.plain_repr import plain_text
 from rlm.core.tree import CallRecord, NodeRecord, ToolRecord
 from rlm.core.tree_builder import TreeBuilder
 from rlm.core.usage import sum_usage
+from rlm.schemas.outline import outline
 from rlm.views.escape import one_line, safe_text
 from rlm.views.formatting import format_cost, format_count, format_seconds, plural
 
@@ -51,11 +55,25 @@ def show(
         f"run {info.id}: {status_of(info)}, {plural(spend.usage.calls, 'call')}, {tools}"
         f"{format_count(spend.usage.total_tokens)} tokens, {format_cost(spend)}",
         f"question: {one_line(info.question, 200)}",
+        *_describe_answer_type(events, full=full),
     ]
     if tree.root is not None:
         lines.append(render_tree(tree.root, full=full))
     put("\n".join(lines) + "\n")
     return Exit.COMPLETE
+
+
+def _describe_answer_type(events: Sequence[AnyEvent], *, full: bool) -> list[str]:
+    """The type of the answer and the answers that did not fit; nothing for a run without a schema."""
+    started = next((event for event in events if isinstance(event, RunStarted)), None)
+    if started is None or started.schema is None:
+        return []
+    shown = [safe_text(line) for line in outline(started.schema).splitlines()]
+    cut = [] if full or len(shown) <= MAX_LINES else [f"  ... {len(shown) - MAX_LINES} more lines, with --full"]
+    lines = ["answer type:", *(f"  {line}" for line in (shown if full else shown[:MAX_LINES])), *cut]
+    checks = [event for event in events if isinstance(event, AnswerValidated) and event.node == ROOT and event.problems]
+    lines += [f"turn {check.turn} did not fit: {one_line('; '.join(check.problems), 400)}" for check in checks]
+    return lines
 
 
 def render_tree(root: NodeRecord, *, full: bool = False) -> str:

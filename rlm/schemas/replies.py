@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 INLINE_CHARS = 20_000
 STEPS_PER_CHAR = 5
+MAX_VIOLATION_CHARS = 1_000
 
 
 async def find_violation(text: str, validator: Validator) -> str | None:
@@ -32,7 +33,7 @@ def _check(text: str, validator: Validator, steps: int) -> str | None:
         value = orjson.loads(text)
     except ValueError:
         return "it is not JSON"
-    return "; ".join(validator.problems(value, "the reply", steps=steps)) or None
+    return "; ".join(validator.problems(value, "the reply", steps=steps))[:MAX_VIOLATION_CHARS] or None
 
 
 def _check_slowly(text: str, validator: Validator) -> str | None:

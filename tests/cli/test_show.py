@@ -71,8 +71,8 @@ def test_sub_calls_that_gave_nothing_are_told(show: Show) -> None:
     shown = show(
         "x = llm_query_batch(['a', 'b', 'c'], schema={'type': 'object'})", "FINAL(1)", budget=rlm.Budget(calls=4)
     )
-    assert shown.count("MalformedReplyError") == 2
-    assert "1 sub-call refused: BudgetExceeded" in shown
+    assert shown.count("ReplyDoesNotFitError") == 1  # its correction was paid from the same reservation
+    assert "2 sub-calls refused: BudgetExceeded" in shown
 
 
 def test_no_output_hides_what_comes_after_it(show: Show) -> None:
@@ -80,3 +80,21 @@ def test_no_output_hides_what_comes_after_it(show: Show) -> None:
     assert "ValueError: seen" in shown
     assert "\x1b" not in shown
     assert "turn 3" in shown
+
+
+def test_type_of_answer_and_misfits_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "runs.db"
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "description": "\x1b[2Jhidden"}},
+        "required": ["name"],
+    }
+    root = ScriptedModel(['FINAL({"name": "\\u001b[2J", "n": 1, "name": 3})', 'FINAL({"name": "Ann"})'])
+    with rlm.RLM(root, store=store) as engine:
+        engine.run("q", "context", schema=schema)
+    main(["show", "--store", str(store)])
+    shown = capsys.readouterr().out
+    assert "answer type:\n  {\n    name: string  // " in shown
+    assert "turn 1 did not fit: name must be a string; got 3\n" in shown
+    assert "answer: {'name': 'Ann'}" in shown
+    assert "\x1b" not in shown

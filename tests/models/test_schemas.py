@@ -43,6 +43,17 @@ def test_wrapped_schema_has_definitions_at_root() -> None:
     assert wire.schema["properties"]["value"] == {"type": "array", "items": {"$ref": "#/$defs/p"}}
 
 
+def test_references_to_root_follow_it_into_the_wrapper() -> None:
+    wire = prepare_schema(
+        {"type": "array", "items": {"anyOf": [{"$ref": "#"}, {"$ref": "#/$defs/p"}]}, "$defs": {"p": TEXT}}
+    )
+    assert wire.schema["properties"]["value"]["items"] == {
+        "anyOf": [{"$ref": "#/properties/value"}, {"$ref": "#/$defs/p"}]
+    }
+    assert wire.validator.problems([[["x"]]], "it") == ()
+    assert wire.validator.problems([[[1]]], "it") == ("[0][0][0] must be an array or a string; got 1",)
+
+
 def test_values_inside_enums_are_unchanged() -> None:
     odd: dict[str, Any] = {"type": "object", "properties": {}}
     wire = prepare_schema({"type": "object", "properties": {"a": {"const": odd}}, "required": ["a"]})

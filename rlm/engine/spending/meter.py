@@ -22,6 +22,8 @@ PriceOf = Callable[[str, Usage], float | None]
 OUTPUT_SHARE = 0.15  # of a model's window, if the caller sets no limit: prompt and reply have to fit together
 MIN_RATE_TOKENS = 16_384  # prices are looked up for prompt sizes of powers of two, from this one
 ONE_CALL = Need(Amounts(calls=1))
+TWO_CALLS = Need(Amounts(calls=2))  # a reply with a schema can be corrected once
+CORRECTION_TOKENS = 4_500  # the request for a correction, with its violations, besides the first reply
 LAST_TURN_TOKENS = 600  # added to the conversation by a last turn besides output: the reminder, marks of cut output
 
 
@@ -100,11 +102,14 @@ class Meter:
         return max(16, min(self._sizes.output_tokens, int(model.info.window_tokens * OUTPUT_SHARE)))
 
     def call_need(self, model: Model, request: Request) -> Need:
-        """Budget of a single call: a leaf call or a summary."""
+        """Budget of a single call: a leaf call or a summary. With a schema it includes one correction."""
         if not self._budget.counts_tokens:
-            return ONE_CALL
-        prompt = most_tokens(request.messages, request.schema)
-        return Need(self._worst(model, prompt, request.max_output_tokens or 0))
+            return ONE_CALL if request.schema is None else TWO_CALLS
+        prompt, output = most_tokens(request.messages, request.schema), request.max_output_tokens or 0
+        worst = self._worst(model, prompt, output)
+        if request.schema is not None:
+            worst += self._worst(model, prompt + output + CORRECTION_TOKENS, output)
+        return Need(worst)
 
     def turn_need(
         self, model: Model, node: NodeId, count: PromptCount, messages: tuple[Message, ...], *, last: bool, final: bool

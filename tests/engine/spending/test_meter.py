@@ -168,3 +168,12 @@ def test_affordable_output_shrinks_with_the_budget() -> None:
     assert shown[1] is not None
     assert shown[2] is not None
     assert 60_000 > shown[1] > shown[2] >= SIZE_STEPS[0].observation_bytes
+
+
+def test_calls_with_schema_reserve_one_correction() -> None:
+    typed = Request((QUESTION,), schema={"type": "integer"}, max_output_tokens=100)
+    plain = Request((QUESTION,), max_output_tokens=100)
+    by_calls, by_tokens = meter_of(Budget(calls=10)), meter_of(Budget(tokens=100_000), 100)
+    assert by_calls.call_need(MODEL, typed).worst == Amounts(calls=2)
+    assert by_calls.call_need(MODEL, plain).worst == Amounts(calls=1)
+    assert by_tokens.call_need(MODEL, typed).worst.tokens > 2 * by_tokens.call_need(MODEL, plain).worst.tokens + 100
