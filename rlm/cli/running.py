@@ -118,7 +118,7 @@ def report(
         cause = "the user asked to finish" if result.limit == "stopped" else f"the limit on {result.limit} was met"
         complain(f"partial answer after {format_seconds(result.elapsed_s)}: {cause}{_describe_undone(result)}")
     for shown in result.unfinished.tools[:MAX_INTERRUPTED]:
-        complain(f"interrupted, and not executed again, so its effect is unknown: {one_line(shown, 200)}")
+        complain(f"tool call interrupted, so its effect is unknown: {one_line(shown, 200)}")
     if result.error:
         complain(f"error: {result.error}")
     try:

@@ -17,6 +17,7 @@ MAX_LEVELS = 60
 MAX_ITEMS = 400_000
 MAX_CHARS = 24_000_000  # of all texts in a result
 MAX_MESSAGE_CHARS = 500
+MAX_KIND_CHARS = 100
 
 _SAME = (bool, type(None), datetime.datetime, datetime.date, datetime.time, datetime.timedelta, Decimal)
 _PATH = re.compile(
@@ -91,6 +92,7 @@ def describe_error(error: BaseException) -> tuple[str, str]:
     except Exception:  # noqa: BLE001  a ``__str__`` of the program
         message = ""
     kind = type(error).__name__
+    kind = kind if kind.isidentifier() and len(kind) <= MAX_KIND_CHARS else "Exception"
     message = _PATH.sub("[path]", SECRETS.redact_message(cut_end(message, 4 * MAX_MESSAGE_CHARS)))
     return kind, cut_end(one_line(message), MAX_MESSAGE_CHARS)
 

@@ -28,9 +28,11 @@ PROGRAM = Path(__file__).with_name("kill_program.py")
 ACTIONS = 2 * len(KEYS)
 
 
-def start(what: str, store: Path, log: Path, die_at: int, delay_s: float) -> subprocess.CompletedProcess[str]:
+def start(
+    what: str, store: Path, log: Path, die_at: int, delay_s: float, victim: str
+) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/nonexistent"}
-    command = [sys.executable, str(PROGRAM), what, str(store), str(log), str(die_at), str(delay_s)]
+    command = [sys.executable, str(PROGRAM), what, str(store), str(log), str(die_at), str(delay_s), victim]
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=90)
 
 
@@ -79,11 +81,15 @@ def test_killed_processes_never_act_twice(tmp_path: Path) -> None:
         done = None
         for _ in range(12):
             die_at = chance.randint(1, ACTIONS) if kills < KILLS else 0
-            done = start("resume" if has_run(store) else "begin", store, log, die_at, chance.uniform(0, 0.006))
+            victim = "below" if chance.random() < 0.25 else "host"
+            what = "resume" if has_run(store) else "begin"
+            done = start(what, store, log, die_at, chance.uniform(0, 0.006), victim)
+            kills += victim == "below" and die_at > 0
             if done.returncode == 0:
                 break
-            assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
-            kills += 1
+            lost_sandbox = victim == "below" and "SandboxDiedError" in done.stderr
+            assert done.returncode == -signal.SIGKILL or lost_sandbox, done.stderr[-3000:]
+            kills += victim == "host"
         assert done is not None
         assert done.returncode == 0, "killed in every round"
         check_actions(store, log, json.loads(done.stdout))
