@@ -12,6 +12,7 @@ import rlm.errors
 
 PROMISED = {
     "AsyncSession",
+    "AnswerDoesNotFitError",
     "AuthenticationError",
     "BlockingCallError",
     "Budget",
@@ -48,6 +49,7 @@ PROMISED = {
     "RateLimitedError",
     "RefusalError",
     "Reply",
+    "ReplyDoesNotFitError",
     "Request",
     "RequestRejectedError",
     "Result",
@@ -57,6 +59,7 @@ PROMISED = {
     "SandboxDiedError",
     "SandboxError",
     "SandboxUnavailableError",
+    "SchemaError",
     "Sink",
     "Spend",
     "StoreError",
