@@ -10,18 +10,19 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rlm.core.errors import ContextError
 from rlm.core.values import frozen
 from rlm.documents.cache import ConversionCache
-from rlm.documents.convert.dispatch import NATIVE_KINDS, TEXT_KINDS, convert, find_kind
+from rlm.documents.convert.dispatch import NATIVE_KINDS, TEXT_KINDS, convert, find_kind, is_image
 from rlm.documents.convert.encodings import decode_again
+from rlm.documents.convert.pdf import SCAN_REASON
 from rlm.documents.convert.result import ConversionError, Limits
-from rlm.documents.download import download
 from rlm.documents.large_text import LARGEST_DOCUMENT_BYTES
-from rlm.documents.plugins import Converter, convert_with
+from rlm.documents.plugins import BLANK_PAGES, Converter, convert_with, with_recognised_pages
 from rlm.documents.sources import SourceFile
 from rlm.documents.values import Document, LeftOut, document_from
 from rlm.documents.workers import Workers, size_of
@@ -46,6 +47,7 @@ class Reading:
         cache: conversions of earlier runs; None to convert every file.
         parallel: files converted at the same time.
         converter: of another package, for every file that is not plain text; it runs in this process.
+        ocr: likewise, for images, and for pages of PDFs that have no text.
     """
 
     encoding: str = ""
@@ -53,6 +55,7 @@ class Reading:
     cache: ConversionCache | None = None
     parallel: int = 2
     converter: Converter | None = None
+    ocr: Converter | None = None
 
 
 class _Outcome:
@@ -193,27 +196,34 @@ class _Reader:
         try:
             kind = find_kind(head, name, size)
         except ConversionError as error:
-            if self._reading.converter is None or not size:
+            if not size or (self._reading.converter is None and (self._reading.ocr is None or not is_image(head))):
                 return _Outcome(left_out=[LeftOut(name, str(error))])
             kind = "image"  # or another binary format
         if kind in TEXT_KINDS:
             result = await asyncio.to_thread(_convert_text, opened, name, self._limits(size), self._reading.encoding)
             return outcome_of(result, name, size)
-        if self._reading.converter is not None:
+        converter = self._reading.converter or (self._reading.ocr if kind == "image" else None)
+        if converter is not None:
             result = await asyncio.to_thread(
-                convert_with, self._reading.converter, os.pread(opened.fileno(), size, 0), name, self._limits(size)
+                convert_with, converter, os.pread(opened.fileno(), size, 0), name, self._limits(size)
             )
             return outcome_of(result, name, size)
         key = await self._cache_key(opened, name)
         cached = None if key is None else await asyncio.to_thread(self._cached, key)
         if cached is not None:
-            return await asyncio.to_thread(outcome_of, cached, name, size, opened)
+            return await self._outcome(cached, name, size, opened)
         if size > MAX_WORKER_FILE_BYTES:
             return _Outcome(left_out=[LeftOut(name, f"larger than {MAX_WORKER_FILE_BYTES:,} bytes")])
         if may_wait and size <= GROUP_FILE_BYTES and kind not in NATIVE_KINDS:
             return _Waiting(os.pread(opened.fileno(), size, 0), key)
         result = await self._workers.convert(opened, name, size)
         await self._store(key, result)
+        return await self._outcome(result, name, size, opened)
+
+    async def _outcome(self, result: Mapping[str, Any], name: str, size: int, opened: BinaryIO) -> _Outcome:
+        """Documents of a result, whose scanned pages are recognised if a converter can."""
+        if self._reading.ocr is not None:
+            result = await asyncio.to_thread(_recognise, result, self._reading.ocr, name, size, opened)
         return await asyncio.to_thread(outcome_of, result, name, size, opened)
 
     async def _store(self, key: str | None, result: Mapping[str, Any]) -> None:
@@ -251,6 +261,20 @@ def outcome_of(result: Mapping[str, Any], name: str, size: int, opened: BinaryIO
     return _Outcome(documents, left_out)
 
 
+def _recognise(result: Mapping[str, Any], ocr: Converter, name: str, size: int, opened: BinaryIO) -> Mapping[str, Any]:
+    try:
+        documents, left_out = list(result["documents"]), list(result["left_out"])
+        is_scan = any(path == name and str(reason).endswith(SCAN_REASON) for path, reason in left_out)
+        if is_scan:
+            return convert_with(ocr, os.pread(opened.fileno(), size, 0), name, Limits())
+        for at, item in enumerate(documents):
+            if item["path"] == name and item["kind"] == "pdf" and any(BLANK_PAGES in note for note in item["notes"]):
+                documents[at] = with_recognised_pages(item, ocr, os.pread(opened.fileno(), size, 0), name)
+    except (KeyError, TypeError, ValueError):
+        return result  # its form is checked, and refused, by the next step
+    return {**result, "documents": documents}
+
+
 def _with_text(item: Mapping[str, Any], opened: BinaryIO | None) -> Mapping[str, Any]:
     """The document with its text, which is decoded from the file if the worker gave only its encoding.
 
@@ -281,7 +305,8 @@ def _digest(opened: BinaryIO) -> str:
 
 async def _fetch(file: SourceFile) -> tuple[bytes, str]:
     """Bytes of an address, with an ending for the format if the address has none."""
-    data, content_type = await download(file.address)
+    network: Any = import_module("rlm.documents.download")  # most sources are files, and need no HTTP client
+    data, content_type = await network.download(file.address)
     path = file.address.partition("?")[0].partition("#")[0]
     if "." in Path(path.rpartition("/")[2]).suffix:
         return data, path

@@ -14,7 +14,7 @@ from rlm.argument_types import check_type
 from rlm.core.errors import ConfigurationError, ContextError
 from rlm.documents.cache import ConversionCache
 from rlm.documents.loader import OnProgress, Reading, read_files
-from rlm.documents.plugins import load_converter
+from rlm.documents.plugins import find_ocr, load_converter
 from rlm.documents.sources import Source, list_files
 from rlm.documents.values import Documents
 from rlm.ports import Sandbox
@@ -120,6 +120,7 @@ async def aload(
         cache=store,
         parallel=max(os.cpu_count() or 1, 2),
         converter=load_converter(converter) if converter else None,
+        ocr=find_ocr(),
     )
     with listing:
         documents, left_out = await read_files(listing.files, partial(_open_sandbox, sandbox), reading, on_progress)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from office_kit import pdf, text_lines
 
 from rlm.core.errors import ConfigurationError
 from rlm.runtime.reading import load
@@ -16,6 +17,11 @@ def pages(data, name):
 
 def broken(data, name):
     raise ValueError("no model")
+
+def ocr(data, name):
+    if data.startswith(b"%PDF-"):
+        return "\\f".join(f"recognised {number}" for number in range(data.count(b"/Type /Page ")))
+    return f"seen in {name.rpartition('/')[2]}"
 
 def silent(data, name):
     return None
@@ -74,3 +80,26 @@ def test_converters_can_read_images(tmp_path: Path) -> None:
 def test_unusable_converters_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="`converter`"):
         load(tmp_path / "in", converter=name)
+
+
+def test_scanned_pages_and_images_go_to_ocr(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "mixed.pdf").write_bytes(pdf([text_lines([(72, 700, "first")]), "", text_lines([(72, 700, "third")])]))
+    (folder / "scan.pdf").write_bytes(pdf(["", ""]))
+    (folder / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    assert [Path(item.path).name for item in load(folder).left_out] == ["a.pdf", "photo.png", "scan.pdf"]
+    with (tmp_path / "site" / "other_package-1.0.dist-info" / "entry_points.txt").open("a") as points:
+        points.write("ocr = other_package:ocr\n")
+    documents = load(folder)
+    assert [Path(item.path).name for item in documents.left_out] == ["a.pdf"]
+    texts = {Path(item.path).name: item for item in documents}
+    mixed = texts["mixed.pdf"]
+    assert "[Recognised text]\nrecognised 1" in mixed.text
+    assert [mixed.place_at(mixed.text.index(word)) for word in ("first", "recognised", "third")] == [
+        "p. 1",
+        "p. 2",
+        "p. 3",
+    ]
+    assert mixed.notes == ("the converter 'ocr' recognised the text of 1 page",)
+    assert texts["scan.pdf"].place_at(texts["scan.pdf"].text.index("recognised 1")) == "p. 2"
+    assert texts["photo.png"].text == "seen in photo.png\n"

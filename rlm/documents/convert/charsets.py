@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 
 from rlm.core.values import frozen
@@ -23,7 +25,8 @@ _OPENING = frozenset("“„‘’«‹»›—–-…§£€©#¿¡·•\xa0") 
 _QUOTES, _CLOSING = frozenset("„‚«‹"), re.compile("[“”’‘»›]")
 _SINGLE = frozenset("àèéáóíöåôýæøÀÈÉÓÁÖÅÆØ")  # words of one letter
 _LINE = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
-_SAMPLE_BYTES = 4_000
+_SAMPLE_BYTES = 3_000
+_ASCII_LETTER = re.compile(r"[A-Za-z]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _LONG_RUN = re.compile(r"[^\W\d_\x00-\x7f]{3,}")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -173,9 +176,9 @@ def _scores(sample: bytes) -> list[tuple[float, str, str]]:
         if name in _MULTIBYTE:
             score = _score_multibyte(text, _MULTIBYTE[name])
         elif name in _LATIN:
-            score = max(_score_latin(text, *language) for language in _LATIN[name])
+            score = _score_latin(text, _LATIN[name])
         else:
-            score = max(_score_script(text, letters) for letters in _SCRIPTS[name])
+            score = _score_script(text, _SCRIPTS[name])
         score -= _RARER.get(name, 0.0)
         known = found.get(text)
         found[text] = (score, name) if known is None else (max(score, known[0]), known[1])
@@ -195,32 +198,51 @@ def _decode(sample: bytes, name: str) -> str | None:
     return None
 
 
-def _score_latin(text: str, letters: str, words: str) -> float:
-    common, rare = _letters(letters)
-    high = [sign for sign in text if ord(sign) > 127]
-    if not high:
+def _score_latin(text: str, languages: Sequence[tuple[str, str]]) -> float:
+    """The score in the language that fits best."""
+    high = Counter(_BEYOND_ASCII.findall(text))
+    total = high.total()
+    if not total:
         return 0.0
-    good = sum(1.0 if sign in common else 0.75 if sign in rare else _sign_weight(sign) for sign in high)
+    words = _WORD.findall(text)
     bad = 2.0 * len(_MIXED_CASE.findall(text)) + 0.7 * sum(map(len, _LONG_RUN.findall(text))) + 1.5 * _odd_places(text)
-    bad += 1.2 * sum(len(word) == 1 and not word.isascii() and word not in _SINGLE for word in _WORD.findall(text))
-    spoken = {word.lower() for word in _WORD.findall(text)}
-    known = len(spoken & frozenset(words.split()))
-    return (good - bad) / len(high) + 0.04 * min(known, 6) - 0.15
+    bad += 1.2 * sum(len(word) == 1 and not word.isascii() and word not in _SINGLE for word in words)
+    spoken = {word.lower() for word in words}
+    best = -10.0
+    for letters, frequent in languages:
+        common, rare = _letters(letters)
+        good = sum(
+            count * (1.0 if sign in common else 0.75 if sign in rare else _sign_weight(sign))
+            for sign, count in high.items()
+        )
+        known = min(len(spoken & _frequent_words(frequent)), 6)
+        best = max(best, (good - bad) / total + 0.04 * known - 0.15)
+    return best
 
 
-def _score_script(text: str, letters: str) -> float:
-    high = [sign for sign in text if ord(sign) > 127]
-    if not high:
+def _score_script(text: str, languages: Sequence[str]) -> float:
+    """The score in the language that fits best."""
+    high = Counter(_BEYOND_ASCII.findall(text))
+    total = high.total()
+    if not total:
         return 0.0
-    weights = _ranked(letters)
-    good = sum(weights.get(sign, 0.4 if sign in _SIGNS else -1.5) for sign in high)
-    mixed = sum(not word.isascii() and any(sign < "\x80" for sign in word) for word in _WORD.findall(text))
-    own = [len(word) for word in _WORD.findall(text) if not word.isascii()]
-    single = own.count(1) + (4.0 * len(high) if max(own, default=1) == 1 else 0.0)
+    words = _WORD.findall(text)
+    mixed = sum(not word.isascii() and _ASCII_LETTER.search(word) is not None for word in words)
+    own = [len(word) for word in words if not word.isascii()]
+    single = own.count(1) + (4.0 * total if max(own, default=1) == 1 else 0.0)
     bad = 2.0 * len(_MIXED_CASE.findall(text)) + 2.0 * mixed + 1.5 * _odd_places(text) + 0.3 * single
-    capitals = sum(map(str.isupper, high)) / len(high)
-    is_sparse = len(high) < 0.15 * sum(sign.isascii() and sign.isalpha() for sign in text)  # a Latin text with accents
-    return (good - bad) / len(high) + 0.15 - 0.15 * max(capitals - 0.4, 0.0) - 0.5 * is_sparse
+    capitals = sum(count for sign, count in high.items() if sign.isupper()) / total
+    is_sparse = total < 0.15 * len(_ASCII_LETTER.findall(text))  # a Latin text with accents
+    good = max(
+        sum(count * weights.get(sign, 0.4 if sign in _SIGNS else -1.5) for sign, count in high.items())
+        for weights in map(_ranked, languages)
+    )
+    return (good - bad) / total + 0.15 - 0.15 * max(capitals - 0.4, 0.0) - 0.5 * is_sparse
+
+
+@cache
+def _frequent_words(words: str) -> frozenset[str]:
+    return frozenset(words.split())
 
 
 def _score_multibyte(text: str, script: str) -> float:

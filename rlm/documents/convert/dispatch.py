@@ -164,8 +164,12 @@ def find_kind(data: bytes, path: str, size: int | None = None) -> str:
     return _text_kind(head, ending)
 
 
+def is_image(head: bytes) -> bool:
+    return head.startswith(_IMAGES) or head[8:12] == b"WEBP"
+
+
 def _name_binary(head: bytes) -> str:
-    if head.startswith(_IMAGES) or head[8:12] == b"WEBP":
+    if is_image(head):
         return "an image"
     return next((name for magic, name in _BINARY.items() if head.startswith(magic)), "an unknown binary format")
 

@@ -10,6 +10,7 @@ from .pdf_page import UNKNOWN, page_text
 from .result import Builder, ConversionError, MissingPackageError, Output
 
 _MAX_EMBEDDED = 100
+SCAN_REASON = "(a scan or images)"
 Attach = Callable[[bytes, str, Output], None]
 
 
@@ -41,7 +42,7 @@ def convert(data: bytes, path: str, output: Output, attach: Attach) -> None:
             document.line("[Embedded files] " + ", ".join(name for name, _ in embedded))
         output.add(document)
     else:
-        output.skip(path, f"no text on its {count:,} page{'s' * (count != 1)} (a scan or images)")
+        output.skip(path, f"no text on its {count:,} page{'s' * (count != 1)} {SCAN_REASON}")
     for name, content in embedded:
         output.charge(len(content), 1)
         attach(content, f"{path}!/{name}", output)
