@@ -36,4 +36,9 @@ def socket_capacity() -> int:
 def are_scarce(needed: int) -> bool:
     """True if fewer than ``needed`` descriptors are free."""
     limit = soft_limit()
-    return limit <= _PLENTY and limit - len(os.listdir(_FOLDER)) < needed  # noqa: PTH208  faster than Path
+    if limit > _PLENTY:
+        return False
+    try:
+        return limit - len(os.listdir(_FOLDER)) < needed  # noqa: PTH208  faster than Path
+    except OSError:  # not even one for the folder
+        return True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import field
+from time import perf_counter, thread_time
 from typing import assert_never
 
 from rlm.core.cells import Cell
@@ -20,12 +21,15 @@ from rlm.core.subcalls import ModelQuery, Subcall, SubcallFailure, SubcallOutcom
 from rlm.core.values import slotted
 from rlm.ports import Flush, ServeSubcall
 from rlm.sandbox.launchers.launcher import WorkerProcess
+from rlm.sandbox.loop_share import LoopShare
 from rlm.sandbox.memory.host_bytes import COPIES
 from rlm.sandbox.messages import Called, Done, Printed, Ready, SessionEvent, Value, Withdrew
 from rlm.sandbox.transport import WorkerTransport
 
 INTERRUPTS = 3
 DECODING_POLL_S = 0.01
+REFUSED_SHARE, REFUSED_BURST_S = 0.05, 0.15  # loop time for sub-calls refused at once; a thousand at full speed
+REFUSED_FACTOR = 3  # the cost of a refused sub-call, with its decoding and its answer, as a multiple of its first step
 INTERRUPT_S = 0.5  # a cell that can be interrupted at all ends within milliseconds
 MAX_WAIT_FACTOR = 100  # bound on waits, as a multiple of ``cell_seconds``; see Stopwatch
 
@@ -114,6 +118,7 @@ class CellRunner:
         self._printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._group: asyncio.TaskGroup
         self._ended: asyncio.Future[Done | BaseException] = asyncio.get_running_loop().create_future()
+        self._refusals = LoopShare(REFUSED_SHARE, REFUSED_BURST_S)
         self._ending = False
         self.watch = Stopwatch()
         self.queries = QueryCount()
@@ -165,7 +170,7 @@ class CellRunner:
                     for subcall in subcalls:
                         self._unstarted.add(subcall.number)
                         self._tasks[subcall.number] = self._group.create_task(self._serve_one(subcall))
-                    asyncio.get_running_loop().call_soon(self._note_waiting)
+                    asyncio.get_running_loop().call_soon(self._note_served, thread_time(), len(self.queries.failures))
             case Withdrew(numbers):
                 for number in numbers:
                     self._unstarted.discard(number)
@@ -250,6 +255,16 @@ class CellRunner:
 
     def _note_waiting(self) -> None:
         self.watch.set_waiting(len(self._tasks) > len(self._unstarted) and not self._ended.done())
+
+    def _note_served(self, started_s: float, failures: int) -> None:
+        """Follows the first steps of a message's sub-calls. Refusals cost no budget, so they get a share of the loop."""
+        self._note_waiting()
+        if self._tasks or len(self.queries.failures) == failures:
+            return
+        pause_s = self._refusals.spend(REFUSED_FACTOR * (thread_time() - started_s), perf_counter())
+        if pause_s:
+            self._transport.hold("refusals")
+            asyncio.get_running_loop().call_later(pause_s, self._transport.release, "refusals")
 
     def _cancel_calls(self) -> None:
         self._ending = True

@@ -29,7 +29,7 @@ MAX_UNREAD_BYTES = 256 * 1024 * 1024  # answers that the worker does not read: 2
 READ_BYTES = 32 * 1024  # one buffer for each transport: a new one for each read costs more than the read
 
 
-Hold: TypeAlias = Literal["decoding", "share", "memory", "receiving"]
+Hold: TypeAlias = Literal["decoding", "share", "memory", "receiving", "refusals"]
 """A reason not to read."""
 
 

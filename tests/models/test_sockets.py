@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -176,4 +177,23 @@ def test_limits_leave_room_for_everything_besides_sockets() -> None:
     assert 4 <= socket_capacity() <= max(4, soft_limit() // 2)
     assert not are_scarce(1)
     assert is_out_of_descriptors(OSError(errno.ENFILE, "x"))
+
+
+def test_descriptors_are_scarce_when_none_is_left_to_count_them() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = are_scarce(1)
+    with contextlib.ExitStack() as opened:
+        highest = max(opened.enter_context(Path(os.devnull).open()).fileno() for _ in range(3))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    opened.enter_context(Path(os.devnull).open())
+            assert are_scarce(1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not before
+
+
+def test_errors_of_descriptors_are_recognised() -> None:
     assert not is_out_of_descriptors(OSError(errno.ECONNREFUSED, "x"))

@@ -14,7 +14,7 @@ import pytest
 from rlm.core.cells import Cell, CellResult
 from rlm.core.errors import SandboxError
 from rlm.core.repl_spec import ReplLimits, ReplSpec
-from rlm.core.subcalls import Subcall, SubcallAnswer, SubcallOutcome
+from rlm.core.subcalls import Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome
 from rlm.sandbox.launchers.unconfined import UnconfinedLauncher
 from rlm.sandbox.sandbox import WorkerSandbox
 from rlm.testing import LoopWatchdog
@@ -204,3 +204,20 @@ async def test_hostile_frames_never_stall_the_loop(name: str) -> None:
     async with watched() as (sandbox, watchdog):
         await execute(sandbox, SOCKET + dedent(HOSTILE[name]))
     assert watchdog.longest_cpu_s < MOST_S * slowness()
+
+
+async def test_refused_subcalls_get_a_small_share_of_the_loop() -> None:
+    """Refusals cost no budget. Without pauses between them, one cell would take most of the loop."""
+
+    async def refuse(_: Subcall) -> SubcallOutcome:
+        return SubcallFailure("ModelNotFoundError", "no such model")
+
+    sandbox = WorkerSandbox(UnconfinedLauncher())
+    try:
+        repl = await sandbox.open(ReplSpec("", limits=ReplLimits(cell_seconds=2.0)))
+        began_s, used_s = time.monotonic(), time.thread_time()
+        result = await repl.execute(Cell(1, 1, "while True: llm_query_batch(['x'] * 500)"), refuse)
+        assert result.end == "timeout"
+        assert (time.thread_time() - used_s) / (time.monotonic() - began_s) < 0.12
+    finally:
+        await sandbox.aclose()

@@ -13,7 +13,7 @@ from ..failures import FailedCall, LLMQueryError, ToolError
 from ..lookahead.copies import Copy
 from ..lookahead.placeholders import exit_copy, unknown_value
 from ..lookahead.prefetch import Prefetcher, key_of
-from ..wire.values import MAX_NAME_CHARS, type_name
+from ..wire.values import type_name
 from .feeds import BudgetFeed, Feed, Single, check_prompts
 from .open_calls import Calls, Group, Job, Outcome
 from .options import Options, make_options, tool_names
@@ -22,6 +22,8 @@ from .waiters import LoopWaiter, ThreadWaiter, Waiter
 
 W = TypeVar("W", bound=Waiter)
 OnError = Literal["return", "raise"]
+
+MAX_MODEL_CHARS = 10_000  # as many as the host accepts
 
 NO_DEPTH = (
     "this REPL is at the depth limit of the run (max_depth): it cannot make sub-calls. Work on `context` with code and give "
@@ -163,9 +165,9 @@ class Queries:
             raise LLMQueryError("sub-calls cannot be made in a finalizer or a signal handler", "NotHere")
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model must be a str or None, not {type_name(model)}")
-        if isinstance(model, str) and str.__len__(model) > MAX_NAME_CHARS:
+        if isinstance(model, str) and str.__len__(model) > MAX_MODEL_CHARS:
             raise ValueError(
-                f"model must be a name of at most {MAX_NAME_CHARS:,} characters; got {str.__len__(model):,}"
+                f"model must be a name of at most {MAX_MODEL_CHARS:,} characters; got {str.__len__(model):,}"
             )
         if recursive not in (None, True, False):
             raise TypeError("recursive must be True, False or None")
