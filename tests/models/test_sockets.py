@@ -179,7 +179,7 @@ def test_limits_leave_room_for_everything_besides_sockets() -> None:
     assert is_out_of_descriptors(OSError(errno.ENFILE, "x"))
 
 
-def test_descriptors_are_scarce_when_none_is_left_to_count_them() -> None:
+def test_descriptors_are_scarce_if_none_is_left() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = are_scarce(1)
     with contextlib.ExitStack() as opened:

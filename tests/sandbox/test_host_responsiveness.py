@@ -206,7 +206,7 @@ async def test_hostile_frames_never_stall_the_loop(name: str) -> None:
     assert watchdog.longest_cpu_s < MOST_S * slowness()
 
 
-async def test_refused_subcalls_get_a_small_share_of_the_loop() -> None:
+async def test_refused_subcalls_take_little_loop_time() -> None:
     """Refusals cost no budget. Without pauses between them, one cell would take most of the loop."""
 
     async def refuse(_: Subcall) -> SubcallOutcome:
