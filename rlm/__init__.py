@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rlm.report.page import report_html
     from rlm.rlm_repl import RLM_REPL
     from rlm.runtime.handles import RunHandle, Stream
+    from rlm.runtime.images import Image
     from rlm.runtime.journaling import DEFAULT_STORE
     from rlm.runtime.reading import load
     from rlm.runtime.sessions import AsyncSession, Session
@@ -56,6 +57,7 @@ _HOMES = {
     "rlm.ports": ("Model", "Sink"),
     "rlm.prompts": ("PromptFacts",),
     "rlm.runtime.journaling": ("DEFAULT_STORE",),
+    "rlm.runtime.images": ("Image",),
     "rlm.runtime.sessions": ("AsyncSession", "Session"),
     "rlm.runtime.stored_runs": ("StoredRuns", "open_store"),
     "rlm.report.page": ("report_html",),
@@ -88,6 +90,7 @@ __all__ = [
     "EmptyReplyError",
     "Estimate",
     "FunctionTool",
+    "Image",
     "ImagesNotSupportedError",
     "IncompleteRecordError",
     "InvalidTransition",

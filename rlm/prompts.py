@@ -61,6 +61,7 @@ class PromptFacts:
         sub_models: names that ``model=`` accepts.
         has_documents, has_tables: kinds of the input.
         cites: the answer needs quotes.
+        has_images: the input has images.
         tools: the tools that cells can call, one line each: name, signature, and the first line of the docstring.
     """
 
@@ -74,6 +75,7 @@ class PromptFacts:
     has_documents: bool = False
     has_tables: bool = False
     cites: bool = False
+    has_images: bool = False
     tools: tuple[str, ...] = ()
 
 
@@ -117,6 +119,11 @@ _DOCUMENTS = """
 `context` holds documents. These functions cover all of it:
 - grep(regex), search(words, k=10): ranked hits that print as "path, place: text", with .path, .place, .start, .end, .text; \
 where(text) -> "path, p. 3"; pages(path) -> [(label, text)]."""
+
+_IMAGES = """
+
+`context` holds images as handles with .name, .media_type, .width and .height. Code cannot see their pixels: \
+llm_query(prompt, images=[image]) shows them to a model, and so does llm_query_batch(prompts, images=[[first], [second], ...])."""
 
 _TABLES = """
 - tables() lists the tables with their columns; sql("SELECT ...") queries them (SQLite); table(name) returns rows as dicts."""
@@ -194,7 +201,12 @@ def default_family(facts: PromptFacts) -> str:
             ),
             models=f", model= one of {', '.join(facts.sub_models)}" if len(facts.sub_models) > 1 else "",
         )
-    return text + _about_documents(facts) + _about_tools(facts) + _ANSWER + (_CITE if facts.cites else "")
+    return text + _about_input(facts) + _about_tools(facts) + _ANSWER + (_CITE if facts.cites else "")
+
+
+def _about_input(facts: PromptFacts) -> str:
+    """The functions on documents and images, as far as they apply."""
+    return _about_documents(facts) + (_IMAGES if facts.has_images else "")
 
 
 def _about_documents(facts: PromptFacts) -> str:

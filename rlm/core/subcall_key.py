@@ -60,6 +60,8 @@ def _hash(subcall: ModelQuery) -> str:
         digest.update(b"\0options\0" + _as_bytes([subcall.model, subcall.schema, subcall.recursive]))
     if subcall.tools:
         digest.update(b"\0tools\0" + _as_bytes(sorted(subcall.tools)))
+    if subcall.images:
+        digest.update(b"\0images\0" + "\0".join(subcall.images).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ class ModelQuery:
         recursive: request for a child node (True) or a leaf call (False); None leaves it to the depth rule.
         batch: number of the batch that the prompt belongs to; None for a single call.
         prefetched: sent ahead of time, before the cell reached the call.
+        images: ids of the images that the model is shown.
         size: bytes of prompt and context on their way from the sandbox; 0 if it is unknown or small.
         tools: names of tools that the child node is to have.
     """
@@ -36,6 +37,7 @@ class ModelQuery:
     recursive: bool | None = None
     batch: int | None = None
     prefetched: bool = False
+    images: tuple[str, ...] = ()
     size: int = field(default=0, compare=False)
     tools: tuple[str, ...] = ()
 

@@ -19,11 +19,12 @@ from typing import Any, TypeVar, get_args
 from rlm.core.answer_form import AnswerForm
 from rlm.core.budget import Budget
 from rlm.core.cells import PlainValue
-from rlm.core.errors import ConfigurationError, IncompleteRecordError
+from rlm.core.errors import ConfigurationError, ImagesNotSupportedError, IncompleteRecordError
 from rlm.core.estimates import Estimate, estimate_run
 from rlm.core.events import AnyEvent, NodeStarted, RunFinished, RunStarted
 from rlm.core.history import History
 from rlm.core.ids import ROOT, RunId
+from rlm.core.messages import Image
 from rlm.core.option import check_choice
 from rlm.core.question import Question
 from rlm.core.repl_spec import ReplLimits
@@ -39,6 +40,7 @@ from rlm.options import Options, check_budget
 from rlm.ports import SinkLike, Tool, ToolSource
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.runtime.arguments import answer_form
+from rlm.runtime.images import find_images
 from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener, continued_run
 from rlm.runtime.pools import POOLS
 from rlm.runtime.resources import SHARED, first_provider
@@ -225,8 +227,20 @@ class Assembly:
             epoch_s=time.time() - (past[-1].at_s if past else 0.0),
             cache=self._cache(),
             coverage=self._options.coverage,
+            images=self._images_of(question.context),
             tools=self._tools,
         )
+
+    def _images_of(self, context: PlainValue) -> dict[str, Image]:
+        """The images of a context. Raises ImagesNotSupportedError if none of the models can see them."""
+        images = find_images(context)
+        if images and not any(model.info.images for model in self.models):
+            names = ", ".join(dict.fromkeys(model.name for model in self.models))
+            raise ImagesNotSupportedError(
+                f"The context has images, and {names} accepts text only. Give a `sub_model` with image input.",
+                model=self.models[-1].name,
+            )
+        return images
 
     def _cache(self) -> LeafCache | None:
         if self._cache_scope is None:

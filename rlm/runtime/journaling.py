@@ -29,6 +29,7 @@ from rlm.core.values import frozen, slotted
 from rlm.log import get_logger
 from rlm.models.adapt import implementation
 from rlm.ports import Journal, Model, Store
+from rlm.runtime.images import find_images
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.values import NotPlain, dump, load
 from rlm.store.digests import digest_context
@@ -254,7 +255,9 @@ class StoreJournalOpener:
             with contextlib.suppress(UnknownRunError):
                 known = store.find(question.continues).context
                 return known, not known.digest
-        return describe(question.context, question.sources)
+        info, large = describe(question.context, question.sources)
+        # The pixels of images are not in the data: a resumed run needs them again.
+        return (replace(info, data=None) if find_images(question.context) else info), large
 
 
 class OptionalJournal:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm.core.cells import Quote, Variable
+from rlm.core.cells import PlainValue, Quote, Variable
 from rlm.core.errors import ProtocolViolationError
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, ToolCall
 from rlm.core.tools import MAX_TOOLS
 from rlm.sandbox.messages import Done
 from rlm.sandbox.worker.wire.frames import Message, decode_text
+from rlm.sandbox.worker.wire.images import ImageQuery
 from rlm.sandbox.worker.wire.pieces import INLINE_BYTES, MAX_TOOL_BYTES, TEXT_PIECE_BYTES, Steps, read_text, read_value
 from rlm.sandbox.worker.wire.values import load
 
@@ -84,14 +85,19 @@ def _decode_model_queries(message: Message, first: int) -> Steps[tuple[ModelQuer
     for index, length in enumerate(lengths):
         piece = body[at : at + length]
         at += length
+        context: PlainValue = values[index if len(values) > 1 else 0] if values else None
+        has_context, images = bool(values), tuple[str, ...]()
+        if isinstance(context, ImageQuery):
+            has_context, images, context = context.has_context, context.ids, context.context
         queries.append(
             ModelQuery(
                 number=first + index,
                 prompt=decode_text(bytes(piece)) if length <= TEXT_PIECE_BYTES else (yield from read_text(piece)),
-                context=values[index if len(values) > 1 else 0] if values else None,
-                has_context=bool(values),
+                context=context,
+                has_context=has_context,
                 batch=batch,
                 prefetched=header.get("ahead") is True,
+                images=images,
                 size=length + context_bytes,
                 **options,
             )

@@ -25,6 +25,7 @@ PROMISED = {
     "DivergenceError",
     "EmptyReplyError",
     "Estimate",
+    "Image",
     "IncompleteRecordError",
     "InvalidTransition",
     "LimitUse",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -40,6 +40,7 @@ from rlm.core.describe import describe_context
 from rlm.core.events import NodeFinished, NodeQueued, NodeStarted, Status
 from rlm.core.ids import RunId
 from rlm.core.ledger import NOTHING
+from rlm.core.messages import Image
 from rlm.core.node import Node, step
 from rlm.core.node_spec import NodeSpec
 from rlm.core.repl_spec import ReplLimits, ReplSpec
@@ -78,6 +79,7 @@ class Tree:
         corpus: Corpus | None = None,
         tools: RunTools | None = None,
         continuation: Continuation | None = None,
+        images: Mapping[str, Image] | None = None,
     ) -> None:
         """``epoch_s`` is the time of day at which the recorder's time is 0. With 0, cells see the real clock.
 
@@ -87,13 +89,14 @@ class Tree:
         self.settings = settings
         self._corpus = corpus or Corpus(None)
         self._continuation = continuation
+        self._has_images = bool(images)
         self.policy = policy or ReplayPolicy()
         history = self.policy.history if self.policy.purpose == "run" else None
         self.superseding = superseding = Superseding(history, caller.recorder)
         self._tools = tools or RunTools()
         tool_server = ToolServer(self._tools, caller.recorder, caller.reservations)
         self._subcalls = subcalls = SubcallServer(
-            settings, caller, self.drive, limits, self.policy, superseding, tool_server
+            settings, caller, self.drive, limits, self.policy, superseding, tool_server, images
         )
         earlier = continuation.cells if continuation else ()
         self._cells = CellDriver(
@@ -283,6 +286,7 @@ class Tree:
             has_documents=has_documents,
             has_tables=has_documents and corpus.has_tables,
             cites=is_root and cites,
+            has_images=self._has_images,
             tools=tuple(spec.line for spec in self._tools.described(job.tools)),
         )
         return NodeSpec(

@@ -5,7 +5,7 @@ A leaf call is a plain question to a model. A child node has a REPL of its own, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from rlm.core.bounds import least_tokens
 from rlm.core.cells import Cell, PlainValue
 from rlm.core.errors import MalformedReplyError, ModelError, NoAnswerError, PromptTooLongError, RLMError
 from rlm.core.ids import CallId, NodeId, SubcallPlace
-from rlm.core.messages import JsonSchema, Message, Reply, Request
+from rlm.core.messages import Image, JsonSchema, Message, Reply, Request, Text
 from rlm.core.plain import dump_json
 from rlm.core.plain_repr import plain_text
 from rlm.core.public_text import PUBLIC
@@ -69,16 +69,22 @@ class SubcallSite:
 
 
 def leaf_call(
-    services: CallServices, site: SubcallSite, query: ModelQuery, model: Model, temperature: float | None
+    services: CallServices,
+    site: SubcallSite,
+    query: ModelQuery,
+    model: Model,
+    temperature: float | None,
+    *,
+    images: Sequence[Image] = (),
 ) -> Call:
-    """The call of a query that becomes a leaf call.
+    """The call of a query that becomes a leaf call. ``images`` are those that it shows.
 
     Raises:
         PromptTooLongError: the prompt exceeds the model's window.
     """
-    meter, place = services.meter, site.place
+    meter, place, prompt = services.meter, site.place, leaf_prompt(query)
     request = Request(
-        (Message("user", leaf_prompt(query)),),
+        (Message("user", (Text(prompt), *images) if images else prompt),),
         role="leaf",
         depth=site.node.depth + 1,
         temperature=temperature,

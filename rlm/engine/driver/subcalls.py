@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from contextlib import nullcontext
 from dataclasses import field, replace
 from typing import Any, assert_never
@@ -25,7 +25,7 @@ from rlm.core.errors import (
 from rlm.core.events import SubcallEnded, ToolEnded
 from rlm.core.history import RecordedCall
 from rlm.core.ids import CallId, NodeId, SubcallPlace
-from rlm.core.messages import Reply
+from rlm.core.messages import Image, Reply
 from rlm.core.subcall_key import subcall_key
 from rlm.core.subcalls import BudgetQuery, ModelQuery, Subcall, SubcallAnswer, SubcallFailure, SubcallOutcome, ToolCall
 from rlm.core.tools import show_call
@@ -92,6 +92,7 @@ class SubcallServer:
         policy: ReplayPolicy,
         superseding: Superseding,
         tools: ToolServer,
+        images: Mapping[str, Image] | None = None,
     ) -> None:
         self._settings = settings
         self._caller = caller
@@ -101,6 +102,7 @@ class SubcallServer:
         self._policy = policy
         self._superseding = superseding
         self._tools = tools
+        self._images = images or {}
         self._prefetched = defaultdict[tuple[NodeId, int, int], _Prefetched](_Prefetched)
         self._counts = defaultdict[tuple[NodeId, int, int], _CellCounts](_CellCounts)
 
@@ -336,6 +338,9 @@ class SubcallServer:
         model = _find_model(self._settings, site.node.depth + 1, query.model)
         if isinstance(model, SubcallFailure):
             return model
+        images = _find_images(self._images, query, kind)
+        if isinstance(images, SubcallFailure):
+            return images
         if kind == "child":
             tools = self._tools.grant(site.node, query.tools)
             if isinstance(tools, SubcallFailure):
@@ -343,7 +348,9 @@ class SubcallServer:
             return drive_child(self._drive, site, query, model, form, tools)
         if self._policy.purpose == "replay":
             raise IncompleteRecordError(f"the record of this run ends at {site.place.path}: resume the run first")
-        return self._caller.ask(leaf_call(self._caller.services, site, query, model, self._settings.temperature))
+        return self._caller.ask(
+            leaf_call(self._caller.services, site, query, model, self._settings.temperature, images=images)
+        )
 
 
 def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:
@@ -356,6 +363,21 @@ def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model |
     names = ", ".join(sorted({model.name for model in settings.models}))
     name = shorten(name, MAX_NAME_CHARS)
     return SubcallFailure("LLMQueryError", f"model={name!r} is not one of this run's models: {names}")
+
+
+def _find_images(known: Mapping[str, Image], query: ModelQuery, kind: str) -> tuple[Image, ...] | SubcallFailure:
+    """The images that a query shows. Only a plain call shows images; a child is given them in its context."""
+    if not query.images:
+        return ()
+    if kind == "child":
+        message = "images= goes to a plain call: add recursive=False, or give the images in context=."
+        return SubcallFailure("LLMQueryError", message)
+    found = tuple(known[id_] for id_ in query.images if id_ in known)
+    if len(found) < len(query.images):
+        return SubcallFailure(
+            "LLMQueryError", "an image is not part of this run's input, or was not given again to resume it."
+        )
+    return found
 
 
 def shorten(text: str, most: int = MAX_FAILURE_CHARS) -> str:

@@ -15,6 +15,7 @@ from ..lookahead.placeholders import exit_copy, unknown_value
 from ..lookahead.prefetch import Prefetcher, key_of
 from ..wire.values import type_name
 from .feeds import BudgetFeed, Feed, Single, check_prompts
+from .images import batch_with_images, with_images
 from .open_calls import Calls, Group, Job, Outcome
 from .options import Options, make_options, tool_names
 from .socket_reader import SocketReader
@@ -68,13 +69,17 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        images: object = None,
         tools: Iterable[object] = (),
     ) -> object:
-        """Asks a model one prompt and waits for the reply. Raises LLMQueryError."""
+        """Asks a model one prompt and waits for the reply. Raises LLMQueryError.
+
+        ``images`` are images of the input that the model is shown.
+        """
         options = self._check_options(model, schema, recursive, tools)
         if options.grants:
             return _value_of(self._run(Group(), Single(prompt, context), options.payload)[0], options)
-        return self._ask_one(Single(prompt, context), options)
+        return self._ask_one(Single(prompt, with_images(context, images)), options)
 
     async def llm_query_async(
         self,
@@ -84,11 +89,13 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        images: object = None,
         tools: Iterable[object] = (),
     ) -> object:
         """Awaitable form of llm_query."""
         options = self._check_options(model, schema, recursive, tools)
-        return _value_of((await self._run_async(Group(), Single(prompt, context), options.payload))[0], options)
+        feed = Single(prompt, with_images(context, images))
+        return _value_of((await self._run_async(Group(), feed, options.payload))[0], options)
 
     def llm_query_batch(
         self,
@@ -98,6 +105,7 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        images: object = None,
         tools: Iterable[object] = (),
         on_error: OnError = "return",
     ) -> list[object]:
@@ -105,9 +113,10 @@ class Queries:
 
         A failed call is a FailedCall in its place. With on_error="raise", the first error is raised after all calls have ended.
         A ``context`` that is a list as long as ``prompts`` gives each prompt its own; any other value is shared by all.
+        ``images`` are shown with every prompt, or with one prompt each if they are a list of lists as long as ``prompts``.
         """
         options = self._check_options(model, schema, recursive, tools, on_error)
-        feed = Feed(check_prompts(prompts), context)
+        feed = Feed(*batch_with_images(check_prompts(prompts), context, images))
         if options.grants:
             granted = self._run(Group(self._calls.number_batch()), feed, options.payload)
             return _values_of(granted, options, on_error)
@@ -128,12 +137,13 @@ class Queries:
         model: str | None = None,
         schema: object = None,
         recursive: bool | None = None,
+        images: object = None,
         tools: Iterable[object] = (),
         on_error: OnError = "return",
     ) -> list[object]:
         """Awaitable form of llm_query_batch."""
         options = self._check_options(model, schema, recursive, tools, on_error)
-        feed = Feed(check_prompts(prompts), context)
+        feed = Feed(*batch_with_images(check_prompts(prompts), context, images))
         results = await self._run_async(Group(self._calls.number_batch()), feed, options.payload)
         return _values_of(results, options, on_error)
 

@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from .frames import WireError, decode_text, encode_text
+from .images import read_handle, read_query
 from .values import DECODE_ERRORS, MAX_DEPTH, MAX_SAME_HASH, TAG, Encoder, TooLarge, dump, json_text, load, share_hash
 
 INLINE_BYTES = 64 * 1024  # JSON up to this size is read in one step of at most a few milliseconds
@@ -276,6 +277,8 @@ def _close(kind: str, items: list[Any]) -> Steps[Any]:
         case "set" | "frozenset":
             built = yield from _hashed(items, set(), set.add, lambda item: (item,))
             return built if kind == "set" else frozenset(built)
+        case "image" | "images":
+            return _build(read_handle if kind == "image" else read_query, items)
         case "dict" | "object":
             return (yield from _hashed(items, {}, dict.__setitem__, _pair))
         case _:
@@ -306,7 +309,7 @@ def _pair(item: Any) -> Any:
     return item
 
 
-def _build(make: Callable[[list[str]], object], parts: list[str]) -> object:
+def _build(make: Callable[[list[Any]], object], parts: list[Any]) -> object:
     try:
         return make(parts)
     except DECODE_ERRORS as error:

@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from .frames import WireError, decode_text, encode_text
+from .images import ImageHandle, ImageQuery, read_handle, read_query
 
 TAG = "$"
 MAX_NAME_CHARS = 1_000  # of a variable's or a type's name in a report
@@ -129,6 +130,11 @@ class Encoder:
             return number if -_JSON_INT < number < _JSON_INT else {TAG: "int", "v": hex(number)}
         if isinstance(value, float):
             return float.__float__(value)
+        if type(value) is ImageQuery:
+            return {
+                TAG: "images",
+                "v": [value.has_context, self.encode(value.context, depth + 1, False), list(value.ids)],
+            }
         if isinstance(value, (tuple, frozenset)) or (not hashed and isinstance(value, (list, dict, set))):
             return self._encode_container(value, depth, hashed)
         try:
@@ -177,6 +183,8 @@ class Encoder:
             return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
         if isinstance(value, Decimal):
             return {TAG: "decimal", "v": Decimal.__str__(value)}
+        if isinstance(value, ImageHandle):
+            return {TAG: "image", "v": value.to_wire()}
         if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
             item = value.item()
             if type(item).__module__ == "builtins":
@@ -215,6 +223,8 @@ _DECODERS: dict[str, Callable[[Any], object]] = {
     "time": dt.time.fromisoformat,
     "timedelta": lambda v: dt.timedelta(days=v[0], seconds=v[1], microseconds=v[2]),
     "decimal": lambda v: Decimal(v if isinstance(v, str) else "not text"),
+    "image": read_handle,
+    "images": read_query,
 }
 
 
