@@ -32,7 +32,7 @@ class Image(ImageHandle):
         name: for models and people; the file's name by default.
 
     Raises:
-        ContextError: it cannot be read, is too large, or is no image of these types.
+        ContextError: it cannot be read, is too large, or is not an image of these types.
         ConfigurationError: ``source`` is something else.
     """
 

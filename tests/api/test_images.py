@@ -84,7 +84,7 @@ def test_a_loop_over_images_is_prefetched() -> None:
     assert answer == [f"what: [{image.size}]" for image in context]
 
 
-def test_an_image_is_a_small_handle_in_the_repl() -> None:
+def test_images_are_small_handles_in_the_repl() -> None:
     code = (
         "i = context\nFINAL([i.name, i.media_type, i.size, i.width, i.height, repr(i), hasattr(i, 'data'), i.source])"
     )
@@ -128,7 +128,7 @@ def test_a_child_is_given_images_in_its_context() -> None:
     assert seen == "1 image"
 
 
-def test_the_prompt_describes_images_only_if_there_are_any() -> None:
+def test_prompts_describe_images_only_where_there_are_any() -> None:
     with ScriptedServer.in_thread(script([cell("FINAL(1)")])) as server:
         engine = rlm.RLM("openai:m", base_url=server.base_url, api_key="x", store=None)
         engine.run("q", [rlm.Image(RED)])
@@ -148,7 +148,7 @@ def test_images_reach_providers_in_their_form(provider: str) -> None:
     assert (shown.media_type, shown.data) == ("image/png", RED)
 
 
-def test_models_without_image_input_are_refused_before_any_call() -> None:
+def test_text_only_models_are_refused_before_any_call() -> None:
     with ScriptedServer.in_thread(script([cell("FINAL(1)")])) as server:
         engine = rlm.RLM("openai:gpt-3.5-turbo", base_url=server.base_url, api_key="x", store=None)
         with pytest.raises(rlm.ImagesNotSupportedError, match="text only"):
@@ -167,7 +167,7 @@ def test_a_budget_bounds_the_tokens_of_images() -> None:
     assert not any(call.messages[-1].images for call in server.calls)
 
 
-def test_runs_with_images_are_replayed_with_the_same_images(tmp_path: Path) -> None:
+def test_replays_need_the_same_images(tmp_path: Path) -> None:
     engine = rlm.RLM(seeing("FINAL([llm_query('a', images=[context]), context])"), store=tmp_path / "runs.db")
     result = engine.run("q", rlm.Image(RED))
     with rlm.open_store(tmp_path / "runs.db") as store:
