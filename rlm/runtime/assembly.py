@@ -41,7 +41,8 @@ from rlm.ports import SinkLike, Tool, ToolSource
 from rlm.prompts import DEFAULT_QUESTION
 from rlm.runtime.arguments import answer_form
 from rlm.runtime.images import find_images
-from rlm.runtime.journaling import LeafCache, RecordedRun, RunStore, StoreJournalOpener, continued_run
+from rlm.runtime.journaling import RecordedRun, RunStore, StoreJournalOpener, continued_run
+from rlm.runtime.leaf_cache import LeafCache
 from rlm.runtime.pools import POOLS
 from rlm.runtime.resources import SHARED, first_provider
 from rlm.scheduler.retries import RetryPolicy

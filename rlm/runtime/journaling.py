@@ -11,24 +11,20 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from hashlib import blake2b
 from pathlib import Path
-
-import orjson
 
 from rlm.core.cells import PlainValue
 from rlm.core.errors import IncompleteRecordError, StoreError, UnknownRunError
 from rlm.core.events import AnyEvent, RunStarted
 from rlm.core.ids import RunId
-from rlm.core.messages import JsonValue, Part, Reply, Request, Text, Usage
+from rlm.core.messages import JsonValue
 from rlm.core.question import Question
 from rlm.core.redaction import SECRETS
 from rlm.core.runs import MAX_CONTEXT_BYTES, ContextInfo, RunInfo
 from rlm.core.sizes import exceeds, has_many_items
 from rlm.core.values import frozen, slotted
 from rlm.log import get_logger
-from rlm.models.adapt import implementation
-from rlm.ports import Journal, Model, Store
+from rlm.ports import Journal, Store
 from rlm.runtime.images import find_images
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.values import NotPlain, dump, load
@@ -353,50 +349,3 @@ def check_context(info: RunInfo, context: PlainValue) -> None:
             f"this is not the context of run {info.id}: {size:,} bytes with hash {digest[:8]}, and it had {known.size:,} bytes"
             + (f" with hash {known.digest[:8]}" if known.digest else "")
         )
-
-
-class LeafCache:
-    """Implements AnswerCache in a store.
-
-    ``scope`` is the address of the models, which decides answers besides the request. ``adds=False`` only reads answers, for runs
-    whose texts are not stored. An answer with a secret is not added: a redacted one would be another answer.
-    """
-
-    def __init__(self, store: Store, scope: str, *, adds: bool = True) -> None:
-        self._store = store
-        self._scope = scope
-        self._adds = adds
-
-    async def get(self, model: Model, request: Request, occurrence: int) -> Reply | None:
-        text = await asyncio.to_thread(self._store.cached_answer, self._key(model, request, occurrence))
-        return None if text is None else Reply(text, Usage(), model.name, 0.0)
-
-    def put(self, model: Model, request: Request, occurrence: int, reply: Reply) -> None:
-        if not self._adds or SECRETS.redact(data := reply.text.encode("utf-8", "surrogatepass")) != data:
-            return
-        key = self._key(model, request, occurrence)
-        asyncio.get_running_loop().run_in_executor(None, self._store_answer, key, reply.text)
-
-    def _store_answer(self, key: bytes, text: str) -> None:
-        with contextlib.suppress(StoreError):  # an answer that is not cached costs another call
-            self._store.cache_answer(key, text)
-
-    def _key(self, model: Model, request: Request, occurrence: int) -> bytes:
-        return blake2b(
-            f"{self._scope}\0{implementation(model).__qualname__}\0{occurrence}\0{request_key(model, request)}".encode()
-        ).digest()
-
-
-def request_key(model: Model, request: Request) -> str:
-    """The hash of everything in a request that decides its answer."""
-    texts = [[message.role, *_describe(message.content)] for message in request.messages]
-    rest = [request.temperature, request.max_output_tokens, request.schema, request.stop]
-    encoded = orjson.dumps([model.name, texts, rest], default=str, option=orjson.OPT_SORT_KEYS)
-    return blake2b(encoded, digest_size=16).hexdigest()
-
-
-def _describe(content: str | tuple[Part, ...]) -> list[str]:
-    if isinstance(content, str):
-        return [content.encode("utf-8", "surrogatepass").hex()]
-    texts_and_hashes = (part.text if isinstance(part, Text) else blake2b(part.data).hexdigest() for part in content)
-    return ["parts", *(_describe(text)[0] for text in texts_and_hashes)]

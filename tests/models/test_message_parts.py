@@ -22,7 +22,7 @@ from rlm.models.local import LocalModel, Weights
 from rlm.models.local_process import ServerPool
 from rlm.models.openai_chat import OPENAI_URL, OpenAIChat
 from rlm.models.plan import open_plan
-from rlm.runtime.journaling import request_key
+from rlm.runtime.leaf_cache import request_key
 from rlm.sandbox.worker.wire.values import dump, load
 from rlm.store.codec import Decoder, Encoder
 from rlm.testing import ScriptedModel

@@ -10,7 +10,8 @@ from scripts_kit import cells
 import rlm
 from rlm.core.cells import CellResult
 from rlm.core.events import AnyEvent, CellExecuted, SubcallEnded
-from rlm.engine.driver.subcalls import MAX_BUDGET_QUERIES, MAX_FAILURE_CHARS, MAX_REFUSALS
+from rlm.engine.driver.queries import MAX_FAILURE_CHARS
+from rlm.engine.driver.subcalls import MAX_BUDGET_QUERIES, MAX_REFUSALS
 from rlm.testing.scripted import ScriptedModel
 
 CELL_S = 1.0

@@ -5,7 +5,7 @@ A leaf call is a plain question to a model. A child node has a REPL of its own, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -25,9 +25,12 @@ from rlm.core.subcalls import ModelQuery, SubcallAnswer, SubcallFailure, Subcall
 from rlm.core.values import frozen
 from rlm.engine.calling.call import Call, CallServices
 from rlm.engine.replay.ordering import RecordedAnswers
-from rlm.engine.settings import NodeJob
+from rlm.engine.settings import NodeJob, TreeSettings
 from rlm.ports import Model
 from rlm.prompts import DEFAULT_QUESTION
+
+MAX_FAILURE_CHARS = 2000
+MAX_NAME_CHARS = 100
 
 DriveNode: TypeAlias = Callable[[NodeJob], Awaitable[Finish]]
 """Runs a node to its end."""
@@ -196,3 +199,35 @@ def failure_of(error: RLMError) -> SubcallFailure:
     """The failure that a cell, and so a model, is shown. Addresses and paths stay in the record of the call."""
     model = error.model if isinstance(error, ModelError) else ""
     return SubcallFailure(type(error).__name__, PUBLIC.clean(str(error), model))
+
+
+def find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:
+    """The model of a depth, or the one of the run's models that the query names."""
+    if name is None:
+        return settings.model_at(depth)
+    for model in settings.models:
+        if name in (model.name, model.name.partition(":")[2]):
+            return model
+    names = ", ".join(sorted({model.name for model in settings.models}))
+    name = shorten(name, MAX_NAME_CHARS)
+    return SubcallFailure("LLMQueryError", f"model={name!r} is not one of this run's models: {names}")
+
+
+def find_images(known: Mapping[str, Image], query: ModelQuery, kind: str) -> tuple[Image, ...] | SubcallFailure:
+    """The images that a query shows. Only a plain call shows images; a child is given them in its context."""
+    if not query.images:
+        return ()
+    if kind == "child":
+        message = "images= goes to a plain call: add recursive=False, or give the images in context=."
+        return SubcallFailure("LLMQueryError", message)
+    found = tuple(known[id_] for id_ in query.images if id_ in known)
+    if len(found) < len(query.images):
+        return SubcallFailure(
+            "LLMQueryError", "an image is not part of this run's input, or was not given again to resume it."
+        )
+    return found
+
+
+def shorten(text: str, most: int = MAX_FAILURE_CHARS) -> str:
+    """The text, or its beginning if it is too long to be repeated in an error."""
+    return text if len(text) <= most else f"{text[:most]}... [{len(text) - most:,} more characters]"

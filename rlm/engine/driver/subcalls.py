@@ -38,8 +38,11 @@ from rlm.engine.driver.queries import (
     SubcallSite,
     drive_child,
     failure_of,
+    find_images,
+    find_model,
     leaf_call,
     read_value,
+    shorten,
 )
 from rlm.engine.driver.tool_calls import ToolServer, outcome_of
 from rlm.engine.replay.policy import ReplayPolicy
@@ -47,14 +50,11 @@ from rlm.engine.replay.superseding import Superseding
 from rlm.engine.settings import TreeSettings
 from rlm.engine.spending.limits import RunLimits
 from rlm.engine.spending.stop import Stopped
-from rlm.ports import Model
 from rlm.prompts import describe_limit
 
 LARGE_CHARS = 1_000_000  # of a prompt and its context; smaller ones are hashed within a few milliseconds
 MAX_REFUSALS = 200  # of one cell that are recorded one by one; further ones share one outcome and one event
 MAX_BUDGET_QUERIES = 1000  # of one cell
-MAX_FAILURE_CHARS = 2000
-MAX_NAME_CHARS = 100
 NOT_MADE = "this call was not made before the cell ended with an error"
 
 
@@ -335,10 +335,10 @@ class SubcallServer:
         kind = decide_subcall(query, site.node.depth, self._settings.max_depth)
         if isinstance(kind, SubcallFailure):
             return kind
-        model = _find_model(self._settings, site.node.depth + 1, query.model)
+        model = find_model(self._settings, site.node.depth + 1, query.model)
         if isinstance(model, SubcallFailure):
             return model
-        images = _find_images(self._images, query, kind)
+        images = find_images(self._images, query, kind)
         if isinstance(images, SubcallFailure):
             return images
         if kind == "child":
@@ -351,38 +351,6 @@ class SubcallServer:
         return self._caller.ask(
             leaf_call(self._caller.services, site, query, model, self._settings.temperature, images=images)
         )
-
-
-def _find_model(settings: TreeSettings, depth: int, name: str | None) -> Model | SubcallFailure:
-    """The model of a depth, or the one of the run's models that the query names."""
-    if name is None:
-        return settings.model_at(depth)
-    for model in settings.models:
-        if name in (model.name, model.name.partition(":")[2]):
-            return model
-    names = ", ".join(sorted({model.name for model in settings.models}))
-    name = shorten(name, MAX_NAME_CHARS)
-    return SubcallFailure("LLMQueryError", f"model={name!r} is not one of this run's models: {names}")
-
-
-def _find_images(known: Mapping[str, Image], query: ModelQuery, kind: str) -> tuple[Image, ...] | SubcallFailure:
-    """The images that a query shows. Only a plain call shows images; a child is given them in its context."""
-    if not query.images:
-        return ()
-    if kind == "child":
-        message = "images= goes to a plain call: add recursive=False, or give the images in context=."
-        return SubcallFailure("LLMQueryError", message)
-    found = tuple(known[id_] for id_ in query.images if id_ in known)
-    if len(found) < len(query.images):
-        return SubcallFailure(
-            "LLMQueryError", "an image is not part of this run's input, or was not given again to resume it."
-        )
-    return found
-
-
-def shorten(text: str, most: int = MAX_FAILURE_CHARS) -> str:
-    """The text, or its beginning if it is too long to be repeated in an error."""
-    return text if len(text) <= most else f"{text[:most]}... [{len(text) - most:,} more characters]"
 
 
 def _describe(subcall: Subcall) -> str:
