@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "bad item": ("llm_query_batch(['a', None])", "TypeError: prompts[1] must be a str, not NoneType"),
     "unawaited prompt": ("llm_query(llm_query_async('a'))", "TypeError: prompt is a coroutine that was never awaited"),
     "async too": ("await llm_query_async(5)", "TypeError: prompt must be a str, not int"),
-    "schema": ("llm_query('a', schema='x')", "TypeError: schema must be a dict"),
+    "schema": ("llm_query('a', schema='x')", "TypeError: schema must be a JSON schema"),
     "model": ("llm_query('a', model=3)", "TypeError: model must be a str or None"),
     "recursive": ("llm_query('a', recursive='yes')", "TypeError: recursive must be True, False or None"),
     "on_error": ("llm_query_batch(['a'], on_error='x')", "ValueError: on_error must be"),
