@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -18,6 +19,7 @@ from rlm.core.ids import RunId
 from rlm.core.option import describe_options, options_signature
 from rlm.core.question import Question
 from rlm.core.result import Result
+from rlm.core.sizes import LIGHT_ITEMS
 from rlm.documents.values import Documents, names_files
 from rlm.engine.continuation import Continuation
 from rlm.engine.run import Run
@@ -229,7 +231,10 @@ class RLM(Reruns):
         sources: tuple[str, ...] = ()
         if names_files(context):
             context, sources = await self._read(context)
-        return await self.prepare(_question(query, context, form, sources=sources, depth=depth), sinks).answer()
+        asked = partial(_question, query, context, form, sources=sources, depth=depth)
+        is_large = isinstance(context, Documents) and len(context) > LIGHT_ITEMS
+        question = await asyncio.to_thread(asked) if is_large else asked()
+        return await self.prepare(question, sinks).answer()
 
     async def _read(self, files: Any) -> tuple[PlainValue, tuple[str, ...]]:
         """The documents of these files, or the only one of them, open, if it is a large text; and the files' names."""

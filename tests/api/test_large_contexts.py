@@ -17,6 +17,7 @@ from rlm.core.corpus import Corpus
 from rlm.core.events import AnyEvent, RunStarted
 from rlm.core.sizes import exceeds
 from rlm.documents.large_text import LargeText
+from rlm.documents.values import Document, Documents
 from rlm.engine.driver.evidence import corpus_of
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.plain_data import dump_in_steps
@@ -60,6 +61,13 @@ def test_many_items_do_not_hold_up_the_loop(kind: str) -> None:
     keys = list(context) if isinstance(context, dict) else range(len(context))
     result, watch = run_watched(engine(f"FINAL([len(context), context[{keys[1]!r}], context[{keys[-1]!r}]])"), context)
     assert result.answer == [len(context), context[keys[1]], context[keys[-1]]]
+    assert watch.longest_cpu_s < MAX_STALL_CPU_S
+
+
+def test_many_documents_do_not_hold_up_the_loop() -> None:
+    documents = Documents([Document(f"src/{number}.py", "text", f"line {number}\n" * 50) for number in range(FILES)])
+    result, watch = run_watched(engine("FINAL([len(context), context['src/7.py'][:7]])"), documents)
+    assert result.answer == [FILES, "line 7\n"]
     assert watch.longest_cpu_s < MAX_STALL_CPU_S
 
 
