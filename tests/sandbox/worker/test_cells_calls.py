@@ -120,28 +120,21 @@ async def test_options_reach_the_host() -> None:
         assert (f.context, f.has_context, f.schema, f.model, f.recursive) == (None, False, None, None, None)
 
 
-SCHEMAS: dict[str, tuple[str, object, str]] = {
-    "fits": ("{'type': 'array', 'items': {'enum': ['a', 'b']}}", ["a", "b"], ""),
-    "wrong type": ("{'type': 'object'}", [1], "the reply is [1], not object"),
-    "missing": ("{'type': 'object', 'required': ['n']}", {"m": 1}, "the reply has no 'n'"),
-    "inside": ("{'properties': {'n': {'items': {'type': 'integer'}}}}", {"n": [1, "x"]}, "the reply['n'][1] is 'x', not integer"),
-    "enum": ("{'enum': [1, 2]}", 3, "the reply is 3, not one of [1, 2]"),
-    "bool is no integer": ("{'type': 'integer'}", True, "the reply is True, not integer"),
-    "several types": ("{'type': ['string', 'null']}", 1, "not string or null"),
-    "extra": ("{'properties': {'a': {}}, 'additionalProperties': False}", {"a": 1, "b": 2}, "the reply has 'b'"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-async def test_replies_are_checked_against_their_schema(name: str) -> None:
-    schema, data, wrong = SCHEMAS[name]
+async def test_replies_become_instances_of_types() -> None:
+    """The host has checked the data. A class can still reject it, which fails that call alone."""
+    define = (
+        "from dataclasses import dataclass\n@dataclass\nclass Even:\n    n: int\n"
+        "    def __post_init__(self):\n        if self.n % 2: raise ValueError('odd')"
+    )
     async with open_bench() as bench:
-        bench.data = data
-        result = await bench.run(f"llm_query('a', schema={schema})")
-        assert (result.error or "") == (
-            f"LLMQueryError: the reply does not follow the schema: {wrong}" if wrong else ""
-        ) or (wrong in (result.error or ""))
-        assert (result.end == "ok") == (not wrong)
+        await bench.run(define)
+        bench.data = {"n": 2}
+        result = await bench.run("llm_query('a', schema=Even), llm_query_batch(['a'], schema=Even)")
+        assert result.echo == "(Even(n=2), [Even(n=2)])"
+        bench.data = {"n": 3}
+        result = await bench.run("print(llm_query_batch(['a'], schema=Even))\nllm_query('a', schema=Even)")
+        assert "call failed: the reply does not fit its type: ValueError: odd" in result.stdout
+        assert result.error == "LLMQueryError: the reply does not fit its type: ValueError: odd"
 
 
 async def test_calls_at_depth_limit_raise() -> None:
