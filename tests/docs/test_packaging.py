@@ -13,8 +13,18 @@ import pytest
 pytest.importorskip("hatchling")
 
 ROOT = Path(__file__).parents[2]
-MAX_BYTES = {"documents": 100_000, "schemas": 25_000, "tools": 20_000, "report": 25_000, "testing": 25_000, "": 600_000}
-"""Sizes in the wheel: of features in folders of their own, and of everything else, the engine."""
+MAX_BYTES = {
+    "documents": 110_000,
+    "cli": 45_000,
+    "schemas": 30_000,
+    "tools": 30_000,
+    "report": 25_000,
+    "testing": 25_000,
+    "views": 25_000,
+    "plans": 10_000,
+    "": 600_000,
+}
+"""Sizes in the wheel: of features and front ends in folders of their own, and of everything else, the engine."""
 ENTRY_BYTES = 76  # of a file in an archive, besides its content and its name, which stands there twice
 HIDE_EVALS = "import sys; sys.modules['rlm_evals'] = None; from rlm.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
