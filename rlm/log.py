@@ -12,7 +12,7 @@ _FORMATTER = logging.Formatter()
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module. Its lines and tracebacks are free of secrets, whichever handler writes them."""
     logger = logging.getLogger(name)
-    if not any(isinstance(known, _Redaction) for known in logger.filters):
+    if not any(isinstance(active, _Redaction) for active in logger.filters):
         logger.addFilter(_Redaction())
     return logger
 

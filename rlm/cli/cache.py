@@ -27,15 +27,21 @@ def cache(*, json_output: JsonFlag = False) -> int:
     json_output
         Print one JSON object.
     """
-    found = ConversionCache()
-    entries, size = found.entries(), found.size_bytes()
+    conversions = ConversionCache()
+    entries, size = conversions.entries(), conversions.size_bytes()
     if json_output:
-        facts = {"folder": str(found.folder), "entries": entries, "bytes": size, "limit_bytes": found.max_bytes}
+        facts = {
+            "folder": str(conversions.folder),
+            "entries": entries,
+            "bytes": size,
+            "limit_bytes": conversions.max_bytes,
+        }
         put(json.dumps(facts) + "\n")
     else:
         count = "1 entry" if entries == 1 else f"{entries:,} entries"
         put(
-            f"{one_line(str(found.folder), 500)}: {count}, {_megabytes(size)} of at most {_megabytes(found.max_bytes)}\n"
+            f"{one_line(str(conversions.folder), 500)}: {count}, {_megabytes(size)} of at most "
+            f"{_megabytes(conversions.max_bytes)}\n"
         )
     return Exit.COMPLETE
 
@@ -63,14 +69,14 @@ def limit(size: str, /) -> int:
             f"error: a size must be a number with kB, MB, GB or TB, for instance 500MB; got {one_line(size, 60)!r}"
         )
         return Exit.USAGE
-    found = ConversionCache()
+    conversions = ConversionCache()
     try:
-        found.set_limit(int(float(match[1]) * _UNITS[match[2].lower()]))
+        conversions.set_limit(int(float(match[1]) * _UNITS[match[2].lower()]))
     except OSError as error:
-        complain(f"error: cannot write to {one_line(str(found.folder), 300)}: {error.strerror}")
+        complain(f"error: cannot write to {one_line(str(conversions.folder), 300)}: {error.strerror}")
         return Exit.FAILED
-    freed = found.prune()
-    put(f"limit: {_megabytes(found.max_bytes)}; {_megabytes(freed)} freed\n")
+    freed = conversions.prune()
+    put(f"limit: {_megabytes(conversions.max_bytes)}; {_megabytes(freed)} freed\n")
     return Exit.COMPLETE
 
 

@@ -38,7 +38,11 @@ def with_flags(*, recorded: Collection[str] | None = None) -> Callable[[F], F]:
 
     def add(command: F) -> F:
         signature = inspect.signature(command)
-        own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        own = [
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         flags = [
             _parameter(name, declared, flag, show_default=recorded is None)
             for name, declared, flag in declared_flags()

@@ -63,11 +63,11 @@ def _import_class(text: str) -> object:
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
-        found: object = import_module(module)
+        thing: object = import_module(module)
         for name in names.split("."):
-            found = getattr(found, name)
+            thing = getattr(thing, name)
     except Exception as error:  # noqa: BLE001  the user's module can raise anything
         raise SchemaError(f"cannot import the schema {text}: {type(error).__name__}: {error}") from None
     finally:
         sys.path.remove(folder)
-    return found
+    return thing

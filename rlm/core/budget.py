@@ -120,9 +120,9 @@ class Budget:
         least = {"usd": 1e-9, "tokens": 1, "calls": 1}
         limits: dict[str, Any] = {}
         for name, smallest in least.items():
-            known = [value for value in (getattr(self, name), left.get(name)) if value is not None]
-            if known:
-                limits[name] = max(smallest, min(known))
+            amounts = [value for value in (getattr(self, name), left.get(name)) if value is not None]
+            if amounts:
+                limits[name] = max(smallest, min(amounts))
         return replace(self, **limits)
 
     @property

@@ -96,10 +96,10 @@ class Corpus:
 
     def _cite(self, quote: Quote) -> Citation:
         path = self._resolve(quote.path)
-        found = find_quote(quote.text, self.texts, path)
-        if found is None:
+        match = find_quote(quote.text, self.texts, path)
+        if match is None:
             return Citation(path or "", "", quote.text)
-        name, start, end, exact = found
+        name, start, end, exact = match
         return Citation(name, self.place_at(name, start), quote.text, start, end, verified=True, exact=exact)
 
     def _resolve(self, path: str | None) -> str | None:
@@ -115,15 +115,15 @@ class Corpus:
             return ""
         if context is self.context:
             return self.side_table
-        known = {str(item["path"]): item for item in self.items}
+        item_of = {str(item["path"]): item for item in self.items}
         items: list[SideItem] = []
         if isinstance(context, str):
-            items = [item for path, item in known.items() if self.texts.get(path) == context][:1]
+            items = [item for path, item in item_of.items() if self.texts.get(path) == context][:1]
         elif isinstance(context, Mapping):
             items = [
-                known[key]
+                item_of[key]
                 for key, text in context.items()
-                if isinstance(key, str) and key in known and self.texts.get(key) == text
+                if isinstance(key, str) and key in item_of and self.texts.get(key) == text
             ]
         return json.dumps(items, ensure_ascii=False) if items else ""
 
@@ -150,7 +150,7 @@ class Corpus:
         """The first lines of the documents by path, for the first message: more of each if there are few documents."""
         paths = [str(item["path"]) for item in self.items[:MAX_LISTED]]
         lines = max(1, 6 // max(len(paths), 1))
-        found: list[tuple[str, str]] = []
+        openings: list[tuple[str, str]] = []
         left = MAX_FIRST_CHARS
         for path in paths:
             head = self.texts.get(path, "")[:_HEAD_CHARS].splitlines()
@@ -159,25 +159,27 @@ class Corpus:
             left -= len(text)
             if left < 0:
                 break
-            found.append((path, text))
-        return found
+            openings.append((path, text))
+        return openings
 
 
 def _cite_in_pieces(quotes: Sequence[Quote], pieces: Iterator[str]) -> list[Citation]:
     """Looks quotes up in a text that can be larger than memory: piece by piece, each with the end of the one before."""
-    found = [Citation(quote.path or "", "", quote.text) for quote in quotes]
+    citations = [Citation(quote.path or "", "", quote.text) for quote in quotes]
     window, start, line = "", 0, 1
     for piece in pieces:
         left = window[-OVERLAP_CHARS:]
         dropped = len(window) - len(left)
         start, line, window = start + dropped, line + window.count("\n", 0, dropped), left + piece
         for number, quote in enumerate(quotes):
-            hit = None if found[number].verified else find_quote(quote.text, {"": window})
+            hit = None if citations[number].verified else find_quote(quote.text, {"": window})
             if hit is not None:
                 _, first, last, exact = hit
                 place = f"line {line + window.count(chr(10), 0, first)}"
-                found[number] = Citation("", place, quote.text, start + first, start + last, verified=True, exact=exact)
-    return found
+                citations[number] = Citation(
+                    "", place, quote.text, start + first, start + last, verified=True, exact=exact
+                )
+    return citations
 
 
 def _read_items(side_table: str) -> Iterator[SideItem]:

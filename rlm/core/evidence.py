@@ -75,9 +75,9 @@ def find_quote(quote: str, texts: Mapping[str, str], path: str | None = None) ->
             return name, start, start + len(wanted), True
     words = list(dict.fromkeys(re.findall(r"\w+", wanted)))
     for name in order:
-        found = _find_loose(wanted, words, texts[name])
-        if found is not None:
-            return name, *found, False
+        span = _find_loose(wanted, words, texts[name])
+        if span is not None:
+            return name, *span, False
     return None
 
 
@@ -232,11 +232,11 @@ class CoverageMeter:
         """Counts everything of the sources that stands in ``text``."""
         self._add_short_sources(text)
         at, done, last = 0, 0, len(text) - WINDOW_CHARS
-        known, reach = self._index.get, _REACH * (self.stride + WINDOW_CHARS)
+        place_of, reach = self._index.get, _REACH * (self.stride + WINDOW_CHARS)
         pending: list[_Match] = []  # short matches: a longer one that begins before them can still be found
         while at <= last:
-            found = known(hash(text[at : at + WINDOW_CHARS]))
-            match = None if found is None else self._match(text, at, done, *found)
+            window = place_of(hash(text[at : at + WINDOW_CHARS]))
+            match = None if window is None else self._match(text, at, done, *window)
             at += 1
             if match is not None and all(match.excludes(other) for other in pending):
                 pending = [other for other in pending if not match.overlaps(other)]

@@ -36,23 +36,23 @@ def redact_address(text: str) -> str:
 
 def secrets_of_address(address: str) -> list[str]:
     """Password and secret parameters of an address, as written and decoded. A user without a password is a token."""
-    found = [match.group(2) for match in _PARAMETER.finditer(address)]
+    secrets = [match.group(2) for match in _PARAMETER.finditer(address)]
     users = [match.group()[:-1] for match in (_USER.search(address), _PROXY_USER.search(address)) if match]
     for user in users:
         name, colon, password = user.partition(":")
-        found.append(password if colon else name)
-    return [text for secret in found for text in (secret, _decode_percent(secret))]
+        secrets.append(password if colon else name)
+    return [text for secret in secrets for text in (secret, _decode_percent(secret))]
 
 
 def secrets_of_environment(env: Mapping[str, str]) -> list[str]:
     """Secrets in environment variables: keys, tokens and passwords by name, and passwords in addresses."""
-    found: list[str] = []
+    secrets: list[str] = []
     for name, value in env.items():
         if _NAME.search(name):
-            found += [value, value.strip()]
+            secrets += [value, value.strip()]
         elif "://" in value or name.upper().endswith("_PROXY"):
-            found += secrets_of_address(value)
-    return found
+            secrets += secrets_of_address(value)
+    return secrets
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:

@@ -34,8 +34,8 @@ def frozen(cls: Any = None, /, *, kw_only: bool = False) -> Any:
 @dataclass_transform(field_specifiers=(dataclasses.field, dataclasses.Field))
 def slotted(cls: C, /) -> C:
     """The equivalent of ``dataclass(slots=True)``."""
-    made: C = _decorate(cls, _MUTABLE, kw_only=False)
-    return made
+    decorated: C = _decorate(cls, _MUTABLE, kw_only=False)
+    return decorated
 
 
 def _decorate(cls: Any, methods: dict[str, Any], kw_only: bool) -> Any:
@@ -44,13 +44,13 @@ def _decorate(cls: Any, methods: dict[str, Any], kw_only: bool) -> Any:
             setattr(cls, name, method)
     # The signature that would otherwise become the docstring costs more than the rest.
     cls.__doc__ = cls.__doc__ or cls.__name__
-    made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
-    compared = [field.name for field in dataclasses.fields(made) if field.compare]
-    made.__compared__ = attrgetter(*compared) if compared else staticmethod(lambda _: ())
+    decorated = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
+    compared = [field.name for field in dataclasses.fields(decorated) if field.compare]
+    decorated.__compared__ = attrgetter(*compared) if compared else staticmethod(lambda _: ())
     if "__init__" not in cls.__dict__:
-        made.__init__ = _first_init(made)
-        made.__signature__ = _LazySignature()
-    return made
+        decorated.__init__ = _first_init(decorated)
+        decorated.__signature__ = _LazySignature()
+    return decorated
 
 
 def _first_init(cls: Any) -> Callable[..., None]:
@@ -99,8 +99,8 @@ class _LazySignature:
 
     def __get__(self, instance: object, cls: Any) -> Signature:
         is_subclass = "__compared__" not in vars(cls)
-        found = signature(cls.__init__ if is_subclass else _compile_init(cls))
-        return found.replace(parameters=list(found.parameters.values())[1:])
+        of_init = signature(cls.__init__ if is_subclass else _compile_init(cls))
+        return of_init.replace(parameters=list(of_init.parameters.values())[1:])
 
 
 def _equals(self: Any, other: Any) -> Any:

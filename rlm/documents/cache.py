@@ -99,13 +99,13 @@ class ConversionCache:
         return freed
 
     def _entries(self) -> list[tuple[float, int, Path]]:
-        found = []
+        entries = []
         with contextlib.suppress(OSError):
             for path in self.folder.glob(f"*/*{_SUFFIX}"):
                 with contextlib.suppress(OSError):
                     state = path.stat()
-                    found.append((state.st_mtime, state.st_size, path))
-        return found
+                    entries.append((state.st_mtime, state.st_size, path))
+        return entries
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / (key[2:] + _SUFFIX)

@@ -35,8 +35,8 @@ class IgnoreRules:
 
     def enter(self, folder: Path) -> IgnoreRules:
         """Rules in force inside ``folder``."""
-        found = [spec for name in NAMES for spec in _read(folder, folder / name)]
-        return IgnoreRules((*self._specs, *found)) if found else self
+        specs = [spec for name in NAMES for spec in _read(folder, folder / name)]
+        return IgnoreRules((*self._specs, *specs)) if specs else self
 
     def ignores(self, path: Path, *, is_folder: bool) -> bool:
         for base, spec in reversed(self._specs):

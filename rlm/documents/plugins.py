@@ -29,12 +29,12 @@ def load_converter(name: str) -> Converter:
     Raises:
         ConfigurationError: no installed package has a converter of this name, or it cannot be imported.
     """
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise ConfigurationError(f"`converter` must name an entry point of {GROUP}; got {name!r}. Installed: {known}")
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in points:
+        names = ", ".join(sorted(points)) or "none"
+        raise ConfigurationError(f"`converter` must name an entry point of {GROUP}; got {name!r}. Installed: {names}")
     try:
-        converter: Any = found[name].load()
+        converter: Any = points[name].load()
     except Exception as error:
         raise ConfigurationError(f"`converter` {name!r} cannot be imported: {error}") from error
     if not callable(converter):
@@ -61,9 +61,9 @@ def with_recognised_pages(item: Mapping[str, Any], converter: Converter, data: b
         return _noted(document, f"text recognition returned {len(pages):,} pages instead of {item['pages']:,}")
     text, parts, done, shifts = str(item["text"]), list[str](), 0, list[tuple[int, int]]()
     for match in _BLANK_PAGE.finditer(text):
-        found = pages[int(match[1]) - 1].strip() if int(match[1]) <= len(pages) else ""
-        if found:
-            parts += [text[done : match.start()], f"[Recognised text]\n{found}\n"]
+        page_text = pages[int(match[1]) - 1].strip() if int(match[1]) <= len(pages) else ""
+        if page_text:
+            parts += [text[done : match.start()], f"[Recognised text]\n{page_text}\n"]
             done = match.end()
             shifts.append((match.end(), len(parts[-1]) - len(match[0])))
     document["text"] = "".join(parts) + text[done:]

@@ -70,14 +70,14 @@ def find_remote(address: str) -> Iterator[tuple[str, str, RemoteFile]]:
         raise ContextError(f"cannot read {shown}: it needs fsspec; {INSTALL}") from None
     try:
         system, root = fsspec.core.url_to_fs(address)
-        found = list(_list(system, root))
+        listing = list(_list(system, root))
     except ImportError as error:  # fsspec names the package of the protocol
         raise ContextError(f"cannot read {shown}: {error}") from None
     except Exception as error:
         raise _unreadable(shown, error) from error
-    if not found:
+    if not listing:
         raise ContextError(f"no file matches {shown}")
-    for path, relative, size in found:
+    for path, relative, size in listing:
         yield show_address(system.unstrip_protocol(path)), relative, RemoteFile(system, path, size)
 
 

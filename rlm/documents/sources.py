@@ -148,16 +148,16 @@ class _Finder:
             raise ContextError(f"cannot read {source}: it is a device or a socket")
 
     def _add_pattern(self, pattern: str) -> bool:
-        found = sorted(
+        matches = sorted(
             glob.glob(  # noqa: PTH207  pathlib cannot skip hidden files
                 pattern, root_dir=self._base or None, recursive=True, include_hidden=self._no_ignore
             )
         )
-        for name in found:
+        for name in matches:
             path = Path(self._base, name)
             if path.is_file() and self._names.accepts(Path(name).as_posix()):
                 self._listing.files.append(SourceFile(name, path))
-        return bool(found)
+        return bool(matches)
 
     def add_remote(self, address: str) -> None:
         for name, relative, file in find_remote(address):

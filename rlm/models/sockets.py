@@ -95,11 +95,11 @@ _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, SocketGate] = WeakKeyDictio
 def gate() -> SocketGate:
     """The sockets of the running event loop."""
     loop = asyncio.get_running_loop()
-    known = _gates.get(loop)
-    if known is None:
+    sockets = _gates.get(loop)
+    if sockets is None:
         raise_limit()
-        known = _gates[loop] = SocketGate(socket_capacity())
-    return known
+        sockets = _gates[loop] = SocketGate(socket_capacity())
+    return sockets
 
 
 def is_out_of_descriptors(error: BaseException) -> bool:

@@ -125,7 +125,7 @@ def describe_run(run: str, root: NodeRecord | None, spend: Spend) -> dict[str, J
     node_index = {id(node): number for number, node in enumerate(nodes)}
     call_index = {id(call): number for number, call in enumerate(calls)}
     parents = {id(child): node_index[id(node)] for node in nodes for child in node.children}
-    turns = {id(call): call_index[id(turn)] for node in nodes for turn, made in node.calls_by_turn() for call in made}
+    turns = {id(call): call_index[id(turn)] for node in nodes for turn, calls in node.calls_by_turn() for call in calls}
     records: list[NodeRecord | CallRecord] = [*nodes, *calls]
     return {
         "run": run,

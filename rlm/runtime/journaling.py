@@ -249,8 +249,8 @@ class StoreJournalOpener:
         """The facts of the context: in a session, those of the question before, because it can take long to hash."""
         if question.continues:
             with contextlib.suppress(UnknownRunError):
-                known = store.find(question.continues).context
-                return known, not known.digest
+                recorded = store.find(question.continues).context
+                return recorded, not recorded.digest
         info, large = describe(question.context, question.sources)
         # The pixels of images are not in the data: a resumed run needs them again.
         return (replace(info, data=None) if find_images(question.context) else info), large
@@ -343,9 +343,9 @@ DIGESTS = Digests()
 def check_context(info: RunInfo, context: PlainValue) -> None:
     """Raises IncompleteRecordError if this is not the context of the run."""
     size, digest = digest_context(context)
-    known = info.context
-    if (known.digest and digest != known.digest) or (not known.digest and size < known.size):
+    recorded = info.context
+    if (recorded.digest and digest != recorded.digest) or (not recorded.digest and size < recorded.size):
         raise IncompleteRecordError(
-            f"this is not the context of run {info.id}: {size:,} bytes with hash {digest[:8]}, and it had {known.size:,} bytes"
-            + (f" with hash {known.digest[:8]}" if known.digest else "")
+            f"this is not the context of run {info.id}: {size:,} bytes with hash {digest[:8]}, and it had {recorded.size:,} bytes"
+            + (f" with hash {recorded.digest[:8]}" if recorded.digest else "")
         )

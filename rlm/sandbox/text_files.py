@@ -72,9 +72,9 @@ class TextFiles:
             return share_context(file, encoding=encoding)
         version = version_of(descriptor)
         with self._lock:
-            found = self._open.get(version)
-        if found is not None:
-            return found
+            text_file = self._open.get(version)
+        if text_file is not None:
+            return text_file
         context = self._map(file, descriptor, version)
         with self._lock:
             if isinstance(context, FileContext):
@@ -127,18 +127,18 @@ class TextFiles:
 
 
 def version_of(descriptor: int) -> Version:
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _descriptor_of(file: BinaryIO | TextIO) -> int | None:
     """The descriptor of a regular file that is worth mapping; None for any other."""
     try:
         descriptor = file.fileno()
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
     except (OSError, ValueError):  # in memory, or closed
         return None
-    return descriptor if stat.S_ISREG(found.st_mode) and found.st_size >= MIN_MAPPED_BYTES else None
+    return descriptor if stat.S_ISREG(status.st_mode) and status.st_size >= MIN_MAPPED_BYTES else None
 
 
 def _reopen(descriptor: int) -> int:

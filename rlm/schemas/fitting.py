@@ -49,9 +49,9 @@ async def open_form(schema: JsonSchema) -> JsonForm:
     Raises:
         SchemaError: the schema cannot be used.
     """
-    known = _forms.find(schema)
-    if known is not None:
-        return known
+    form = _forms.find(schema)
+    if form is not None:
+        return form
     text = dump_json(schema)
     if len(text) <= INLINE_SCHEMA_CHARS and '"pattern' not in text:
         return _forms.add(schema, JsonForm(schema))

@@ -261,22 +261,22 @@ def _check_options(nodes: list[Node], value: Any, at: Path, run: Validation, *, 
     fitting = 0
     tried: list[list[Problem]] = []
     for node in nodes:
-        found = run.probe(node, value, at)
-        if not found:
+        problems = run.probe(node, value, at)
+        if not problems:
             fitting += 1
             if fitting == stop_at:
                 break
-        tried.append(found)
+        tried.append(problems)
     if fitting:
         return fitting
-    nearest: list[list[Problem]] = [found for found in tried if not _differs_at_root(found, at)]
+    nearest: list[list[Problem]] = [problems for problems in tried if not _differs_at_root(problems, at)]
     if nearest and all(map(_differs_in_kind, nearest)):
         _note_kinds(nearest, run)
     elif nearest:
         for problem in sorted(nearest, key=_distance)[0]:
             run.note(*problem)
     else:
-        texts = [_wanted(found[0].text) for found in tried if found]
+        texts = [_wanted(problems[0].text) for problems in tried if problems]
         wanted = shorten(" or ".join(dict.fromkeys(texts)), 300)
         run.note(at, f"must be {wanted or 'nothing'}; got {show(value)}", "type")
     return 0
@@ -304,8 +304,8 @@ def _note_kinds(options: list[list[Problem]], run: Validation) -> None:
     """Notes that a value has the kind of no option."""
     allowed: dict[Path, list[str]] = {}
     got: dict[Path, str] = {}
-    for found in options:
-        for problem in found:
+    for problems in options:
+        for problem in problems:
             if problem.kind == "constant":
                 allowed.setdefault(problem.at, []).append(_wanted(problem.text))
                 got[problem.at] = problem.text.rpartition("; got ")[2]

@@ -186,8 +186,8 @@ def _make_set(items: list[Any]) -> Callable[[str], bool]:
                 classes.append(_class_of(str(argument)))
 
     def test(char: str) -> bool:
-        found = char in chars or any(low <= ord(char) <= high for low, high in ranges)
-        return (found or any(is_member(char) for is_member in classes)) is not negated
+        is_listed = char in chars or any(low <= ord(char) <= high for low, high in ranges)
+        return (is_listed or any(is_member(char) for is_member in classes)) is not negated
 
     return test
 

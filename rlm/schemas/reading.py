@@ -94,8 +94,8 @@ def dump(data: object) -> bytes:
 
 
 def _key(key: object) -> str:
-    found = plain(key)
-    return found if isinstance(found, str) else json.dumps(found)
+    data = plain(key)
+    return data if isinstance(data, str) else json.dumps(data)
 
 
 def _order(item: object) -> tuple[str, Any]:

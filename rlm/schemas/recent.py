@@ -35,5 +35,5 @@ class RecentSchemas(Generic[V]):
 
     def get(self, schema: JsonSchema, make: Callable[[JsonSchema], V]) -> V:
         """The value of a schema, made if it is not a recent one."""
-        found = self.find(schema)
-        return self.add(schema, make(schema)) if found is None else found
+        value = self.find(schema)
+        return self.add(schema, make(schema)) if value is None else value

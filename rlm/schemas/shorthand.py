@@ -141,9 +141,9 @@ class _Reader:
         start = self._at
         if schema is None:
             try:
-                found = self.type(level + 1)
+                text = self.type(level + 1)
                 if self.at_end or self._at_line_end() or self._peek()[1] in (",", "}"):
-                    return found
+                    return text
             except SchemaError:
                 pass
             self._at = start

@@ -102,8 +102,8 @@ class Validation:
             self.apply(node, value, at)
         except _EnoughProblems:
             self.levels = levels
-        found, self.problems, self.most = self.problems, kept, most
-        return found
+        problems, self.problems, self.most = self.problems, kept, most
+        return problems
 
 
 class Validator:
@@ -130,13 +130,13 @@ class Validator:
             pass
         except RecursionError:
             raise TooManySteps from None
-        found = list(
+        listed = list(
             dict.fromkeys(f"{path_text(problem.at, subject)} {problem.text}" for problem in validation.problems)
         )
-        if len(found) > MAX_PROBLEMS:
-            more = f"{len(found) - MAX_PROBLEMS}{' or' if len(found) >= MAX_FOUND else ''} more"
-            found = [*found[:MAX_PROBLEMS], f"and {more}"]
-        return tuple(found)
+        if len(listed) > MAX_PROBLEMS:
+            more = f"{len(listed) - MAX_PROBLEMS}{' or' if len(listed) >= MAX_FOUND else ''} more"
+            listed = [*listed[:MAX_PROBLEMS], f"and {more}"]
+        return tuple(listed)
 
     @cached_property
     def accepts_text(self) -> bool:
@@ -187,21 +187,21 @@ class _Compiler:
         if not isinstance(part, dict):
             check_shape(part)
             return Node(never=not part)
-        known = self._nodes.get(id(part))
-        if known is None:
-            known = self._new(part)
-            self._fill(part, known, depth)
-        return known
+        node = self._nodes.get(id(part))
+        if node is None:
+            node = self._new(part)
+            self._fill(part, node, depth)
+        return node
 
     def _referred(self, part: Any) -> Node:
         """The node of a part that a reference names. It is filled later, because it can contain the reference."""
         if not isinstance(part, dict):
             return self._node(part, 0)
-        known = self._nodes.get(id(part))
-        if known is None:
-            known = self._new(part)
-            self._waiting.append((part, known))
-        return known
+        node = self._nodes.get(id(part))
+        if node is None:
+            node = self._new(part)
+            self._waiting.append((part, node))
+        return node
 
     def _new(self, part: dict[str, Any]) -> Node:
         if len(self._nodes) >= MAX_PARTS:

@@ -358,13 +358,13 @@ class Decoder(ValueReader):
         return event
 
     def _read_row(self, form: RowForm, row: list[Json]) -> AnyEvent:
-        known, shared = self._shared[form.shared.keys], row[-1]
+        sets, shared = self._shared[form.shared.keys], row[-1]
         if isinstance(shared, int):
-            return form.read(self, row, known[shared])
-        if len(known) >= MAX_SHARED:
-            known.clear()
-        known.append(form.read_shared(self, shared))
-        return form.read(self, row, known[-1])
+            return form.read(self, row, sets[shared])
+        if len(sets) >= MAX_SHARED:
+            sets.clear()
+        sets.append(form.read_shared(self, shared))
+        return form.read(self, row, sets[-1])
 
     def messages(self, node: NodeId, written: Json) -> tuple[Message, ...]:
         """The messages that ``Encoder.messages`` wrote."""

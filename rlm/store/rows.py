@@ -94,8 +94,8 @@ def begin_run(connection: sqlite3.Connection, row: RunRow) -> None:
 
 
 def number_of(connection: sqlite3.Connection, run: str) -> int | None:
-    found = connection.execute("SELECT number FROM runs WHERE id=?", [run]).fetchone()
-    return None if found is None else int(found[0])
+    row = connection.execute("SELECT number FROM runs WHERE id=?", [run]).fetchone()
+    return None if row is None else int(row[0])
 
 
 def next_seq(connection: sqlite3.Connection, number: int) -> int:

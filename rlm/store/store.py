@@ -110,7 +110,7 @@ class SqliteStore:
             row = connection.execute(query, [run]).fetchone()
             if row is None:
                 raise no_run(self.place, run)
-            number, owner, status, keep_texts, known = row
+            number, owner, status, keep_texts, recorded = row
             is_ours = owner == this_process()
             if run in self._open or (status is None and owner and not is_ours and self._lives(owner)):
                 raise StoreError(
@@ -120,7 +120,7 @@ class SqliteStore:
             if revision is not None and seq != revision:
                 raise resumed_elsewhere(run)
             redact = redactor(secrets)
-            now = change_options(orjson.loads(known), options, redact).decode()
+            now = change_options(orjson.loads(recorded), options, redact).decode()
             connection.execute(
                 "UPDATE runs SET owner=?, status=NULL, touched=?, options=? WHERE number=?",
                 [this_process(), time.time(), now, number],

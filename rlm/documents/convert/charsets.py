@@ -168,7 +168,7 @@ def _fits(data: bytes, name: str) -> bool:
 
 def _scores(sample: bytes) -> list[tuple[float, str, str]]:
     """Score, encoding and text of each different decoding, the best first. Of equal texts, the usual name is given."""
-    found: dict[str, tuple[float, str]] = {}
+    scores: dict[str, tuple[float, str]] = {}
     for name in CANDIDATES:
         text = _decode(sample, name)
         if text is None:
@@ -180,9 +180,9 @@ def _scores(sample: bytes) -> list[tuple[float, str, str]]:
         else:
             score = _score_script(text, _SCRIPTS[name])
         score -= _RARER.get(name, 0.0)
-        known = found.get(text)
-        found[text] = (score, name) if known is None else (max(score, known[0]), known[1])
-    return sorted(((score, name, text) for text, (score, name) in found.items()), key=lambda item: -item[0])
+        best = scores.get(text)
+        scores[text] = (score, name) if best is None else (max(score, best[0]), best[1])
+    return sorted(((score, name, text) for text, (score, name) in scores.items()), key=lambda item: -item[0])
 
 
 def _decode(sample: bytes, name: str) -> str | None:
@@ -215,8 +215,8 @@ def _score_latin(text: str, languages: Sequence[tuple[str, str]]) -> float:
             count * (1.0 if sign in common else 0.75 if sign in rare else _sign_weight(sign))
             for sign, count in high.items()
         )
-        known = min(len(spoken & _frequent_words(frequent)), 6)
-        best = max(best, (good - bad) / total + 0.04 * known - 0.15)
+        familiar = min(len(spoken & _frequent_words(frequent)), 6)
+        best = max(best, (good - bad) / total + 0.04 * familiar - 0.15)
     return best
 
 

@@ -57,11 +57,11 @@ def decode(data: bytes, document: Builder | None = None, *, declared: str = "") 
                     text = _text(data, usual, document)
                     _note(document, usual)
                     return text
-    found = detect(data)
-    if found is None:
+    detected = detect(data)
+    if detected is None:
         raise ConversionError("the encoding is unknown; name it with encoding=")
-    _note(document, found.encoding, found.alternatives)
-    return _text(data, found.encoding, document)
+    _note(document, detected.encoding, detected.alternatives)
+    return _text(data, detected.encoding, document)
 
 
 def _text(data: bytes, name: str, document: Builder | None, errors: str = "strict") -> str:
@@ -95,10 +95,10 @@ def _usual(name: str) -> str:
     Some codecs of Python take quadratic time or decode escapes, and a file can declare any.
     """
     try:
-        known = codecs.lookup(name).name
+        codec = codecs.lookup(name).name
     except (LookupError, ValueError):
         return ""
-    return _MEANT.get(known, known) if _OF_TEXTS.fullmatch(known) else ""
+    return _MEANT.get(codec, codec) if _OF_TEXTS.fullmatch(codec) else ""
 
 
 def _strict(data: bytes, name: str, document: Builder | None) -> str:

@@ -46,8 +46,8 @@ def _write(document: Builder, item: Element, mark: str) -> None:
     title = _text(item.find("title"))
     document.line(f"{mark} {title}" if title else mark)
     for label, names in _FACTS:
-        found = [_fact(child) for name in names for child in item if child.tag == name]
-        shown = ", ".join(dict.fromkeys(filter(None, found[:20])))
+        facts = [_fact(child) for name in names for child in item if child.tag == name]
+        shown = ", ".join(dict.fromkeys(filter(None, facts[:20])))
         if shown:
             document.line(f"{label}: {shown}")
     bodies = [_text(child, keeps_lines=True) for name in _TEXTS for child in item if child.tag == name]

@@ -30,14 +30,14 @@ def read_formats(styles: Element | None, *, from_1904: bool) -> list[Formatter |
     for item in numbers if numbers is not None else ():
         custom[_int(item.get("numFmtId"))] = item.get("formatCode", "")
     cells = None if styles is None else styles.find("cellXfs")
-    known: dict[str, Formatter | None] = {}
+    formatters: dict[str, Formatter | None] = {}
     formats: list[Formatter | None] = []
     for item in cells if cells is not None else ():
         number = _int(item.get("numFmtId"))
         code = custom.get(number, _BUILT_IN.get(number, ""))
-        if code not in known:
-            known[code] = make_formatter(code, from_1904=from_1904)
-        formats.append(known[code])
+        if code not in formatters:
+            formatters[code] = make_formatter(code, from_1904=from_1904)
+        formats.append(formatters[code])
     return formats
 
 

@@ -168,12 +168,12 @@ _KNOWN: dict[str, str] = {}
 
 def _qualified(name: str) -> str:
     """Local name of an element or attribute; namespaces of office formats do not collide within one part."""
-    known = _KNOWN.get(name)
-    if known is None:
-        known = name.rpartition("}")[2]
+    short = _KNOWN.get(name)
+    if short is None:
+        short = name.rpartition("}")[2]
         if len(_KNOWN) < 10_000:
-            _KNOWN[name] = known
-    return known
+            _KNOWN[name] = short
+    return short
 
 
 def text_of(element: Element) -> str:

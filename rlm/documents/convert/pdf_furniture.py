@@ -33,12 +33,12 @@ def split_furniture(pages: Sequence[list[str]]) -> tuple[list[str], list[list[st
     least = max(_MIN_REPEATS, len(pages) // 2)
     shown: list[tuple[int, str]] = []
     removed: dict[int, set[int]] = defaultdict(set)
-    for found in places.values():
-        on_pages = {number for number, _, _ in found}
-        if len(on_pages) < least or not _counts_with_pages(found):
+    for lines_at in places.values():
+        on_pages = {number for number, _, _ in lines_at}
+        if len(on_pages) < least or not _counts_with_pages(lines_at):
             continue
-        shown.append((-len(on_pages), _shown(found)))
-        for number, at, _ in found:
+        shown.append((-len(on_pages), _shown(lines_at)))
+        for number, at, _ in lines_at:
             removed[number].add(at)
     kept = [[line for at, line in enumerate(page) if at not in removed[number]] for number, page in enumerate(pages)]
     return [line for _, line in sorted(shown)[:10]], kept

@@ -31,11 +31,11 @@ class AnswerChecker:
     async def check(self, job: NodeJob, turn: int, value: PlainValue) -> Validated:
         """The outcome of a turn's answer, from the record if it is there."""
         recorded = self._policy.history.nodes.get(job.id)
-        known = recorded.answers.get(turn) if recorded else None
-        if known is not None:
+        outcome = recorded.answers.get(turn) if recorded else None
+        if outcome is not None:
             if self._policy.purpose == "replay":
-                self._emit(job, turn, Fit(known.answer, known.problems))
-            return Validated(known.answer, known.problems)
+                self._emit(job, turn, Fit(outcome.answer, outcome.problems))
+            return Validated(outcome.answer, outcome.problems)
         fit = Fit(value) if job.form is None else await _fit(job.form, value)
         self._emit(job, turn, fit)
         return Validated(fit.data, fit.problems)

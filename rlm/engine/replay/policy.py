@@ -59,9 +59,9 @@ class ReplayPolicy:
             DivergenceError: the model would now be asked something different.
             IncompleteRecordError: a replay has reached the end of the record.
         """
-        known = self.history.nodes.get(node)
-        recorded = known.turns.get(action.turn) if known else None
-        if known is not None and recorded is not None and recorded.has_outcome:
+        recorded_node = self.history.nodes.get(node)
+        recorded = recorded_node.turns.get(action.turn) if recorded_node else None
+        if recorded_node is not None and recorded is not None and recorded.has_outcome:
             if recorded.limit and not action.last:
                 raise BudgetExceededError(f"The limit of {recorded.limit} was met here.", limit=recorded.limit)
             # The prompt of a last turn depends on the budget left to pay for it. Nothing comes after it.
@@ -70,7 +70,7 @@ class ReplayPolicy:
                 raise DivergenceError(node, action.turn, 0, difference)
             if difference is None and recorded.reply is not None:
                 return recorded.reply
-            went_on = action.turn + 1 in known.turns or self.purpose == "replay"
+            went_on = action.turn + 1 in recorded_node.turns or self.purpose == "replay"
             if difference is None and recorded.failure is not None and went_on:
                 raise revive_error(recorded.failure, recorded.model)
         if self.purpose == "replay":
@@ -81,7 +81,7 @@ class ReplayPolicy:
 
     def recorded_turns(self, node: NodeId) -> int:
         """The number of turns that a node needs to reach the end of its record, whatever its present limit."""
-        turns = known.turns if (known := self.history.nodes.get(node)) else {}
+        turns = recorded_node.turns if (recorded_node := self.history.nodes.get(node)) else {}
         answered = (n for n, turn in turns.items() if turn.reply or (turn.failure and n + 1 in turns))
         last = max(answered, default=0)
         return last - 1 if last and turns[last].limit == "iterations" else last
@@ -94,9 +94,9 @@ class ReplayPolicy:
             ModelError: its recorded failure.
             IncompleteRecordError: a replay has reached the end of the record.
         """
-        known = self.history.nodes.get(node)
-        recorded = known.summaries.get(turn) if known else None
-        next_turn = known.turns.get(turn) if known else None
+        recorded_node = self.history.nodes.get(node)
+        recorded = recorded_node.summaries.get(turn) if recorded_node else None
+        next_turn = recorded_node.turns.get(turn) if recorded_node else None
         if recorded is None and next_turn is not None and next_turn.has_outcome:
             limit = next_turn.limit or "calls"
             raise BudgetExceededError(f"The limit of {limit} was met here.", limit=limit)

@@ -64,9 +64,9 @@ class FileBlocks:
             return
         words = array("q")
         words.frombytes(counts)
-        half, known = len(words) // 2, self.counted - first
-        self._starts += words[half + known :]
-        self._before += words[known:half]
+        half, counted = len(words) // 2, self.counted - first
+        self._starts += words[half + counted :]
+        self._before += words[counted:half]
 
     def start(self, block: int) -> int:
         """The first byte of a block: that of the character at its nominal offset."""

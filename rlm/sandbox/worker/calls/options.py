@@ -87,11 +87,11 @@ def _read_schema(schema: object) -> tuple[dict[str, Any] | None, Callable[[Any],
 
 def _form_of(hint: object) -> Form:
     try:
-        known = _forms.get(hint)
+        form = _forms.get(hint)
     except TypeError:  # a Literal of unhashable values
         return compile_hint(hint)
-    if known is None:
+    if form is None:
         if len(_forms) >= MAX_FORMS:
             _forms.clear()
-        known = _forms[hint] = compile_hint(hint)
-    return known
+        form = _forms[hint] = compile_hint(hint)
+    return form

@@ -92,7 +92,7 @@ def _named(function: Any, name: str, signature: inspect.Signature, doc: str) -> 
 
 
 def _signature(parameters: Sequence[Sequence[Any]], returns: str) -> inspect.Signature:
-    made = [
+    described = [
         inspect.Parameter(
             name,
             _KINDS[kind],
@@ -101,4 +101,4 @@ def _signature(parameters: Sequence[Sequence[Any]], returns: str) -> inspect.Sig
         )
         for name, kind, annotation, default in parameters
     ]
-    return inspect.Signature(made, return_annotation=_Source(returns) if returns else inspect.Signature.empty)
+    return inspect.Signature(described, return_annotation=_Source(returns) if returns else inspect.Signature.empty)

@@ -152,8 +152,8 @@ class Library:
     def search(self, words: str, k: int = 10) -> Hits:
         """Ranks passages of the input by how well they match the words (BM25); returns the best ``k`` as hits."""
         index = self._index or self._build_index()
-        found = dict.fromkeys(_WORD.findall(words))
-        terms = [term for term in found if term.lower() not in _COMMON][:64] or list(found)[:64]
+        distinct = dict.fromkeys(_WORD.findall(words))
+        terms = [term for term in distinct if term.lower() not in _COMMON][:64] or list(distinct)[:64]
         hits = Hits()
         if not terms:
             return hits
@@ -179,8 +179,8 @@ class Library:
             else:
                 offset = source.text.find(text)
                 if offset < 0:
-                    found = re.search(_SPACE.sub(r"\\s+", re.escape(text.strip()).replace("\\ ", " ")), source.text)
-                    offset = found.start() if found else -1
+                    match = re.search(_SPACE.sub(r"\\s+", re.escape(text.strip()).replace("\\ ", " ")), source.text)
+                    offset = match.start() if match else -1
             if offset >= 0:
                 return ", ".join(part for part in (source.path, source.place_at(offset)) if part)
         return ""
@@ -279,7 +279,7 @@ def _open_database() -> sqlite3.Connection:
 
 
 def _sources(context: object, side_table: Sequence[Mapping[str, Any]]) -> Iterator[Source]:
-    known = {str(item["path"]): item for item in side_table}
+    item_of = {str(item["path"]): item for item in side_table}
     if isinstance(context, str):
         item: Mapping[str, Any] = side_table[0] if len(side_table) == 1 else {}
         yield Source(str(item.get("path", "")), context, item.get("places", ()), item.get("tables", ()))
@@ -291,7 +291,7 @@ def _sources(context: object, side_table: Sequence[Mapping[str, Any]]) -> Iterat
         pairs = ((f"[{number}]", value) for number, value in enumerate(context))
     for key, value in pairs:
         if isinstance(value, str):
-            item = known.get(str(key), {})
+            item = item_of.get(str(key), {})
             yield Source(str(key), value, item.get("places", ()), item.get("tables", ()))
 
 

@@ -54,16 +54,16 @@ def _search(pattern: re.Pattern[str], text: MappedText, pos: int = 0, endpos: in
 def _match(pattern: re.Pattern[str], text: MappedText, pos: int = 0, endpos: int | None = None) -> MappedMatch | None:
     base, window, _ = _window(text, max(pos, 0))
     end = len(window) if endpos is None else min(len(window), endpos - base)
-    found = _originals["match"](pattern, window, max(pos, 0) - base, end)
-    return None if found is None else MappedMatch(found, base, text)
+    match = _originals["match"](pattern, window, max(pos, 0) - base, end)
+    return None if match is None else MappedMatch(match, base, text)
 
 
 def _findall(pattern: re.Pattern[str], text: MappedText, pos: int = 0, endpos: int | None = None) -> list[Any]:
-    found: list[Any] = []
+    matches: list[Any] = []
     for match in _finditer(pattern, text, pos, endpos):
         groups = match.groups("")
-        found.append(match.group() if not groups else groups[0] if len(groups) == 1 else groups)
-    return found
+        matches.append(match.group() if not groups else groups[0] if len(groups) == 1 else groups)
+    return matches
 
 
 def _finditer(

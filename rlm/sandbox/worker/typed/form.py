@@ -88,7 +88,7 @@ def enum_form(cls: type[enum.Enum]) -> Form:
 
 def values_form(pairs: list[tuple[Any, Any]]) -> Form:
     """A choice of constants, each with the object that it stands for."""
-    found = {(type(constant) is bool, constant): value for constant, value in pairs}
+    value_of = {(type(constant) is bool, constant): value for constant, value in pairs}
 
     def key(data: Any) -> tuple[bool, Any]:
         return type(data) is bool, data
@@ -97,8 +97,8 @@ def values_form(pairs: list[tuple[Any, Any]]) -> Form:
     schema: Schema = {"type": kinds.pop()} if len(kinds) == 1 else {}  # some providers demand a type
     form = Form(
         {**schema, "enum": [constant for constant, _ in pairs]},
-        lambda data: isinstance(data, (str, int, float, type(None))) and key(data) in found,
-        lambda data: found[key(data)],
+        lambda data: isinstance(data, (str, int, float, type(None))) and key(data) in value_of,
+        lambda data: value_of[key(data)],
         is_plain=all(constant is value for constant, value in pairs),
     )
     if all(isinstance(constant, str) for constant, _ in pairs):

@@ -322,23 +322,23 @@ def _constraints(note: Any, schema: Schema) -> Schema:
     """The keywords of one annotation: a bound, a length, a pattern or a description."""
     if isinstance(note, str):
         return {"description": note}
-    found: Schema = {}
+    constraints: Schema = {}
     for inner in getattr(note, "metadata", None) or ():  # a pydantic Field gathers its constraints
-        found |= _constraints(inner, schema)
+        constraints |= _constraints(inner, schema)
     for attribute, keyword in _BOUNDS.items():
         value = getattr(note, attribute, None)
         if isinstance(value, (int, float)):
-            found[keyword] = value
+            constraints[keyword] = value
     kind = schema.get("type")
     suffix = "Items" if kind == "array" else "Properties" if kind == "object" else "Length"
     for attribute, word in (("min_length", "min"), ("max_length", "max")):
         value = getattr(note, attribute, None)
         if isinstance(value, int) and (value or word == "max"):
-            found[f"{word}{suffix}"] = value
+            constraints[f"{word}{suffix}"] = value
     pattern = getattr(note, "pattern", None)
     if isinstance(pattern, (str, re.Pattern)):
-        found["pattern"] = pattern if isinstance(pattern, str) else pattern.pattern
+        constraints["pattern"] = pattern if isinstance(pattern, str) else pattern.pattern
     for attribute in ("description", "documentation"):
         if isinstance(value := getattr(note, attribute, None), str):
-            found["description"] = value
-    return found
+            constraints["description"] = value
+    return constraints
