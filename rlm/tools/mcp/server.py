@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from rlm.core.errors import ConfigurationError, MissingExtraError
@@ -25,6 +26,8 @@ INSTALL_LINE = "pip install 'rlm-arbor[mcp]'"
 OPEN_TIMEOUT_S = 60.0  # for a server to start and to list its tools: the first start of some downloads a package
 CALL_TIMEOUT_S = 120.0
 CONCURRENCY = 8
+MAX_NAME_CHARS = 120
+_SCRIPT = re.compile(r"(?=[^\s]*[./@])[@\w][@\w./-]{0,99}|/[\w./-]{1,99}")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -47,8 +50,12 @@ class McpServer:
 
     @property
     def name(self) -> str:
-        """The server in one line, for messages: no argument of its command, which can be a secret."""
-        return one_line(SECRETS.redact_message(self.url or os.path.basename(self.command[0])))[:80]  # noqa: PTH119
+        """The server in one line, for messages: its address, or its command with the package or script that it names."""
+        if self.url:
+            return one_line(SECRETS.redact_message(self.url))[:MAX_NAME_CHARS]
+        named = next((word for word in self.command[1:] if _SCRIPT.fullmatch(word)), "")  # other words can be secrets
+        words = [Path(self.command[0]).name, *([named] if named else [])]
+        return one_line(SECRETS.redact_message(" ".join(words)))[:MAX_NAME_CHARS]
 
     async def open(self) -> ToolSession:
         """See ``rlm.ports.ToolSource.open``. Starts the server, or connects to it, on the event loop of tools."""
