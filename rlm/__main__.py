@@ -1,8 +1,6 @@
 """``python -m rlm`` is the command ``rlm``."""
 
-import sys
-
-from rlm.cli.main import main
+from rlm.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

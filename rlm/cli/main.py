@@ -5,11 +5,14 @@ Commands are named by import string and loaded when called: add a line here and 
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -126,5 +129,21 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
+def run() -> NoReturn:
+    """The command ``rlm``: runs one command and ends the process.
+
+    The interpreter is not torn down. Its shutdown aborts the process if a background thread is inside an extension module, or
+    writes to a stream, at that moment. Everything that an exit has to do is registered with ``atexit``, and is done.
+    """
+    code = main()
+    with contextlib.suppress(KeyboardInterrupt):  # a further Ctrl-C ends the process at once
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # no reader is left, or the stream is closed
+                stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

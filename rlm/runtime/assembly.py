@@ -82,9 +82,10 @@ class Assembly:
         self._cache_scope = f"{first_provider(named)}\0{options.base_url or ''}" if options.cache else None
         self._recorded = options.recorded(self.models)
         opening.result()
-        # Published prices take a moment to load: beside the first call, not after its reply.
+        # Published prices take a moment to load: beside the first call, not after its reply. The exit of the process waits for
+        # this thread, because extension modules must not be interrupted by it while they are imported.
         names = tuple(model.name for model in self.models)
-        threading.Thread(target=self._prices.preload, args=(names,), name="rlm-prices", daemon=True).start()
+        threading.Thread(target=self._prices.preload, args=(names,), name="rlm-prices").start()
 
     def _make_settings(self) -> TreeSettings:
         options, depth = self._options, self.budget.depth

@@ -188,6 +188,7 @@ class BackgroundLoop:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         await asyncio.gather(*(close() for close in self._closers), return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
