@@ -44,8 +44,9 @@ class Bounds:
             return
         kind = "an integer" if self.whole else "a number"
         rule = f"{self.least:g} or more" if self.least is not None else f"more than {self.above or 0:g}"
-        most = "" if self.most is None else f", at most {self.most:,}"
-        raise ConfigurationError(f"`{name}` must be {kind}, {rule}{most}; got {show_given(value)}.")
+        if self.most is not None and Bounds(most=None, whole=self.whole).contains(value) and value > self.most:  # type: ignore[operator]
+            rule = f"at most {self.most:,}"
+        raise ConfigurationError(f"`{name}` must be {kind}, {rule}; got {show_given(value)}.")
 
     def contains(self, value: Any) -> bool:
         if isinstance(value, str | bytes | bytearray | bool):
