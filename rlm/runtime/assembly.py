@@ -275,7 +275,7 @@ def make_tools(given: object) -> list[Tool | ToolSource]:
     Raises:
         ConfigurationError: one of them cannot be a tool.
     """
-    if not given:
+    if given is None or (isinstance(given, list | tuple) and not given):
         return []
     module: Any = import_module("rlm.tools.function_tool")
     return [module.make_tool(item) for item in module.list_tools(given)]

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 from rlm.core.errors import ConfigurationError
+from rlm.core.option import show_given
 from rlm.core.tools import ParameterKind, ToolFailure, ToolParameter, ToolSpec, cut_end, one_line
 from rlm.tools.annotations import Mismatch, check_of, describe, hints_of, inner_function
 from rlm.tools.execution import LOOP, THREADS, Slots
@@ -282,7 +283,9 @@ def check_name(name: object, function: object = None) -> None:
     """Raises ConfigurationError if a tool cannot have this name."""
     remedy = "Give another one: rlm.tool(fn, name=...)."
     if function is not None and not callable(function):
-        raise ConfigurationError(f"`tools` must be functions; got {function!r}. Give [fn, ...], or rlm.mcp_tools(...).")
+        raise ConfigurationError(
+            f"`tools` must be functions; got {show_given(function)}. Give [fn, ...], or rlm.mcp_tools(...)."
+        )
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or len(name) > MAX_NAME_CHARS:
         raise ConfigurationError(
             f"A tool cannot have the name {name!r}: it must be a short Python identifier. {remedy}"
@@ -307,13 +310,17 @@ def _check_limits(name: str, timeout_s: object, concurrency: object, max_calls: 
         and math.isfinite(timeout_s)
         and timeout_s > 0
     ):
-        raise ConfigurationError(f"`timeout_s` of {name} must be more than 0, or None for no limit; got {timeout_s!r}.")
+        raise ConfigurationError(
+            f"`timeout_s` of {name} must be more than 0, or None for no limit; got {show_given(timeout_s)}."
+        )
     if not is_whole(concurrency, 1):
-        raise ConfigurationError(f"`concurrency` of {name} must be 1 or more; got {concurrency!r}.")
+        raise ConfigurationError(f"`concurrency` of {name} must be 1 or more; got {show_given(concurrency)}.")
     if max_calls is not None and not is_whole(max_calls, 1):
-        raise ConfigurationError(f"`max_calls` of {name} must be 1 or more, or None for no limit; got {max_calls!r}.")
+        raise ConfigurationError(
+            f"`max_calls` of {name} must be 1 or more, or None for no limit; got {show_given(max_calls)}."
+        )
     if depth != "all" and not is_whole(depth, 0):
-        raise ConfigurationError(f'`depth` of {name} must be 0 or more, or "all"; got {depth!r}.')
+        raise ConfigurationError(f'`depth` of {name} must be 0 or more, or "all"; got {show_given(depth)}.')
 
 
 def _doc(function: Callable[..., Any]) -> str:
@@ -352,7 +359,9 @@ def list_tools(given: Any) -> list[Any]:
     try:
         return list(given)
     except TypeError:
-        raise ConfigurationError(f"`tools` must be a list of functions; got {given!r}. Give [fn, ...].") from None
+        raise ConfigurationError(
+            f"`tools` must be a list of functions; got {show_given(given)}. Give [fn, ...]."
+        ) from None
 
 
 def make_tool(item: object) -> Any:
