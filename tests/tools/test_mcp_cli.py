@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ import pytest
 from tool_kit import cell
 
 import rlm
-from rlm.cli.main import main
 from rlm.core.messages import Request
 from rlm.testing.scripted import ScriptedModel
 from rlm.testing.server import ChatCall, ScriptedServer
@@ -21,9 +22,7 @@ pytest.importorskip("mcp")
 SERVER = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("odd_server.py")), "fine"])
 
 
-def test_ask_and_resume_with_a_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ask_and_resume_with_a_server(tmp_path: Path) -> None:
     broken = [True]
 
     def answer(call: ChatCall) -> str | ScriptedReply:
@@ -31,22 +30,22 @@ def test_ask_and_resume_with_a_server(
             return cell("print(act())")
         return ScriptedReply("no key", status=401) if broken[0] else cell("FINAL(act())")
 
+    (tmp_path / "a.txt").write_text("some text")
     with ScriptedServer.in_thread(answer) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
-        store = ["--store", str(tmp_path / "runs.db"), "--quiet"]
-        (tmp_path / "a.txt").write_text("some text")
-        ask = ["ask", "what?", str(tmp_path / "a.txt"), "--model", "gpt-4o", "--mcp", SERVER, *store]
-        assert main(ask) != 0
+
+        def rlm_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+            env = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "not-a-key"}
+            command = [sys.executable, "-m", "rlm", *arguments, "--store", str(tmp_path / "runs.db")]
+            return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100)
+
+        asked = rlm_command("ask", "what?", str(tmp_path / "a.txt"), "--model", "gpt-4o", "--mcp", SERVER)
+        assert asked.returncode != 0
         broken[0] = False
-        capsys.readouterr()
-        assert main(["resume", "last", *store]) != 0
-        assert "has the tools act, which were not given" in capsys.readouterr().err
-        assert main(["resume", "last", "--mcp", SERVER, *store]) == 0
-        assert capsys.readouterr().out == "acted\n"
-        assert main(["resume", "last", *store]) == 0  # it is complete, so nothing is called
-        assert capsys.readouterr().out == "acted\n"
-        assert main(["replay", "last", *store[:2]]) == 0
+        refused = rlm_command("resume", "last")
+        assert (refused.returncode != 0, "has the tools act, which were not given" in refused.stderr) == (True, True)
+        assert rlm_command("resume", "last", "--mcp", SERVER).stdout == "acted\n"
+        assert rlm_command("resume", "last").stdout == "acted\n"  # it is complete, so nothing is called
+        assert rlm_command("replay", "last").returncode == 0
 
 
 def test_session_has_tools_in_every_question(tmp_path: Path) -> None:
