@@ -51,8 +51,9 @@ def show(
     usage = sum_usage(events)
     spend = usage.total
     tools = f"{plural(usage.tool_calls, 'tool call')}, " if usage.tool_calls else ""
+    requests = f" ({plural(spend.requests, 'request')})" if spend.requests > spend.usage.calls else ""
     lines = [
-        f"run {info.id}: {status_of(info)}, {plural(spend.usage.calls, 'call')}, {tools}"
+        f"run {info.id}: {status_of(info)}, {plural(spend.usage.calls, 'call')}{requests}, {tools}"
         f"{format_count(spend.usage.total_tokens)} tokens, {format_cost(spend)}",
         f"question: {one_line(info.question, 200)}",
         *_describe_answer_type(events, full=full),

@@ -108,6 +108,7 @@ def describe_spend(spend: Spend) -> dict[str, JsonValue]:
     usage = spend.usage
     return {
         "calls": usage.calls,
+        "requests": spend.requests,
         "input_tokens": usage.input_tokens,
         "cached_tokens": usage.cached_tokens,
         "cache_write_tokens": usage.cache_write_tokens,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import TypeVar
 
-from rlm.core.events import AnyEvent, CallBilled, CallReplied, CallStarted, ToolStarted
+from rlm.core.events import AnyEvent, CallBilled, CallReplied, CallSent, CallStarted, ToolStarted
 from rlm.core.ids import CallId
 from rlm.core.messages import Usage
 from rlm.core.values import frozen
@@ -18,7 +18,8 @@ class Spend:
     """Tokens and money of some calls. ``cost_usd`` sums known prices; ``unpriced_calls`` counts calls without a price.
 
     ``assumed_tokens`` and ``assumed_usd`` are not part of these sums. They are the most that calls can have cost which were
-    cancelled after they were sent. They are known only under a budget that counts tokens or dollars.
+    cancelled after they were sent. They are known only under a budget that counts tokens or dollars. ``requests`` counts what
+    was sent to providers: calls with their retries and hedges.
     """
 
     usage: Usage = Usage()
@@ -26,6 +27,7 @@ class Spend:
     unpriced_calls: int = 0
     assumed_tokens: int = 0
     assumed_usd: float = 0.0
+    requests: int = 0
 
     def plus(self, usage: Usage, cost_usd: float | None) -> Spend:
         return Spend(
@@ -34,6 +36,7 @@ class Spend:
             self.unpriced_calls + (usage.calls if cost_usd is None else 0),
             self.assumed_tokens,
             self.assumed_usd,
+            self.requests,
         )
 
     def assume(self, tokens: int, usd: float) -> Spend:
@@ -46,6 +49,7 @@ class Spend:
             self.unpriced_calls + other.unpriced_calls,
             self.assumed_tokens + other.assumed_tokens,
             self.assumed_usd + other.assumed_usd,
+            self.requests + other.requests,
         )
 
 
@@ -80,6 +84,7 @@ class Totals:
     def __init__(self) -> None:
         self._spent: dict[tuple[str, int], Spend] = {}
         self._places: dict[CallId, tuple[str, int]] = {}
+        self._sent = defaultdict[tuple[str, int], int](int)
         self._tool_calls = 0
 
     def add(self, event: AnyEvent) -> None:
@@ -87,6 +92,8 @@ class Totals:
         match event:
             case CallStarted():
                 self._places[event.call] = (event.model, event.depth)
+            case CallSent():
+                self._sent[self._places[event.call]] += 1
             case CallReplied():
                 place = self._places[event.call]
                 self._spent[place] = self._spent.get(place, Spend()).plus(event.reply.usage, event.cost_usd)
@@ -102,7 +109,9 @@ class Totals:
     def report(self) -> UsageReport:
         total = Spend()
         by_model, by_depth = defaultdict[str, Spend](Spend), defaultdict[int, Spend](Spend)
-        for (model, depth), spend in self._spent.items():
+        for place in dict.fromkeys((*self._spent, *self._sent)):
+            (model, depth), spend = place, self._spent.get(place, Spend())
+            spend = replace(spend, requests=self._sent.get(place, 0))
             total, by_model[model], by_depth[depth] = total + spend, by_model[model] + spend, by_depth[depth] + spend
         return UsageReport(total, dict(by_model), dict(by_depth), self._tool_calls)
 

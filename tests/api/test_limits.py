@@ -146,6 +146,19 @@ def test_refused_call_counts_before_later_prefetches_end() -> None:
     assert result.answer == ["leaf", "leaf"]
 
 
+def test_requests_are_counted_apart_from_calls() -> None:
+    count = iter(range(1_000))
+    script = program(
+        cell("found = llm_query_batch(['x'] * 12)\nFINAL(len(found))"),
+        leaf=lambda _: ScriptedReply("leaf", status=503 if next(count) % 3 == 0 else 200),
+    )
+    result, server = run(script, budget=rlm.Budget(calls=30))
+    total = result.usage.total
+    assert (result.answer, total.usage.calls) == (12, 13)
+    assert total.requests == len(server.calls) > 13
+    assert total.requests == sum(spend.requests for spend in result.usage.by_depth.values())
+
+
 def test_code_can_catch_that_the_budget_is_met() -> None:
     result, server = run(program(cell(CATCH), cell("FINAL(found)")), budget=rlm.Budget(calls=8))
     check_partial(result, server, "calls")
