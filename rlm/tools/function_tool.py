@@ -354,11 +354,9 @@ def _show_default(value: object) -> str:
 
 def list_tools(given: Any) -> list[Any]:
     """The value of ``tools=`` as a list: a single function or server stands for a list of one."""
-    if callable(given) or hasattr(given, "open"):
-        return [given]
     try:
-        return list(given)
-    except TypeError:
+        return [given] if callable(given) or hasattr(given, "open") else list(given)
+    except Exception:  # noqa: BLE001  not a list, or an object whose own methods fail
         raise ConfigurationError(
             f"`tools` must be a list of functions; got {show_given(given)}. Give [fn, ...]."
         ) from None
