@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.option import show_given
+from rlm.core.plain_repr import plain_repr
 from rlm.core.tools import ParameterKind, ToolFailure, ToolParameter, ToolSpec, cut_end, one_line
 from rlm.tools.annotations import Mismatch, check_of, describe, hints_of, inner_function
 from rlm.tools.execution import LOOP, THREADS, Slots
@@ -349,7 +350,7 @@ def _parameters(function: Callable[..., Any], name: str) -> tuple[ToolParameter,
 
 def _show_default(value: object) -> str:
     plain = (str, bytes, int, float, bool, type(None), list, tuple, dict, set, frozenset)
-    return cut_end(one_line(repr(value)), MAX_DEFAULT_CHARS) if isinstance(value, plain) else "..."
+    return cut_end(one_line(plain_repr(value)), MAX_DEFAULT_CHARS) if isinstance(value, plain) else "..."
 
 
 def list_tools(given: Any) -> list[Any]:
