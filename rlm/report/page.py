@@ -115,6 +115,8 @@ def event_lines(events: Sequence[AnyEvent]) -> Iterator[str]:
     """Each event as a line of JSON, with its kind and the version of the schema."""
     for event in events:
         fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+        if "schema" in fields:  # the schema of an answer, beside the version of the events
+            fields["answer_schema"] = fields.pop("schema")
         yield SECRETS.redact_text(dump_json({"schema": SCHEMA_VERSION, "event": type(event).__name__, **fields})) + "\n"
 
 

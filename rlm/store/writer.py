@@ -1,6 +1,6 @@
 """Writes journals in two steps. A flush appends a run's pending events to the ``Tail``, which survives the process.
 
-Once a second, a checkpoint brings the tail of all runs of the process into the database: one transaction, on one thread.
+Once a second, and soon after the end of a run, a checkpoint brings the tail of all runs of the process into the database: one transaction, on one thread.
 It knows how rows are written, not what they contain.
 """
 
@@ -24,6 +24,7 @@ from rlm.store.tail import Tail, mark_of
 logger = get_logger(__name__)
 
 GATHER_S = 1.0  # between two checkpoints: other processes see events that much later
+ENDED_S = 0.05  # after the end of a run; runs that end together share a checkpoint
 Redact = Callable[[bytes], bytes]
 
 
@@ -90,6 +91,7 @@ class Writer:
         self._tail: Tail | None = None
         self._other: Tail | None = None  # the tail in the current checkpoint
         self._writing = threading.Event()  # set while there are runs
+        self._ended = threading.Event()  # set when a run ends
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -120,8 +122,9 @@ class Writer:
                 raise StoreError(str(run.failure))
 
     def end(self, run: OpenRun) -> None:
-        """Marks a run as ended; the next checkpoint writes that."""
+        """Marks a run as ended; a checkpoint follows soon."""
         run.over = True
+        self._ended.set()
 
     def checkpoint(self) -> None:
         """Writes everything to the database. An error ends its runs at their next flush."""
@@ -137,6 +140,7 @@ class Writer:
     def close(self) -> None:
         """Writes the rest and ends the thread. If the database is locked, the next process that opens it reads the tails."""
         self._closing.set()
+        self._ended.set()
         self._writing.set()
         if self._thread is not None:
             self._thread.join()
@@ -169,7 +173,9 @@ class Writer:
     def _work(self) -> None:
         while not self._closing.is_set():
             self._writing.wait()
-            self._closing.wait(GATHER_S)
+            if self._ended.wait(GATHER_S):
+                self._ended.clear()
+                self._closing.wait(ENDED_S)
             self.checkpoint()
             with self._mutex:
                 if not self._runs:

@@ -172,7 +172,7 @@ def test_failed_refused_and_open_work_is_drawn(tmp_path: Path) -> None:
         return f"```repl\n{batch if len(request.messages) < 3 else 'import time; time.sleep(60)'}\n```"
 
     sink = Collector()
-    with rlm.RLM(ScriptedModel(script), sinks=[sink], store=None, budget=rlm.Budget(calls=4)) as engine:
+    with rlm.RLM(ScriptedModel(script), sinks=[sink], store=None, budget=rlm.Budget(calls=6)) as engine:
         handle = engine.start("q", "context")
         while not any(isinstance(event, CellStarted) and event.cell.turn == 2 for event in sink.events):
             time.sleep(0.01)
