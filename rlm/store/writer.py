@@ -1,6 +1,7 @@
 """Writes journals in two steps. A flush appends a run's pending events to the ``Tail``, which survives the process.
 
-Once a second, and soon after the end of a run, a checkpoint brings the tail of all runs of the process into the database: one transaction, on one thread.
+Once a second, and soon after the end of a run, a checkpoint brings the tail of all runs of the process into the database.
+It is one transaction, on one thread.
 It knows how rows are written, not what they contain.
 """
 
