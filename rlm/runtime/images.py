@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError, ContextError
 from rlm.core.image_size import image_size, image_type
 from rlm.core.messages import Image as ImagePart
-from rlm.documents.download import download
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.images import ImageHandle
 
@@ -80,7 +81,8 @@ def _read(source: object) -> tuple[bytes, str]:
     if isinstance(source, bytes | bytearray):
         return bytes(source), "image"
     if isinstance(source, str) and source.startswith(("http://", "https://")):
-        data, _ = BACKGROUND.wait(download(source, max_bytes=MAX_IMAGE_BYTES))
+        downloads: Any = import_module("rlm.documents.download")  # its HTTP client takes long to load
+        data, _ = BACKGROUND.wait(downloads.download(source, max_bytes=MAX_IMAGE_BYTES))
         return data, source.partition("?")[0].rstrip("/").rpartition("/")[2] or "image"
     if isinstance(source, str | os.PathLike):
         path = Path(source)
