@@ -106,6 +106,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  (a user gets one line; a developer sets RLM_DEBUG)
         complain(f"error: {describe_error(error)} (RLM_DEBUG=1 shows the traceback)", error)
         return exit_for_error(error)
+    finally:
+        EARLY.discard()  # of a command that failed before it needed its sandbox
     return code if isinstance(code, int) else Exit.COMPLETE
 
 

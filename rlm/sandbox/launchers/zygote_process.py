@@ -119,6 +119,7 @@ class EarlyZygote:
 
     def start(self, level: str) -> None:
         """Starts it. A failure is left to the launcher, which meets it again and reports it."""
+        self.discard()
         with contextlib.suppress(ConfigurationError, SandboxUnavailableError):
             self._started = level, os.getpid(), start_process(level, (), ENTRY)
             atexit.register(self.discard)
