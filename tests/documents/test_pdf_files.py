@@ -84,4 +84,6 @@ def test_damaged_files_are_left_out(data: bytes) -> None:
 
 
 def test_names_that_end_in_pdf_are_not_trusted() -> None:
-    assert reason_left_out(b"../elsewhere.pdf", "a.pdf") == "damaged PDF: it does not begin like one"
+    assert reason_left_out(b"../elsewhere.pdf", "a.pdf") == (
+        "damaged PDF file: it begins with the text '../elsewhere.pdf'"
+    )
