@@ -44,7 +44,7 @@ def convert_parquet(data: bytes, path: str, output: Output) -> None:
     """Adds the document of a Parquet file to ``output``. Rows are read in batches: a small file can hold many."""
     try:
         from pyarrow.parquet import ParquetFile
-    except ImportError:
+    except ModuleNotFoundError:  # any other failure of the import is reported with its own text
         raise MissingPackageError("Parquet", "pyarrow", '"rlm-arbor[parquet]"') from None
     rows: list[list[Any]] = []
     chars = 0
