@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
+
 from rlm.core.answer_form import AnswerForm
 from rlm.core.cells import PlainValue
 from rlm.core.errors import ConfigurationError
+from rlm.core.messages import Image
 from rlm.core.values import frozen
 from rlm.prompts import DEFAULT_QUESTION
 
@@ -21,6 +25,7 @@ class Question:
         depth: the root's depth: 0, unless an outer tree asks this question.
         continues: the run of the question before, in a session.
         form: the form of the answer; None for any answer.
+        images: the images of the context, by id.
     """
 
     query: str
@@ -30,6 +35,7 @@ class Question:
     side_table: str = ""
     continues: str = ""
     form: AnswerForm | None = None
+    images: Mapping[str, Image] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from rlm.core.errors import (
 from rlm.core.events import AnyEvent, RunFinished, RunReopened, RunStarted, Status
 from rlm.core.ids import ROOT, RunId
 from rlm.core.ledger import Ledger
-from rlm.core.messages import Image
 from rlm.core.pool import Pool
 from rlm.core.question import Question
 from rlm.core.result import CoverageOfRun, Result
@@ -61,7 +60,6 @@ class RunSetup:
         pool: the usage of a budget that the run shares with others.
         tools: the tools that its cells can call.
         coverage: collect what is needed to measure the coverage of the context; None does so for documents.
-        images: the images of the context, by id.
         continuation: the state of the session that this question continues; the run extends it.
     """
 
@@ -83,7 +81,6 @@ class RunSetup:
     coverage: bool | None = None
     tools: Sequence[AnyTool] = ()
     continuation: Continuation | None = None
-    images: Mapping[str, Image] = field(default_factory=dict)
 
 
 class Run:
@@ -125,7 +122,7 @@ class Run:
             self.corpus,
             self._tools,
             setup.continuation,
-            setup.images,
+            setup.question.images,
         )
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False

@@ -216,7 +216,7 @@ class Assembly:
             raise ConfigurationError("This RLM was closed: make a new one.")
         return RunSetup(
             id=run,
-            question=question,
+            question=replace(question, images=self._images_of(question.context)),
             settings=self._settings.within(budget),
             sandbox=SHARED.sandbox(*self._sandbox),
             scheduler=self._scheduler(),
@@ -229,7 +229,6 @@ class Assembly:
             epoch_s=time.time() - (past[-1].at_s if past else 0.0),
             cache=self._cache(),
             coverage=self._options.coverage,
-            images=self._images_of(question.context),
             tools=self._tools,
         )
 

@@ -25,7 +25,6 @@ from rlm.core.sizes import exceeds, has_many_items
 from rlm.core.values import frozen, slotted
 from rlm.log import get_logger
 from rlm.ports import Journal, Store
-from rlm.runtime.images import find_images
 from rlm.runtime.loop import BACKGROUND
 from rlm.sandbox.worker.wire.values import NotPlain, dump, load
 from rlm.store.digests import digest_context
@@ -253,7 +252,7 @@ class StoreJournalOpener:
                 return recorded, not recorded.digest
         info, large = describe(question.context, question.sources)
         # The pixels of images are not in the data: a resumed run needs them again.
-        return (replace(info, data=None) if find_images(question.context) else info), large
+        return (replace(info, data=None) if question.images else info), large
 
 
 class OptionalJournal:
