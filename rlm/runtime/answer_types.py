@@ -15,13 +15,11 @@ from typing import Any
 from rlm.core.answer_form import AnswerForm, Fit
 from rlm.core.cells import PlainValue
 from rlm.core.errors import SchemaError
-from rlm.core.messages import JsonSchema
 from rlm.sandbox.worker.typed.form import HintError
 from rlm.sandbox.worker.typed.hints import compile_hint
-from rlm.schemas.form import JsonForm, fit_answer
-from rlm.schemas.outline import outline
+from rlm.schemas.form import JsonForm, SchemaForm
 from rlm.schemas.reading import dump
-from rlm.schemas.validator import MAX_PROBLEMS, compile_schema
+from rlm.schemas.validator import MAX_PROBLEMS
 from rlm.schemas.values import path_text, shorten, show
 
 MAX_MESSAGE_CHARS = 300
@@ -38,30 +36,15 @@ def form_of(schema: object) -> AnswerForm:
     return PydanticForm(schema) if _mentions_pydantic(schema, set()) else TypeForm(schema)
 
 
-class TypeForm:
+class TypeForm(SchemaForm):
     """Instances of a type of the standard library."""
-
-    runs_user_code = True
 
     def __init__(self, hint: object) -> None:
         try:
             self._form = compile_hint(hint)
         except HintError as error:
             raise SchemaError(f"`schema` must be a type or a JSON schema: {error}.") from None
-        self._validator = compile_schema(self._form.schema)
-
-    @property
-    def schema(self) -> JsonSchema:
-        return self._validator.schema
-
-    @property
-    def outline(self) -> str:
-        """See ``AnswerForm.outline``."""
-        return outline(self._validator.schema)
-
-    def fit(self, value: PlainValue, steps: int) -> Fit:
-        """See ``AnswerForm.fit``."""
-        return fit_answer(value, self._validator, lambda data: self._check(data, steps))
+        super().__init__(self._form.schema)
 
     def _check(self, data: Any, steps: int) -> Fit:
         problems = self._validator.problems(data, steps=steps)
@@ -78,10 +61,8 @@ class TypeForm:
         return self._form.build(data)
 
 
-class PydanticForm:
+class PydanticForm(SchemaForm):
     """Instances of a type that pydantic validates, in its own mode: lax unless the type is strict."""
-
-    runs_user_code = True
 
     def __init__(self, hint: object) -> None:
         pydantic: Any = import_module("pydantic")
@@ -91,22 +72,9 @@ class PydanticForm:
             schema = self._adapter.json_schema()
         except pydantic.errors.PydanticUserError as error:
             raise SchemaError(f"`schema` cannot be expressed as a JSON schema: {shorten(str(error), 300)}") from None
-        self._validator = compile_schema(schema)
+        super().__init__(schema)
 
-    @property
-    def schema(self) -> JsonSchema:
-        return self._validator.schema
-
-    @property
-    def outline(self) -> str:
-        """See ``AnswerForm.outline``."""
-        return outline(self._validator.schema)
-
-    def fit(self, value: PlainValue, steps: int) -> Fit:
-        """See ``AnswerForm.fit``."""
-        return fit_answer(value, self._validator, self._check)
-
-    def _check(self, data: Any) -> Fit:
+    def _check(self, data: Any, steps: int) -> Fit:
         try:
             instance = self.build(data)
         except self._invalid as error:

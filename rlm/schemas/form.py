@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,14 +17,14 @@ from rlm.schemas.values import show
 TOO_LARGE = "the answer is too large, or nested too deeply, to be checked against its schema"
 
 
-class JsonForm:
-    """Plain data that follows a JSON schema.
+class SchemaForm(ABC):
+    """An answer whose form a JSON schema describes: ``AnswerForm`` without ``build``.
 
     Raises:
         SchemaError: the schema is invalid, or exceeds a limit.
     """
 
-    runs_user_code = False
+    runs_user_code = True
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = compile_schema(schema)
@@ -40,6 +41,20 @@ class JsonForm:
     def fit(self, value: PlainValue, steps: int) -> Fit:
         """See ``AnswerForm.fit``."""
         return fit_answer(value, self._validator, lambda data: self._check(data, steps))
+
+    @abstractmethod
+    def _check(self, data: Any, steps: int) -> Fit:
+        """Checks one reading of an answer within a number of steps."""
+
+    @abstractmethod
+    def build(self, data: PlainValue) -> object:
+        """See ``AnswerForm.build``."""
+
+
+class JsonForm(SchemaForm):
+    """Plain data that follows a JSON schema."""
+
+    runs_user_code = False
 
     def _check(self, data: Any, steps: int) -> Fit:
         problems = self._validator.problems(data, steps=steps)
